@@ -18,9 +18,12 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 MANIFEST = "stub_cuda.json"
 STUBBED = re.compile(r"lib(cu|nv|nccl)\w*\.so(\.\d+)*")
@@ -201,11 +204,12 @@ def write_stubs(torch: Path, present: set[str]) -> str:
     stubs = plan((parse_elf(read_elf(file)) for file in sorted(lib.glob("lib*.so"))), present)
     if not stubs:
         return "no stubs needed: NVIDIA's libraries are installed"
-    for soname, versions in stubs.items():
-        compile_stub(soname, versions, lib)
+    # The record comes first: after a crash in between, the names it lists are known as stubs.
     kept = lib / f".{MANIFEST}"
     kept.write_text(json.dumps({"torch": torch_version(torch), "stubs": sorted(stubs)}) + "\n")
     kept.replace(lib / MANIFEST)
+    for soname, versions in stubs.items():
+        compile_stub(soname, versions, lib)
     return f"wrote {len(stubs)} stub libraries to {lib}"
 
 
