@@ -1,0 +1,54 @@
+"""What one training run needs to know: the operator writes it as JSON, the trainer reads it.
+
+It travels as one environment variable. Nothing that kubelet or a shell could expand survives in it
+(`encode`), and nothing secret is ever part of it.
+"""
+
+import json
+from typing import Self
+
+from pydantic import Field
+
+from finetuning.api.base import ApiModel
+from finetuning.api.hyperparameters import Hyperparameters, LoraConfig, Method, QuantizationConfig
+from finetuning.api.v1alpha1 import DatasetFormat
+
+ENV = "FINETUNING_RUN_CONFIG"
+"""Name of the environment variable that carries the run's configuration."""
+
+
+class DatasetConfig(ApiModel):
+    """Where the rows are, as the trainer sees it."""
+
+    path: str = Field(description="Local file or folder, or a Hub data set as hf://org/name.")
+    format: DatasetFormat = Field(default=DatasetFormat.AUTO)
+    eval_split: float = Field(default=0.0, ge=0, le=0.5)
+
+
+class RunConfig(ApiModel):
+    """The whole configuration of `python3 -m finetuning.base.app`."""
+
+    job_name: str = "finetuning"
+    model_id: str
+    model_path: str | None = Field(
+        default=None, description="Folder with the base model; the Hub is asked when absent."
+    )
+    revision: str | None = None
+    method: Method = Method.LORA
+    dataset: DatasetConfig
+    output_dir: str = "./output"
+    state_dir: str | None = Field(default=None, description="<outputDir>/state when absent.")
+    profile: str = "auto-generate"
+    hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
+    lora_config: LoraConfig = Field(default_factory=LoraConfig)
+    quantization_config: QuantizationConfig = Field(default_factory=QuantizationConfig)
+
+    def encode(self) -> str:
+        """Compact JSON in which no `$` stands, so `$(NAME)` has nothing to expand."""
+        data = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return json.dumps(data, separators=(",", ":"), sort_keys=True).replace("$", "\\u0024")
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Read what `encode` wrote; raises pydantic.ValidationError on anything else."""
+        return cls.model_validate_json(text)

@@ -1,0 +1,21 @@
+"""The files that a run writes and other parts read: names, models, bounded reading, atomic writing.
+
+Whoever reads them must not trust them: the training container runs code of the user's choice.
+"""
+
+MODEL_DIR_FILES = ("adapter_config.json", "config.json")
+CHECKPOINTS_DIR = "checkpoints"
+CHECKPOINT_PREFIX = "checkpoint-"
+STATE_DIR = "state"
+STATE_FILE = "rank-0.json"
+VALIDATION_DIR = "validation"
+LOSS_HISTORY = "loss_history.jsonl"
+TRAINING_INFO = "training_info.json"
+AIM_PROFILE = "aim_profile.json"
+MANIFEST = "manifest.json"
+VALIDATION_REPORT_TEXT = "validation_report.txt"
+VALIDATION_REPORT_JSON = "validation_report.json"
+
+TERMINATION_LOG_ENV = "FINETUNING_TERMINATION_LOG"
+TERMINATION_MESSAGE_LIMIT = 3072
+"""kubelet keeps 12 KiB a pod, divided over its containers; up to four containers keep this much."""

@@ -1,0 +1,76 @@
+"""Reading what may be hostile, writing so that a crash leaves the old file or the new one."""
+
+import json
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+class UnreadableFileError(ValueError):
+    """The file is missing, too large, not a regular file, or not what it should hold."""
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write `data` to a temporary name beside `path`, fsync, rename; readable by other users.
+
+    Raises:
+        OSError: no space left, no permission, no such folder.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically; raises ValueError on NaN and Infinity, which JSON has not."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, (text + "\n").encode())
+
+
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """Read a regular file of at most `max_bytes` without following a symbolic link.
+
+    Raises:
+        UnreadableFileError: anything else is found under that name.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnreadableFileError(f"{path}: {error.strerror}") from error
+    with os.fdopen(handle, "rb") as file:
+        info = os.fstat(file.fileno())
+        if not stat.S_ISREG(info.st_mode):
+            raise UnreadableFileError(f"{path}: not a regular file")
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise UnreadableFileError(f"{path}: larger than {max_bytes} bytes")
+    return data
+
+
+def read_json(path: Path, max_bytes: int = 1 << 20) -> Any:
+    """Read bounded JSON; raises UnreadableFileError, also when it is no JSON or too deep."""
+    data = read_bounded(path, max_bytes)
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableFileError(f"{path}: not valid JSON ({error})") from error

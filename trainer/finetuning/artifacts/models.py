@@ -1,0 +1,222 @@
+"""Models of the small files and messages by which the parts of a run talk to each other."""
+
+from enum import IntEnum, StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+SCHEMA_VERSION = 1
+STATE_MAX_BYTES = 256 * 1024
+MAX_GPUS = 64
+
+
+def _float_from_wire(value: Any) -> Any:
+    return float(value) if value in ("NaN", "Infinity", "-Infinity") else value
+
+
+def _float_to_wire(value: float) -> float | str:
+    if value != value:  # noqa: PLR0124 - NaN is the one value that differs from itself
+        return "NaN"
+    if value in (float("inf"), float("-inf")):
+        return "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+WireFloat = Annotated[
+    float,
+    BeforeValidator(_float_from_wire),
+    PlainSerializer(_float_to_wire, return_type=float | str, when_used="json"),
+]
+"""A float whose NaN and infinities travel as strings, since JSON has none."""
+
+
+class Artifact(BaseModel):
+    """camelCase on the wire; unknown keys are ignored so that versions can mix."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+class RunState(StrEnum):
+    """What the trainer is doing."""
+
+    STARTING = "starting"
+    TRAINING = "training"
+    EVALUATING = "evaluating"
+    SAVING = "saving"
+    FINISHED = "finished"
+    FAILED = "failed"
+    PAUSED = "paused"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (RunState.FINISHED, RunState.FAILED, RunState.PAUSED)
+
+
+class GpuState(Artifact):
+    """One GPU as the process that owns it sees it; absent means unknown."""
+
+    index: int = Field(ge=0, lt=MAX_GPUS)
+    name: str | None = Field(default=None, max_length=128)
+    uuid: str | None = Field(default=None, max_length=64)
+    utilization_percent: float | None = Field(default=None, ge=0, le=100)
+    memory_used_bytes: int | None = Field(default=None, ge=0)
+    memory_total_bytes: int | None = Field(default=None, ge=0)
+
+
+class TrainingState(Artifact):
+    """The live state of a run: state/rank-0.json, and the sidecar's /status.
+
+    Loss in nats per token, rates per second of wall clock over the last logging interval, times in
+    Unix seconds. None means not known yet.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    seq: int = Field(default=0, ge=0)
+    updated_at: float = Field(ge=0)
+    started_at: float | None = Field(default=None, ge=0)
+    finished_at: float | None = Field(default=None, ge=0)
+    state: RunState = RunState.STARTING
+    reason: str = Field(default="", max_length=128)
+    message: str = Field(default="", max_length=1024)
+    step: int = Field(default=0, ge=0)
+    total_steps: int | None = Field(default=None, ge=0)
+    epoch: float | None = Field(default=None, ge=0)
+    total_epochs: int | None = Field(default=None, ge=0)
+    loss: WireFloat | None = None
+    eval_loss: WireFloat | None = None
+    grad_norm: WireFloat | None = None
+    learning_rate: float | None = Field(default=None, ge=0)
+    samples_per_second: float | None = Field(default=None, ge=0)
+    tokens_per_second: float | None = Field(default=None, ge=0)
+    tokens_total: int = Field(default=0, ge=0)
+    samples_total: int = Field(default=0, ge=0)
+    nonfinite_losses: int = Field(default=0, ge=0)
+    estimated_remaining_seconds: float | None = Field(default=None, ge=0)
+    checkpoints_total: int = Field(default=0, ge=0)
+    checkpoint_sizes_bytes: list[Annotated[int, Field(ge=0)]] = Field(
+        default_factory=list, max_length=4096
+    )
+    last_checkpoint: str | None = Field(default=None, max_length=256)
+    last_checkpoint_at: float | None = Field(default=None, ge=0)
+    gpus: list[GpuState] = Field(default_factory=list, max_length=MAX_GPUS)
+
+
+class TrainingResult(Artifact):
+    """The trainer's last words: its termination message, at most 3 KiB.
+
+    Paths are relative to the output folder.
+    """
+
+    kind: str = Field(default="training", pattern=r"^training$")
+    result: RunState
+    reason: str = Field(default="", max_length=128)
+    message: str = Field(default="", max_length=1024)
+    step: int = Field(default=0, ge=0)
+    total_steps: int | None = Field(default=None, ge=0)
+    epoch: float | None = Field(default=None, ge=0)
+    total_epochs: int | None = Field(default=None, ge=0)
+    loss: WireFloat | None = None
+    eval_loss: WireFloat | None = None
+    tokens_per_second: float | None = Field(default=None, ge=0)
+    samples_per_second: float | None = Field(default=None, ge=0)
+    train_seconds: float | None = Field(default=None, ge=0)
+    checkpoint: str | None = Field(default=None, max_length=256)
+    manifest_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+
+class TrainFailure(StrEnum):
+    """Why a trainer gave up; the same words as the API's reasons."""
+
+    DATASET_INVALID = "DatasetInvalid"
+    MODEL_UNAVAILABLE = "ModelUnavailable"
+    CONFIG_INVALID = "ConfigInvalid"
+    LOSS_DIVERGED = "LossDiverged"
+    STORAGE_FULL = "StorageFull"
+    OUT_OF_MEMORY = "OutOfMemory"
+    TRAINING_FAILED = "TrainingFailed"
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the trainer; the Job's podFailurePolicy goes by them."""
+
+    OK = 0
+    FAILED = 1
+    """Worth another try: a crash, a full disk, a device error."""
+    INVALID = 2
+    """Trying again cannot help: wrong configuration, data or model."""
+    INTERRUPTED = 143
+    """SIGTERM or Ctrl-C: the state is saved, the same command continues."""
+
+
+class CheckResult(StrEnum):
+    """Outcome of one validation check."""
+
+    PASS = "Pass"  # noqa: S105 - not a password
+    FAIL = "Fail"
+    SKIP = "Skip"
+    ERROR = "Error"
+
+
+class Check(Artifact):
+    """One validation check's outcome; the score is finite or absent."""
+
+    name: str = Field(min_length=1, max_length=64)
+    result: CheckResult
+    required: bool = True
+    score: float | None = Field(default=None, allow_inf_nan=False)
+    reason: str = Field(default="", max_length=64)
+    message: str = Field(default="", max_length=256)
+
+    @property
+    def passed(self) -> bool:
+        return self.result is CheckResult.PASS
+
+
+class ValidationResult(Artifact):
+    """The validation Job's termination message and the head of its JSON report."""
+
+    kind: str = Field(default="validation", pattern=r"^validation$")
+    checks: list[Check] = Field(max_length=16)
+    manifest_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+    @property
+    def required(self) -> list[Check]:
+        return [check for check in self.checks if check.required]
+
+    @property
+    def passed(self) -> int:
+        return sum(check.passed for check in self.required)
+
+    @property
+    def total(self) -> int:
+        return len(self.required)
+
+    @property
+    def ok(self) -> bool:
+        """A report without a required check proves nothing."""
+        return self.total > 0 and self.passed == self.total
+
+
+def render_report(result: ValidationResult) -> str:
+    """The report as text, in the specification's form; a pure function of the checks."""
+    lines = ["=== Fine-Tuning Validation Report ===", ""]
+    for check in result.checks:
+        lines += _check_lines(check)
+    lines.append(f"Summary: {result.passed}/{result.total} checks passed")
+    return "\n".join(lines)
+
+
+_MARKS = {
+    CheckResult.PASS: "✓ PASS",
+    CheckResult.FAIL: "✗ FAIL",
+    CheckResult.SKIP: "- SKIP",
+    CheckResult.ERROR: "! ERROR",
+}
+
+
+def _check_lines(check: Check) -> list[str]:
+    lines = [f"{_MARKS[check.result]} - {check.name}", f"  {check.message}"]
+    if check.score is not None:
+        lines.append(f"  Score: {check.score:.4f}")
+    return [*lines, ""]
