@@ -1,0 +1,87 @@
+# `make help` lists the targets. Each one does its own set-up.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.ready
+UV_VERSION := 0.13.9
+MONITORING ?= 0
+# One spinning thread per waiting core makes small training steps several times slower.
+export OMP_WAIT_POLICY := passive
+
+.PHONY: help
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: setup  ## The product's main job, on a real cluster of its own (without one where none is possible)
+	@$(PY) -m hack.demo
+
+.PHONY: test
+test: check test-unit test-cluster  ## Everything: checks, unit tests, tests on a real cluster
+
+.PHONY: setup
+setup: $(STAMP)  ## Python environment in .venv with everything in it
+
+$(STAMP): requirements/dev.lock pyproject.toml hack/stub_cuda.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "setup: Python 3.11 or newer is needed; name it with PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "setup: Python's venv module is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "setup: Python packages into $(VENV)"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(VENV)/bin/uv pip sync --quiet --python $(PY) --require-hashes requirements/dev.lock
+	@$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --editable .
+	@$(PY) hack/stub_cuda.py $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	@touch $@
+
+.PHONY: check
+check: setup  ## Lint, format, types, import rules, generated files
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+	$(PY) -m finetuning.codegen --check
+
+.PHONY: test-unit
+test-unit: setup  ## Tests that need no cluster
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not cluster"
+
+.PHONY: test-cluster
+test-cluster: setup  ## Tests on a real cluster; says so in one line where none is possible
+	@$(PY) -m hack.cluster_tests
+
+.PHONY: cluster-up
+cluster-up: setup  ## Real Kubernetes: kind with Docker, processes on Linux as root (MONITORING=1 adds Prometheus)
+	@$(PY) -m hack.cluster up $(if $(filter 1,$(MONITORING)),--monitoring)
+
+.PHONY: cluster-down
+cluster-down: setup  ## Remove the cluster and everything it left on the machine
+	@$(PY) -m hack.cluster down
+
+.PHONY: images
+images: setup  ## Build both container images and load them into the cluster
+	@$(PY) -m hack.cluster images
+
+.PHONY: deploy
+deploy: setup  ## Install or upgrade the operator in the cluster with Helm
+	@$(PY) -m hack.deploy
+
+.PHONY: generate
+generate: setup  ## Rewrite every generated file
+	$(PY) -m finetuning.codegen
+
+.PHONY: format
+format: setup  ## Format the code
+	$(VENV)/bin/ruff format
+	$(VENV)/bin/ruff check --fix
+
+.PHONY: lock
+lock: setup  ## Resolve the dependencies again
+	bash hack/lock.sh
+
+.PHONY: clean
+clean:  ## Remove the Python environment and caches of this checkout (not the cluster)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Resolves the dependencies into requirements/*.lock, with hashes and without download addresses.
+# torch's CUDA libraries are left out: on a CPU they are never called, on ROCm they are wrong.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+compile=(.venv/bin/uv pip compile --quiet --universal --python-version 3.11
+  --generate-hashes --no-header --no-annotate "$@")
+"${compile[@]}" --extra operator pyproject.toml -o requirements/operator.lock
+"${compile[@]}" --extra trainer --excludes requirements/excludes-torch.txt pyproject.toml -o requirements/trainer.lock
+"${compile[@]}" --excludes requirements/excludes.txt requirements/torch-cpu.in -o requirements/torch-cpu.lock
+"${compile[@]}" --extra operator --extra trainer --extra dev --excludes requirements/excludes.txt \
+  pyproject.toml requirements/torch-cpu.in -o requirements/dev.lock
