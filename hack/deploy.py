@@ -1,0 +1,53 @@
+"""Install or upgrade the operator with Helm, with the images that `make images` built.
+
+Usage: python -m hack.deploy [HELM-ARGUMENT ...]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+STATE = ROOT / ".cluster"
+NAMESPACE = "finetuning-system"
+RELEASE = "finetuning-operator"
+
+
+def environment() -> dict[str, str]:
+    """The caller's environment with this checkout's cluster and its tools."""
+    return {
+        **os.environ,
+        "KUBECONFIG": str(STATE / "kubeconfig"),
+        "PATH": f"{STATE / 'bin'}:{os.environ['PATH']}",
+    }
+
+
+def helm_command(images: dict[str, str], extra: list[str]) -> list[str]:
+    """The command that an admin would type, with this checkout's images."""
+    return [
+        "helm", "upgrade", "--install", RELEASE, "charts/finetuning-operator",
+        "--namespace", NAMESPACE, "--create-namespace",
+        "--set", f"image.operator={images['operator']}",
+        "--set", f"image.trainer={images['trainer']}",
+        "--wait", "--timeout", "3m", *extra,
+    ]  # fmt: skip
+
+
+def main(extra: list[str]) -> int:
+    """Run Helm; exit code 2 when something has to come first."""
+    try:
+        images = json.loads((STATE / "images.json").read_text())
+    except FileNotFoundError:
+        print("deploy: no images yet; type `make cluster-up images` first", file=sys.stderr)
+        return 2
+    command = helm_command(images, extra)
+    print("$", " ".join(command), flush=True)
+    return subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
