@@ -1,16 +1,105 @@
-"""What every API model shares: camelCase on the wire, snake_case in Python, no unknown fields."""
+"""What every API model shares: camelCase on the wire, no unknown fields, rules in two languages."""
 
-from pydantic import BaseModel, ConfigDict
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+from typing_extensions import override
+
+CEL_RULES = "x-kubernetes-validations"
 
 
-class ApiModel(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule in two languages, CEL for the API server and Python for local runs, one message.
+
+    In `Annotated[...]` it judges a field's value; in a model's RULES the whole model.
+    """
+
+    cel: str
+    holds: Callable[[Any], bool]
+    message: str
+    field: str = ""
+    """The field that the API server names in its answer, for a rule on a whole model."""
+
+    @classmethod
+    def matching(cls, pattern: str, message: str, never: str = "") -> Self:
+        """The whole text must match; keep to what RE2 and Python's `re` read alike."""
+        fits = re.compile(pattern).fullmatch
+        cel = f"self.matches(r'^({pattern})$')"
+        if not never:
+            return cls(cel, lambda text: fits(text) is not None, message)
+        return cls(
+            f"{cel} && !self.contains('{never}')",
+            lambda text: fits(text) is not None and never not in text,
+            message,
+        )
+
+    def check(self, value: Any) -> Any:
+        if not self.holds(value):
+            raise ValueError(self.message)
+        return value
+
+    def as_cel(self) -> dict[str, str]:
+        rule = {"rule": self.cel, "message": self.message}
+        return rule | ({"fieldPath": f".{self.field}"} if self.field else {})
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core)
+        return schema | {CEL_RULES: [*schema.get(CEL_RULES, []), self.as_cel()]}
+
+
+class RuledModel(BaseModel):
+    """A model whose fields must fit together; the rules are checked by the API server as well."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = ()
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    @model_validator(mode="after")
+    def _rules_hold(self) -> Self:
+        for rule in self.RULES:
+            rule.check(self)
+        return self
+
+    @classmethod
+    @override
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core)
+        if cls.RULES:
+            handler.resolve_ref_schema(schema)[CEL_RULES] = [rule.as_cel() for rule in cls.RULES]
+        return schema
+
+
+class ApiModel(RuledModel):
     """A part of the FineTuningJob; accepts both spellings, so `--config` files may use either."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        populate_by_name=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        use_enum_values=False,
-    )
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_enum_values=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: Any) -> Any:
+        """`epochs:` with nothing behind it means the default, as it does for the API server."""
+        if isinstance(data, dict):
+            return {name: value for name, value in data.items() if value is not None}
+        return data

@@ -5,15 +5,17 @@ trains with the same values here.
 """
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Any
 
 from pydantic import Field
 
 from finetuning.api.base import ApiModel
+from finetuning.api.text import TargetModule
 
-TargetModule = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=128, description="Name of a linear layer.")
-]
+
+def _no_default(schema: dict[str, Any]) -> None:
+    """Keep the default out of the CRD: only a value that the user wrote may win over loraRank."""
+    schema.pop("default", None)
 
 
 class Method(StrEnum):
@@ -154,9 +156,20 @@ class Hyperparameters(ApiModel):
 class LoraConfig(ApiModel):
     """The low-rank adapter, in the terms of peft's LoraConfig; ignored by method `full`."""
 
-    r: int = Field(default=16, ge=1, le=1024, description="Rank of the adapter matrices.")
+    r: int = Field(
+        default=16,
+        ge=1,
+        le=1024,
+        description="Rank of the adapter matrices, 16 when absent: higher learns more and costs "
+        "more memory.",
+        json_schema_extra=_no_default,
+    )
     lora_alpha: int = Field(
-        default=32, ge=1, le=65_536, description="Scale: the update is multiplied by loraAlpha / r."
+        default=32,
+        ge=1,
+        le=65_536,
+        description="Scale, 32 when absent: the adapter's update is multiplied by loraAlpha / r.",
+        json_schema_extra=_no_default,
     )
     target_modules: list[TargetModule] = Field(
         default=["q_proj", "v_proj", "k_proj", "o_proj"],

@@ -1,14 +1,29 @@
 """FineTuningJob aim.amd.com/v1alpha1, the contract with users; the CRD is generated from it."""
 
+import json
+import re
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from finetuning.api.base import ApiModel
+from finetuning.api.base import ApiModel, Rule, RuledModel
 from finetuning.api.hyperparameters import Hyperparameters, LoraConfig, Method, QuantizationConfig
+from finetuning.api.text import (
+    DataKey,
+    DatasetSource,
+    ModelId,
+    ObjectName,
+    ProfileName,
+    PvcUri,
+    Quantity,
+    RegistryUrl,
+    Revision,
+    SubPath,
+)
 
 GROUP = "aim.amd.com"
 VERSION = "v1alpha1"
@@ -20,14 +35,6 @@ SHORT_NAMES = ("ftj", "ftjob")
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 NAME_MAX_LENGTH = 50
 """Leaves room for `-validate` and a pod's suffix within the 63 characters of a label value."""
-
-_ID_PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
-MODEL_ID_PATTERN = rf"^{_ID_PART}(/{_ID_PART})?$"
-_DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-PVC_URI_PATTERN = rf"^pvc://{_DNS_LABEL}(/[A-Za-z0-9._-]+)*$"
-QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$"
-
-Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
 
 
 class Phase(StrEnum):
@@ -116,36 +123,27 @@ class Reason(StrEnum):
 class SecretKeyRef(ApiModel):
     """One key of a Secret in the job's own namespace; the operator never reads it."""
 
-    name: str = Field(
-        pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=253, description="The Secret."
-    )
-    key: str = Field(
-        pattern=r"^[-._A-Za-z0-9]+$", max_length=253, description="The key inside the Secret."
-    )
+    name: ObjectName = Field(description="Name of the Secret, in the job's namespace.")
+    key: DataKey = Field(description="Key inside the Secret, such as token.")
 
 
 class ModelSpec(ApiModel):
     """The model to start from."""
 
-    model_id: str = Field(
-        pattern=MODEL_ID_PATTERN,
-        max_length=193,
+    model_id: ModelId = Field(
         description="Hugging Face model id, such as Qwen/Qwen2.5-7B-Instruct. It names the model "
         "in metrics and reports, also when the weights come from `source`.",
     )
-    profile: str | None = Field(
-        default=None, max_length=253, description="AIM profile of the base model to derive from."
-    )
-    revision: str | None = Field(
+    profile: ProfileName | None = Field(
         default=None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
-        max_length=128,
+        description="AIM profile of the base model; copied into the profile of the trained one.",
+    )
+    revision: Revision | None = Field(
+        default=None,
         description="Branch, tag or (better) commit hash of the model on the Hugging Face Hub.",
     )
-    source: str | None = Field(
+    source: PvcUri | None = Field(
         default=None,
-        pattern=PVC_URI_PATTERN,
-        max_length=512,
         description="Where the weights are when they do not come from the Hub: "
         "pvc://<claim>/<folder>, mounted read-only.",
     )
@@ -158,13 +156,10 @@ class ModelSpec(ApiModel):
 class DatasetSpec(ApiModel):
     """The rows to train on."""
 
-    source: str = Field(
-        min_length=1,
-        max_length=512,
-        pattern=r"^[A-Za-z0-9/._~:@+-]+$",
-        description="One of: a file path inside the pod (/workspace/templates/<key> is the "
-        "ConfigMap finetuning-templates), configmap:<name>:<key>, pvc://<claim>/<path>, "
-        "hf://<org>/<name> or a bare Hub id.",
+    source: DatasetSource = Field(
+        description="One of: a file path inside the pod (/workspace/templates/<key> is a key of "
+        "the ConfigMap finetuning-templates), configmap:<name>:<key>, pvc://<claim>/<path>, "
+        "hf://<org>/<name> or a bare Hugging Face id.",
     )
     format: DatasetFormat = Field(
         default=DatasetFormat.AUTO,
@@ -174,35 +169,45 @@ class DatasetSpec(ApiModel):
         default=0.0,
         ge=0,
         le=0.5,
-        description="Share of the rows held out for evaluation, chosen by hyperparameters.seed.",
+        description="Share of the rows held out for evaluation, chosen by hyperparameters.seed; "
+        "0.1 is a good start, 0 means no evaluation.",
     )
 
 
 class StorageSpec(ApiModel):
     """Where the trained model is kept."""
 
-    claim_name: str | None = Field(
+    RULES: ClassVar = (
+        Rule(
+            "!has(self.subPath) || has(self.claimName)",
+            lambda storage: storage.sub_path is None or storage.claim_name is not None,
+            "subPath is a folder inside claimName: set claimName too, or drop subPath",
+            field="subPath",
+        ),
+        Rule(
+            "!has(self.storageClassName) || !has(self.claimName)",
+            lambda storage: storage.storage_class_name is None or storage.claim_name is None,
+            "storageClassName is for the claim that the operator creates; with claimName, which "
+            "names an existing claim, drop it",
+            field="storageClassName",
+        ),
+    )
+
+    claim_name: ObjectName | None = Field(
         default=None,
-        pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$",
-        max_length=253,
         description="An existing PersistentVolumeClaim, which outlives the job. Without it the "
         "operator creates <job>-output, which is deleted together with the FineTuningJob.",
     )
-    sub_path: str | None = Field(
-        default=None,
-        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$",
-        max_length=253,
-        description="Folder inside claimName; the job's name when absent.",
+    sub_path: SubPath | None = Field(
+        default=None, description="Folder inside claimName; the job's name when absent."
     )
     size: Quantity = Field(
         default="50Gi",
         description="Size of the claim that the operator creates. LoRA needs about 1.5 times the "
         "model, full fine-tuning about 6 times with two checkpoints.",
     )
-    storage_class_name: str | None = Field(
+    storage_class_name: ObjectName | None = Field(
         default=None,
-        pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$",
-        max_length=253,
         description="StorageClass of that claim; the cluster's default when absent.",
     )
 
@@ -210,12 +215,11 @@ class StorageSpec(ApiModel):
 class OutputSpec(ApiModel):
     """What becomes of the result."""
 
-    registry: str | None = Field(
-        default=None, max_length=512, description="Kept for compatibility; nothing is pushed to it."
+    registry: RegistryUrl | None = Field(
+        default=None, description="Kept for compatibility; nothing is pushed to it."
     )
-    profile: str = Field(
+    profile: ProfileName = Field(
         default="auto-generate",
-        max_length=253,
         description="Name of the AIM profile to write; `auto-generate` derives it from the run.",
     )
     storage: StorageSpec = Field(
@@ -223,18 +227,52 @@ class OutputSpec(ApiModel):
     )
 
 
+def _devices_agree(resources: "ResourceSpec") -> bool:
+    """Only whole devices are handed out, and nothing is overcommitted."""
+    return all(
+        str(amount) == str(resources.limits[name])
+        for name, amount in resources.requests.items()
+        if "/" in name and name in resources.limits
+    )
+
+
+def _devices_are_whole(resources: "ResourceSpec") -> bool:
+    amounts = [*resources.requests.items(), *resources.limits.items()]
+    return all(str(amount).isdecimal() for name, amount in amounts if "/" in name)
+
+
 class ResourceSpec(ApiModel):
     """Resources of the training pod, as in a container."""
+
+    RULES: ClassVar = (
+        Rule(
+            "!has(self.requests) || !has(self.limits) || self.requests.all(name, "
+            "!name.contains('/') || !(name in self.limits) || "
+            "string(self.requests[name]) == string(self.limits[name]))",
+            _devices_agree,
+            "requests and limits of a device such as amd.com/gpu must be equal; naming it under "
+            "limits alone is enough",
+        ),
+        Rule(
+            "[has(self.requests) ? self.requests : {}, has(self.limits) ? self.limits : {}]"
+            ".all(amounts, amounts.all(name, !name.contains('/') || "
+            "string(amounts[name]).matches(r'^[0-9]+$')))",
+            _devices_are_whole,
+            "a device such as amd.com/gpu is given whole: 1, 2, 8 and so on",
+        ),
+    )
 
     requests: dict[str, Quantity] = Field(
         default_factory=dict,
         max_length=32,
-        description="As in a container; equal to limits for GPUs.",
+        description="What the scheduler sets aside, as in a container: cpu, memory, amd.com/gpu. "
+        "Equal to limits for GPUs.",
     )
     limits: dict[str, Quantity] = Field(
         default_factory=dict,
         max_length=32,
-        description="As in a container. One `amd.com/gpu` when neither map names the resource.",
+        description="What the pod may use at most, as in a container. One `amd.com/gpu` when "
+        "neither map names the resource.",
     )
 
 
@@ -266,10 +304,21 @@ class ValidationSpec(ApiModel):
 class FineTuningJobSpec(ApiModel):
     """What to train, on what, how, and where the result goes."""
 
+    RULES: ClassVar = (
+        Rule(
+            "!has(self.hyperparameters.evalSteps) || self.dataset.evalSplit > 0.0",
+            lambda spec: spec.hyperparameters.eval_steps is None or spec.dataset.eval_split > 0,
+            "evalSteps needs rows to evaluate on: set dataset.evalSplit, for example to 0.1, or "
+            "drop evalSteps",
+            field="hyperparameters.evalSteps",
+        ),
+    )
+
     base_model: ModelSpec = Field(description="The model to start from.")
     method: Method = Field(
         default=Method.LORA,
-        description="lora trains small adapters, qlora the same on 4-bit weights, full all of them.",
+        description="lora trains small adapters beside frozen weights, qlora the same on weights "
+        "stored in 4 bit, full trains all weights.",
     )
     dataset: DatasetSpec = Field(description="The rows to train on.")
     hyperparameters: Hyperparameters = Field(
@@ -454,18 +503,43 @@ class ObjectMeta(BaseModel):
     deletion_timestamp: datetime | None = None
 
 
-class FineTuningJob(BaseModel):
+def _as_json(value: Any) -> Any:
+    """Mappings of other libraries, and the dates that a YAML parser makes of timestamps."""
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+def _name_fits(job: "FineTuningJob") -> bool:
+    name = job.metadata.name
+    return len(name) <= NAME_MAX_LENGTH and re.fullmatch(NAME_PATTERN, name) is not None
+
+
+class FineTuningJob(RuledModel):
     """Fine-tunes a language model on AMD GPUs, watches it and validates the result."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+    RULES: ClassVar = (
+        Rule(
+            f"size(self.metadata.name) <= {NAME_MAX_LENGTH} "
+            f"&& self.metadata.name.matches(r'{NAME_PATTERN}')",
+            _name_fits,
+            "metadata.name becomes part of a Service name and a label value: at most "
+            f"{NAME_MAX_LENGTH} lowercase letters, digits and '-', starting with a letter and "
+            "ending with a letter or digit",
+        ),
+    )
 
-    api_version: str = f"{GROUP}/{VERSION}"
-    kind: str = KIND
+    model_config = ConfigDict(extra="ignore")
+
+    api_version: Literal["aim.amd.com/v1alpha1"] = "aim.amd.com/v1alpha1"
+    kind: Literal["FineTuningJob"] = "FineTuningJob"
     metadata: ObjectMeta
     spec: FineTuningJobSpec
     status: FineTuningJobStatus = Field(default_factory=FineTuningJobStatus)
 
     @classmethod
     def from_body(cls, body: Any) -> Self:
-        """Parse a manifest or an API object; raises pydantic.ValidationError."""
-        return cls.model_validate(body)
+        """Parse a manifest or an API object; raises pydantic.ValidationError.
+
+        As strict as the API server: camelCase only, and "4" in quotes is not a number.
+        """
+        text = json.dumps(body, default=_as_json)
+        return cls.model_validate_json(text, strict=True, by_alias=True, by_name=False)

@@ -1,0 +1,114 @@
+"""The CustomResourceDefinition: names, printer columns, rules about change, and the schema."""
+
+from typing import Any
+
+from finetuning.api.base import CEL_RULES
+from finetuning.api.schema import structural_schema
+from finetuning.api.v1alpha1 import (
+    GROUP,
+    KIND,
+    PLURAL,
+    SHORT_NAMES,
+    SINGULAR,
+    VERSION,
+    ConditionType,
+    FineTuningJob,
+    FineTuningJobSpec,
+    FineTuningJobStatus,
+)
+
+NAME = f"{PLURAL}.{GROUP}"
+CHANGEABLE = ("suspend", "validation")
+"""What may change after creation; everything else decides what the training produces."""
+
+
+def crd() -> dict[str, Any]:
+    """The whole object, ready for `kubectl apply`."""
+    names = {
+        "kind": KIND,
+        "listKind": f"{KIND}List",
+        "plural": PLURAL,
+        "singular": SINGULAR,
+        "shortNames": list(SHORT_NAMES),
+        "categories": ["all"],
+    }
+    version = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": printer_columns(),
+        "schema": {"openAPIV3Schema": job_schema()},
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": NAME},
+        "spec": {"group": GROUP, "names": names, "scope": "Namespaced", "versions": [version]},
+    }
+
+
+def printer_columns() -> list[dict[str, Any]]:
+    """What `kubectl get ftj` shows; priority 1 is for `-o wide`."""
+    validated = f'.status.conditions[?(@.type=="{ConditionType.VALIDATED}")].status'
+    return [
+        _column("Phase", ".status.phase", "Where the training is."),
+        _column("Method", ".spec.method", "How the model is tuned."),
+        _column("Model", ".spec.baseModel.modelId", "The model that the training started from."),
+        _column("Progress", ".status.progress", "Share of the optimizer steps done."),
+        _column("Loss", ".status.trainLoss", "Training loss of the last step.", kind="number"),
+        _column("Validated", validated, "Whether every required check passed."),
+        _column("Step", ".status.currentStep", "Optimizer steps done.", kind="integer", wide=True),
+        _column("Tokens/s", ".status.tokensPerSecond", "Throughput.", kind="number", wide=True),
+        _column("ETA", ".status.estimatedRemaining", "Time left.", wide=True),
+        _column("Reason", ".status.reason", "Why the job is where it is.", wide=True),
+        _column("Age", ".metadata.creationTimestamp", "Time since creation.", kind="date"),
+    ]
+
+
+def _column(
+    name: str, path: str, description: str, *, kind: str = "string", wide: bool = False
+) -> dict[str, Any]:
+    column = {"name": name, "type": kind, "jsonPath": path, "description": description}
+    return column | ({"priority": 1} if wide else {})
+
+
+def job_schema() -> dict[str, Any]:
+    """The schema of the whole object; what Kubernetes says about metadata is left to it."""
+    spec = structural_schema(FineTuningJobSpec)
+    spec[CEL_RULES] = [*spec.get(CEL_RULES, []), *unchangeable(spec)]
+    status = structural_schema(FineTuningJobStatus, defaults=False)
+    return {
+        "type": "object",
+        "description": FineTuningJob.__doc__,
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string", "description": f"Always {GROUP}/{VERSION}."},
+            "kind": {"type": "string", "description": f"Always {KIND}."},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": status,
+        },
+        CEL_RULES: [rule.as_cel() for rule in FineTuningJob.RULES],
+    }
+
+
+def unchangeable(spec: dict[str, Any]) -> list[dict[str, str]]:
+    """One rule per field, so that the answer names the field that somebody tried to change."""
+    return [
+        {
+            "rule": _stays(name, always_there=name in spec["required"] or "default" in schema),
+            "message": f"{name} cannot change after creation, only {' and '.join(CHANGEABLE)} can: "
+            "create a new FineTuningJob, or delete this one first to use the name again",
+            "fieldPath": f".{name}",
+        }
+        for name, schema in spec["properties"].items()
+        if name not in CHANGEABLE
+    ]
+
+
+def _stays(name: str, *, always_there: bool) -> str:
+    same = f"self.{name} == oldSelf.{name}"
+    if always_there:
+        return same
+    return f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {same})"

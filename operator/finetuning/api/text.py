@@ -1,0 +1,146 @@
+"""The kinds of text that a FineTuningJob holds, each with its one rule.
+
+Every kind has a length limit: the API server refuses a rule whose worst case it cannot bound.
+"""
+
+import re
+from typing import Annotated
+
+from pydantic import Field
+
+from finetuning.api.base import Rule
+
+_PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+_SEGMENT = r"[A-Za-z0-9._~@+=,-]+"
+_OBJECT = r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
+_KEY = r"[-._A-Za-z0-9]+"
+_PVC = rf"pvc://{_OBJECT}(/{_SEGMENT})*/?"
+
+ObjectName = Annotated[
+    str,
+    Field(max_length=253),
+    Rule.matching(
+        _OBJECT,
+        "must be the name of a Kubernetes object: lowercase letters, digits, '-' and '.', starting "
+        "and ending with a letter or digit",
+    ),
+]
+
+DataKey = Annotated[
+    str,
+    Field(max_length=253),
+    Rule.matching(
+        _KEY,
+        "must be a key of a Secret or ConfigMap: letters, digits, '-', '_' and '.'",
+        never="..",
+    ),
+]
+
+ModelId = Annotated[
+    str,
+    Field(max_length=193),
+    Rule.matching(
+        rf"{_PART}(/{_PART})?",
+        "must be a Hugging Face model id such as Qwen/Qwen2.5-7B-Instruct: letters, digits, '.', "
+        "'_' and '-', one '/' at most; for weights in a volume keep such an id here and set "
+        "baseModel.source to pvc://<claim>/<folder>",
+        never="..",
+    ),
+]
+
+Revision = Annotated[
+    str,
+    Field(max_length=128),
+    Rule.matching(
+        r"[A-Za-z0-9][A-Za-z0-9._/-]*",
+        "must be a branch, a tag or a commit hash: letters, digits, '.', '_', '-' and '/', "
+        "starting with a letter or digit",
+        never="..",
+    ),
+]
+
+PvcUri = Annotated[
+    str,
+    Field(max_length=512),
+    Rule.matching(
+        _PVC,
+        "must be pvc://<claim>/<folder>, where <claim> is a PersistentVolumeClaim in the job's "
+        "namespace; '..' and spaces are not allowed",
+        never="..",
+    ),
+]
+
+DatasetSource = Annotated[
+    str,
+    Field(max_length=512),
+    Rule.matching(
+        rf"(/{_SEGMENT})+/?"
+        rf"|configmap:{_OBJECT}:{_KEY}"
+        rf"|{_PVC}"
+        rf"|hf://{_PART}(/{_PART})?"
+        rf"|s3://{_OBJECT}(/{_SEGMENT})*/?"
+        rf"|[A-Za-z0-9._][A-Za-z0-9._~@+=,-]*(/{_SEGMENT})*",
+        "must be one of: a file path such as /workspace/templates/train.jsonl, "
+        "configmap:<name>:<key>, pvc://<claim>/<path>, hf://<org>/<name>, s3://<bucket>/<path>, or "
+        "the id of a Hugging Face data set; '..', spaces and shell characters are not allowed",
+        never="..",
+    ),
+]
+
+SubPath = Annotated[
+    str,
+    Field(max_length=253),
+    Rule.matching(
+        r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*",
+        "must be a relative folder such as team-a/run-1: letters, digits, '.', '_' and '-' between "
+        "slashes; no part may start with '.'",
+    ),
+]
+
+ProfileName = Annotated[
+    str,
+    Field(max_length=253),
+    Rule.matching(
+        r"([A-Za-z0-9][A-Za-z0-9._:/-]*)?",
+        "must be the name of an AIM profile: letters, digits, '.', '_', '-', ':' and '/', starting "
+        "with a letter or digit",
+        never="..",
+    ),
+]
+
+RegistryUrl = Annotated[
+    str,
+    Field(max_length=512),
+    Rule.matching(
+        r"([A-Za-z0-9][A-Za-z0-9._:/@-]*)?",
+        "must be a registry address such as registry.example.com/models, without spaces",
+    ),
+]
+
+TargetModule = Annotated[
+    str,
+    Field(max_length=128),
+    Rule.matching(
+        r"[A-Za-z0-9_][A-Za-z0-9_.-]*",
+        "must be the name of a linear layer such as q_proj, or all-linear: letters, digits, '_', "
+        "'-' and '.'",
+    ),
+]
+
+_QUANTITY = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?"
+_is_quantity = re.compile(_QUANTITY).fullmatch
+
+
+def _quantity_holds(value: int | str) -> bool:
+    return value >= 0 if isinstance(value, int) else _is_quantity(value) is not None
+
+
+Quantity = Annotated[
+    int | str,
+    Field(json_schema_extra={"x-kubernetes-int-or-string": True, "maxLength": 32}),
+    Rule(
+        f"type(self) == int ? int(self) >= 0 : string(self).matches(r'^({_QUANTITY})$')",
+        _quantity_holds,
+        "must be an amount of 0 or more such as 2, 500m, 32Gi or 1.5T",
+    ),
+]
