@@ -1,0 +1,100 @@
+"""Manifests of the examples, varied for tests, and what to look for in a FineTuningJob."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Cluster
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+FINAL_PHASES = ("Succeeded", "Failed")
+
+
+def example(method: str, name: str = "") -> dict[str, Any]:
+    """examples/finetuningjob-<method>.yaml, under another name when one is given."""
+    documents = yaml.safe_load_all((EXAMPLES / f"finetuningjob-{method}.yaml").read_text())
+    manifest = next(d for d in documents if d and d["kind"] == "FineTuningJob")
+    if name:
+        manifest["metadata"]["name"] = name
+    return dict(manifest)
+
+
+def with_spec(manifest: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A copy whose spec is changed one level deep: dicts are merged, the rest replaced."""
+    changed = copy.deepcopy(manifest)
+    for key, value in changes.items():
+        old = changed["spec"].get(key)
+        changed["spec"][key] = old | value if isinstance(old, dict) else value
+    return changed
+
+
+def status(cluster: Cluster, name: str) -> dict[str, Any]:
+    """The job's status, empty while there is none."""
+    job = cluster.get("finetuningjob", name)
+    return dict(job.get("status", {})) if job else {}
+
+
+def condition(found: dict[str, Any], kind: str) -> dict[str, Any]:
+    """One condition of a status, empty when it is not there."""
+    return next((c for c in found.get("conditions", []) if c["type"] == kind), {})
+
+
+def ended(cluster: Cluster, name: str, seconds: float = 300) -> dict[str, Any]:
+    """Wait for the training's end."""
+
+    def probe() -> dict[str, Any] | None:
+        found = status(cluster, name)
+        return found if found.get("phase") in FINAL_PHASES else None
+
+    return cluster.wait(f"end of {name}", probe, seconds)
+
+
+def judged(cluster: Cluster, name: str, seconds: float = 300) -> dict[str, Any]:
+    """Wait for the validation's verdict."""
+
+    def probe() -> dict[str, Any] | None:
+        found = status(cluster, name)
+        done = condition(found, "Validated").get("status") in ("True", "False")
+        over = condition(found, "Validated").get("reason") not in (
+            "ValidationPending",
+            "ValidationRunning",
+        )
+        return found if done and over else None
+
+    return cluster.wait(f"verdict on {name}", probe, seconds)
+
+
+def reached_step(cluster: Cluster, name: str, step: int = 1) -> dict[str, Any]:
+    """Wait until the status shows a step."""
+
+    def probe() -> dict[str, Any] | None:
+        found = status(cluster, name)
+        return found if (found.get("currentStep") or 0) >= step else None
+
+    return cluster.wait(f"step {step} of {name}", probe)
+
+
+@contextlib.contextmanager
+def running(cluster: Cluster, manifest: dict[str, Any]) -> Iterator[str]:
+    """Apply a FineTuningJob and remove it again, whatever happens in between."""
+    name = manifest["metadata"]["name"]
+    cluster.apply(manifest)
+    try:
+        yield name
+    finally:
+        cluster.kubectl("delete", "finetuningjob", name, "--ignore-not-found", "--wait=true")
+
+
+def long_run(method: str, name: str) -> dict[str, Any]:
+    """A job that is still training when a test has seen what it wants."""
+    steps = {"maxSteps": 5000, "saveSteps": 20, "epochs": 1000}
+    return with_spec(example(method, name), hyperparameters=steps, validation={"enabled": False})

@@ -1,0 +1,179 @@
+"""The fourteen metrics through a real Prometheus that found them by the job's ServiceMonitor."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import ROOT, STATE, Cluster
+from jobs import condition, ended, example, long_run, reached_step, running, status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+
+SPECIFIED = (
+    "finetuning_job_status",
+    "finetuning_job_duration_seconds_count",
+    "finetuning_training_epoch",
+    "finetuning_training_step",
+    "finetuning_training_progress",
+    "finetuning_train_loss",
+    "finetuning_learning_rate",
+    "finetuning_samples_per_second",
+    "finetuning_tokens_per_second",
+    "finetuning_checkpoints_total",
+    "finetuning_checkpoint_size_bytes_count",
+)
+NEED_A_GPU = (
+    "finetuning_gpu_utilization_percent",
+    "finetuning_gpu_memory_used_bytes",
+    "finetuning_gpu_memory_total_bytes",
+)
+
+
+def hack(*words: str) -> str:
+    command = [sys.executable, "-m", "hack.cluster", *words]
+    return subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def prometheus(operator: Cluster) -> Iterator[str]:
+    """URL of a Prometheus that the prometheus-operator runs; gone again afterwards."""
+    hack("monitoring", "on")
+    yield json.loads(hack("status", "--json"))["prometheus"]
+    hack("monitoring", "off")
+
+
+def query(url: str, expression: str) -> list[dict[str, Any]]:
+    words = urllib.parse.urlencode({"query": expression})
+    with urllib.request.urlopen(f"{url}/api/v1/query?{words}", timeout=10) as answer:  # noqa: S310
+        return list(json.load(answer)["data"]["result"])
+
+
+def test_without_the_servicemonitor_crd_the_job_runs_and_says_so(workspace: Cluster) -> None:
+    assert workspace.get("crd", "servicemonitors.monitoring.coreos.com") is None
+    with running(workspace, example("lora", "unmonitored")) as name:
+        seen = ended(workspace, name)
+        assert seen["phase"] == "Succeeded"
+        missing = condition(seen, "MonitoringReady")
+        assert (missing["status"], missing["reason"]) == ("False", "ServiceMonitorCRDMissing")
+        field = f"--field-selector=involvedObject.name={name},reason=ServiceMonitorCRDMissing"
+        assert len(workspace.get("events", "", field)) == 1
+
+
+def test_prometheus_finds_every_metric_of_a_running_job(
+    workspace: Cluster, prometheus: str
+) -> None:
+    with running(workspace, long_run("lora", "watched")) as name:
+        reached_step(workspace, name, 25)
+        assert workspace.get("servicemonitor", f"{name}-metrics")["spec"]["endpoints"]
+
+        def of_the_job(metric: str) -> list[dict[str, Any]]:
+            return query(prometheus, f'{metric}{{job_name="{name}",namespace="e2e"}}')
+
+        for metric in SPECIFIED:
+            workspace.wait(f"{metric} in Prometheus", lambda m=metric: of_the_job(m), 180)
+        assert of_the_job("finetuning_job_status")[0]["value"][1] == "1"
+        assert float(of_the_job("finetuning_training_step")[0]["value"][1]) >= 25
+        (loss,) = of_the_job("finetuning_train_loss")
+        assert float(loss["value"][1]) > 0
+        assert loss["metric"]["epoch"].isdigit()
+        assert condition(status(workspace, name), "MonitoringReady")["status"] == "True"
+
+
+WRITER = """
+import pathlib, time
+from finetuning.artifacts.models import GpuState, RunState, TrainingState
+gib = 1 << 30
+gpu = GpuState(index=0, utilization_percent=87.0, memory_used_bytes=50 * gib,
+               memory_total_bytes=192 * gib)
+for step in range(1, 100_000):
+    state = TrainingState(updated_at=time.time(), state=RunState.TRAINING, step=step, gpus=[gpu])
+    new = pathlib.Path("/workspace/output/state/rank-0.json.new")
+    new.parent.mkdir(exist_ok=True)
+    new.write_text(state.model_dump_json(by_alias=True, exclude_none=True))
+    new.rename(new.with_suffix(""))
+    time.sleep(1)
+"""
+
+
+def pod_with_a_plain_sidecar(image: str) -> dict[str, Any]:
+    """A pod of the user's own making with the sidecar as the documentation shows it."""
+    restricted = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    output = [{"name": "output", "mountPath": "/workspace/output"}]
+    training = {"name": "finetuning", "command": ["python3", "-c", WRITER]}
+    sidecar = {
+        "name": "metrics",
+        "command": ["python3", "-m", "finetuning.monitoring.metrics_server"],
+        "args": [
+            "--port", "8000", "--job-name", "my-job", "--model-id", "Qwen/Qwen2.5-7B-Instruct",
+            "--method", "lora", "--training-info", "/workspace/output/training_info.json",
+        ],
+        "ports": [{"containerPort": 8000, "name": "metrics"}],
+    }  # fmt: skip
+    shared = {"image": image, "securityContext": restricted, "volumeMounts": output}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "by-hand", "labels": {"app": "finetuning-metrics"}},
+        "spec": {
+            "containers": [training | shared, sidecar | shared],
+            "terminationGracePeriodSeconds": 1,
+            "volumes": [{"name": "output", "emptyDir": {}}],
+        },
+    }
+
+
+BY_HAND = """
+apiVersion: v1
+kind: Service
+metadata:
+  name: finetuning-metrics
+  labels: {app: finetuning-metrics}
+spec:
+  selector: {app: finetuning-metrics}
+  ports: [{name: metrics, port: 8000, targetPort: metrics}]
+---
+apiVersion: monitoring.coreos.com/v1
+kind: ServiceMonitor
+metadata:
+  name: finetuning-metrics
+spec:
+  selector:
+    matchLabels:
+      app: finetuning-metrics
+  endpoints:
+    - port: metrics
+      interval: 30s
+"""
+
+
+def test_a_monitor_and_a_sidecar_made_by_hand_give_all_fourteen(
+    scratch: Cluster, prometheus: str
+) -> None:
+    """The node has no GPU, so a state file as a trainer on one writes it stands in for the run."""
+    image = json.loads((STATE / "images.json").read_text())["operator"]
+    scratch.apply(pod_with_a_plain_sidecar(image))
+    scratch.apply(BY_HAND)
+
+    def in_prometheus(metric: str) -> list[dict[str, Any]]:
+        return query(prometheus, f'{metric}{{job_name="my-job"}}')
+
+    for metric in ("finetuning_job_status", "finetuning_training_step", *NEED_A_GPU):
+        scratch.wait(f"{metric} in Prometheus", lambda m=metric: in_prometheus(m), 180)
+    (used,) = in_prometheus("finetuning_gpu_memory_used_bytes")
+    assert float(used["value"][1]) == 50 * 2**30
+    assert used["metric"]["gpu_id"] == "0"
