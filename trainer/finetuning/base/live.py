@@ -1,0 +1,77 @@
+"""The live state of the run, written for the sidecar; training never fails because of it."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from finetuning.artifacts import STATE_FILE
+from finetuning.artifacts.files import read_json, write_atomic
+from finetuning.artifacts.models import STATE_MAX_BYTES, GpuState, RunState, TrainingState
+
+MIN_INTERVAL = 1.0
+"""Seconds between two writes of mere progress; events are written at once."""
+
+SIZES_KEPT = 4096
+MESSAGE_LIMIT = 1024
+
+log = logging.getLogger(__name__)
+
+
+class LiveState:
+    """Holds the present state and puts it on disk, at most once a second and at each event."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self._path = folder / STATE_FILE
+        self._clock = clock
+        self._written = float("-inf")
+        self._failed = False
+        self.gpus: Callable[[], list[GpuState]] = list
+        self.state = TrainingState(updated_at=clock(), seq=_last_seq(self._path))
+
+    def event(self, state: RunState, **fields: Any) -> None:
+        """A change that readers must see: written at once."""
+        self._set(state=state, **fields)
+        self._write()
+
+    def progress(self, **fields: Any) -> None:
+        """New figures: written when the last write is long enough ago."""
+        self._set(**fields)
+        if self._clock() - self._written >= MIN_INTERVAL:
+            self._write()
+
+    def end(self, state: RunState, reason: str = "", message: str = "") -> None:
+        self.event(state, reason=reason, message=message[:MESSAGE_LIMIT], finished_at=self._clock())
+
+    def checkpoint(self, path: str, size: int) -> None:
+        sizes = [*self.state.checkpoint_sizes_bytes, size][-SIZES_KEPT:]
+        self._set(
+            checkpoints_total=self.state.checkpoints_total + 1,
+            checkpoint_sizes_bytes=sizes,
+            last_checkpoint=path,
+            last_checkpoint_at=self._clock(),
+        )
+
+    def _set(self, **fields: Any) -> None:
+        self.state = self.state.model_copy(update=fields)
+
+    def _write(self) -> None:
+        try:
+            now = self._clock()
+            self._set(seq=self.state.seq + 1, updated_at=now, gpus=self.gpus())
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._path, self.state.model_dump_json(by_alias=True).encode())
+            self._written = now
+        except Exception as error:  # The border between training and its telemetry.
+            if not self._failed:
+                log.warning("The live state %s cannot be written: %s", self._path, error)
+            self._failed = True
+
+
+def _last_seq(path: Path) -> int:
+    """A restarted trainer goes on counting, so that readers can tell new from old."""
+    try:
+        return TrainingState.model_validate(read_json(path, STATE_MAX_BYTES)).seq
+    except ValueError:
+        return 0

@@ -1,0 +1,103 @@
+"""The run's arithmetic: how many steps, which rows in which step, which learning rate.
+
+Everything follows from the settings and the step's number, so a resumed run needs no position in
+the data and no state of a scheduler: step 41 is the same step whoever asks.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from finetuning.api.hyperparameters import Hyperparameters, LrSchedulerType
+
+SAVES_PER_RUN = 10
+SHORT_RUN_WARMUP = 0.1
+_SPLIT_STREAM = 0
+_ORDER_STREAM = 1
+"""Streams of random numbers: the held-out split never moves with the order of the epochs."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run of `total_steps` optimizer steps over `rows` training rows."""
+
+    rows: int
+    batch_size: int
+    accumulation: int
+    seed: int
+    total_steps: int
+    warmup_steps: int
+    peak_rate: float
+    shape: LrSchedulerType
+    save_every: int
+    eval_every: int
+
+    @classmethod
+    def of(cls, settings: Hyperparameters, rows: int) -> Self:
+        per_epoch = math.ceil(rows / (settings.batch_size * settings.gradient_accumulation_steps))
+        total = settings.max_steps or settings.epochs * per_epoch
+        return cls(
+            rows=rows,
+            batch_size=settings.batch_size,
+            accumulation=settings.gradient_accumulation_steps,
+            seed=settings.seed,
+            total_steps=total,
+            warmup_steps=warmup_for(settings.warmup_steps, total),
+            peak_rate=settings.learning_rate,
+            shape=settings.lr_scheduler_type,
+            save_every=settings.save_steps or max(1, math.ceil(total / SAVES_PER_RUN)),
+            eval_every=settings.eval_steps or per_epoch,
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.rows / (self.batch_size * self.accumulation))
+
+    @property
+    def total_epochs(self) -> int:
+        return math.ceil(self.total_steps / self.steps_per_epoch)
+
+    def epoch_after(self, step: int) -> float:
+        """Passes over the data when `step` steps are done; whole at the end of each."""
+        return step / self.steps_per_epoch
+
+    def batches(self, step: int) -> list[list[int]]:
+        """The row numbers of each forward pass of the step that follows `step` done ones."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([self.seed, _ORDER_STREAM, epoch]).permutation(self.rows)
+        span = self.batch_size * self.accumulation
+        rows = order[within * span : (within + 1) * span].tolist()
+        return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of the step that follows `step` done ones, as in transformers' schedules."""
+        if step < self.warmup_steps:
+            return self.peak_rate * step / self.warmup_steps
+        left = (self.total_steps - step) / max(1, self.total_steps - self.warmup_steps)
+        match self.shape:
+            case LrSchedulerType.CONSTANT:
+                return self.peak_rate
+            case LrSchedulerType.LINEAR:
+                return self.peak_rate * left
+            case LrSchedulerType.COSINE:
+                return self.peak_rate * 0.5 * (1 + math.cos(math.pi * (1 - left)))
+
+    def saves_after(self, step: int) -> bool:
+        return step % self.save_every == 0 or step == self.total_steps
+
+    def evaluates_after(self, step: int) -> bool:
+        return step % self.eval_every == 0 or step == self.total_steps
+
+
+def warmup_for(wish: int, total: int) -> int:
+    """A warm-up that never ends would never reach the peak rate."""
+    return wish if wish < total else math.ceil(total * SHORT_RUN_WARMUP)
+
+
+def split_rows(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Numbers of the rows to train on and to hold out; at least one row stays on either side."""
+    held_out = 0 if not share else min(count - 1, max(1, round(count * share)))
+    order = np.random.default_rng([seed, _SPLIT_STREAM]).permutation(count).tolist()
+    return sorted(order[held_out:]), sorted(order[:held_out])

@@ -1,0 +1,267 @@
+"""Reading the data set's rows from files, folders and the Hub; no row is interpreted here.
+
+Every row keeps its place, so that an error names the file and the line. No torch is imported.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from finetuning.api.run_config import DatasetConfig
+from finetuning.api.v1alpha1 import DatasetFormat
+from finetuning.base.errors import DatasetError
+
+CSV_FIELD_LIMIT = 64 * 1024 * 1024
+"""Long documents stand in one cell; Python's own limit is 128 KiB."""
+
+EXCERPT = 40
+HUB_PREFIX = "hf://"
+SUFFIXES = ".jsonl, .json, .csv, .tsv or .parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as it stands in the source, and its line (or number) there."""
+
+    line: int
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All rows of a source."""
+
+    source: str
+    unit: str
+    """What `Row.line` counts: `line` in text files, `row` elsewhere."""
+    rows: list[Row]
+
+    def where(self, row: Row) -> str:
+        return f"{self.source}: {self.unit} {row.line}"
+
+    def digest(self) -> str:
+        """Sha256 of the contents, the same whatever the spelling or the file's format."""
+        total = hashlib.sha256()
+        for row in self.rows:
+            total.update(json.dumps(row.data, sort_keys=True, default=str).encode())
+        return total.hexdigest()
+
+
+def read(config: DatasetConfig) -> Rows:
+    """Read every row of the configured source.
+
+    Raises:
+        DatasetError: it is missing, unreadable, empty or broken at a line that the error names.
+    """
+    rows = _read_any(config)
+    if not rows.rows:
+        raise DatasetError(f"{rows.source}: holds no rows; add at least one to train on")
+    return rows
+
+
+def _read_any(config: DatasetConfig) -> Rows:
+    if config.path.startswith(HUB_PREFIX):
+        return _from_hub(config.path.removeprefix(HUB_PREFIX))
+    path = Path(config.path).expanduser()
+    if path.is_dir():
+        return _from_folder(path)
+    if not path.exists():
+        _missing(config.path)
+    if not path.is_file():
+        raise DatasetError(f"{path}: not a regular file; give a data file or a folder")
+    return _file_reader(path, config.format)(path)
+
+
+def _missing(path: str) -> NoReturn:
+    hub = f", or {HUB_PREFIX}{path} for the Hub" if path.count("/") == 1 else ""
+    raise DatasetError(f"--dataset-path {path}: no such file or folder; check the path{hub}")
+
+
+def _file_reader(path: Path, wish: DatasetFormat) -> Callable[[Path], Rows]:
+    if wish is DatasetFormat.JSONL:
+        return _read_jsonl
+    if wish is DatasetFormat.CSV:
+        return _read_csv
+    readers = {
+        ".jsonl": _read_jsonl,
+        ".ndjson": _read_jsonl,
+        ".json": _read_json,
+        ".csv": _read_csv,
+        ".tsv": _read_csv,
+        ".parquet": _read_parquet,
+    }
+    if wish is DatasetFormat.HF or path.suffix.lower() not in readers:
+        raise DatasetError(
+            f"{path}: cannot tell how the rows are stored; name the file {SUFFIXES}, "
+            "or give --dataset-format jsonl or csv"
+        )
+    return readers[path.suffix.lower()]
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}; make the file readable") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DatasetError(f"{path}: line {line}: not valid UTF-8; save it as UTF-8") from None
+
+
+def _read_jsonl(path: Path) -> Rows:
+    lines = _text_of(path).split("\n")
+    found = [
+        Row(number, _json_row(path, number, line))
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
+    return Rows(str(path), "line", found)
+
+
+def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: line {number}: {_json_problem(error, line)}") from None
+    if not isinstance(data, dict):
+        raise DatasetError(
+            f"{path}: line {number}: expected a JSON object such as "
+            f'{{"text": "…"}}, found {_excerpt(line, 0)}'
+        )
+    return data
+
+
+def _json_problem(error: Exception, line: str) -> str:
+    if not isinstance(error, json.JSONDecodeError):
+        return f"not valid JSON ({error})"
+    near = _excerpt(line, error.pos)
+    return f"not valid JSON: {error.msg} at column {error.colno}, near {near}; mend the line"
+
+
+def _excerpt(line: str, at: int) -> str:
+    start = max(0, at - EXCERPT // 2)
+    piece = line[start : start + EXCERPT]
+    return ("…" if start else "") + piece.strip() + ("…" if start + EXCERPT < len(line) else "")
+
+
+def _read_json(path: Path) -> Rows:
+    """A list of objects, an object with one such list, or JSON Lines under another name."""
+    text = _text_of(path)
+    if not text.strip():
+        return Rows(str(path), "line", [])
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
+            return _read_jsonl(path)
+        line = getattr(error, "lineno", 1)
+        bad = text.split("\n")[line - 1]
+        problem = getattr(error, "msg", str(error))
+        near = _excerpt(bad, getattr(error, "colno", 1) - 1)
+        raise DatasetError(
+            f"{path}: line {line}: not valid JSON: {problem}, near {near}; mend the file"
+        ) from None
+    return Rows(str(path), "row", _numbered(str(path), _list_in(path, data)))
+
+
+def _list_in(path: Path, data: Any) -> list[Any]:
+    lists = [data] if isinstance(data, list) else []
+    if isinstance(data, dict):
+        lists = [value for value in data.values() if isinstance(value, list)]
+    if len(lists) != 1:
+        raise DatasetError(f"{path}: expected a JSON list of objects, one per row")
+    return lists[0]
+
+
+def _numbered(source: str, items: Iterable[Any]) -> list[Row]:
+    rows = []
+    for number, data in enumerate(items, start=1):
+        if not isinstance(data, dict):
+            kind = type(data).__name__
+            raise DatasetError(f"{source}: row {number}: expected an object, found {kind}")
+        rows.append(Row(number, data))
+    return rows
+
+
+def _read_csv(path: Path) -> Rows:
+    csv.field_size_limit(CSV_FIELD_LIMIT)
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.DictReader(
+        io.StringIO(_text_of(path), newline=""), delimiter=delimiter, strict=True
+    )
+    rows: list[Row] = []
+    try:
+        for data in reader:
+            if None in data:
+                expected = len(reader.fieldnames or [])
+                raise DatasetError(
+                    f"{path}: line {reader.line_num}: more than the {expected} columns of the "
+                    "header; put cells that hold a delimiter in double quotes"
+                )
+            rows.append(Row(reader.line_num, dict(data)))
+    except csv.Error as error:
+        raise DatasetError(f"{path}: line {reader.line_num}: {error}; mend the line") from None
+    return Rows(str(path), "line", rows)
+
+
+def _read_parquet(path: Path) -> Rows:
+    try:
+        from pyarrow import ArrowException, parquet  # noqa: PLC0415 - only for this format
+    except ImportError:
+        raise DatasetError(
+            f"{path}: reading Parquet needs pyarrow; `pip install pyarrow`, or save it as .jsonl"
+        ) from None
+    try:
+        items = parquet.read_table(path).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise DatasetError(f"{path}: not readable as Parquet: {_first_line(error)}") from error
+    return Rows(str(path), "row", _numbered(str(path), items))
+
+
+def _from_folder(path: Path) -> Rows:
+    """A folder written by `save_to_disk` of `datasets`, or one with data files of one kind."""
+    import datasets  # noqa: PLC0415 - takes seconds
+
+    datasets.disable_progress_bars()
+    saved = any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
+    try:
+        data = datasets.load_from_disk(str(path)) if saved else datasets.load_dataset(str(path))
+    except Exception as error:  # A damaged folder makes the library raise anything.
+        raise DatasetError(
+            f"{path}: not a folder that `datasets` can read: {_first_line(error)}; "
+            f"give one written by save_to_disk, or a {SUFFIXES} file"
+        ) from error
+    return _from_datasets(str(path), data)
+
+
+def _from_hub(name: str) -> Rows:
+    import datasets  # noqa: PLC0415 - takes seconds
+
+    source = HUB_PREFIX + name
+    try:
+        data = datasets.load_dataset(name)
+    except Exception as error:  # The network's and the Hub's failures are many.
+        raise DatasetError(
+            f"{source}: cannot be loaded: {_first_line(error)}; check the name, the network and "
+            "HF_TOKEN for private data, or give a local file"
+        ) from error
+    return _from_datasets(source, data)
+
+
+def _from_datasets(source: str, data: Any) -> Rows:
+    """The `train` split, or the only one."""
+    splits = data if isinstance(data, dict) else {"train": data}
+    if "train" not in splits and len(splits) != 1:
+        names = ", ".join(map(str, splits))
+        raise DatasetError(f"{source}: has the splits {names} and no `train` among them")
+    name = "train" if "train" in splits else next(iter(splits))
+    return Rows(source, "row", _numbered(source, splits[name]))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n", maxsplit=1)[0][:300]

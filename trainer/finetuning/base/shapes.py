@@ -1,0 +1,216 @@
+"""From rows of known shapes to conversations, prompts with completions, or plain text."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from finetuning.base.errors import DatasetError
+from finetuning.base.rows import Row, Rows
+
+Message = dict[str, Any]
+ROLES = ("system", "developer", "user", "assistant", "tool")
+SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"} | {
+    "system": "system",
+    "tool": "tool",
+}
+SHOWN_LINES = 5
+
+KNOWN_SHAPES = (
+    "messages (or conversations) | instruction, [input], output | prompt, completion | text"
+)
+
+
+class Shape(StrEnum):
+    """What the columns say that a row is."""
+
+    MESSAGES = "messages"
+    CONVERSATIONS = "conversations"
+    INSTRUCTION = "instruction"
+    PROMPT = "prompt"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation; the assistant's turns are trained."""
+
+    messages: list[Message]
+    tools: list[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A prompt in the model's raw text; the completion is trained."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Running text; all of it is trained."""
+
+    text: str
+
+
+Sample = Chat | Completion | Text
+
+
+class _BadRowError(Exception):
+    """What is wrong with one row, without its place."""
+
+
+def interpret(rows: Rows) -> list[Sample]:
+    """Every row as a sample, in order; all rows must have the shape of the first.
+
+    Raises:
+        DatasetError: the shape is unknown, or a row lacks what it needs.
+    """
+    shape = _shape_of(rows)
+    samples: list[Sample] = []
+    problems: list[tuple[Row, str]] = []
+    for row in rows.rows:
+        try:
+            samples.append(_READERS[shape](row.data))
+        except _BadRowError as error:
+            problems.append((row, str(error)))
+    if problems:
+        raise DatasetError(_report(rows, problems))
+    return samples
+
+
+def _shape_of(rows: Rows) -> Shape:
+    first = rows.rows[0]
+    columns = {name for name, value in first.data.items() if value is not None}
+    for shape in Shape:
+        if shape in columns and columns & _TARGETS.get(shape, {shape}):
+            return shape
+    names = ", ".join(sorted(map(str, first.data))) or "none"
+    raise DatasetError(
+        f"{rows.where(first)}: cannot train on the columns found ({names}); "
+        f"known shapes: {KNOWN_SHAPES}"
+    )
+
+
+def _report(rows: Rows, problems: list[tuple[Row, str]]) -> str:
+    (first, text), *others = problems
+    message = f"{rows.where(first)}: {text}"
+    if not others:
+        return message
+    lines = ", ".join(str(row.line) for row, _ in others[:SHOWN_LINES])
+    more = "" if len(others) <= SHOWN_LINES else ", …"
+    return f"{message} ({len(others)} more bad rows: {rows.unit} {lines}{more})"
+
+
+_ANSWERS = ("output", "response")
+_CONTEXTS = ("input", "context")
+_COMPLETIONS = ("completion", "response")
+_TARGETS: dict[Shape, set[str]] = {
+    Shape.INSTRUCTION: set(_ANSWERS),
+    Shape.PROMPT: set(_COMPLETIONS),
+}
+
+
+def _from_messages(data: Mapping[str, Any]) -> Sample:
+    return _chat(data.get("messages"), "messages", data.get("tools"))
+
+
+def _from_conversations(data: Mapping[str, Any]) -> Sample:
+    turns = data.get("conversations")
+    if not isinstance(turns, list):
+        raise _BadRowError("`conversations` must be a list of {from, value}")
+    messages = [_spoken(turn) for turn in turns]
+    system = data.get("system")
+    if isinstance(system, str) and system.strip():
+        messages.insert(0, {"role": "system", "content": system})
+    return _chat(messages, "conversations", None)
+
+
+def _spoken(turn: Any) -> Any:
+    """A turn of {from, value}; some files with this column hold {role, content} already."""
+    if not isinstance(turn, dict) or "from" not in turn:
+        return turn
+    role = SPEAKERS.get(str(turn["from"]))
+    if role is None:
+        known = ", ".join(SPEAKERS)
+        raise _BadRowError(f"`conversations`: unknown speaker {turn['from']!r}; known: {known}")
+    return {"role": role, "content": turn.get("value")}
+
+
+def _from_instruction(data: Mapping[str, Any]) -> Sample:
+    instruction = _text(data, ("instruction",))
+    context = _optional(data, _CONTEXTS)
+    question = f"{instruction}\n\n{context}" if context else instruction
+    system = _optional(data, ("system",))
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": question})
+    messages.append({"role": "assistant", "content": _text(data, _ANSWERS)})
+    return Chat(messages)
+
+
+def _from_prompt(data: Mapping[str, Any]) -> Sample:
+    prompt = data.get("prompt")
+    if isinstance(prompt, list):
+        answer = next((data[name] for name in _COMPLETIONS if data.get(name)), None)
+        if not isinstance(answer, list):
+            raise _BadRowError("`completion` must be a list of messages when `prompt` is one")
+        return _chat([*prompt, *answer], "prompt and completion", data.get("tools"))
+    return Completion(_text(data, ("prompt",)), _text(data, _COMPLETIONS))
+
+
+def _from_text(data: Mapping[str, Any]) -> Sample:
+    return Text(_text(data, ("text",)))
+
+
+_READERS: dict[Shape, Callable[[Mapping[str, Any]], Sample]] = {
+    Shape.MESSAGES: _from_messages,
+    Shape.CONVERSATIONS: _from_conversations,
+    Shape.INSTRUCTION: _from_instruction,
+    Shape.PROMPT: _from_prompt,
+    Shape.TEXT: _from_text,
+}
+
+
+def _text(data: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    """The first of these columns that holds text; a row without it cannot be trained on."""
+    for name in names:
+        value = data.get(name)
+        if value is not None and not isinstance(value, str):
+            raise _BadRowError(f"`{name}` must be text, found {type(value).__name__}")
+        if value and value.strip():
+            return value
+    raise _BadRowError(f"`{names[0]}` is missing or empty; fill it or remove the row")
+
+
+def _optional(data: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    found = [name for name in names if data.get(name)]
+    return _text(data, (found[0],)) if found and str(data[found[0]]).strip() else ""
+
+
+def _chat(messages: Any, column: str, tools: Any) -> Chat:
+    if not isinstance(messages, list) or not messages:
+        raise _BadRowError(f"`{column}` must be a list of {{role, content}} with a turn at least")
+    for number, message in enumerate(messages, start=1):
+        _check_message(message, f"`{column}`, message {number}")
+    roles = [message["role"] for message in messages]
+    if "assistant" not in roles:
+        raise _BadRowError(f"`{column}` has no assistant's turn, so there is nothing to learn")
+    if not set(roles[: roles.index("assistant")]) & {"user", "tool"}:
+        raise _BadRowError(f"`{column}`: a user's turn must come before the first assistant's")
+    return Chat(messages, tools if isinstance(tools, list) and tools else None)
+
+
+def _check_message(message: Any, where: str) -> None:
+    if not isinstance(message, dict):
+        raise _BadRowError(f"{where}: expected {{role, content}}, found {type(message).__name__}")
+    if message.get("role") not in ROLES:
+        raise _BadRowError(
+            f"{where}: unknown role {message.get('role')!r}; known: {', '.join(ROLES)}"
+        )
+    content = message.get("content")
+    spoken = isinstance(content, str) and bool(content.strip())
+    if message["role"] == "assistant" and not (spoken or message.get("tool_calls")):
+        raise _BadRowError(f"{where}: the assistant says nothing; fill `content` or remove it")
+    if content is not None and not isinstance(content, str):
+        raise _BadRowError(f"{where}: `content` must be text, found {type(content).__name__}")
