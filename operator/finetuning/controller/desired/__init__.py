@@ -1,0 +1,37 @@
+"""What should exist for a job: pure functions from the job and the settings to manifests.
+
+Same input, same bytes: no clock, no client, no environment. Nothing here needs a cluster, so the
+local runner starts its processes from the very same pod templates.
+"""
+
+from dataclasses import dataclass
+
+from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.controller.desired import monitoring, storage, training, validation
+from finetuning.controller.desired.metadata import Manifest
+from finetuning.controller.settings import MonitoringMode, Settings
+
+__all__ = ["Desired", "Manifest", "build"]
+
+
+@dataclass(frozen=True)
+class Desired:
+    """The children of one job; None where the job or the settings want none."""
+
+    storage: Manifest | None
+    training_job: Manifest
+    validation_job: Manifest | None
+    service: Manifest | None
+    service_monitor: Manifest | None
+
+
+def build(job: FineTuningJob, settings: Settings) -> Desired:
+    """Everything that the job needs in its life; raises InvalidSpecError where it cannot be had."""
+    monitored = settings.monitoring_mode is MonitoringMode.PER_JOB
+    return Desired(
+        storage=None if job.spec.output.storage.claim_name else storage.claim(job),
+        training_job=training.job(job, settings),
+        validation_job=validation.job(job, settings) if job.spec.validation.enabled else None,
+        service=monitoring.service(job) if monitored else None,
+        service_monitor=monitoring.service_monitor(job, settings) if monitored else None,
+    )

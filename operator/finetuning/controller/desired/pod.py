@@ -1,0 +1,135 @@
+"""What the training and the validation pod have in common.
+
+Both pass the restricted Pod Security Standard and hold no API token: they run code and read data
+of the user's choice.
+"""
+
+import json
+from typing import Any
+
+from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.artifacts import TERMINATION_LOG_ENV
+from finetuning.controller.desired.metadata import Manifest
+from finetuning.controller.settings import Settings
+
+TERMINATION_LOG = "/dev/termination-log"
+SHM_LIMIT = "8Gi"
+"""Upper bound of /dev/shm; it counts as the pod's memory only as far as it is used."""
+
+
+def spec(settings: Settings, **fields: Any) -> Manifest:
+    """The pod's spec; `fields` has its containers and volumes."""
+    pod: Manifest = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        # Services of the namespace would otherwise leak into the environment by the hundred.
+        "enableServiceLinks": False,
+        "securityContext": _pod_security(settings),
+        **fields,
+    }
+    if settings.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
+    return pod
+
+
+def _pod_security(settings: Settings) -> Manifest:
+    context: Manifest = {
+        "runAsNonRoot": True,
+        "runAsUser": settings.run_as_user,
+        "runAsGroup": settings.run_as_user,
+        "fsGroup": settings.run_as_user,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if settings.gpu_supplemental_groups:
+        context["supplementalGroups"] = list(settings.gpu_supplemental_groups)
+    return context
+
+
+def container(name: str, image: str, settings: Settings, **fields: Any) -> Manifest:
+    """A container without privileges, on a read-only root file system."""
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePath": TERMINATION_LOG,
+        **fields,
+    }
+
+
+def torch_container(
+    name: str,
+    job: FineTuningJob,
+    settings: Settings,
+    config: Manifest,
+    *,
+    offline: bool,
+    **fields: Any,
+) -> Manifest:
+    """A container that loads a model: `config` is the variable with its configuration."""
+    return container(
+        name,
+        settings.trainer_image,
+        settings,
+        env=[config, *_environment(job, offline=offline)],
+        resources=resources(job, settings),
+        # A crash before the first own word still leaves its last lines for the job's status.
+        terminationMessagePolicy="FallbackToLogsOnError",
+        **fields,
+    )
+
+
+def _environment(job: FineTuningJob, *, offline: bool) -> list[Manifest]:
+    values = {
+        "HF_HOME": "/tmp/huggingface",  # noqa: S108 - an emptyDir of the pod's own
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HOME": "/tmp",  # noqa: S108
+        "OMP_WAIT_POLICY": "passive",
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        TERMINATION_LOG_ENV: TERMINATION_LOG,
+    }
+    if offline:
+        values["HF_HUB_OFFLINE"] = "1"
+    env: list[Manifest] = [{"name": name, "value": value} for name, value in values.items()]
+    token = job.spec.base_model.token_secret_ref
+    if token is not None:
+        key = {"name": token.name, "key": token.key}
+        env.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": key}})
+    return env
+
+
+def resources(job: FineTuningJob, settings: Settings) -> Manifest:
+    """The user's own, plus one GPU when neither map names the resource.
+
+    Devices must have request == limit, so each map is completed from the other.
+    """
+    requests = {name: str(value) for name, value in job.spec.resources.requests.items()}
+    limits = {name: str(value) for name, value in job.spec.resources.limits.items()}
+    devices = {name: value for name, value in {**requests, **limits}.items() if "/" in name}
+    devices.setdefault(settings.gpu_resource_name, "1")
+    return {"requests": {**requests, **devices}, "limits": {**limits, **devices}}
+
+
+def scratch_volumes() -> list[Manifest]:
+    """What a read-only root file system takes away: /tmp and shared memory."""
+    shared_memory = {"medium": "Memory", "sizeLimit": SHM_LIMIT}
+    return [{"name": "tmp", "emptyDir": {}}, {"name": "shm", "emptyDir": shared_memory}]
+
+
+def scratch_mounts() -> list[Manifest]:
+    return [
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+    ]
+
+
+def as_variable(name: str, value: Any) -> Manifest:
+    """JSON in an environment variable, without a `$` for kubelet to expand `$(NAME)` at."""
+    text = json.dumps(value, separators=(",", ":"), sort_keys=True)
+    return {"name": name, "value": text.replace("$", "\\u0024")}

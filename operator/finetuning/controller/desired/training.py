@@ -1,0 +1,158 @@
+"""The training Job: the trainer with the metrics server beside it as a native sidecar."""
+
+from finetuning.api import run_config
+from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.artifacts import TRAINING_INFO
+from finetuning.artifacts.models import ExitCode
+from finetuning.controller import naming
+from finetuning.controller.desired import pod, sources
+from finetuning.controller.desired.metadata import Manifest, metadata
+from finetuning.controller.settings import Settings
+
+GRACE_SECONDS = 120
+"""Time for a checkpoint after SIGTERM: a 70B adapter with its optimizer takes well under it."""
+
+STATE_LIMIT = "16Mi"
+TEMPLATES_CONFIGMAP = "finetuning-templates"
+
+
+def job(job: FineTuningJob, settings: Settings) -> Manifest:
+    name = naming.names(job.metadata.name).training
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(job, name, naming.TRAINING),
+        "spec": _job_spec(job, settings),
+    }
+
+
+def _job_spec(job: FineTuningJob, settings: Settings) -> Manifest:
+    spec: Manifest = {
+        "backoffLimit": job.spec.backoff_limit,
+        "podFailurePolicy": {"rules": _failure_rules()},
+        # Never two writers on one checkpoint folder, also when a node is lost.
+        "podReplacementPolicy": "Failed",
+        "suspend": job.spec.suspend,
+        "template": {
+            "metadata": {"labels": naming.labels(job.metadata, naming.TRAINING)},
+            "spec": _pod_spec(job, settings),
+        },
+    }
+    if job.spec.active_deadline_seconds is not None:
+        spec["activeDeadlineSeconds"] = job.spec.active_deadline_seconds
+    return spec
+
+
+def _failure_rules() -> list[Manifest]:
+    """Disruptions cost no attempt, a wrong configuration ends the job; the first match decides."""
+    return [
+        _on_exit("FailJob", naming.TRAINING_CONTAINER, ExitCode.INVALID),
+        _on_exit("Ignore", naming.TRAINING_CONTAINER, ExitCode.INTERRUPTED),
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+    ]
+
+
+def _on_exit(action: str, container: str, *codes: int) -> Manifest:
+    on_exit = {"containerName": container, "operator": "In", "values": [int(c) for c in codes]}
+    return {"action": action, "onExitCodes": on_exit}
+
+
+def _pod_spec(job: FineTuningJob, settings: Settings) -> Manifest:
+    return pod.spec(
+        settings,
+        terminationGracePeriodSeconds=GRACE_SECONDS,
+        initContainers=[_sidecar(job, settings)],
+        containers=[_trainer(job, settings)],
+        volumes=_volumes(job),
+    )
+
+
+def _trainer(job: FineTuningJob, settings: Settings) -> Manifest:
+    return pod.torch_container(
+        naming.TRAINING_CONTAINER,
+        job,
+        settings,
+        config={"name": run_config.ENV, "value": configuration(job).encode()},
+        offline=sources.model(job) is not None and sources.dataset(job).local,
+        command=["python3", "-m", "finetuning.base.app"],
+        volumeMounts=[
+            sources.output(job).mount(),
+            {"name": "state", "mountPath": sources.STATE},
+            {"name": "templates", "mountPath": sources.TEMPLATES, "readOnly": True},
+            *(source.mount for source in _inputs(job) if source.mount),
+            *pod.scratch_mounts(),
+        ],
+    )
+
+
+def configuration(job: FineTuningJob) -> run_config.RunConfig:
+    """Everything that the trainer is told; nothing of it is secret."""
+    model = sources.model(job)
+    spec = job.spec
+    return run_config.RunConfig(
+        job_name=job.metadata.name,
+        model_id=spec.base_model.model_id,
+        model_path=model.path if model else None,
+        revision=spec.base_model.revision,
+        method=spec.method,
+        dataset=run_config.DatasetConfig(
+            path=sources.dataset(job).path,
+            format=spec.dataset.format,
+            eval_split=spec.dataset.eval_split,
+        ),
+        output_dir=sources.OUTPUT,
+        state_dir=sources.STATE,
+        profile=spec.output.profile,
+        hyperparameters=spec.hyperparameters,
+        lora_config=spec.lora,
+        quantization_config=spec.quantization,
+    )
+
+
+def _sidecar(job: FineTuningJob, settings: Settings) -> Manifest:
+    """A native sidecar: it starts first, ends last, and its exit code decides nothing."""
+    read_only = {"mountPath": sources.STATE, "name": "state", "readOnly": True}
+    return pod.container(
+        naming.SIDECAR_CONTAINER,
+        settings.operator_image,
+        settings,
+        restartPolicy="Always",
+        command=["python3", "-m", "finetuning.monitoring.metrics_server"],
+        args=_sidecar_arguments(job, settings),
+        env=[{"name": "PYTHONUNBUFFERED", "value": "1"}],
+        ports=[{"name": "metrics", "containerPort": naming.METRICS_PORT}],
+        resources={
+            "requests": {"cpu": "10m", "memory": "64Mi"},
+            "limits": {"cpu": "500m", "memory": "128Mi"},
+        },
+        volumeMounts=[sources.output(job).mount(read_only=True), read_only],
+    )
+
+
+def _sidecar_arguments(job: FineTuningJob, settings: Settings) -> list[str]:
+    arguments = {
+        "--port": naming.METRICS_PORT,
+        "--job-name": job.metadata.name,
+        "--model-id": job.spec.base_model.model_id,
+        "--method": job.spec.method.value,
+        "--training-info": f"{sources.OUTPUT}/{TRAINING_INFO}",
+        "--state-dir": sources.STATE,
+        "--linger": settings.metrics_linger_seconds,
+    }
+    return [str(part) for pair in arguments.items() for part in pair]
+
+
+def _inputs(job: FineTuningJob) -> list[sources.Source]:
+    found = (sources.model(job), sources.dataset(job))
+    return [source for source in found if source is not None]
+
+
+def _volumes(job: FineTuningJob) -> list[Manifest]:
+    templates = {"name": TEMPLATES_CONFIGMAP, "optional": True}
+    return [
+        sources.output(job).volume,
+        {"name": "state", "emptyDir": {"sizeLimit": STATE_LIMIT}},
+        {"name": "templates", "configMap": templates},
+        *(source.volume for source in _inputs(job) if source.volume),
+        *pod.scratch_volumes(),
+    ]

@@ -1,0 +1,57 @@
+"""Every name and label of what belongs to a job; see docs/contracts.md."""
+
+from dataclasses import dataclass
+
+from finetuning.api import v1alpha1
+
+MANAGED_BY = "finetuning-operator"
+FIELD_MANAGER = MANAGED_BY
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+JOB_NAME_LABEL = "finetuning.aim.amd.com/job-name"
+JOB_UID_LABEL = "finetuning.aim.amd.com/job-uid"
+METRICS_APP = "finetuning-metrics"
+
+TRAINING = "training"
+VALIDATION = "validation"
+METRICS = "metrics"
+STORAGE = "storage"
+
+TRAINING_CONTAINER = "finetuning"
+VALIDATION_CONTAINER = "validation"
+SIDECAR_CONTAINER = "metrics"
+METRICS_PORT = 8000
+
+CHILD_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+"""What the watches of Jobs and Pods are filtered by, on the server."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """The children of one job."""
+
+    training: str
+    validation: str
+    metrics: str
+    claim: str
+
+
+def names(job: str) -> Names:
+    """Plain suffixes: a job's name is short enough for them (`v1alpha1.NAME_MAX_LENGTH`)."""
+    return Names(f"{job}-train", f"{job}-validate", f"{job}-metrics", f"{job}-output")
+
+
+def labels(meta: v1alpha1.ObjectMeta, component: str) -> dict[str, str]:
+    """The labels of every child and every pod."""
+    return {
+        MANAGED_BY_LABEL: MANAGED_BY,
+        COMPONENT_LABEL: component,
+        JOB_NAME_LABEL: meta.name,
+        JOB_UID_LABEL: meta.uid,
+    }
+
+
+def selector(meta: v1alpha1.ObjectMeta, component: str) -> dict[str, str]:
+    """The labels that tell a job's pods of one kind from all other pods."""
+    return {JOB_UID_LABEL: meta.uid, COMPONENT_LABEL: component}

@@ -1,0 +1,115 @@
+"""The operator's settings: read once from the environment, never changed afterwards."""
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+ENV_PREFIX = "FINETUNING_OPERATOR_"
+
+_LABEL_KEY = (
+    r"^([a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$"
+)
+_LABEL_VALUE = r"^([A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?)?$"
+_NAMESPACE = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+
+
+def _from_comma_list(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _from_json(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return json.loads(value) if value.strip() else {}
+
+
+CommaList = BeforeValidator(_from_comma_list)
+LabelKey = Annotated[str, Field(pattern=_LABEL_KEY)]
+LabelValue = Annotated[str, Field(pattern=_LABEL_VALUE)]
+Namespace = Annotated[str, Field(pattern=_NAMESPACE)]
+
+
+class MonitoringMode(StrEnum):
+    """Whether each job gets a Service and a ServiceMonitor of its own."""
+
+    PER_JOB = "perJob"
+    NONE = "none"
+
+
+class Settings(BaseModel):
+    """Each field is read from FINETUNING_OPERATOR_<FIELD>; an empty variable means the default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    operator_image: str = Field(
+        min_length=1, description="Image of the operator; the metrics sidecar runs in it as well."
+    )
+    trainer_image: str = Field(
+        min_length=1, description="Image of the training and the validation container."
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        default="IfNotPresent", description="Pull policy of both images in the pods of a job."
+    )
+    image_pull_secrets: Annotated[tuple[str, ...], CommaList] = Field(
+        default=(), description="Secrets, in the job's namespace, that the pods pull images with."
+    )
+    gpu_resource_name: str = Field(
+        default="amd.com/gpu",
+        pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[A-Za-z0-9][-._A-Za-z0-9]*$",
+        description="Extended resource of which a training pod gets one when the job names none.",
+    )
+    gpu_supplemental_groups: Annotated[tuple[Annotated[int, Field(ge=1)], ...], CommaList] = Field(
+        default=(),
+        description="Group ids that own /dev/kfd and /dev/dri on the nodes (video and render).",
+    )
+    run_as_user: int = Field(
+        default=1000, ge=1, description="User, group and fsGroup of the pods of a job."
+    )
+    monitoring_mode: MonitoringMode = Field(
+        default=MonitoringMode.PER_JOB,
+        description="perJob: a Service and a ServiceMonitor for each job; none: neither.",
+    )
+    monitoring_interval: str = Field(
+        default="30s", pattern=r"^[1-9][0-9]{0,4}(s|m)$", description="Scrape interval."
+    )
+    monitoring_extra_labels: Annotated[dict[LabelKey, LabelValue], BeforeValidator(_from_json)] = (
+        Field(
+            default_factory=dict,
+            description="Labels on each ServiceMonitor, as JSON; what your Prometheus selects by.",
+        )
+    )
+    metrics_linger_seconds: int = Field(
+        default=35,
+        ge=0,
+        le=110,
+        description="Longest time that a finished pod waits for the scrape of its final state.",
+    )
+    progress_interval_seconds: float = Field(
+        default=10, ge=1, le=3600, description="Shortest time between progress updates of a job."
+    )
+    watch_namespaces: Annotated[tuple[Namespace, ...], CommaList] = Field(
+        default=(), description="Namespaces to serve; the whole cluster when empty."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severity that is logged."
+    )
+    http_port: int = Field(
+        default=8080, ge=0, le=65535, description="Port of /livez, /readyz and /metrics."
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], **overrides: Any) -> Self:
+        """Read `environ`; what `overrides` names wins. Raises pydantic.ValidationError."""
+        names = {field: environ.get(variable(field), "") for field in cls.model_fields}
+        found = {field: text.strip() for field, text in names.items() if text.strip()}
+        return cls.model_validate({**found, **overrides})
+
+
+def variable(field: str) -> str:
+    """Name of the environment variable that sets `field`."""
+    return ENV_PREFIX + field.upper()
