@@ -3,7 +3,7 @@
 from typing import Any
 
 from finetuning.api.base import CEL_RULES
-from finetuning.api.schema import structural_schema
+from finetuning.api.schema import documented, structural_schema
 from finetuning.api.v1alpha1 import (
     GROUP,
     KIND,
@@ -38,7 +38,7 @@ def crd() -> dict[str, Any]:
         "storage": True,
         "subresources": {"status": {}},
         "additionalPrinterColumns": printer_columns(),
-        "schema": {"openAPIV3Schema": job_schema()},
+        "schema": {"openAPIV3Schema": _explained(job_schema())},
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -46,6 +46,11 @@ def crd() -> dict[str, Any]:
         "metadata": {"name": NAME},
         "spec": {"group": GROUP, "names": names, "scope": "Namespaced", "versions": [version]},
     }
+
+
+def _explained(schema: dict[str, Any]) -> dict[str, Any]:
+    properties = schema["properties"]
+    return schema | {"properties": properties | {"spec": documented(properties["spec"])}}
 
 
 def printer_columns() -> list[dict[str, Any]]:

@@ -61,19 +61,31 @@ class Hyperparameters(ApiModel):
     """How the training runs, in the terms of transformers' TrainingArguments."""
 
     learning_rate: float = Field(
-        default=2e-4, gt=0, le=1, description="Peak learning rate of AdamW, reached after warm-up."
+        default=2e-4,
+        gt=0,
+        le=1,
+        description="Peak learning rate of AdamW, reached after warm-up. 1e-4 to 3e-4 suits lora "
+        "and qlora, 1e-5 to 5e-5 suits full.",
     )
     batch_size: int = Field(
-        default=4, ge=1, le=4096, description="Sequences per device in one forward pass."
+        default=4,
+        ge=1,
+        le=4096,
+        description="Rows per GPU in one forward pass. When memory runs out, halve it and double "
+        "gradientAccumulationSteps: the optimizer sees as many rows per step as before.",
     )
     epochs: int = Field(
-        default=3, ge=1, le=1000, description="Passes over the training data; maxSteps overrides."
+        default=3,
+        ge=1,
+        le=1000,
+        description="Passes over the training data; maxSteps, if set, decides.",
     )
     max_seq_length: int = Field(
         default=2048,
         ge=16,
         le=1_048_576,
-        description="Longest sequence in tokens; what is longer is cut, and counted in the log.",
+        description="Longest row in tokens; what is longer is cut, and counted in the log. Memory "
+        "grows with it.",
     )
     warmup_steps: int = Field(
         default=100,
@@ -83,10 +95,13 @@ class Hyperparameters(ApiModel):
         "When the whole run is not longer than this, a tenth of the run is used instead.",
     )
     gradient_accumulation_steps: int = Field(
-        default=1, ge=1, le=4096, description="Forward passes per optimizer step."
+        default=1,
+        ge=1,
+        le=4096,
+        description="Forward passes per optimizer step: a larger batch without more memory.",
     )
     gradient_checkpointing: bool = Field(
-        default=True, description="Recompute activations in the backward pass to save GPU memory."
+        default=True, description="Save GPU memory by computing activations twice, for more time."
     )
     fp16: bool = Field(
         default=True,
@@ -106,7 +121,9 @@ class Hyperparameters(ApiModel):
     lr_scheduler_type: LrSchedulerType = Field(
         default=LrSchedulerType.LINEAR, description="Shape of the learning rate after warm-up."
     )
-    weight_decay: float = Field(default=0.0, ge=0, le=1, description="AdamW's weight decay.")
+    weight_decay: float = Field(
+        default=0.0, ge=0, le=1, description="How strongly AdamW pulls weights to zero."
+    )
     max_grad_norm: float = Field(
         default=1.0, ge=0, le=1000, description="Clip gradients to this norm; 0 turns clipping off."
     )

@@ -1,5 +1,6 @@
 """pydantic models -> structural OpenAPI v3 schemas: the only place that knows what CRDs forbid."""
 
+import json
 from typing import Any
 
 from pydantic import BaseModel
@@ -71,3 +72,33 @@ def _properties(schema: Schema, defs: dict[str, Schema], *, defaults: bool) -> d
             # Without it the defaults inside would not show unless the user wrote the object.
             properties[name]["default"] = {}
     return properties
+
+
+def documented(schema: Schema) -> Schema:
+    """The same schema with defaults and bounds in words: `kubectl explain` shows neither."""
+    told = dict(schema)
+    if "properties" in schema:
+        told["properties"] = {k: documented(v) for k, v in schema["properties"].items()}
+    if "properties" in schema.get("items", {}):
+        told["items"] = documented(schema["items"])
+    if facts := [*_default_in_words(schema), *_bounds_in_words(schema)]:
+        told["description"] = f"{schema['description']} {' '.join(facts)}"
+    return told
+
+
+def _default_in_words(schema: Schema) -> list[str]:
+    default = schema.get("default")
+    if default is None or default == {}:
+        return []
+    return [f"Default: {default if isinstance(default, str) else json.dumps(default)}."]
+
+
+def _bounds_in_words(schema: Schema) -> list[str]:
+    if "minimum" not in schema:
+        return []
+    least, most = schema["minimum"], schema.get("maximum")
+    if schema.get("exclusiveMinimum") or schema.get("exclusiveMaximum"):
+        above = "above" if schema.get("exclusiveMinimum") else "at least"
+        below = "below" if schema.get("exclusiveMaximum") else "at most"
+        return [f"Allowed: {above} {least}, {below} {most}."]
+    return [f"Allowed: {least} to {most}."]

@@ -4,6 +4,7 @@ Every kind has a length limit: the API server refuses a rule whose worst case it
 """
 
 import re
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import Field
@@ -128,11 +129,20 @@ TargetModule = Annotated[
 ]
 
 _QUANTITY = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?"
-_is_quantity = re.compile(_QUANTITY).fullmatch
+_FACTORS = (
+    {"n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3")}
+    | {suffix: Decimal(1000) ** (i + 1) for i, suffix in enumerate("kMGTPE")}
+    | {f"{suffix}i": Decimal(1024) ** (i + 1) for i, suffix in enumerate("KMGTPE")}
+)
 
 
-def _quantity_holds(value: int | str) -> bool:
-    return value >= 0 if isinstance(value, int) else _is_quantity(value) is not None
+def amount(quantity: int | str) -> Decimal | None:
+    """What a quantity such as 500m or 32Gi amounts to; None when it is not one."""
+    text = str(quantity)
+    if not re.fullmatch(_QUANTITY, text):
+        return None
+    suffix = next((end for end in (text[-2:], text[-1:]) if end in _FACTORS), "")
+    return Decimal(text.removesuffix(suffix)) * _FACTORS.get(suffix, 1)
 
 
 Quantity = Annotated[
@@ -140,7 +150,19 @@ Quantity = Annotated[
     Field(json_schema_extra={"x-kubernetes-int-or-string": True, "maxLength": 32}),
     Rule(
         f"type(self) == int ? int(self) >= 0 : string(self).matches(r'^({_QUANTITY})$')",
-        _quantity_holds,
+        lambda value: amount(value) is not None,
         "must be an amount of 0 or more such as 2, 500m, 32Gi or 1.5T",
+    ),
+]
+
+_RESOURCE = rf"({_OBJECT}/)?[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?"
+
+Resources = Annotated[
+    dict[str, Quantity],
+    Field(max_length=32),
+    Rule(
+        f"self.all(name, name.matches(r'^({_RESOURCE})$'))",
+        lambda amounts: all(re.fullmatch(_RESOURCE, name) for name in amounts),
+        "must name resources as a container does: cpu, memory, ephemeral-storage, amd.com/gpu",
     ),
 ]

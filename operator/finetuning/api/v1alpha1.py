@@ -12,6 +12,16 @@ from pydantic.alias_generators import to_camel
 
 from finetuning.api.base import ApiModel, Rule, RuledModel
 from finetuning.api.hyperparameters import Hyperparameters, LoraConfig, Method, QuantizationConfig
+from finetuning.api.status import (
+    CheckStatus,
+    Condition,
+    ConditionType,
+    FineTuningJobStatus,
+    Phase,
+    Reason,
+    ValidationPhase,
+    ValidationStatus,
+)
 from finetuning.api.text import (
     DataKey,
     DatasetSource,
@@ -21,9 +31,42 @@ from finetuning.api.text import (
     PvcUri,
     Quantity,
     RegistryUrl,
+    Resources,
     Revision,
     SubPath,
+    amount,
 )
+
+__all__ = [
+    "GROUP",
+    "KIND",
+    "NAME_MAX_LENGTH",
+    "NAME_PATTERN",
+    "PLURAL",
+    "SHORT_NAMES",
+    "SINGULAR",
+    "VERSION",
+    "CheckStatus",
+    "Condition",
+    "ConditionType",
+    "DatasetFormat",
+    "DatasetSpec",
+    "FineTuningJob",
+    "FineTuningJobSpec",
+    "FineTuningJobStatus",
+    "ModelSpec",
+    "ObjectMeta",
+    "OutputSpec",
+    "Phase",
+    "Reason",
+    "ResourceSpec",
+    "SecretKeyRef",
+    "StorageSpec",
+    "ValidationPhase",
+    "ValidationPrompt",
+    "ValidationSpec",
+    "ValidationStatus",
+]
 
 GROUP = "aim.amd.com"
 VERSION = "v1alpha1"
@@ -37,27 +80,6 @@ NAME_MAX_LENGTH = 50
 """Leaves room for `-validate` and a pod's suffix within the 63 characters of a label value."""
 
 
-class Phase(StrEnum):
-    """Where the training is; the validation has a phase of its own."""
-
-    PENDING = "Pending"
-    RUNNING = "Running"
-    SUCCEEDED = "Succeeded"
-    FAILED = "Failed"
-    PAUSED = "Paused"
-
-
-class ValidationPhase(StrEnum):
-    """Where the validation is."""
-
-    PENDING = "Pending"
-    RUNNING = "Running"
-    PASSED = "Passed"
-    FAILED = "Failed"
-    ERROR = "Error"
-    SKIPPED = "Skipped"
-
-
 class DatasetFormat(StrEnum):
     """How the rows are stored."""
 
@@ -65,59 +87,6 @@ class DatasetFormat(StrEnum):
     JSONL = "jsonl"
     CSV = "csv"
     HF = "hf"
-
-
-class ConditionType(StrEnum):
-    """The conditions of a FineTuningJob, in batch/v1's words where it has them."""
-
-    CONFIG_VALID = "ConfigValid"
-    MONITORING_READY = "MonitoringReady"
-    SUSPENDED = "Suspended"
-    COMPLETE = "Complete"
-    FAILED = "Failed"
-    VALIDATED = "Validated"
-
-
-class Reason(StrEnum):
-    """Why a job is where it is: a closed list, so that scripts and alerts can rely on it."""
-
-    ACCEPTED = "Accepted"
-    INVALID_SPEC = "InvalidSpec"
-    NAME_CONFLICT = "NameConflict"
-    PREVIOUS_RUN_TERMINATING = "PreviousRunTerminating"
-    JOB_CREATED = "JobCreated"
-    PODS_FORBIDDEN = "PodsForbidden"
-    UNSCHEDULABLE = "Unschedulable"
-    IMAGE_PULL_FAILED = "ImagePullFailed"
-    CONTAINER_CONFIG_ERROR = "ContainerConfigError"
-    CONTAINER_STARTING = "ContainerStarting"
-    TRAINING = "Training"
-    RESTARTING = "Restarting"
-    SUSPENDED = "Suspended"
-    NOT_SUSPENDED = "NotSuspended"
-    TRAINING_SUCCEEDED = "TrainingSucceeded"
-    DATASET_INVALID = "DatasetInvalid"
-    MODEL_UNAVAILABLE = "ModelUnavailable"
-    CONFIG_INVALID = "ConfigInvalid"
-    LOSS_DIVERGED = "LossDiverged"
-    STORAGE_FULL = "StorageFull"
-    OUT_OF_MEMORY = "OutOfMemory"
-    OOM_KILLED = "OOMKilled"
-    DEADLINE_EXCEEDED = "DeadlineExceeded"
-    BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"
-    TRAINING_FAILED = "TrainingFailed"
-    JOB_DELETED = "JobDeleted"
-    SERVICE_MONITOR_CREATED = "ServiceMonitorCreated"
-    SERVICE_MONITOR_CRD_MISSING = "ServiceMonitorCRDMissing"
-    FORBIDDEN = "Forbidden"
-    MONITORING_DISABLED = "MonitoringDisabled"
-    MONITORING_PENDING = "MonitoringPending"
-    VALIDATION_PENDING = "ValidationPending"
-    VALIDATION_RUNNING = "ValidationRunning"
-    CHECKS_PASSED = "ChecksPassed"
-    CHECKS_FAILED = "ChecksFailed"
-    VALIDATOR_ERROR = "ValidatorError"
-    VALIDATION_SKIPPED = "ValidationSkipped"
 
 
 class SecretKeyRef(ApiModel):
@@ -228,17 +197,24 @@ class OutputSpec(ApiModel):
 
 
 def _devices_agree(resources: "ResourceSpec") -> bool:
-    """Only whole devices are handed out, and nothing is overcommitted."""
+    shared = resources.requests.keys() & resources.limits.keys()
     return all(
-        str(amount) == str(resources.limits[name])
-        for name, amount in resources.requests.items()
-        if "/" in name and name in resources.limits
+        str(resources.requests[name]) == str(resources.limits[name])
+        for name in shared
+        if "/" in name
     )
 
 
 def _devices_are_whole(resources: "ResourceSpec") -> bool:
-    amounts = [*resources.requests.items(), *resources.limits.items()]
-    return all(str(amount).isdecimal() for name, amount in amounts if "/" in name)
+    entries = [*resources.requests.items(), *resources.limits.items()]
+    return all(str(value).isdecimal() for name, value in entries if "/" in name)
+
+
+def _requests_fit(resources: "ResourceSpec") -> bool:
+    """Each amount is known to be a quantity here: its own rule comes first."""
+    shared = resources.requests.keys() & resources.limits.keys()
+    pairs = [(amount(resources.requests[name]), amount(resources.limits[name])) for name in shared]
+    return all(least <= most for least, most in pairs if least is not None and most is not None)
 
 
 class ResourceSpec(ApiModel):
@@ -254,23 +230,30 @@ class ResourceSpec(ApiModel):
             "limits alone is enough",
         ),
         Rule(
-            "[has(self.requests) ? self.requests : {}, has(self.limits) ? self.limits : {}]"
-            ".all(amounts, amounts.all(name, !name.contains('/') || "
-            "string(amounts[name]).matches(r'^[0-9]+$')))",
+            "(!has(self.requests) || self.requests.all(name, !name.contains('/') || "
+            "string(self.requests[name]).matches('^[0-9]+$'))) && "
+            "(!has(self.limits) || self.limits.all(name, !name.contains('/') || "
+            "string(self.limits[name]).matches('^[0-9]+$')))",
             _devices_are_whole,
             "a device such as amd.com/gpu is given whole: 1, 2, 8 and so on",
         ),
+        Rule(
+            "!has(self.requests) || !has(self.limits) || self.requests.all(name, "
+            "!(name in self.limits) || !isQuantity(string(self.requests[name])) || "
+            "!isQuantity(string(self.limits[name])) || quantity(string(self.requests[name]))"
+            ".compareTo(quantity(string(self.limits[name]))) <= 0)",
+            _requests_fit,
+            "no request may be larger than its limit: raise the limit or lower the request",
+        ),
     )
 
-    requests: dict[str, Quantity] = Field(
+    requests: Resources = Field(
         default_factory=dict,
-        max_length=32,
         description="What the scheduler sets aside, as in a container: cpu, memory, amd.com/gpu. "
         "Equal to limits for GPUs.",
     )
-    limits: dict[str, Quantity] = Field(
+    limits: Resources = Field(
         default_factory=dict,
-        max_length=32,
         description="What the pod may use at most, as in a container. One `amd.com/gpu` when "
         "neither map names the resource.",
     )
@@ -322,26 +305,40 @@ class FineTuningJobSpec(ApiModel):
     )
     dataset: DatasetSpec = Field(description="The rows to train on.")
     hyperparameters: Hyperparameters = Field(
-        default_factory=Hyperparameters, description="How the training runs."
+        default_factory=Hyperparameters,
+        description="How the training runs, in the terms of transformers' TrainingArguments. Every "
+        "field has a default; look at learningRate, epochs and batchSize first. One optimizer step "
+        "takes batchSize times gradientAccumulationSteps rows per GPU.",
     )
     lora_config: LoraConfig | None = Field(
-        default=None, description="The adapter of lora and qlora; ignored by full."
+        default=None,
+        description="The adapter of lora and qlora, in the terms of peft's LoraConfig; ignored by "
+        "full.",
     )
     quantization_config: QuantizationConfig | None = Field(
-        default=None, description="The 4-bit base of qlora; ignored by lora and full."
+        default=None,
+        description="How qlora stores the frozen base weights, in the terms of bitsandbytes; "
+        "ignored by lora and full.",
     )
     output: OutputSpec = Field(
-        default_factory=OutputSpec, description="What becomes of the result."
+        default_factory=OutputSpec,
+        description="What becomes of the result: where it is kept and what its AIM profile is "
+        "called.",
     )
     resources: ResourceSpec = Field(
-        default_factory=ResourceSpec, description="Resources of the training pod."
+        default_factory=ResourceSpec,
+        description="Resources of the training pod, as in a container. Without it the pod gets one "
+        "GPU.",
     )
     validation: ValidationSpec = Field(
-        default_factory=ValidationSpec, description="What is checked after training."
+        default_factory=ValidationSpec,
+        description="What is checked after training. The verdict is the condition Validated, the "
+        "report stands in status.validation.report. May change after creation.",
     )
     suspend: bool = Field(
         default=False,
-        description="Save a checkpoint, stop and free the GPU; set back to false to continue.",
+        description="True saves a checkpoint, stops and frees the GPU; false continues from there. "
+        "May change after creation.",
     )
     backoff_limit: int = Field(
         default=3,
@@ -374,117 +371,6 @@ class FineTuningJobSpec(ApiModel):
     @property
     def quantization(self) -> QuantizationConfig:
         return self.quantization_config or QuantizationConfig()
-
-
-class Condition(ApiModel):
-    """One observation, as metav1.Condition."""
-
-    type: str = Field(max_length=64, description="What is observed.")
-    status: str = Field(
-        json_schema_extra={"enum": ["True", "False", "Unknown"]}, description="Whether it holds."
-    )
-    reason: str = Field(default="", max_length=128, description="Machine-readable cause.")
-    message: str = Field(default="", max_length=1024, description="The same for people.")
-    last_transition_time: datetime | None = Field(
-        default=None, description="When status last changed."
-    )
-    observed_generation: int | None = Field(
-        default=None, ge=0, description="metadata.generation that this was computed from."
-    )
-
-
-class CheckStatus(ApiModel):
-    """Result of one validation check."""
-
-    name: str = Field(max_length=64, description="The check.")
-    result: str = Field(
-        json_schema_extra={"enum": ["Pass", "Fail", "Skip", "Error"]},
-        description="Skip and Error of a required check count as not passed.",
-    )
-    required: bool = Field(default=True, description="Whether the verdict needs it.")
-    score: float | None = Field(
-        default=None, description="The check's own figure, where it has one."
-    )
-    reason: str = Field(default="", max_length=64, description="Machine-readable cause.")
-    message: str = Field(default="", max_length=256, description="The same for people.")
-
-
-class ValidationStatus(ApiModel):
-    """The verdict on the trained model."""
-
-    phase: ValidationPhase = Field(description="Where the validation is.")
-    summary: str = Field(default="", max_length=128, description='Such as "4/4 checks passed".')
-    passed: int = Field(default=0, ge=0, le=32, description="Required checks that passed.")
-    total: int = Field(default=0, ge=0, le=32, description="Required checks.")
-    checks: list[CheckStatus] = Field(
-        default_factory=list,
-        max_length=16,
-        description="The checks in the order in which they ran.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-    )
-    report: str = Field(default="", max_length=4096, description="The report as text.")
-    report_path: str = Field(
-        default="", max_length=512, description="The report's file, as pvc://<claim>/<path>."
-    )
-    manifest_sha256: str = Field(
-        default="", max_length=64, description="sha256 of the manifest of the files judged."
-    )
-    job_name: str = Field(default="", max_length=63, description="The validation Job.")
-    start_time: datetime | None = Field(default=None, description="When the checks began.")
-    completion_time: datetime | None = Field(default=None, description="When they ended.")
-
-
-class FineTuningJobStatus(ApiModel):
-    """What the operator observed; written by it alone."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="ignore", allow_inf_nan=False
-    )
-
-    phase: Phase = Field(default=Phase.PENDING, description="Where the training is.")
-    reason: str = Field(default="", max_length=128, description="Why it is there.")
-    message: str = Field(default="", max_length=1024, description="The same for people.")
-    observed_generation: int | None = Field(
-        default=None, ge=0, description="metadata.generation that this was computed from."
-    )
-    start_time: datetime | None = Field(default=None, description="When training began.")
-    completion_time: datetime | None = Field(default=None, description="When training ended.")
-    progress: str = Field(default="", max_length=8, description='Share of the steps done, "42%".')
-    current_epoch: int | None = Field(default=None, ge=0, description="Epochs begun so far.")
-    total_epochs: int | None = Field(default=None, ge=0, description="Epochs planned.")
-    current_step: int | None = Field(default=None, ge=0, description="Optimizer steps done.")
-    total_steps: int | None = Field(default=None, ge=0, description="Optimizer steps planned.")
-    train_loss: float | None = Field(
-        default=None, description="Training loss of the last step reported, in nats per token."
-    )
-    eval_loss: float | None = Field(
-        default=None, description="Loss on the held-out split, in nats per token."
-    )
-    tokens_per_second: float | None = Field(default=None, ge=0, description="Training throughput.")
-    samples_per_second: float | None = Field(default=None, ge=0, description="Training throughput.")
-    estimated_remaining: str = Field(
-        default="", max_length=32, description='Time left at the present speed, such as "3m20s".'
-    )
-    restarts: int = Field(default=0, ge=0, description="Training pods that failed so far.")
-    checkpoint_path: str = Field(
-        default="", max_length=512, description="Newest complete checkpoint, pvc://<claim>/<path>."
-    )
-    model_path: str = Field(
-        default="", max_length=512, description="The trained model, as pvc://<claim>/<path>."
-    )
-    aim_profile_path: str = Field(
-        default="", max_length=512, description="Its AIM profile, as pvc://<claim>/<path>."
-    )
-    training_job_name: str = Field(default="", max_length=63, description="The training Job.")
-    validation: ValidationStatus | None = Field(
-        default=None, description="The verdict on the trained model."
-    )
-    conditions: list[Condition] = Field(
-        default_factory=list,
-        max_length=16,
-        description="Observations that scripts can wait for.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-    )
 
 
 class ObjectMeta(BaseModel):

@@ -1,0 +1,196 @@
+"""What the operator tells about a FineTuningJob: phases, conditions, reasons and figures."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from finetuning.api.base import ApiModel
+
+
+class Phase(StrEnum):
+    """Where the training is; the validation has a phase of its own."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    PAUSED = "Paused"
+
+
+class ValidationPhase(StrEnum):
+    """Where the validation is."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    PASSED = "Passed"
+    FAILED = "Failed"
+    ERROR = "Error"
+    SKIPPED = "Skipped"
+
+
+class ConditionType(StrEnum):
+    """The conditions of a FineTuningJob, in batch/v1's words where it has them."""
+
+    CONFIG_VALID = "ConfigValid"
+    MONITORING_READY = "MonitoringReady"
+    SUSPENDED = "Suspended"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+    VALIDATED = "Validated"
+
+
+class Reason(StrEnum):
+    """Why a job is where it is: a closed list, so that scripts and alerts can rely on it."""
+
+    ACCEPTED = "Accepted"
+    INVALID_SPEC = "InvalidSpec"
+    NAME_CONFLICT = "NameConflict"
+    PREVIOUS_RUN_TERMINATING = "PreviousRunTerminating"
+    JOB_CREATED = "JobCreated"
+    PODS_FORBIDDEN = "PodsForbidden"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_CONFIG_ERROR = "ContainerConfigError"
+    CONTAINER_STARTING = "ContainerStarting"
+    TRAINING = "Training"
+    RESTARTING = "Restarting"
+    SUSPENDED = "Suspended"
+    NOT_SUSPENDED = "NotSuspended"
+    TRAINING_SUCCEEDED = "TrainingSucceeded"
+    DATASET_INVALID = "DatasetInvalid"
+    MODEL_UNAVAILABLE = "ModelUnavailable"
+    CONFIG_INVALID = "ConfigInvalid"
+    LOSS_DIVERGED = "LossDiverged"
+    STORAGE_FULL = "StorageFull"
+    OUT_OF_MEMORY = "OutOfMemory"
+    OOM_KILLED = "OOMKilled"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"
+    TRAINING_FAILED = "TrainingFailed"
+    JOB_DELETED = "JobDeleted"
+    SERVICE_MONITOR_CREATED = "ServiceMonitorCreated"
+    SERVICE_MONITOR_CRD_MISSING = "ServiceMonitorCRDMissing"
+    FORBIDDEN = "Forbidden"
+    MONITORING_DISABLED = "MonitoringDisabled"
+    MONITORING_PENDING = "MonitoringPending"
+    VALIDATION_PENDING = "ValidationPending"
+    VALIDATION_RUNNING = "ValidationRunning"
+    CHECKS_PASSED = "ChecksPassed"
+    CHECKS_FAILED = "ChecksFailed"
+    VALIDATOR_ERROR = "ValidatorError"
+    VALIDATION_SKIPPED = "ValidationSkipped"
+
+
+class Condition(ApiModel):
+    """One observation, as metav1.Condition."""
+
+    type: str = Field(max_length=64, description="What is observed.")
+    status: str = Field(
+        json_schema_extra={"enum": ["True", "False", "Unknown"]}, description="Whether it holds."
+    )
+    reason: str = Field(default="", max_length=128, description="Machine-readable cause.")
+    message: str = Field(default="", max_length=1024, description="The same for people.")
+    last_transition_time: datetime | None = Field(
+        default=None, description="When status last changed."
+    )
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="metadata.generation that this was computed from."
+    )
+
+
+class CheckStatus(ApiModel):
+    """Result of one validation check."""
+
+    name: str = Field(max_length=64, description="The check.")
+    result: str = Field(
+        json_schema_extra={"enum": ["Pass", "Fail", "Skip", "Error"]},
+        description="Skip and Error of a required check count as not passed.",
+    )
+    required: bool = Field(default=True, description="Whether the verdict needs it.")
+    score: float | None = Field(
+        default=None, description="The check's own figure, where it has one."
+    )
+    reason: str = Field(default="", max_length=64, description="Machine-readable cause.")
+    message: str = Field(default="", max_length=256, description="The same for people.")
+
+
+class ValidationStatus(ApiModel):
+    """The verdict on the trained model."""
+
+    phase: ValidationPhase = Field(description="Where the validation is.")
+    summary: str = Field(default="", max_length=128, description='Such as "4/4 checks passed".')
+    passed: int = Field(default=0, ge=0, le=32, description="Required checks that passed.")
+    total: int = Field(default=0, ge=0, le=32, description="Required checks.")
+    checks: list[CheckStatus] = Field(
+        default_factory=list,
+        max_length=16,
+        description="The checks in the order in which they ran.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    report: str = Field(default="", max_length=4096, description="The report as text.")
+    report_path: str = Field(
+        default="", max_length=512, description="The report's file, as pvc://<claim>/<path>."
+    )
+    manifest_sha256: str = Field(
+        default="", max_length=64, description="sha256 of the manifest of the files judged."
+    )
+    job_name: str = Field(default="", max_length=63, description="The validation Job.")
+    start_time: datetime | None = Field(default=None, description="When the checks began.")
+    completion_time: datetime | None = Field(default=None, description="When they ended.")
+
+
+class FineTuningJobStatus(ApiModel):
+    """What the operator observed; written by it alone."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", allow_inf_nan=False
+    )
+
+    phase: Phase = Field(default=Phase.PENDING, description="Where the training is.")
+    reason: str = Field(default="", max_length=128, description="Why it is there.")
+    message: str = Field(default="", max_length=1024, description="The same for people.")
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="metadata.generation that this was computed from."
+    )
+    start_time: datetime | None = Field(default=None, description="When training began.")
+    completion_time: datetime | None = Field(default=None, description="When training ended.")
+    progress: str = Field(default="", max_length=8, description='Share of the steps done, "42%".')
+    current_epoch: int | None = Field(default=None, ge=0, description="Epochs begun so far.")
+    total_epochs: int | None = Field(default=None, ge=0, description="Epochs planned.")
+    current_step: int | None = Field(default=None, ge=0, description="Optimizer steps done.")
+    total_steps: int | None = Field(default=None, ge=0, description="Optimizer steps planned.")
+    train_loss: float | None = Field(
+        default=None, description="Training loss of the last step reported, in nats per token."
+    )
+    eval_loss: float | None = Field(
+        default=None, description="Loss on the held-out split, in nats per token."
+    )
+    tokens_per_second: float | None = Field(default=None, ge=0, description="Training throughput.")
+    samples_per_second: float | None = Field(default=None, ge=0, description="Training throughput.")
+    estimated_remaining: str = Field(
+        default="", max_length=32, description='Time left at the present speed, such as "3m20s".'
+    )
+    restarts: int = Field(default=0, ge=0, description="Training pods that failed so far.")
+    checkpoint_path: str = Field(
+        default="", max_length=512, description="Newest complete checkpoint, pvc://<claim>/<path>."
+    )
+    model_path: str = Field(
+        default="", max_length=512, description="The trained model, as pvc://<claim>/<path>."
+    )
+    aim_profile_path: str = Field(
+        default="", max_length=512, description="Its AIM profile, as pvc://<claim>/<path>."
+    )
+    training_job_name: str = Field(default="", max_length=63, description="The training Job.")
+    validation: ValidationStatus | None = Field(
+        default=None,
+        description="The verdict on the trained model; `kubectl get ftj <name> -o "
+        "jsonpath='{.status.validation.report}'` prints the report.",
+    )
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Observations that scripts can wait for.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
