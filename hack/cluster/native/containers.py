@@ -1,0 +1,90 @@
+"""The container runtime of the native node: images in, containers out."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hack.cluster import paths
+from hack.cluster.native import config
+from hack.cluster.shell import attempt, run
+from hack.images.oci import ScratchImage, write_archive
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CTR = ("ctr", "--address", str(config.SOCKET), "--namespace", "k8s.io")
+
+
+def answers() -> bool:
+    """Tell whether the runtime serves."""
+    return attempt(*CTR, "version", timeout=10).returncode == 0
+
+
+def forget_all() -> bool:
+    """Remove every container, dead or alive, and tell whether there was one."""
+    found = attempt(*CTR, "containers", "list", "--quiet", timeout=20).stdout.split()
+    for name in found:
+        attempt(*CTR, "tasks", "delete", "--force", name, timeout=20)
+        attempt(*CTR, "containers", "delete", name, timeout=20)
+    if found:
+        shutil.rmtree(config.containerd_root() / "io.containerd.grpc.v1.cri", ignore_errors=True)
+    return bool(found)
+
+
+def images() -> set[str]:
+    """Name the images that the node has."""
+    return set(attempt(*CTR, "images", "list", "--quiet").stdout.split())
+
+
+def blobs() -> Path:
+    """Find the folder where the runtime keeps the content of images by digest."""
+    return config.containerd_root() / "io.containerd.content.v1.content" / "blobs" / "sha256"
+
+
+def load_archive(archive: Path) -> None:
+    """Import an archive; layers that the node has need not be in it."""
+    local = ["--local"] if supports_local() else []
+    run(*CTR, "images", "import", *local, archive)
+
+
+def supports_local() -> bool:
+    """Tell whether this `ctr` would otherwise hand the import to a transfer service."""
+    return "--local" in attempt("ctr", "images", "import", "--help").stdout
+
+
+def load_scratch(image: ScratchImage) -> None:
+    """Make a one-layer image and import it."""
+    with tempfile.TemporaryDirectory(dir=paths.RUN) as folder:
+        archive = Path(folder) / "image.tar"
+        with archive.open("wb") as out:
+            write_archive(image, out)
+        load_archive(archive)
+
+
+def tag(source: str, name: str) -> None:
+    """Give an image one more name."""
+    run(*CTR, "images", "tag", "--force", source, name)
+
+
+def remove(names: Sequence[str]) -> None:
+    """Remove names; content that no name needs goes with the last one."""
+    if names:
+        attempt(*CTR, "images", "remove", *names)
+
+
+def main_pid(container_id: str) -> int:
+    """Find the first process of a running container."""
+    for line in run(*CTR, "tasks", "list").splitlines():
+        words = line.split()
+        if words and words[0] == container_id:
+            return int(words[1])
+    return 0
+
+
+def version() -> str:
+    """Read the runtime's version: its configuration has two dialects."""
+    words = run("containerd", "--version").split()
+    return words[2].removeprefix("v") if len(words) > 2 else "1"  # noqa: PLR2004
