@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 class Device:
     """The device, the format that it computes in, and why that is not the one wished for."""
 
-    torch: "torch.device"
+    device: "torch.device"
     name: str
     precision: Precision
     note: str = ""
 
     @property
     def on_gpu(self) -> bool:
-        return self.torch.type == "cuda"
+        return self.device.type == "cuda"
 
     @property
     def compute_dtype(self) -> "torch.dtype":

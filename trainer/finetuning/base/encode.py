@@ -7,7 +7,6 @@ does not, a conversation becomes one example for each of the assistant's turns.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Any
 
 import numpy as np
@@ -138,7 +137,7 @@ def _turn(chat: Chat, turn: int, tokenizer: Any) -> tuple[str, Span]:
     before = _render(chat.messages[:turn], chat, tokenizer)
     asked = _render(chat.messages[:turn], chat, tokenizer, ask=True)
     text = _render(chat.messages[: turn + 1], chat, tokenizer)
-    start = len(commonprefix([asked, text]))
+    start = _common(asked, text)
     if not text.startswith(before) or start < len(before):
         raise _RefusedError(
             "the model's chat template rewrites earlier turns, so the assistant's tokens cannot be "
@@ -146,6 +145,12 @@ def _turn(chat: Chat, turn: int, tokenizer: Any) -> tuple[str, Span]:
         )
     text = _with_end(text, chat.messages[turn], tokenizer)
     return text, (start, len(text.rstrip()))
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters two texts share from the start."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _with_end(text: str, message: Message, tokenizer: Any) -> str:

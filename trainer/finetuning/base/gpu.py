@@ -43,7 +43,7 @@ def _utilization(index: int) -> float | None:
 
     try:
         return float(min(100, max(0, torch.cuda.utilization(index))))
-    except Exception as error:  # amdsmi raises KeyError without its shared library.
+    except Exception as error:  # noqa: BLE001 - amdsmi raises KeyError without its shared library.
         _silent.add(index)
         log.info("GPU utilisation stays unknown: %s", error or type(error).__name__)
         return None

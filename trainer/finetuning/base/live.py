@@ -13,7 +13,6 @@ from finetuning.artifacts.models import STATE_MAX_BYTES, GpuState, RunState, Tra
 MIN_INTERVAL = 1.0
 """Seconds between two writes of mere progress; events are written at once."""
 
-SIZES_KEPT = 4096
 MESSAGE_LIMIT = 1024
 
 log = logging.getLogger(__name__)
@@ -44,15 +43,6 @@ class LiveState:
     def end(self, state: RunState, reason: str = "", message: str = "") -> None:
         self.event(state, reason=reason, message=message[:MESSAGE_LIMIT], finished_at=self._clock())
 
-    def checkpoint(self, path: str, size: int) -> None:
-        sizes = [*self.state.checkpoint_sizes_bytes, size][-SIZES_KEPT:]
-        self._set(
-            checkpoints_total=self.state.checkpoints_total + 1,
-            checkpoint_sizes_bytes=sizes,
-            last_checkpoint=path,
-            last_checkpoint_at=self._clock(),
-        )
-
     def _set(self, **fields: Any) -> None:
         self.state = self.state.model_copy(update=fields)
 
@@ -63,7 +53,7 @@ class LiveState:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self._path, self.state.model_dump_json(by_alias=True).encode())
             self._written = now
-        except Exception as error:  # The border between training and its telemetry.
+        except Exception as error:  # noqa: BLE001 - the border between training and its telemetry.
             if not self._failed:
                 log.warning("The live state %s cannot be written: %s", self._path, error)
             self._failed = True

@@ -6,9 +6,11 @@ the data and no state of a scheduler: step 41 is the same step whoever asks.
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
 from finetuning.api.hyperparameters import Hyperparameters, LrSchedulerType
 
@@ -66,7 +68,7 @@ class Plan:
     def batches(self, step: int) -> list[list[int]]:
         """The row numbers of each forward pass of the step that follows `step` done ones."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, _ORDER_STREAM, epoch]).permutation(self.rows)
+        order = _order(self.seed, epoch, self.rows)
         span = self.batch_size * self.accumulation
         rows = order[within * span : (within + 1) * span].tolist()
         return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
@@ -89,6 +91,12 @@ class Plan:
 
     def evaluates_after(self, step: int) -> bool:
         return step % self.eval_every == 0 or step == self.total_steps
+
+
+@lru_cache(maxsize=1)
+def _order(seed: int, epoch: int, rows: int) -> npt.NDArray[np.int64]:
+    """The order of the rows in one epoch; every step of it asks."""
+    return np.random.default_rng([seed, _ORDER_STREAM, epoch]).permutation(rows)
 
 
 def warmup_for(wish: int, total: int) -> int:

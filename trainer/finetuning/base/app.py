@@ -1,0 +1,188 @@
+"""`python3 -m finetuning.base.app`: fine-tune a model; `--help` lists the flags.
+
+Everything that can be wrong without torch is found before torch is loaded.
+"""
+
+import fcntl
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetuning.api.run_config import RunConfig
+from finetuning.artifacts import AIM_PROFILE, CHECKPOINTS_DIR, STATE_DIR, TRAINING_INFO
+from finetuning.artifacts.models import ExitCode, RunState, TrainFailure, TrainingResult
+from finetuning.base import console, rows, shapes
+from finetuning.base.errors import ConfigError, InterruptedRun, TrainerError
+from finetuning.base.facts import differences, facts_of
+from finetuning.base.hub import local_folder
+from finetuning.base.last_words import finished_result, say
+from finetuning.base.live import LiveState
+from finetuning.base.options import Options, parse
+from finetuning.base.results import RUN_FACTS, finished_info, remove_run
+from finetuning.base.run import Run
+from finetuning.base.stop import Stop
+from finetuning.base.storage import writable_folder
+
+if TYPE_CHECKING:
+    from finetuning.monitoring.metrics import FineTuningMetricsExporter
+
+log = logging.getLogger("finetuning")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the trainer; the exit code is one of artifacts.models.ExitCode."""
+    console.set_up()
+    try:
+        options = parse(argv)
+        output = writable_folder(Path(options.config.output_dir).expanduser(), "--output-dir")
+        state_dir = Path(options.config.state_dir or output / STATE_DIR).expanduser()
+    except ConfigError as error:
+        return _failed(error, None)
+    live = LiveState(state_dir)
+    stop = Stop()
+    stop.install()
+    live.event(RunState.STARTING)
+    try:
+        with _alone_in(output), _metrics(options, state_dir, output):
+            result = _run(options, output, live, stop)
+    except TrainerError as error:
+        return _failed(error, live)
+    except InterruptedRun:
+        result = TrainingResult(result=RunState.PAUSED)
+    except Exception as error:
+        log.exception("The trainer failed unexpectedly.")
+        return _failed(TrainerError(f"{type(error).__name__}: {error}"), live)
+    return _ended(result, options.config, live)
+
+
+def _run(options: Options, output: Path, live: LiveState, stop: Stop) -> TrainingResult:
+    config = options.config
+    _check_folders(config, output)
+    data = rows.read(config.dataset)
+    samples = shapes.interpret(data)
+    facts = facts_of(config, data.digest())
+    if options.overwrite:
+        remove_run(output)
+    done = finished_info(output)
+    if done is not None:
+        changed = differences(done.get(RUN_FACTS, {}), facts)
+        if changed:
+            raise ConfigError(
+                f"--output-dir {output}: holds the result of another run ({'; '.join(changed)}); "
+                "give another folder, or --overwrite-output-dir to begin anew"
+            )
+        log.info("%s holds the finished result of this very run; nothing to do.", output)
+        return finished_result(done, output)
+
+    from finetuning.base.train import train  # noqa: PLC0415 - loads torch
+
+    return train(Run(config, output, data, samples, facts), live, stop)
+
+
+def _check_folders(config: RunConfig, output: Path) -> None:
+    base = local_folder(config)
+    if base is not None and base == output.resolve():
+        raise ConfigError(
+            f"--output-dir {output}: is the base model's own folder; give another one"
+        )
+
+
+@contextmanager
+def _alone_in(output: Path) -> Iterator[None]:
+    """Two trainers in one folder would delete each other's checkpoints."""
+    handle = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"--output-dir {output}: another trainer is writing there; wait for it, stop it, "
+                "or give another folder"
+            ) from None
+        except OSError as error:
+            log.debug("This file system has no locks: %s", error)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _metrics(options: Options, state_dir: Path, output: Path) -> Iterator[None]:
+    """Serve the metrics while the trainer works, from before the seconds that torch takes."""
+    if options.metrics_port is None:
+        yield
+        return
+    exporter = _exporter(options, options.metrics_port, state_dir, output)
+    try:
+        exporter.start_server()
+    except OSError as error:
+        raise ConfigError(
+            f"--metrics-port {options.metrics_port}: {error.strerror}; give a free port, or end "
+            "what listens there"
+        ) from error
+    log.info("Metrics at http://localhost:%d/metrics", options.metrics_port)
+    try:
+        yield
+    finally:
+        exporter.stop_server()
+
+
+def _exporter(
+    options: Options, port: int, state_dir: Path, output: Path
+) -> "FineTuningMetricsExporter":
+    from finetuning.monitoring.metrics import (  # noqa: PLC0415 - only with --enable-metrics
+        FineTuningMetricsExporter,
+    )
+
+    config = options.config
+    return FineTuningMetricsExporter(
+        port=port,
+        job_name=config.job_name,
+        model_id=config.model_id,
+        method=config.method.value,
+        state_dir=state_dir,
+        training_info=output / TRAINING_INFO,
+    )
+
+
+def _failed(error: TrainerError, live: LiveState | None) -> int:
+    log.error("error: %s", error)
+    reason = TrainFailure(error.reason)
+    if live is not None:
+        live.end(RunState.FAILED, reason, str(error))
+    say(TrainingResult(result=RunState.FAILED, reason=reason, message=str(error)[:1024]), live)
+    return int(error.exit_code)
+
+
+def _ended(result: TrainingResult, config: RunConfig, live: LiveState) -> int:
+    live.end(result.result)
+    say(result, live)
+    if result.result is RunState.PAUSED:
+        where = result.checkpoint or "nothing was trained yet"
+        log.info("Paused at step %d (%s); the same command continues.", result.step, where)
+        return int(ExitCode.INTERRUPTED)
+    print(_summary(result, config))  # noqa: T201 - the outcome, for people and scripts
+    return int(ExitCode.OK)
+
+
+def _summary(result: TrainingResult, config: RunConfig) -> str:
+    output = config.output_dir.rstrip("/")
+    loss = "unknown" if result.loss is None else f"{result.loss:.4f}"
+    held_out = "" if result.eval_loss is None else f", on held-out rows {result.eval_loss:.4f}"
+    took = console.duration(result.train_seconds or 0)
+    return f"""
+Done: {result.step} steps in {took}, final loss {loss}{held_out}.
+The {config.method} result is in {output}
+
+Validate it:
+  python3 -m finetuning.monitoring.validate_job \\
+    --training-info {output}/{TRAINING_INFO} --model-path {output} \\
+    --checkpoint-path {output}/{CHECKPOINTS_DIR} --profile-path {output}/{AIM_PROFILE}"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""Checkpoints: complete or absent, without a pickle, and checked before they are trusted.
+
+A checkpoint is written under a temporary name on the same volume, sealed by a manifest and renamed.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from finetuning.artifacts import CHECKPOINT_PREFIX, CHECKPOINTS_DIR
+from finetuning.artifacts.files import UnreadableFileError, read_json, sync_directory, write_json
+from finetuning.artifacts.manifest import problem_with, seal
+from finetuning.artifacts.models import WireFloat
+from finetuning.base.facts import Facts
+from finetuning.base.storage import finish_files, replace_folder, space_for
+
+if TYPE_CHECKING:
+    import torch
+
+TRAINER_STATE = "trainer_state.json"
+OPTIMIZER = "optimizer.safetensors"
+TEMPORARY = ".tmp-"
+SIZES_KEPT = 4096
+
+log = logging.getLogger(__name__)
+
+
+class TrainerState(BaseModel):
+    """Where the run is; the names shared with transformers' file of this name mean the same."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    global_step: int = Field(default=0, ge=0)
+    max_steps: int = Field(default=0, ge=0)
+    epoch: float = Field(default=0.0, ge=0)
+    num_train_epochs: int = Field(default=0, ge=0)
+    train_seconds: float = Field(default=0.0, ge=0)
+    tokens_total: int = Field(default=0, ge=0)
+    samples_total: int = Field(default=0, ge=0)
+    nonfinite_losses: int = Field(default=0, ge=0)
+    bad_steps_in_a_row: int = Field(default=0, ge=0)
+    loss: WireFloat | None = None
+    eval_loss: WireFloat | None = None
+    checkpoints_total: int = Field(default=0, ge=0)
+    checkpoint_sizes_bytes: list[int] = Field(default_factory=list)
+    loss_scaler: dict[str, float] = Field(default_factory=dict)
+    run: Facts = Field(default_factory=dict)
+
+    def add_checkpoint(self, size: int) -> None:
+        """Count a checkpoint once it is complete."""
+        self.checkpoints_total += 1
+        self.checkpoint_sizes_bytes = [*self.checkpoint_sizes_bytes, size][-SIZES_KEPT:]
+
+
+class Checkpoint(BaseModel):
+    """A complete and intact checkpoint."""
+
+    folder: Path
+    state: TrainerState
+
+
+def path_of(step: int) -> str:
+    """A checkpoint's path in the output folder."""
+    return f"{CHECKPOINTS_DIR}/{CHECKPOINT_PREFIX}{step}"
+
+
+def save(
+    root: Path,
+    state: TrainerState,
+    write_weights: Callable[[Path], None],
+    optimizer: "dict[str, torch.Tensor]",
+    keep: int,
+) -> tuple[Path, int]:
+    """Write a checkpoint, delete those beyond `keep`; the new one's folder and size in bytes.
+
+    Raises:
+        StorageFullError: what was complete before still is.
+    """
+    from safetensors.torch import save_file  # noqa: PLC0415 - loads torch
+
+    final = root / f"{CHECKPOINT_PREFIX}{state.global_step}"
+    temporary = root / f"{TEMPORARY}{final.name}"
+    try:
+        with space_for(final.name, root):
+            temporary.mkdir(parents=True, exist_ok=True)
+            write_weights(temporary)
+            save_file(optimizer, temporary / OPTIMIZER)
+            write_json(temporary / TRAINER_STATE, state.model_dump(mode="json"))
+            seal(temporary, finish_files(temporary))
+            size = _size_of(temporary)
+            replace_folder(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _delete_old(root, keep)
+    return final, size
+
+
+def newest(root: Path) -> Checkpoint | None:
+    """The newest complete and intact checkpoint; broken ones are passed over with a line."""
+    for folder in _by_age(root):
+        problem = problem_with(folder)
+        try:
+            if problem is None:
+                state = TrainerState.model_validate(read_json(folder / TRAINER_STATE))
+                state.add_checkpoint(_size_of(folder))  # Its own size it could not know.
+                return Checkpoint(folder=folder, state=state)
+        except (UnreadableFileError, ValidationError) as error:
+            problem = str(error)
+        log.warning("Passing over the checkpoint %s: %s", folder.name, problem)
+    return None
+
+
+def clean(root: Path, step: int) -> None:
+    """Delete what a crash left half-written, and what lies beyond the step that goes on."""
+    for leftover in root.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for folder in _by_age(root):
+        if _step_of(folder) > step:
+            shutil.rmtree(folder)
+
+
+def optimizer_tensors(optimizer: Any, names: dict[Any, str]) -> "dict[str, torch.Tensor]":
+    """The optimizer's state as `<parameter>.<key>`: tensors with names need no pickle."""
+    return {
+        f"{names[parameter]}.{key}": value.contiguous()
+        for parameter, entries in optimizer.state.items()
+        for key, value in entries.items()
+    }
+
+
+def restore_optimizer(optimizer: Any, names: dict[Any, str], folder: Path) -> None:
+    """Give every parameter the state that it had when the checkpoint was written."""
+    from safetensors.torch import load_file  # noqa: PLC0415 - loads torch
+
+    parameters = {name: parameter for parameter, name in names.items()}
+    for full, tensor in load_file(folder / OPTIMIZER).items():
+        name, key = full.rsplit(".", maxsplit=1)
+        parameter = parameters[name]
+        optimizer.state[parameter][key] = tensor.to(parameter.device)
+
+
+def _size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def _step_of(folder: Path) -> int:
+    """The step in a checkpoint's name; -1 for any other folder."""
+    number = folder.name.removeprefix(CHECKPOINT_PREFIX)
+    return int(number) if number.isdecimal() else -1
+
+
+def _by_age(root: Path) -> list[Path]:
+    """Folders of checkpoints, the newest first."""
+    found = [path for path in root.glob(f"{CHECKPOINT_PREFIX}*") if _step_of(path) >= 0]
+    return sorted(found, key=_step_of, reverse=True)
+
+
+def _delete_old(root: Path, keep: int) -> None:
+    """A rename first, so that a crash in between leaves no checkpoint that only looks complete."""
+    for folder in _by_age(root)[keep:]:
+        rubbish = root / f"{TEMPORARY}old-{folder.name}"
+        folder.rename(rubbish)
+        shutil.rmtree(rubbish, ignore_errors=True)
+    sync_directory(root)

@@ -1,0 +1,60 @@
+"""The encoded examples of a run, split into those trained on and those held out."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from finetuning.api.run_config import RunConfig
+from finetuning.base.encode import Example, encode
+from finetuning.base.errors import DatasetError
+from finetuning.base.plan import split_rows
+from finetuning.base.rows import Rows
+from finetuning.base.shapes import Sample
+
+log = logging.getLogger(__name__)
+
+MINIMUM_TO_SPLIT = 2
+
+
+@dataclass(frozen=True)
+class Data:
+    """Examples by the row they came from; a row is never on both sides."""
+
+    train: list[Example]
+    held_out: list[Example]
+    cut: int
+    dropped: int
+
+    def facts(self) -> dict[str, int]:
+        return {
+            "train_examples": len(self.train),
+            "eval_examples": len(self.held_out),
+            "cut_examples": self.cut,
+            "dropped_examples": self.dropped,
+        }
+
+
+def prepare(rows: Rows, samples: list[Sample], tokenizer: Any, config: RunConfig) -> Data:
+    """Encode and split; raises DatasetError."""
+    settings = config.hyperparameters
+    encoded = encode(samples, rows, tokenizer, settings.max_seq_length)
+    share = config.dataset.eval_split
+    if share and len(encoded.rows) < MINIMUM_TO_SPLIT:
+        raise DatasetError(
+            f"{rows.source}: one row cannot be split into training and evaluation; "
+            "add rows, or leave out --eval-split"
+        )
+    train, held_out = split_rows(len(encoded.rows), share, settings.seed)
+    _tell(encoded.cut, encoded.dropped, settings.max_seq_length)
+    return Data(
+        [example for i in train for example in encoded.rows[i]],
+        [example for i in held_out for example in encoded.rows[i]],
+        encoded.cut,
+        encoded.dropped,
+    )
+
+
+def _tell(cut: int, dropped: int, limit: int) -> None:
+    if cut:
+        left = f"; {dropped} had no answer left and are skipped" if dropped else ""
+        log.info("%d examples are longer than %d tokens and were cut%s.", cut, limit, left)

@@ -1,0 +1,57 @@
+"""What makes a run the same run: compared before anything is resumed or called finished."""
+
+from typing import Any
+
+from finetuning.api.hyperparameters import Method
+from finetuning.api.run_config import RunConfig
+from finetuning.base.hub import base_name
+
+Facts = dict[str, Any]
+
+BINDING = (
+    "model_id",
+    "revision",
+    "method",
+    "dataset_sha256",
+    "eval_split",
+    "max_seq_length",
+    "batch_size",
+    "gradient_accumulation_steps",
+    "seed",
+    "lora_rank",
+    "lora_alpha",
+    "target_modules",
+    "load_in_4bit",
+    "bnb_4bit_quant_type",
+    "bnb_4bit_use_double_quant",
+)
+"""A checkpoint continues only a run that agrees in these: they decide what its tensors mean and
+which rows its steps have seen. The rest (rates, lengths, intervals) may be changed on the way."""
+
+
+def facts_of(config: RunConfig, dataset_sha256: str) -> Facts:
+    """Every setting that shapes the result, flat and in the flags' words."""
+    facts: Facts = {
+        "model_id": base_name(config),
+        "revision": config.revision,
+        "method": config.method.value,
+        "dataset_sha256": dataset_sha256,
+        "eval_split": config.dataset.eval_split,
+    }
+    facts |= config.hyperparameters.model_dump(mode="json", exclude={"lora_rank", "lora_alpha"})
+    if config.method is not Method.FULL:
+        lora = config.lora_config.model_dump(mode="json")
+        facts |= {"lora_rank": lora.pop("r"), **lora}
+    if config.method is Method.QLORA:
+        facts |= config.quantization_config.model_dump(mode="json")
+    return facts
+
+
+def differences(before: Facts, now: Facts, keys: tuple[str, ...] | None = None) -> list[str]:
+    """`name: before → now` for each fact that is not the same."""
+    names = keys or tuple(sorted({*before, *now}))
+    return [
+        f"{name}: {before.get(name)} → {now.get(name)}"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]

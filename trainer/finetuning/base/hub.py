@@ -1,0 +1,144 @@
+"""Finding the base model: a local folder, or the Hugging Face Hub; safetensors only.
+
+Pickled weights run code when they are loaded, so they are never fetched and never opened.
+"""
+
+import json
+from pathlib import Path
+
+from finetuning.api.run_config import RunConfig
+from finetuning.artifacts.models import ExitCode
+from finetuning.base.errors import ModelError
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+CONFIG_FILES = ("config.json", "generation_config.json")
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_NOT_WANTED = ("*/*", "consolidated*")
+"""Copies of the weights in the forms of other tools."""
+
+SERVER_TROUBLE = 500
+TOO_MANY_REQUESTS = 429
+
+
+def local_folder(config: RunConfig) -> Path | None:
+    """The folder that holds the model, or None when it comes from the Hub."""
+    if config.model_path is not None:
+        return _existing(Path(config.model_path).expanduser(), "--model-path")
+    path = Path(config.model_id).expanduser()
+    if path.is_dir() or config.model_id.startswith((".", "/", "~")):
+        return _existing(path, "--model-id")
+    return None
+
+
+def base_name(config: RunConfig) -> str:
+    """How the result names its base model: by its id, or by a path that holds from anywhere."""
+    folder = local_folder(config)
+    if config.model_path is None and folder is not None:
+        return str(folder)
+    return config.model_id
+
+
+def settings_folder(config: RunConfig) -> Path:
+    """A folder with the model's configuration and tokenizer; the weights may not be there yet."""
+    folder = local_folder(config) or _download(config, CONFIG_FILES + TOKENIZER_FILES)
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: holds an adapter, not a model; give the model it was made for")
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder}: has no config.json; give a folder as save_pretrained writes it"
+        )
+    return folder
+
+
+def weights_folder(config: RunConfig) -> Path:
+    """The same folder with the weights in it."""
+    wanted = CONFIG_FILES + TOKENIZER_FILES + WEIGHTS
+    folder = local_folder(config) or _download(config, wanted)
+    if not any(folder.glob("*.safetensors")):
+        pickled = sorted(path.name for path in folder.glob("*.bin"))
+        found = f"only pickled ones ({pickled[0]}), which can run code" if pickled else "none"
+        raise ModelError(
+            f"{config.model_id}: needs weights as *.safetensors and has {found}; "
+            "convert it with save_pretrained of transformers, or take another revision"
+        )
+    return folder
+
+
+def _existing(path: Path, flag: str) -> Path:
+    if not path.is_dir():
+        raise ModelError(f"{flag} {path}: no such folder; give a model's folder or a Hub id")
+    return path.resolve()
+
+
+def _download(config: RunConfig, patterns: tuple[str, ...]) -> Path:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only without a local folder
+
+    try:
+        return Path(
+            snapshot_download(
+                config.model_id,
+                revision=config.revision,
+                allow_patterns=list(patterns),
+                ignore_patterns=list(_NOT_WANTED),
+            )
+        )
+    except Exception as error:
+        raise _explained(config, error) from error
+
+
+def _explained(config: RunConfig, error: Exception) -> ModelError:
+    from huggingface_hub import errors  # noqa: PLC0415 - only after a failure
+
+    model = config.model_id
+    match error:
+        case errors.GatedRepoError():
+            return ModelError(
+                f"{model}: is gated; accept its terms at https://huggingface.co/{model} and "
+                "set HF_TOKEN to a token of that account"
+            )
+        case errors.RevisionNotFoundError():
+            return ModelError(f"{model}: has no revision {config.revision!r}; check --revision")
+        case errors.RepositoryNotFoundError():
+            return ModelError(
+                f"{model}: not found on the Hugging Face Hub, or private; check --model-id, "
+                "or set HF_TOKEN"
+            )
+        case errors.HFValidationError():
+            return ModelError(
+                f"--model-id {model}: neither a local folder nor a Hub id such as org/name"
+            )
+        case _:
+            return _network_error(model, error)
+
+
+def _network_error(model: str, error: Exception) -> ModelError:
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    first = (str(error).strip() or type(error).__name__).split("\n", maxsplit=1)[0][:200]
+    result = ModelError(
+        f"{model}: no such folder, and the Hugging Face Hub cannot be reached ({first}); check the "
+        "network and HF_HUB_OFFLINE, or give a local folder with --model-path"
+    )
+    if status is not None and (status >= SERVER_TROUBLE or status == TOO_MANY_REQUESTS):
+        result.exit_code = ExitCode.FAILED  # The Hub may be back at the next try.
+    return result
+
+
+def model_type(folder: Path) -> str:
+    """The architecture by its own configuration; only for messages."""
+    try:
+        return str(json.loads((folder / "config.json").read_text()).get("model_type"))
+    except (OSError, ValueError, AttributeError):
+        return "unknown"

@@ -1,0 +1,78 @@
+"""The termination message: small, in place, and true also for a run that had finished before."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from finetuning.artifacts import (
+    MANIFEST,
+    TERMINATION_LOG_ENV,
+    TERMINATION_MESSAGE_LIMIT,
+)
+from finetuning.artifacts.manifest import sha256_of
+from finetuning.artifacts.models import RunState, TrainingResult
+from finetuning.base.checkpoints import path_of
+from finetuning.base.live import LiveState
+
+log = logging.getLogger(__name__)
+
+
+def say(result: TrainingResult, live: LiveState | None) -> None:
+    """Write the message to $FINETUNING_TERMINATION_LOG; the run's own outcome never hangs on it."""
+    path = os.environ.get(TERMINATION_LOG_ENV)
+    if not path:
+        return
+    if live is not None:
+        result = _with_progress(result, live)
+    try:
+        # In place: in a pod the file is a mount, over which nothing can be renamed.
+        Path(path).write_bytes(encode(result))
+    except OSError as error:
+        log.warning("The termination message %s cannot be written: %s", path, error)
+
+
+def encode(result: TrainingResult, limit: int = TERMINATION_MESSAGE_LIMIT) -> bytes:
+    """Compact JSON of at most `limit` bytes; the message gives way."""
+    data = result.model_dump_json(by_alias=True, exclude_none=True).encode()
+    if len(data) <= limit:
+        return data
+    shorter = result.message[: max(0, len(result.message) - (len(data) - limit) - 1)]
+    return encode(result.model_copy(update={"message": shorter}), limit)
+
+
+def finished_result(info: dict[str, Any], output: Path) -> TrainingResult:
+    """The last words of a finished run, from its training_info.json."""
+    results = info.get("results", {})
+    step = results.get("global_step", 0)
+    return TrainingResult(
+        result=RunState.FINISHED,
+        step=step,
+        total_steps=results.get("total_steps"),
+        epoch=results.get("epoch"),
+        total_epochs=results.get("total_epochs"),
+        loss=results.get("final_loss"),
+        eval_loss=results.get("eval_loss"),
+        tokens_per_second=results.get("train_tokens_per_second"),
+        samples_per_second=results.get("train_samples_per_second"),
+        train_seconds=results.get("train_runtime"),
+        checkpoint=path_of(step),
+        manifest_sha256=sha256_of(output / MANIFEST),
+    )
+
+
+def _with_progress(result: TrainingResult, live: LiveState) -> TrainingResult:
+    """A failed run tells how far it came."""
+    if result.result is not RunState.FAILED:
+        return result
+    state = live.state
+    return result.model_copy(
+        update={
+            "step": state.step,
+            "total_steps": state.total_steps,
+            "epoch": state.epoch,
+            "total_epochs": state.total_epochs,
+            "loss": state.loss,
+            "checkpoint": state.last_checkpoint,
+        }
+    )

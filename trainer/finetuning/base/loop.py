@@ -1,0 +1,276 @@
+"""Optimizer steps, and what is due after each: figures, evaluation, checkpoints."""
+
+import logging
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+
+from finetuning.artifacts import LOSS_HISTORY
+from finetuning.artifacts.history import HistoryLine, HistoryWriter
+from finetuning.artifacts.models import RunState, TrainingResult
+from finetuning.base import checkpoints
+from finetuning.base.checkpoints import Checkpoint, TrainerState
+from finetuning.base.console import Figures, Progress
+from finetuning.base.data import Data
+from finetuning.base.encode import Example
+from finetuning.base.errors import DeviceMemoryError, DivergedError
+from finetuning.base.live import LiveState
+from finetuning.base.plan import Plan
+from finetuning.base.report import result_of
+from finetuning.base.results import write_weights
+from finetuning.base.run import Run
+from finetuning.base.step import Stepper, StepResult
+from finetuning.base.stop import Stop
+from finetuning.base.storage import space_for
+
+DIVERGED_AFTER = 3
+"""Steps in a row without a finite loss: one bad batch is survived, three are a trend."""
+
+STEPS_PER_SEED = 1 << 31
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Interval:
+    """What happened since the last figures."""
+
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    tokens: int = 0
+    samples: int = 0
+
+    def add(self, result: StepResult, seconds: float) -> None:
+        self.losses.append(result.loss)
+        self.seconds += seconds
+        self.tokens += result.tokens
+        self.samples += result.samples
+
+    @property
+    def loss(self) -> float:
+        return sum(self.losses) / len(self.losses)
+
+
+class Loop:
+    """Takes the steps of a plan.
+
+    Every step seeds its own random numbers, so step 41 after a resume is step 41 of the run that
+    was never interrupted.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        plan: Plan,
+        data: Data,
+        stepper: Stepper,
+        live: LiveState,
+        *,
+        found: Checkpoint | None,
+    ) -> None:
+        self.state = found.state.model_copy() if found else TrainerState()
+        self.state.max_steps = plan.total_steps
+        self.state.num_train_epochs = plan.total_epochs
+        self.state.run = run.facts
+        self._run, self._plan, self._data = run, plan, data
+        self._stepper, self._live = stepper, live
+        self._saved = checkpoints.path_of(self.state.global_step) if found else None
+        trained = (item for item in stepper.model.named_parameters() if item[1].requires_grad)
+        self._names = {parameter: name for name, parameter in trained}
+        if found:
+            checkpoints.restore_optimizer(stepper.optimizer, self._names, found.folder)
+            stepper.load_scaler(found.state.loss_scaler)
+        self._interval = _Interval()
+        self._began, self._first = time.monotonic(), self.state.global_step
+        self._seconds_before = self.state.train_seconds
+
+    def run_until(self, stop: Stop) -> None:
+        """Step until the plan's end or the wish to stop; raises TrainerError."""
+        run = self._run
+        run.checkpoints.mkdir(exist_ok=True)
+        checkpoints.clean(run.checkpoints, self.state.global_step)
+        self._tell_start()
+        with space_for(LOSS_HISTORY, run.output):
+            history = HistoryWriter.open(run.output / LOSS_HISTORY, self.state.global_step)
+        progress = Progress(self._plan.total_steps, self.state.global_step)
+        try:
+            with closing(history), closing(progress), progress.redirect():
+                while self.state.global_step < self._plan.total_steps and not stop.requested:
+                    self._one(history, progress, stop)
+        except torch.OutOfMemoryError as error:
+            raise DeviceMemoryError(_memory_advice(run, error)) from error
+
+    def pause(self) -> TrainingResult:
+        """Keep what was done since the last checkpoint."""
+        step = self.state.global_step
+        if step > 0 and self._saved != checkpoints.path_of(step):
+            self._save()
+        return result_of(self.state, RunState.PAUSED, self._saved)
+
+    def _one(self, history: HistoryWriter, progress: Progress, stop: Stop) -> None:
+        done = self.state.global_step
+        torch.manual_seed(self._plan.seed * STEPS_PER_SEED + done)
+        rate = self._plan.learning_rate(done)
+        began = time.perf_counter()
+        result = self._stepper.step(self._examples(done), rate, stop)
+        if result is None:
+            return
+        self._count(result, time.perf_counter() - began)
+        self._evaluate_if_due()
+        with space_for(LOSS_HISTORY, self._run.output):
+            history.append(self._line(result, rate))
+        progress.step()
+        self._tell(progress, rate, result)
+        self._check(result)
+        if self._plan.saves_after(self.state.global_step):
+            self._save()
+
+    def _examples(self, done: int) -> list[list[Example]]:
+        return [[self._data.train[i] for i in rows] for rows in self._plan.batches(done)]
+
+    def _count(self, result: StepResult, seconds: float) -> None:
+        state = self.state
+        state.global_step += 1
+        state.epoch = self._plan.epoch_after(state.global_step)
+        state.loss = result.loss
+        state.tokens_total += result.tokens
+        state.samples_total += result.samples
+        state.train_seconds = self._seconds_before + time.monotonic() - self._began
+        state.bad_steps_in_a_row = 0 if result.applied else state.bad_steps_in_a_row + 1
+        state.nonfinite_losses += not result.applied
+        self._interval.add(result, seconds)
+
+    def _evaluate_if_due(self) -> None:
+        step = self.state.global_step
+        if not self._data.held_out or not self._plan.evaluates_after(step):
+            return
+        self._live.event(RunState.EVALUATING)
+        size = self._plan.batch_size
+        rows = self._data.held_out
+        batches = [rows[i : i + size] for i in range(0, len(rows), size)]
+        self.state.eval_loss = self._stepper.evaluate(batches)
+        log.info("step %d  eval loss %.4f", step, self.state.eval_loss)
+        self._live.event(RunState.TRAINING, eval_loss=self.state.eval_loss)
+
+    def _line(self, result: StepResult, rate: float) -> HistoryLine:
+        step = self.state.global_step
+        evaluated = self._data.held_out and self._plan.evaluates_after(step)
+        return HistoryLine(
+            step=step,
+            epoch=round(self.state.epoch, 6),
+            loss=result.loss,
+            learning_rate=rate,
+            tokens=result.tokens,
+            grad_norm=result.grad_norm,
+            eval_loss=self.state.eval_loss if evaluated else None,
+        )
+
+    def _check(self, result: StepResult) -> None:
+        if result.applied:
+            return
+        log.warning(
+            "step %d: the loss or its gradient is not finite; the weights stay as they were",
+            self.state.global_step,
+        )
+        if self.state.bad_steps_in_a_row >= DIVERGED_AFTER:
+            settings = self._run.config.hyperparameters
+            raise DivergedError(
+                f"the loss was not finite in {DIVERGED_AFTER} steps in a row, up to step "
+                f"{self.state.global_step}; lower --learning-rate (now "
+                f"{settings.learning_rate:g}), warm up longer, or use --bf16 in place of fp16"
+            )
+
+    def _tell_start(self) -> None:
+        state = self.state
+        self._live.event(
+            RunState.TRAINING,
+            started_at=time.time() - state.train_seconds,
+            step=state.global_step,
+            total_steps=self._plan.total_steps,
+            epoch=state.epoch,
+            total_epochs=self._plan.total_epochs,
+            loss=state.loss,
+            eval_loss=state.eval_loss,
+            tokens_total=state.tokens_total,
+            samples_total=state.samples_total,
+            nonfinite_losses=state.nonfinite_losses,
+            checkpoints_total=state.checkpoints_total,
+            checkpoint_sizes_bytes=state.checkpoint_sizes_bytes,
+            last_checkpoint=self._saved,
+        )
+
+    def _tell(self, progress: Progress, rate: float, result: StepResult) -> None:
+        """Publish the interval's figures when the step ends one."""
+        state, interval = self.state, self._interval
+        every = self._run.config.hyperparameters.logging_steps
+        if state.global_step % every and state.global_step < self._plan.total_steps:
+            return
+        self._interval = _Interval()
+        state.loss = interval.loss
+        remaining = self._remaining()
+        speed = interval.tokens / interval.seconds
+        progress.figures(
+            Figures(
+                state.global_step,
+                self._plan.total_steps,
+                state.epoch,
+                interval.loss,
+                rate,
+                speed,
+                remaining,
+            )
+        )
+        self._live.progress(
+            step=state.global_step,
+            epoch=state.epoch,
+            loss=interval.loss,
+            grad_norm=result.grad_norm,
+            learning_rate=rate,
+            samples_per_second=interval.samples / interval.seconds,
+            tokens_per_second=speed,
+            tokens_total=state.tokens_total,
+            samples_total=state.samples_total,
+            nonfinite_losses=state.nonfinite_losses,
+            estimated_remaining_seconds=remaining,
+        )
+
+    def _remaining(self) -> float:
+        """By the wall clock of this process, so that evaluation and saving count as well."""
+        done = self.state.global_step - self._first
+        left = self._plan.total_steps - self.state.global_step
+        return (time.monotonic() - self._began) / done * left
+
+    def _save(self) -> None:
+        self._live.event(RunState.SAVING)
+        state = self.state
+        state.loss_scaler = self._stepper.scaler_state()
+        folder, size = checkpoints.save(
+            self._run.checkpoints,
+            state,
+            partial(write_weights, self._stepper.model, self._run.config),
+            checkpoints.optimizer_tensors(self._stepper.optimizer, self._names),
+            self._run.config.hyperparameters.save_total_limit,
+        )
+        self._saved = checkpoints.path_of(state.global_step)
+        state.add_checkpoint(size)
+        self._live.event(
+            RunState.TRAINING,
+            checkpoints_total=state.checkpoints_total,
+            checkpoint_sizes_bytes=state.checkpoint_sizes_bytes,
+            last_checkpoint=self._saved,
+            last_checkpoint_at=time.time(),
+        )
+        log.info("Saved %s (%.1f MB).", folder.name, size / 1e6)
+
+
+def _memory_advice(run: Run, error: BaseException) -> str:
+    settings = run.config.hyperparameters
+    first = str(error).split("\n", maxsplit=1)[0][:200]
+    return (
+        f"the device's memory is full ({first}); lower --batch-size (now {settings.batch_size}) or "
+        f"--max-seq-length (now {settings.max_seq_length}), use --gradient-checkpointing, or "
+        "--method qlora"
+    )

@@ -1,0 +1,202 @@
+"""Loading the tokenizer and the base model, and putting the method's adapter on it."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetuning.api.hyperparameters import ComputeDtype, Method
+from finetuning.api.run_config import RunConfig
+from finetuning.base.device import Device
+from finetuning.base.encode import chatml_for
+from finetuning.base.errors import ConfigError, ModelError
+from finetuning.base.hub import model_type
+
+if TYPE_CHECKING:
+    import torch
+
+ALL_LINEAR = "all-linear"
+_SHOWN_TENSORS = 3
+
+log = logging.getLogger(__name__)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The model's tokenizer; ChatML is its template when it has none."""
+    from transformers import AutoTokenizer  # noqa: PLC0415 - loads torch
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise ModelError(
+            f"{folder}: has no tokenizer that can be loaded: {_first_line(error)}"
+        ) from error
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"{folder}: its tokenizer cannot tell where its tokens stand in the text; "
+            "add a tokenizer.json"
+        )
+    if not tokenizer.chat_template:
+        log.info("The tokenizer has no chat template; using ChatML, and writing it to the result.")
+        tokenizer.chat_template = chatml_for(tokenizer)
+    return tokenizer
+
+
+def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
+    """The causal language model in the format that the method trains it in.
+
+    Raises:
+        ModelError: no causal model of a known architecture, or damaged weights.
+    """
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - loads torch
+
+    _quieten()
+    quantization = _quantization(config, device)
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=_weights_dtype(config.method, device),
+            quantization_config=quantization,
+            device_map={"": str(device.device)} if quantization else None,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except ImportError as error:
+        raise ConfigError(f"--method {config.method}: {_first_line(error)}") from error
+    except Exception as error:
+        raise _load_error(folder, error) from error
+    _check_complete(folder, report)
+    if quantization:
+        _repair_cpu_quantization(model)
+    return model.to(device.device)
+
+
+def add_adapter(model: Any, config: RunConfig) -> Any:
+    """A trainable low-rank adapter in 32 bit on the frozen base."""
+    import torch  # noqa: PLC0415 - arguments are checked before torch is loaded
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - takes seconds
+
+    lora = config.lora_config
+    adapter = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.lora_alpha,
+        lora_dropout=lora.lora_dropout,
+        target_modules=target_modules(lora.target_modules, linear_names(model)),
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(config.hyperparameters.seed)
+    tuned = get_peft_model(model, adapter)
+    for parameter in tuned.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return tuned
+
+
+def load_adapter(model: Any, folder: Path) -> None:
+    """Give the adapter the weights of a checkpoint."""
+    from peft import set_peft_model_state_dict  # noqa: PLC0415 - the model is peft's already
+    from safetensors.torch import load_file  # noqa: PLC0415 - loads torch
+
+    set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+
+
+def linear_names(model: Any) -> set[str]:
+    """The last part of the name of every linear layer but the head."""
+    import torch  # noqa: PLC0415 - loaded by whoever made the model
+    from transformers.pytorch_utils import Conv1D  # noqa: PLC0415
+
+    head = model.get_output_embeddings()
+    return {
+        name.rsplit(".", maxsplit=1)[-1]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+    }
+
+
+def target_modules(wish: list[str], there: set[str]) -> list[str]:
+    """The wished layers as leaf names, sorted so that every adapter reads the same.
+
+    Raises:
+        ConfigError: a name matches nothing, which would train less than was asked for.
+    """
+    if wish == [ALL_LINEAR]:
+        return sorted(there)
+    unknown = sorted({name for name in wish if name.rsplit(".", maxsplit=1)[-1] not in there})
+    if unknown:
+        raise ConfigError(
+            f"--target-modules: this model has no linear layer named {', '.join(unknown)}; "
+            f"it has {', '.join(sorted(there))}; or give {ALL_LINEAR}"
+        )
+    return sorted(set(wish))
+
+
+def _weights_dtype(method: Method, device: Device) -> "torch.dtype":
+    """Weights that are trained stay in 32 bit; frozen ones need no more than they compute in."""
+    import torch  # noqa: PLC0415 - arguments are checked before torch is loaded
+
+    return torch.float32 if method is Method.FULL else device.compute_dtype
+
+
+def _quantization(config: RunConfig, device: Device) -> Any:
+    wish = config.quantization_config
+    if config.method is not Method.QLORA or not wish.load_in_4bit:
+        return None
+    from transformers import BitsAndBytesConfig  # noqa: PLC0415 - loads torch
+
+    compute = wish.bnb_4bit_compute_dtype
+    if not device.on_gpu and compute is ComputeDtype.FLOAT16:
+        compute = ComputeDtype.FLOAT32  # As with fp16: no CPU gains by it.
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_compute_dtype=compute.value,
+        bnb_4bit_use_double_quant=wish.bnb_4bit_use_double_quant,
+        bnb_4bit_quant_type=wish.bnb_4bit_quant_type.value,
+    )
+
+
+def _repair_cpu_quantization(model: Any) -> None:
+    """Keep bitsandbytes from repacking the weights of a CPU in evaluation.
+
+    On a CPU with AVX512-BF16 the repacking cannot be undone, and the next training step fails.
+    """
+    from bitsandbytes.nn import Linear4bit  # noqa: PLC0415 - takes a second
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _quieten() -> None:
+    """Keep lines away that nobody can act on, such as bitsandbytes' about an optional package."""
+    from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - loads torch
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def _load_error(folder: Path, error: Exception) -> ModelError:
+    text = _first_line(error)
+    if "trust_remote_code" in str(error):
+        text = (
+            "it needs Python code of its own, which is never run here; take a model that does not"
+        )
+    return ModelError(
+        f"{folder}: cannot be loaded as a causal language model ({model_type(folder)}): {text}"
+    )
+
+
+def _check_complete(folder: Path, report: Any) -> None:
+    """Weights that are missing would be made up at random."""
+    missing = sorted(report["missing_keys"])
+    if missing:
+        names = ", ".join(missing[:_SHOWN_TENSORS])
+        raise ModelError(
+            f"{folder}: its weights lack {len(missing)} tensors of the architecture, such as "
+            f"{names}; the model is incomplete or no causal language model"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n", maxsplit=1)[0][:300]

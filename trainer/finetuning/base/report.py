@@ -1,0 +1,172 @@
+"""The end of a run: training_info.json, the profile, and the last words."""
+
+import math
+import platform
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from finetuning.api.hyperparameters import Method, Precision
+from finetuning.artifacts import LOSS_HISTORY
+from finetuning.artifacts.files import read_json
+from finetuning.artifacts.history import read_history
+from finetuning.artifacts.models import RunState, TrainingResult
+from finetuning.base.aim_profile import ModelShape, aim_profile, kv_bytes_per_token
+from finetuning.base.checkpoints import TrainerState, path_of
+from finetuning.base.data import Data
+from finetuning.base.device import Device, dtype_of
+from finetuning.base.plan import Plan
+from finetuning.base.results import RUN_FACTS, describe, publish
+from finetuning.base.run import Run
+
+LIBRARIES = ("torch", "transformers", "peft", "safetensors")
+_DTYPES = {"float32": Precision.FP32, "float16": Precision.FP16, "bfloat16": Precision.BF16}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """All that is told about a finished run."""
+
+    run: Run
+    state: TrainerState
+    plan: Plan
+    data: Data
+    device: Device
+    started_at: float
+
+
+def write_result(ending: Ending, model: Any, settings: Path, tokenizer: Any) -> TrainingResult:
+    """Put the trained model and its description in place; raises StorageFullError."""
+    config = ending.run.config
+    precision = saved_precision(settings)
+    if config.method is Method.FULL:
+        model.to(dtype_of(precision))
+    shape = _shape(model, config.method, precision)
+    template = None if _has_template(settings) else tokenizer.chat_template
+    names = publish(ending.run.output, config, model, settings, template)
+    info = training_info(ending, shape)
+    profile = aim_profile(config, shape, info["results"])
+    digest = describe(ending.run.output, names, info, profile)
+    result = result_of(ending.state, RunState.FINISHED, path_of(ending.state.global_step))
+    return result.model_copy(update={"manifest_sha256": digest})
+
+
+def result_of(state: TrainerState, outcome: RunState, checkpoint: str | None) -> TrainingResult:
+    """The last words of a run that ended as planned or was paused."""
+    seconds = state.train_seconds
+    return TrainingResult(
+        result=outcome,
+        step=state.global_step,
+        total_steps=state.max_steps,
+        epoch=state.epoch,
+        total_epochs=state.num_train_epochs,
+        loss=state.loss,
+        eval_loss=state.eval_loss,
+        tokens_per_second=state.tokens_total / seconds if seconds else None,
+        samples_per_second=state.samples_total / seconds if seconds else None,
+        train_seconds=seconds,
+        checkpoint=checkpoint,
+    )
+
+
+def training_info(ending: Ending, shape: ModelShape) -> dict[str, Any]:
+    """What was trained, how, on what, with which outcome."""
+    run, config = ending.run, ending.run.config
+    return {
+        "model_id": config.model_id,
+        "job_name": config.job_name,
+        "method": config.method.value,
+        "output_dir": config.output_dir,
+        "model_path": config.output_dir,
+        "training_config": {**run.facts, "precision": ending.device.precision.value},
+        "dataset": {
+            "path": config.dataset.path,
+            "sha256": run.facts["dataset_sha256"],
+            "rows": len(run.rows.rows),
+            **ending.data.facts(),
+        },
+        "results": _results(ending, shape),
+        "environment": {
+            "device": ending.device.name,
+            "python": platform.python_version(),
+            **{name: _version_of(name) for name in LIBRARIES},
+        },
+        "started_at": ending.started_at,
+        "finished_at": time.time(),
+        RUN_FACTS: run.facts,
+    }
+
+
+def _results(ending: Ending, shape: ModelShape) -> dict[str, Any]:
+    """In transformers' words: train_loss is the mean over the run, final_loss the last reported."""
+    state, config = ending.state, ending.run.config
+    seconds = state.train_seconds
+    result: dict[str, Any] = {
+        "train_loss": _mean_loss(ending.run.output),
+        "final_loss": state.loss,
+        "eval_loss": state.eval_loss,
+        "train_runtime": round(seconds, 3),
+        "train_samples_per_second": round(state.samples_total / seconds, 3),
+        "train_steps_per_second": round(state.global_step / seconds, 3),
+        "train_tokens_per_second": round(state.tokens_total / seconds, 3),
+        "tokens_total": state.tokens_total,
+        "samples_total": state.samples_total,
+        "nonfinite_losses": state.nonfinite_losses,
+        "global_step": state.global_step,
+        "total_steps": ending.plan.total_steps,
+        "epoch": state.epoch,
+        "total_epochs": ending.plan.total_epochs,
+        "parameters": shape.parameters,
+        "trained_parameters": shape.adapter_parameters or shape.parameters,
+        "model_path": config.output_dir,
+        "method": config.method.value,
+    }
+    if config.method is Method.QLORA:
+        result["quantization"] = config.quantization_config.model_dump(mode="json")
+    return {key: _finite(value) for key, value in result.items()}
+
+
+def saved_precision(settings: Path) -> Precision:
+    """The format of the base checkpoint, in which a fully tuned model is saved again."""
+    data = read_json(settings / "config.json")
+    name = str(data.get("dtype") or data.get("torch_dtype") or "float32")
+    return _DTYPES.get(name, Precision.BF16)
+
+
+def _shape(model: Any, method: Method, precision: Precision) -> ModelShape:
+    adapter = 0
+    if method is Method.FULL:
+        total = sum(parameter.numel() for parameter in model.parameters())
+    else:
+        adapter, both = model.get_nb_trainable_parameters()
+        total = both - adapter
+    kv_bytes = kv_bytes_per_token(model.config, precision)
+    return ModelShape(total, adapter, precision.value, kv_bytes)
+
+
+def _has_template(settings: Path) -> bool:
+    """Whether the base model's own files hold a chat template."""
+    if any((settings / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    path = settings / "tokenizer_config.json"
+    return path.is_file() and bool(read_json(path, 64 << 20).get("chat_template"))
+
+
+def _mean_loss(output: Path) -> float | None:
+    losses = [line.loss for line in read_history(output / LOSS_HISTORY)]
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    return sum(finite) / len(finite) if finite else None
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN; what is not a number is not known."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _version_of(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

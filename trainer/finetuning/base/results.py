@@ -1,0 +1,140 @@
+"""The trained model and the files that describe it, put in place so that none is half there."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from finetuning.api.hyperparameters import Method
+from finetuning.api.run_config import RunConfig
+from finetuning.artifacts import (
+    AIM_PROFILE,
+    CHECKPOINTS_DIR,
+    LOSS_HISTORY,
+    MANIFEST,
+    STATE_DIR,
+    STATE_FILE,
+    TRAINING_INFO,
+)
+from finetuning.artifacts.files import (
+    UnreadableFileError,
+    read_json,
+    sync_directory,
+    write_atomic,
+    write_json,
+)
+from finetuning.artifacts.manifest import read_manifest, seal, sha256_of
+from finetuning.base.hub import TOKENIZER_FILES, base_name
+from finetuning.base.storage import finish_files, space_for
+
+STAGING = ".tmp-result"
+RUN_FACTS = "run"
+WEIGHT_PATTERNS = (
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "adapter_model.safetensors",
+)
+CONFIG_NAMES = ("config.json", "generation_config.json", "adapter_config.json")
+
+
+def write_weights(model: Any, config: RunConfig, folder: Path) -> None:
+    """The trained weights and their configuration: an adapter, or the whole model."""
+    if config.method is Method.FULL:
+        model.save_pretrained(folder)
+        return
+    from peft import get_peft_model_state_dict  # noqa: PLC0415 - the model is peft's already
+    from safetensors.torch import save_file  # noqa: PLC0415 - loads torch
+
+    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "adapter_config.json", _adapter_config(model, config))
+
+
+def publish(
+    output: Path,
+    config: RunConfig,
+    model: Any,
+    tokenizer_folder: Path,
+    chat_template: str | None,
+) -> list[str]:
+    """Write model and tokenizer beside the output, then move them in; the names of the files.
+
+    Raises:
+        StorageFullError: an earlier result is untouched then.
+    """
+    staging = output / STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        with space_for("the trained model", output):
+            staging.mkdir()
+            write_weights(model, config, staging)
+            _copy_tokenizer(tokenizer_folder, staging, chat_template)
+            names = finish_files(staging)
+            (output / MANIFEST).unlink(missing_ok=True)
+            for name in names:
+                (staging / name).replace(output / name)
+            sync_directory(output)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return names
+
+
+def describe(
+    output: Path, names: Iterable[str], info: dict[str, Any], profile: dict[str, Any]
+) -> str:
+    """Write training_info and profile, then seal it all; the manifest's sha256."""
+    with space_for(TRAINING_INFO, output):
+        write_json(output / TRAINING_INFO, info)
+        write_json(output / AIM_PROFILE, profile)
+        path = seal(output, {*names, TRAINING_INFO, AIM_PROFILE, LOSS_HISTORY})
+    return sha256_of(path)
+
+
+def finished_info(output: Path) -> dict[str, Any] | None:
+    """training_info.json of a finished run in this folder, or None when there is none."""
+    try:
+        manifest = read_manifest(output)
+        complete = all(
+            (output / name).is_file() and (output / name).stat().st_size == entry.size
+            for name, entry in manifest.files.items()
+        )
+        info = read_json(output / TRAINING_INFO)
+    except (OSError, UnreadableFileError):
+        return None
+    return info if complete and isinstance(info, dict) else None
+
+
+def remove_run(output: Path) -> None:
+    """Delete what an earlier run wrote here, and nothing else."""
+    for folder in (CHECKPOINTS_DIR, STAGING):
+        shutil.rmtree(output / folder, ignore_errors=True)
+    known = [MANIFEST, TRAINING_INFO, AIM_PROFILE, LOSS_HISTORY, f"{STATE_DIR}/{STATE_FILE}"]
+    known += [*CONFIG_NAMES, *TOKENIZER_FILES]
+    weights = (path for pattern in WEIGHT_PATTERNS for path in output.glob(pattern))
+    for path in (*(output / name for name in known), *weights):
+        path.unlink(missing_ok=True)
+
+
+def _copy_tokenizer(source: Path, target: Path, chat_template: str | None) -> None:
+    """Byte for byte: what this version of transformers writes does not load in older ones."""
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+    if chat_template is not None:
+        write_atomic(target / "chat_template.jinja", chat_template.encode())
+
+
+def _adapter_config(model: Any, config: RunConfig) -> Any:
+    """Sorted, so that the same run writes the same bytes."""
+    settings = model.peft_config["default"].to_dict()
+    settings |= {
+        "base_model_name_or_path": base_name(config),
+        "revision": config.revision,
+        "inference_mode": True,
+    }
+    plain = {
+        key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()
+    }
+    return json.loads(json.dumps(plain, sort_keys=True))

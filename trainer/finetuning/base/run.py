@@ -1,0 +1,25 @@
+"""What is known of a run, and checked, before torch is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetuning.api.run_config import RunConfig
+from finetuning.artifacts import CHECKPOINTS_DIR
+from finetuning.base.facts import Facts
+from finetuning.base.rows import Rows
+from finetuning.base.shapes import Sample
+
+
+@dataclass(frozen=True)
+class Run:
+    """The settings, the rows, and the folder that the result goes to."""
+
+    config: RunConfig
+    output: Path
+    rows: Rows
+    samples: list[Sample]
+    facts: Facts
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.output / CHECKPOINTS_DIR

@@ -1,0 +1,190 @@
+"""One optimizer step and one evaluation: the only arithmetic with tensors in the loop."""
+
+import inspect
+import math
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from finetuning.api.hyperparameters import Precision
+from finetuning.base.device import Device
+from finetuning.base.encode import Example
+from finetuning.base.stop import Stop
+
+LOSS_ROWS = 2048
+"""Rows of the vocabulary-wide loss computed at once in 32 bit."""
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded sequences of one forward pass."""
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    labels: torch.Tensor
+    first_target: int
+    """No sequence has a target before this position, so no logits are needed before it."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step did."""
+
+    loss: float
+    """Nats per trained token."""
+    grad_norm: float | None
+    tokens: int
+    samples: int
+    applied: bool
+    """False when the loss or the gradient was no number, and the weights stayed as they were."""
+
+
+def collate(examples: list[Example], device: torch.device) -> Batch:
+    """Pad at the end; the attention mask hides the padding, so its id does not matter."""
+    length = max(len(example.ids) for example in examples)
+    ids = np.zeros((len(examples), length), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    labels = np.full_like(ids, IGNORED)
+    for i, example in enumerate(examples):
+        n = len(example.ids)
+        ids[i, :n] = example.ids
+        mask[i, :n] = 1
+        labels[i, :n] = np.where(example.trained, example.ids, IGNORED)
+    labels[:, 0] = IGNORED
+    columns = np.flatnonzero((labels != IGNORED).any(axis=0))
+    first = int(columns[0]) if len(columns) else length
+    return Batch(
+        torch.from_numpy(ids).to(device),
+        torch.from_numpy(mask).to(device),
+        torch.from_numpy(labels).to(device),
+        first,
+    )
+
+
+def summed_loss(model: Any, batch: Batch, *, short: bool) -> torch.Tensor:
+    """Sum of the cross entropy over the batch's targets, in 32 bit.
+
+    `short`: the model can leave out the logits that nothing is compared with.
+    """
+    keep = batch.ids.shape[1] - (batch.first_target - 1)
+    options = {"logits_to_keep": keep} if short else {}
+    out = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False, **options)
+    logits = out.logits[:, -keep:-1]
+    labels = batch.labels[:, batch.first_target :]
+    wanted = labels != IGNORED
+    return _cross_entropy(logits[wanted], labels[wanted])
+
+
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """In pieces that are recomputed in the backward pass, so that only one is held in 32 bit."""
+    if len(targets) <= LOSS_ROWS:
+        return _piece(logits, targets)
+    pieces = zip(torch.split(logits, LOSS_ROWS), torch.split(targets, LOSS_ROWS), strict=True)
+    sums = [checkpoint(_piece, *piece, use_reentrant=False) for piece in pieces]
+    return torch.stack(sums).sum()
+
+
+def _piece(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(logits.float(), targets, reduction="sum")
+
+
+class Stepper:
+    """Takes optimizer steps on one model."""
+
+    def __init__(
+        self, model: Any, optimizer: torch.optim.Optimizer, device: Device, max_grad_norm: float
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.device = device
+        self._clip = max_grad_norm or math.inf
+        self._short = _has_short_logits(model)
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        scaled = device.on_gpu and device.precision is Precision.FP16
+        self.scaler = torch.amp.GradScaler(device.device.type, enabled=scaled)
+
+    def step(
+        self, micro_batches: list[list[Example]], rate: float, stop: Stop
+    ) -> StepResult | None:
+        """Every trained token of the step weighs the same, however the rows are batched.
+
+        None when a wish to stop came before the last forward pass: nothing was changed then.
+        """
+        targets = sum(example.targets for batch in micro_batches for example in batch)
+        loss = 0.0
+        tokens = 0
+        for examples in micro_batches:
+            batch = collate(examples, self.device.device)
+            with self._autocast():
+                part = summed_loss(self.model, batch, short=self._short) / targets
+            torch.autograd.backward(self.scaler.scale(part))
+            loss += part.item()
+            tokens += sum(len(example.ids) for example in examples)
+            if stop.requested and examples is not micro_batches[-1]:
+                self.optimizer.zero_grad(set_to_none=True)
+                return None
+        applied, norm = self._apply(rate) if math.isfinite(loss) else (False, None)
+        self.optimizer.zero_grad(set_to_none=True)
+        samples = sum(map(len, micro_batches))
+        return StepResult(loss, norm, tokens, samples, applied)
+
+    def evaluate(self, batches: list[list[Example]]) -> float:
+        """Nats per trained token over the held-out examples."""
+        self.model.eval()
+        total = 0.0
+        with torch.no_grad(), self._autocast():
+            for examples in batches:
+                batch = collate(examples, self.device.device)
+                total += summed_loss(self.model, batch, short=self._short).item()
+        self.model.train()
+        return total / sum(example.targets for batch in batches for example in batch)
+
+    def scaler_state(self) -> dict[str, float]:
+        return {key: float(value) for key, value in self.scaler.state_dict().items()}
+
+    def load_scaler(self, state: dict[str, float]) -> None:
+        if state and self.scaler.is_enabled():
+            counts = ("growth_interval", "_growth_tracker")
+            self.scaler.load_state_dict(
+                {key: int(value) if key in counts else value for key, value in state.items()}
+            )
+
+    def _apply(self, rate: float) -> tuple[bool, float | None]:
+        """Update the weights, unless the gradient is no number; the gradient's norm, if it is."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.scaler.unscale_(self.optimizer)
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._clip))
+        if not math.isfinite(norm) and not self.scaler.is_enabled():
+            return False, None
+        self.scaler.step(self.optimizer)  # Skips by itself while it searches its scale.
+        self.scaler.update()
+        return True, norm if math.isfinite(norm) else None
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        lower = self.device.precision is not Precision.FP32
+        return torch.autocast(
+            self.device.device.type, dtype=self.device.compute_dtype, enabled=lower
+        )
+
+
+def _has_short_logits(model: Any) -> bool:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in inspect.signature(base.forward).parameters
+
+
+def make_optimizer(model: Any, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW; as is usual, biases and norms (one-dimensional weights) do not decay."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)

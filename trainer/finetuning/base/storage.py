@@ -1,0 +1,68 @@
+"""Writing to the output volume: durable, readable by other users, plain about a full disk."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from finetuning.artifacts.files import sync_directory
+from finetuning.base.errors import ConfigError, StorageFullError
+
+FILE_MODE = 0o644
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def space_for(what: str, folder: Path) -> Iterator[None]:
+    """Turn the many ways of saying that the disk is full into one."""
+    try:
+        yield
+    except Exception as error:
+        if _is_full(error):
+            free = shutil.disk_usage(folder).free
+            raise StorageFullError(
+                f"no space left in {folder} to write {what} ({free / 1e6:.0f} MB free); what was "
+                "complete is intact: free some space or enlarge the volume, and start again"
+            ) from error
+        raise
+
+
+def _is_full(error: BaseException) -> bool:
+    """Libraries in Rust hand the system's error over as text only."""
+    number = error.errno if isinstance(error, OSError) else None
+    return number in FULL or any(f"(os error {code})" in str(error) for code in FULL)
+
+
+def finish_files(folder: Path) -> list[str]:
+    """Make every file under `folder` durable and readable by others; their names in it."""
+    names = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        path.chmod(FILE_MODE)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        names.append(path.relative_to(folder).as_posix())
+    return names
+
+
+def replace_folder(temporary: Path, final: Path) -> None:
+    """Put a finished folder in place of a broken one, or of none."""
+    if final.exists():
+        shutil.rmtree(final)
+    temporary.rename(final)
+    sync_directory(final.parent)
+
+
+def writable_folder(path: Path, flag: str) -> Path:
+    """Make the folder if needed; raises ConfigError when nothing can be written there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"{flag} {path}: {error.strerror}; give a folder that can be written to"
+        ) from error
+    return path

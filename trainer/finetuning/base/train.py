@@ -1,0 +1,130 @@
+"""The recipe: one supervised fine-tuning run, read from top to bottom."""
+
+import logging
+import time
+from functools import partial
+from typing import Any
+
+from finetuning.api.hyperparameters import Method
+from finetuning.api.run_config import RunConfig
+from finetuning.artifacts.models import RunState, TrainingResult
+from finetuning.base import checkpoints
+from finetuning.base.checkpoints import Checkpoint
+from finetuning.base.console import duration
+from finetuning.base.data import Data, prepare
+from finetuning.base.device import Device, choose
+from finetuning.base.errors import ConfigError
+from finetuning.base.facts import BINDING, differences
+from finetuning.base.gpu import gpu_states
+from finetuning.base.hub import settings_folder, weights_folder
+from finetuning.base.live import LiveState
+from finetuning.base.loop import Loop
+from finetuning.base.model import add_adapter, load_adapter, load_base, load_tokenizer
+from finetuning.base.plan import Plan
+from finetuning.base.report import Ending, write_result
+from finetuning.base.run import Run
+from finetuning.base.step import Stepper, make_optimizer
+from finetuning.base.stop import Stop
+
+log = logging.getLogger(__name__)
+
+
+def train(run: Run, live: LiveState, stop: Stop) -> TrainingResult:
+    """Train until the planned end or a wish to stop; raises TrainerError."""
+    started = time.time()
+    config = run.config
+    device = _choose_device(config)
+    live.gpus = partial(gpu_states, device.device)
+
+    settings = settings_folder(config)
+    tokenizer = load_tokenizer(settings)
+    data = prepare(run.rows, run.samples, tokenizer, config)
+    plan = Plan.of(config.hyperparameters, len(data.train))
+    found = _resume_point(run)
+    _announce(run, plan, data, found)
+
+    model = _load_model(run, device, found)
+    optimizer = make_optimizer(model, config.hyperparameters.weight_decay)
+    stepper = Stepper(model, optimizer, device, config.hyperparameters.max_grad_norm)
+    loop = Loop(run, plan, data, stepper, live, found=found)
+
+    stop.raises = False
+    loop.run_until(stop)
+    if loop.state.global_step < plan.total_steps:
+        return loop.pause()
+
+    live.event(RunState.SAVING)
+    ending = Ending(run, loop.state, plan, data, device, started)
+    return write_result(ending, model, settings, tokenizer)
+
+
+def _choose_device(config: RunConfig) -> Device:
+    device = choose(config.hyperparameters.precision)
+    log.info("Training on %s in %s.", device.name, device.precision)
+    if device.note:
+        log.info("%s.", device.note[0].upper() + device.note[1:])
+    return device
+
+
+def _resume_point(run: Run) -> Checkpoint | None:
+    """The checkpoint to continue from.
+
+    Raises:
+        ConfigError: there is one, but of another run.
+    """
+    found = checkpoints.newest(run.checkpoints)
+    if found is None:
+        return None
+    binding = differences(found.state.run, run.facts, BINDING)
+    if binding:
+        raise ConfigError(
+            f"{found.folder} belongs to another run ({'; '.join(binding)}); give another "
+            "--output-dir, or --overwrite-output-dir to begin anew"
+        )
+    for change in differences(found.state.run, run.facts):
+        log.info("Continuing with a changed setting: %s", change)
+    return found
+
+
+def _announce(run: Run, plan: Plan, data: Data, found: Checkpoint | None) -> None:
+    settings = run.config.hyperparameters
+    log.info(
+        "%d rows: %d examples to train on, %d held out; %d steps in %d epochs.",
+        len(run.rows.rows),
+        len(data.train),
+        len(data.held_out),
+        plan.total_steps,
+        plan.total_epochs,
+    )
+    if plan.warmup_steps != settings.warmup_steps:
+        log.info(
+            "A warm-up of %d steps would not end in %d; warming up over %d.",
+            settings.warmup_steps,
+            plan.total_steps,
+            plan.warmup_steps,
+        )
+    if found:
+        log.info("Continuing from %s.", found.folder.name)
+
+
+def _load_model(run: Run, device: Device, found: Checkpoint | None) -> Any:
+    """The model in training mode, with the weights of the checkpoint if there is one."""
+    began = time.monotonic()
+    config = run.config
+    whole = found.folder if found and config.method is Method.FULL else None
+    model = load_base(whole or weights_folder(config), config, device)
+    if config.method is not Method.FULL:
+        model = add_adapter(model, config)
+        if found:
+            load_adapter(model, found.folder)
+    if config.hyperparameters.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    log.info(
+        "Loaded %s in %s: %s, %s trained parameters.",
+        config.model_id,
+        duration(time.monotonic() - began),
+        config.method,
+        f"{trained:,}",
+    )
+    return model.train()
