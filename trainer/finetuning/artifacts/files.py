@@ -57,10 +57,11 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise UnreadableFileError(f"{path}: {error.strerror}") from error
+    # Before it becomes a file object: that refuses a folder by another error and leaks the handle.
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UnreadableFileError(f"{path}: not a regular file")
     with os.fdopen(handle, "rb") as file:
-        info = os.fstat(file.fileno())
-        if not stat.S_ISREG(info.st_mode):
-            raise UnreadableFileError(f"{path}: not a regular file")
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise UnreadableFileError(f"{path}: larger than {max_bytes} bytes")

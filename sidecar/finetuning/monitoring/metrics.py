@@ -1,0 +1,120 @@
+"""The exporter: a small HTTP server with the figures of one training run."""
+
+import platform
+import socket
+import threading
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from finetuning.artifacts import STATE_DIR
+from finetuning.monitoring.collector import Identity
+from finetuning.monitoring.endpoints import MetricsServer
+from finetuning.monitoring.source import FileSource, ManualSource, Snapshot, Source
+
+
+class FineTuningMetricsExporter:
+    """Serves /metrics, /status and /healthz from the trainer's files or from `update`.
+
+    Every scrape reads anew. There is no global registry, so several work in one process.
+    """
+
+    def __init__(
+        self,
+        port: int = 8000,
+        *,
+        job_name: str = "finetuning",
+        model_id: str = "",
+        method: str = "",
+        state_dir: Path | str | None = None,
+        training_info: Path | str | None = None,
+        bind_address: str = "0.0.0.0",  # noqa: S104 - Prometheus scrapes from another host
+    ) -> None:
+        """Port 0 takes a free one; `port` tells which, once the server runs."""
+        self.port = port
+        self._bind_address = bind_address
+        self._identity = Identity(
+            job_name, model_id, method, _own_version(), platform.python_version()
+        )
+        self._source = _source(state_dir, training_info)
+        self._server: MetricsServer | None = None
+        self._final_scraped = threading.Event()
+
+    def start_server(self) -> None:
+        """Serve in the background; raises OSError when the port cannot be had."""
+        if self._server is not None:
+            return
+        server = _server_class(self._bind_address)(
+            (self._bind_address, self.port), self._identity, self._source.read, self._scraped
+        )
+        self.port = server.server_port
+        self._server = server
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True
+        ).start()
+
+    def stop_server(self) -> None:
+        """Free the port; the exporter can be started again."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def update(self, **values: Any) -> None:
+        """Set figures by hand, by the names of `TrainingState`: step=3, total_steps=10, loss=0.5.
+
+        Raises:
+            ValueError: an unknown name or an impossible value.
+            RuntimeError: this exporter reads the trainer's files.
+        """
+        if not isinstance(self._source, ManualSource):
+            raise RuntimeError(  # noqa: TRY004 - the arguments are right, the moment is not
+                "update() is for an exporter without state_dir and training_info"
+            )
+        self._source.update(values)
+
+    def snapshot(self) -> Snapshot:
+        """What a scrape would see now."""
+        return self._source.read()
+
+    def trainer_gone(self) -> None:
+        """Call when the training process has ended: a state that is not final counts as failed."""
+        self._source.trainer_gone()
+
+    @property
+    def final_state_scraped(self) -> bool:
+        """Whether somebody fetched /metrics after the run had ended."""
+        return self._final_scraped.is_set()
+
+    def _scraped(self, snapshot: Snapshot) -> None:
+        if snapshot.is_final:
+            self._final_scraped.set()
+
+
+class _MetricsServerV6(MetricsServer):
+    address_family = socket.AF_INET6
+
+
+def _server_class(bind_address: str) -> type[MetricsServer]:
+    return _MetricsServerV6 if ":" in bind_address else MetricsServer
+
+
+def _source(state_dir: Path | str | None, training_info: Path | str | None) -> Source:
+    """The state lies beside training_info.json unless its folder is named.
+
+    A named folder is one run's own, so a training_info.json that is there before the run is not
+    its result.
+    """
+    info = Path(training_info) if training_info is not None else None
+    if state_dir is not None:
+        return FileSource(Path(state_dir), info, ignore_old_info=True)
+    if info is not None:
+        return FileSource(info.parent / STATE_DIR, info)
+    return ManualSource()
+
+
+def _own_version() -> str:
+    try:
+        return version("finetuning-operator")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,153 @@
+"""Metrics server beside a training run: `python3 -m finetuning.monitoring.metrics_server`.
+
+It reads the files that the trainer writes and never talks to the trainer itself.
+"""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetuning.artifacts import STATE_DIR, TRAINING_INFO
+
+if TYPE_CHECKING:
+    from finetuning.monitoring.metrics import FineTuningMetricsExporter
+
+METHODS = ("lora", "qlora", "full")
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LINGER_POLL_SECONDS = 0.1
+_HIGHEST_PORT = 65535
+
+_EPILOG = """\
+pages:
+  /metrics   the figures, for Prometheus
+  /status    the trainer's state as JSON; 503 until there is one
+  /healthz   200 while the server runs
+
+example:
+  python3 -m finetuning.monitoring.metrics_server --port 8000 --job-name my-job \\
+    --model-id Qwen/Qwen2.5-7B-Instruct --method lora \\
+    --training-info ./output/training_info.json
+  curl -s http://localhost:8000/metrics | grep finetuning
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or Ctrl-C.
+
+    The signals are blocked first and waited for later: as process 1 of a container none would
+    arrive otherwise, and none can be lost while the libraries load.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    args = _parser().parse_args(argv)
+    exporter = _exporter(args)
+    try:
+        exporter.start_server()
+    except (OSError, OverflowError) as error:
+        return _refuse(args, error)
+    _say(f"serving http://{args.bind_address}:{exporter.port}/metrics for job {args.job_name}")
+    signal.sigwait(_STOP_SIGNALS)
+    exporter.trainer_gone()
+    _linger(exporter, args.linger)
+    exporter.stop_server()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m finetuning.monitoring.metrics_server",
+        description="Serve the figures of a fine-tuning run to Prometheus.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--port", type=_port, default=8000, help="port to listen on (default: 8000)")
+    add("--bind-address", default="0.0.0.0", help="address to listen on (default: %(default)s)")  # noqa: S104
+    add("--job-name", default="finetuning", help="label job_name (default: %(default)s)")
+    add("--model-id", default="", help="label model_id")
+    add("--method", default="", choices=METHODS, help="label method: lora, qlora or full")
+    add(
+        "--training-info",
+        type=Path,
+        default=Path("output", TRAINING_INFO),
+        metavar="FILE",
+        help="training_info.json of the run; it need not exist yet (default: %(default)s)",
+    )
+    add(
+        "--state-dir",
+        type=Path,
+        metavar="FOLDER",
+        help=f"where the trainer writes its live state (default: {STATE_DIR}/ beside FILE)",
+    )
+    add(
+        "--linger",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="after SIGTERM wait at most so long for a scrape of the final figures (default: 0)",
+    )
+    return parser
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and int(text) <= _HIGHEST_PORT:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no port; allowed are 0 to {_HIGHEST_PORT}")
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if 0 <= value < float("inf"):
+        return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; 0 or more is allowed")
+
+
+def _exporter(args: argparse.Namespace) -> "FineTuningMetricsExporter":
+    from finetuning.monitoring.metrics import (  # noqa: PLC0415 - after the signals are blocked
+        FineTuningMetricsExporter,
+    )
+
+    return FineTuningMetricsExporter(
+        args.port,
+        job_name=args.job_name,
+        model_id=args.model_id,
+        method=args.method,
+        state_dir=args.state_dir,
+        training_info=args.training_info,
+        bind_address=args.bind_address,
+    )
+
+
+def _refuse(args: argparse.Namespace, error: Exception) -> int:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    _say(
+        f"error: cannot listen on {args.bind_address} port {args.port}: {reason}; "
+        "choose another with --port or --bind-address"
+    )
+    return 2
+
+
+def _linger(exporter: "FineTuningMetricsExporter", seconds: float) -> None:
+    """Wait for one scrape of the final state; a second signal ends the wait."""
+    deadline = time.monotonic() + seconds
+    while (
+        exporter.snapshot().state is not None
+        and not exporter.final_state_scraped
+        and time.monotonic() < deadline
+        and signal.sigtimedwait(_STOP_SIGNALS, _LINGER_POLL_SECONDS) is None
+    ):
+        pass
+
+
+def _say(text: str) -> None:
+    print(f"metrics_server: {text}", file=sys.stderr, flush=True)  # noqa: T201 - a command line
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""What the sidecar and the validator take from training_info.json; everything else is ignored."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from finetuning.artifacts.files import UnreadableFileError, read_json
+from finetuning.artifacts.models import WireFloat
+
+
+class _Info(BaseModel):
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+
+class Results(_Info):
+    """How the run ended; absent means unknown."""
+
+    train_loss: WireFloat | None = None
+    final_loss: WireFloat | None = None
+    train_runtime: float | None = Field(default=None, ge=0)
+    train_samples_per_second: float | None = Field(default=None, ge=0)
+    train_tokens_per_second: float | None = Field(default=None, ge=0)
+    global_step: int | None = Field(default=None, ge=0)
+    total_steps: int | None = Field(default=None, ge=0)
+    epoch: float | None = Field(default=None, ge=0)
+
+
+class TrainingInfo(_Info):
+    """The file that the trainer writes when the result is saved."""
+
+    model_id: str | None = None
+    method: str | None = None
+    model_path: str | None = None
+    training_config: dict[str, Any] = Field(default_factory=dict)
+    results: Results = Field(default_factory=Results)
+
+
+def parse_training_info(data: Any, origin: str) -> TrainingInfo:
+    """Check the fields that matter; raises UnreadableFileError naming the first bad one."""
+    try:
+        return TrainingInfo.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise UnreadableFileError(f"{origin}: {field}: {first['msg']}") from error
+
+
+def read_training_info(path: Path) -> TrainingInfo:
+    """Read training_info.json; raises UnreadableFileError."""
+    return parse_training_info(read_json(path), str(path))
