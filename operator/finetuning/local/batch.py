@@ -1,0 +1,185 @@
+"""Runs a batch/v1 Job as local processes, by the rules that the Job controller goes by."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from finetuning.artifacts.models import ExitCode
+from finetuning.controller import observed
+from finetuning.controller.observed import BatchJob, Mark, Pod
+from finetuning.local.launch import Launch
+from finetuning.local.pod import LocalPod
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+"""Seconds between attempts: doubled each time; the cluster begins with ten."""
+
+
+class Action(Enum):
+    """What the end of a pod means for its Job."""
+
+    COMPLETE = "Complete"
+    PAUSE = "Pause"
+    FAIL = "FailJob"
+    COUNT = "Count"
+
+
+class LocalJob:
+    """One Job, its attempts, and what a cluster would report about them."""
+
+    def __init__(
+        self,
+        manifest: Mapping[str, Any],
+        launches: Sequence[Launch],
+        kept_open: tuple[int, ...] = (),
+    ) -> None:
+        self._manifest = manifest
+        self._spec = manifest["spec"]
+        self._launches = launches
+        self._kept_open = kept_open
+        self._pods: list[LocalPod] = []
+        self._failures = 0
+        self._suspended = asyncio.Event()
+        self._complete: Mark | None = None
+        self._failed: Mark | None = None
+
+    async def run(self) -> None:
+        """Until the Job is complete, has failed or is suspended."""
+        try:
+            async with asyncio.timeout(self._spec.get("activeDeadlineSeconds")):
+                await self._attempts()
+        except TimeoutError:
+            self._failed = _mark(
+                "DeadlineExceeded", "Job was active longer than specified deadline"
+            )
+
+    async def _attempts(self) -> None:
+        pause = _FIRST_PAUSE
+        while not self._suspended.is_set():
+            match self._action(await self._attempt()):
+                case Action.COMPLETE:
+                    self._complete = _mark("CompletionsReached", "")
+                    return
+                case Action.PAUSE:
+                    self._suspended.set()
+                    return
+                case Action.FAIL:
+                    return
+                case Action.COUNT:
+                    pause = await self._wait(pause)
+
+    async def _attempt(self) -> int:
+        pod = LocalPod(self._meta(len(self._pods)), self._launches, self._kept_open)
+        self._pods.append(pod)
+        run = asyncio.create_task(pod.run())
+        try:
+            return await asyncio.shield(run)
+        except asyncio.CancelledError:
+            await self._end(pod, run)
+            raise
+
+    async def _end(self, pod: LocalPod, run: "asyncio.Task[int]") -> None:
+        """The deadline has passed: the pod may still save its work."""
+        pod.main.stop()
+        done, _ = await asyncio.wait([run], timeout=pod.main.launch.grace)
+        if not done:
+            pod.main.kill()
+            await asyncio.wait([run])
+
+    def _action(self, code: int) -> Action:
+        rule = action(code, self._rules)
+        match rule:
+            case Action.FAIL:
+                self._failed = _mark("PodFailurePolicy", f"a container ended with exit code {code}")
+            case Action.COUNT if not self._suspended.is_set():
+                self._failures += 1
+                if self._failures > self._spec["backoffLimit"]:
+                    self._failed = _mark(
+                        "BackoffLimitExceeded", "Job has reached the specified backoff limit"
+                    )
+                    return Action.FAIL
+            case _:
+                pass
+        return rule
+
+    @property
+    def _rules(self) -> Iterable[Mapping[str, Any]]:
+        rules: list[Mapping[str, Any]] = self._spec.get("podFailurePolicy", {}).get("rules", [])
+        return rules
+
+    async def _wait(self, pause: float) -> float:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._suspended.wait(), pause)
+        return min(2 * pause, _LONGEST_PAUSE)
+
+    def suspend(self) -> None:
+        """Ask the running attempt to save and leave; no further one begins."""
+        self._suspended.set()
+        for pod in self._pods[-1:]:
+            pod.main.stop()
+
+    def kill(self) -> None:
+        for pod in self._pods[-1:]:
+            pod.main.kill()
+
+    @property
+    def suspended(self) -> bool:
+        return self._suspended.is_set()
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of the newest attempt."""
+        return self._pods[-1].main.view().exit_code if self._pods else None
+
+    def view(self) -> BatchJob:
+        running = self.exit_code is None and bool(self._pods)
+        done = self._complete.since if self._complete else None
+        return BatchJob(
+            meta=observed.meta(self._manifest),
+            suspend=self.suspended and not self._complete and not self._failed,
+            active=1 if running else 0,
+            failed_pods=self._failures,
+            completion_time=done,
+            complete=self._complete,
+            failed=self._failed,
+        )
+
+    def pods(self) -> tuple[Pod, ...]:
+        """Newest first."""
+        return tuple(pod.view() for pod in reversed(self._pods))
+
+    def _meta(self, attempt: int) -> observed.Meta:
+        """Of a pod; `attempt` sets its name apart from those before it."""
+        job = observed.meta(self._manifest)
+        raw = {
+            "metadata": {
+                **self._spec["template"]["metadata"],
+                "name": f"{job.name}-{attempt}",
+                "namespace": job.namespace,
+                "uid": f"{job.uid}-{attempt}",
+                "creationTimestamp": datetime.now(UTC).isoformat(),
+                "ownerReferences": [{"controller": True, "kind": "Job", "uid": job.uid}],
+            }
+        }
+        return observed.meta(raw)
+
+
+def action(code: int, rules: Iterable[Mapping[str, Any]]) -> Action:
+    """What an exit code means by the Job's podFailurePolicy; the first rule that fits decides.
+
+    A trainer that saved and left is not started again here: whoever asked it to leave wants that.
+    """
+    if code == 0:
+        return Action.COMPLETE
+    if code == ExitCode.INTERRUPTED:
+        return Action.PAUSE
+    for rule in rules:
+        if code in rule.get("onExitCodes", {}).get("values", []) and rule["action"] == "FailJob":
+            return Action.FAIL
+    return Action.COUNT
+
+
+def _mark(reason: str, message: str) -> Mark:
+    return Mark(reason, message, datetime.now(UTC))

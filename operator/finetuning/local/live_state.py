@@ -1,0 +1,18 @@
+"""How far the trainer is, from the state file that it keeps; the sidecar reads the same file."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from finetuning.artifacts import STATE_FILE
+from finetuning.artifacts.files import UnreadableFileError, read_bounded
+from finetuning.artifacts.models import STATE_MAX_BYTES, TrainingState
+
+
+def read(folder: Path) -> TrainingState | None:
+    """None while there is no state that can be read."""
+    try:
+        data = read_bounded(folder / STATE_FILE, STATE_MAX_BYTES)
+        return TrainingState.model_validate_json(data)
+    except (UnreadableFileError, ValidationError):
+        return None

@@ -1,0 +1,30 @@
+"""One run at a time in an output folder."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from finetuning.local.problems import InputError
+
+LOCK = ".run.lock"
+
+
+def hold(output: Path) -> int:
+    """Lock the folder for as long as the file descriptor is open in any process.
+
+    Raises:
+        InputError: another run, or the last save of one that was just stopped, is using it.
+    """
+    handle = os.open(output / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(handle, 20).decode(errors="replace").strip()
+        os.close(handle)
+        raise InputError(
+            f"{output}: in use by another `finetuning run` (process {owner}); wait for its end, "
+            "stop it with Ctrl-C, or choose another folder with --output DIR"
+        ) from None
+    os.truncate(handle, 0)
+    os.write(handle, f"{os.getpid()}\n".encode())
+    return handle

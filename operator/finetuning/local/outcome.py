@@ -1,0 +1,87 @@
+"""The status of a local run: the operator's own, with folders in place of claims."""
+
+from datetime import datetime
+from pathlib import Path
+
+from finetuning.api.v1alpha1 import (
+    FineTuningJob,
+    FineTuningJobStatus,
+    Phase,
+    Reason,
+    ValidationPhase,
+)
+from finetuning.artifacts.models import ExitCode, TrainingState
+from finetuning.controller import status as operator_status
+from finetuning.controller.desired import sources
+from finetuning.controller.observed import Children
+from finetuning.controller.training_status import Problem, Seen
+from finetuning.local.batch import LocalJob
+
+CONTINUE = "Run the same command again to continue from the newest checkpoint."
+
+
+def children(training: LocalJob, validation: LocalJob | None) -> Children:
+    """What a cluster would show of the two Jobs."""
+    return Children(
+        training=training.view(),
+        validation=validation.view() if validation else None,
+        training_pods=training.pods(),
+        validation_pods=validation.pods() if validation else (),
+    )
+
+
+def next_status(
+    job: FineTuningJob, found: Children, live: TrainingState | None, metrics: str, now: datetime
+) -> FineTuningJobStatus:
+    """What the operator would write; a stop that was asked for is a suspended job."""
+    suspended = found.training is not None and found.training.suspend
+    spec = job.spec.model_copy(update={"suspend": suspended})
+    seen = Seen(
+        job=job.model_copy(update={"spec": spec}),
+        children=found,
+        live=live,
+        monitoring=Problem(Reason.MONITORING_DISABLED, f"No cluster; scrape {metrics}"),
+    )
+    return operator_status.status_of(seen, now)
+
+
+def localized(status: FineTuningJobStatus, job: FineTuningJob, output: Path) -> FineTuningJobStatus:
+    """With paths that can be typed here, and the way to go on after a pause."""
+    claim = sources.output(job).uri()
+
+    def here(path: str) -> str:
+        return f"{output}{path.removeprefix(claim)}" if path.startswith(claim) else path
+
+    paths = ("checkpoint_path", "model_path", "aim_profile_path")
+    update: dict[str, object] = {name: here(getattr(status, name)) for name in paths}
+    if found := status.validation:
+        update["validation"] = found.model_copy(update={"report_path": here(found.report_path)})
+    if status.phase is Phase.PAUSED:
+        update["message"] = CONTINUE
+        update["conditions"] = [
+            each.model_copy(update={"message": CONTINUE} if each.message == status.message else {})
+            for each in status.conditions
+        ]
+    return status.model_copy(update=update)
+
+
+def exit_code(status: FineTuningJobStatus, training_exit: int | None, signal: int | None) -> int:
+    """0 trained and not found wanting, 1 failed, 2 bad input, 128 + signal when interrupted."""
+    if is_good(status):
+        return 0
+    if signal is not None and status.phase is not Phase.FAILED:
+        return 128 + signal
+    if status.phase is Phase.PAUSED:
+        return ExitCode.INTERRUPTED
+    if status.phase is Phase.FAILED and training_exit == ExitCode.INVALID:
+        return ExitCode.INVALID
+    return ExitCode.FAILED
+
+
+def is_good(status: FineTuningJobStatus) -> bool:
+    """Trained, and validated or told not to validate."""
+    verdict = status.validation.phase if status.validation else None
+    return status.phase is Phase.SUCCEEDED and verdict in (
+        ValidationPhase.PASSED,
+        ValidationPhase.SKIPPED,
+    )

@@ -1,0 +1,204 @@
+"""From the command line to everything that a run needs, before its first process starts."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.artifacts import VALIDATION_DIR
+from finetuning.controller import desired, naming
+from finetuning.controller.desired import sources, training
+from finetuning.controller.errors import InvalidSpecError
+from finetuning.controller.settings import MonitoringMode, Settings
+from finetuning.local import launch, lock, manifest, ports, volumes
+from finetuning.local.launch import Launch
+from finetuning.local.options import Options
+from finetuning.local.paths import moved
+from finetuning.local.problems import InputError
+from finetuning.local.volumes import Places
+
+RUNS = Path("runs")
+SCRATCH = ".run"
+LOGS = "logs"
+
+SETTINGS = Settings(
+    operator_image="local",
+    trainer_image="local",
+    monitoring_mode=MonitoringMode.NONE,
+    # Nobody scrapes the last state of a local run; it is on the screen and in status.json.
+    metrics_linger_seconds=0,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run that can start."""
+
+    job: FineTuningJob
+    children: desired.Desired
+    places: Places
+    training: tuple[Launch, ...]
+    validation: tuple[Launch, ...]
+    metrics_port: int
+    lock: int
+    notes: tuple[str, ...]
+
+    @property
+    def output(self) -> Path:
+        return self.places.output
+
+    @property
+    def logs(self) -> Path:
+        return self.output / LOGS
+
+    @property
+    def state_folder(self) -> Path:
+        return self.places.scratch / "state"
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://localhost:{self.metrics_port}/metrics"
+
+
+def prepare(options: Options, environ: Mapping[str, str]) -> Plan:
+    """Read, check, make folders; raises InputError before anything is started."""
+    found = manifest.load(options.manifest, options.name)
+    children = _children(found)
+    places = _places(found, options)
+    trainer_pod = _pod(children.training_job)
+    files = volumes.contents(trainer_pod, places)
+    if missing := list(_missing(found, trainer_pod, places, files)):
+        raise InputError(*missing)
+    port = ports.choose(naming.METRICS_PORT, options.metrics_port)
+    held = _make_folders(places)
+    volumes.fill(trainer_pod, places, files)
+    return Plan(
+        job=found.job,
+        children=children,
+        places=places,
+        training=_launches(children.training_job, places, environ, port),
+        validation=_launches(children.validation_job, places, environ, port),
+        metrics_port=port,
+        lock=held,
+        notes=tuple(_notes(found, options, trainer_pod, port)),
+    )
+
+
+def _children(found: manifest.Manifest) -> desired.Desired:
+    if found.job.spec.suspend:
+        raise InputError(f"{found.at('spec', 'suspend')}: true holds the job; set it to false")
+    try:
+        return desired.build(found.job, SETTINGS)
+    except InvalidSpecError as error:
+        raise InputError(f"{found.file}: {error}") from None
+
+
+def _pod(job: Mapping[str, Any]) -> volumes.Pod:
+    spec: volumes.Pod = job["spec"]["template"]["spec"]
+    return spec
+
+
+def _places(found: manifest.Manifest, options: Options) -> Places:
+    output = sources.output(found.job)
+    sub_path = output.sub_path or ""
+    folder = options.output or RUNS / found.job.metadata.name
+    if options.output is None and output.claim in options.claims:
+        folder = options.claims[output.claim] / sub_path
+    return Places(
+        output=folder.absolute(),
+        output_sub_path=sub_path,
+        scratch=folder.absolute() / SCRATCH,
+        claims_root=RUNS / "claims",
+        claims=options.claims,
+        config_map_files=options.config_maps,
+        config_maps=found.config_maps,
+    )
+
+
+def _missing(
+    found: manifest.Manifest, trainer_pod: volumes.Pod, places: Places, files: volumes.Contents
+) -> Iterator[str]:
+    """Local inputs that are not there, each with what to type."""
+    (trainer,) = trainer_pod["containers"]
+    folders = volumes.folders(trainer_pod, trainer, places)
+    fields = {"baseModel": sources.model(found.job), "dataset": sources.dataset(found.job)}
+    for name, source in fields.items():
+        if source is None or not source.local:
+            continue
+        path = Path(moved(source.path, folders))
+        if why := volumes.why_missing(path, places, files):
+            where = found.at("spec", name, "source")
+            yield f"{where}: {source.path}: {path}: {why}{_remedy(source)}"
+
+
+def _remedy(source: sources.Source) -> str:
+    if source.volume is not None:
+        claim = source.volume["persistentVolumeClaim"]["claimName"]
+        return f"; type --claims {claim}=DIR, where DIR is the folder that stands for the claim"
+    if source.path.startswith(sources.TEMPLATES):
+        return f"; type --configmap {training.TEMPLATES_CONFIGMAP}=DIR"
+    return ""
+
+
+def _make_folders(places: Places) -> int:
+    """The output folder, locked, with an empty scratch folder in it."""
+    try:
+        for folder in (places.output / VALIDATION_DIR, places.output / LOGS):
+            folder.mkdir(parents=True, exist_ok=True)
+        held = lock.hold(places.output)
+        shutil.rmtree(places.scratch, ignore_errors=True)
+        places.scratch.mkdir()
+    except OSError as error:
+        raise InputError(
+            f"{places.output}: {error.strerror}; choose another folder with --output DIR"
+        ) from None
+    return held
+
+
+def _launches(
+    job: Mapping[str, Any] | None, places: Places, environ: Mapping[str, str], port: int
+) -> tuple[Launch, ...]:
+    """The sidecars first, as kubelet starts them."""
+    if job is None:
+        return ()
+    template = _pod(job)
+    containers = [*template.get("initContainers", []), *template["containers"]]
+    return tuple(_launch(template, each, places, environ, port) for each in containers)
+
+
+def _launch(
+    template: volumes.Pod,
+    container: Mapping[str, Any],
+    places: Places,
+    environ: Mapping[str, str],
+    port: int,
+) -> Launch:
+    made = launch.launch(
+        container,
+        volumes.folders(template, container, places),
+        environ,
+        run_folder=places.scratch,
+        log=places.output / LOGS / f"{container['name']}.log",
+        grace=template["terminationGracePeriodSeconds"],
+    )
+    return replace(made, argv=launch.with_port(made.argv, naming.METRICS_PORT, port))
+
+
+def _notes(
+    found: manifest.Manifest, options: Options, trainer_pod: volumes.Pod, port: int
+) -> Iterator[str]:
+    """What differs from a cluster, said once."""
+    if found.ignored:
+        yield f"ignored in {found.file}: {', '.join(found.ignored)}"
+    if port != naming.METRICS_PORT and options.metrics_port is None:
+        yield f"port {naming.METRICS_PORT} is in use; the metrics are on port {port}"
+    devices = {
+        name: count
+        for container in trainer_pod["containers"]
+        for name, count in container["resources"]["limits"].items()
+        if "/" in name
+    }
+    for name, count in devices.items():
+        yield f"{name}={count} is not asked for here: the trainer uses a GPU it finds, or the CPU"

@@ -1,0 +1,86 @@
+"""Runs one pod: its sidecars first and for as long as the one container that does the work."""
+
+import asyncio
+from collections.abc import Sequence
+
+from finetuning.controller.observed import Container, Meta, Pod
+from finetuning.local.launch import Launch
+from finetuning.local.process import Process
+
+_SIDECAR_PATIENCE = 10.0
+"""Seconds that a sidecar has to leave; nobody scrapes its final state here."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+"""Seconds before a sidecar that ended is started again: doubled each time."""
+
+
+class Sidecar:
+    """A process that is started again whenever it ends, until it is told to stop."""
+
+    def __init__(self, launch: Launch, kept_open: tuple[int, ...]) -> None:
+        self._launch = launch
+        self._kept_open = kept_open
+        self.process = Process(launch, kept_open)
+        self._task = asyncio.create_task(self._keep())
+        self._stopping = False
+
+    async def _keep(self) -> None:
+        pause = _FIRST_PAUSE
+        while not self._stopping:
+            await self.process.run()
+            if not self._stopping:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                self.process = Process(self._launch, self._kept_open)
+
+    async def stop(self) -> None:
+        self._stopping = True
+        self.process.stop()
+        if not self.process.running:
+            self._task.cancel()
+        done, _ = await asyncio.wait([self._task], timeout=_SIDECAR_PATIENCE)
+        if not done:
+            self.process.kill()
+            await asyncio.wait([self._task])
+
+
+class LocalPod:
+    """One attempt of a Job."""
+
+    def __init__(self, meta: Meta, launches: Sequence[Launch], kept_open: tuple[int, ...]) -> None:
+        self._meta = meta
+        self._sidecar_launches = [each for each in launches if each.restarts]
+        self._sidecars: list[Sidecar] = []
+        self._kept_open = kept_open
+        (main,) = [each for each in launches if not each.restarts]
+        self.main = Process(main, kept_open)
+
+    async def run(self) -> int:
+        """The exit code of the container that does the work."""
+        self._sidecars = [Sidecar(launch, self._kept_open) for launch in self._sidecar_launches]
+        try:
+            return await self.main.run()
+        finally:
+            for sidecar in self._sidecars:
+                await sidecar.stop()
+
+    def view(self) -> Pod:
+        main = self.main.view()
+        return Pod(
+            meta=self._meta,
+            phase=_phase(main),
+            ip="127.0.0.1",
+            reason="",
+            message="",
+            unscheduled=None,
+            containers=(*(sidecar.process.view() for sidecar in self._sidecars), main),
+        )
+
+
+def _phase(main: Container) -> str:
+    match main.exit_code:
+        case None:
+            return "Pending" if main.running_since is None else "Running"
+        case 0:
+            return "Succeeded"
+        case _:
+            return "Failed"

@@ -1,0 +1,174 @@
+"""`finetuning run`: the pods of a job as processes of this machine, their status on the screen.
+
+What can be refused is refused by `plan.prepare`, before anything starts. The Jobs of training and
+validation then run one after the other, and a few times a second the monitor turns what is seen
+into the status, on the screen and in status.json.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from time import monotonic
+
+from rich.console import Console
+
+from finetuning.api.v1alpha1 import FineTuningJobStatus, Phase
+from finetuning.artifacts.files import write_json
+from finetuning.controller import naming
+from finetuning.controller import status as operator_status
+from finetuning.controller.observed import Pod
+from finetuning.local import live_state, outcome, plan, words
+from finetuning.local.batch import LocalJob
+from finetuning.local.options import Options
+from finetuning.local.plan import Plan
+from finetuning.local.problems import InputError
+from finetuning.local.screen import RunConsole, Screen, screen_for
+
+STATUS_FILE = "status.json"
+_TICK_SECONDS = 0.25
+_WRITE_SECONDS = 1.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main(options: Options) -> int:
+    """Run the job; the exit code, with every error as one line on stderr."""
+    try:
+        prepared = plan.prepare(options, os.environ)
+    except InputError as error:
+        for line in error.lines:
+            sys.stderr.write(f"finetuning: {line}\n")
+        return 2
+    try:
+        return asyncio.run(execute(prepared, options))
+    except OSError as error:
+        # What the processes need from the machine: a full disk, no more processes, no permission.
+        sys.stderr.write(f"finetuning: {error.filename or prepared.output}: {error.strerror}\n")
+        return 1
+    finally:
+        shutil.rmtree(prepared.places.scratch, ignore_errors=True)
+        os.close(prepared.lock)
+
+
+async def execute(prepared: Plan, options: Options) -> int:
+    """Training, then validation, watched by the monitor."""
+    kept = (prepared.lock,)
+    training = LocalJob(prepared.children.training_job, prepared.training, kept)
+    judge = prepared.children.validation_job
+    validation = LocalJob(judge, prepared.validation, kept) if judge is not None else None
+    console = RunConsole(highlight=False)
+    screen = screen_for(prepared.job, prepared.metrics_url, console)
+    monitor = Monitor(prepared, training, validation, screen)
+    with interrupts(training, validation) as received:
+        try:
+            for note in prepared.notes:
+                screen.note(note)
+            watching = asyncio.create_task(monitor.watch())
+            await training.run()
+            if validation is not None and training.view().complete and not received:
+                await validation.run()
+            watching.cancel()
+            status = monitor.tick(final=True)
+        finally:
+            screen.close()
+    say_farewell(prepared, options, status, console)
+    return outcome.exit_code(status, training.exit_code, next(iter(received), None))
+
+
+@contextmanager
+def interrupts(training: LocalJob, validation: LocalJob | None) -> Iterator[list[int]]:
+    """The first signal asks the processes to save and leave, a second one kills them."""
+    loop = asyncio.get_running_loop()
+    received: list[int] = []
+    jobs = [job for job in (training, validation) if job is not None]
+
+    def react(number: int) -> None:
+        for job in jobs:
+            job.kill() if received else job.suspend()
+        received.append(number)
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, react, number)
+    try:
+        yield received
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+class Monitor:
+    """Turns what is seen into the job's status, again and again."""
+
+    def __init__(
+        self, prepared: Plan, training: LocalJob, validation: LocalJob | None, screen: Screen
+    ) -> None:
+        self._plan = prepared
+        self._job = prepared.job
+        self._training = training
+        self._validation = validation
+        self._screen = screen
+        self._written: FineTuningJobStatus | None = None
+        self._written_at = 0.0
+        self._said: set[str] = set()
+
+    async def watch(self) -> None:
+        while True:
+            self.tick()
+            await asyncio.sleep(_TICK_SECONDS)
+
+    def tick(self, *, final: bool = False) -> FineTuningJobStatus:
+        found = outcome.children(self._training, self._validation)
+        live = live_state.read(self._plan.state_folder)
+        status = outcome.next_status(
+            self._job, found, live, self._plan.metrics_url, operator_status.now()
+        )
+        self._job = self._job.model_copy(update={"status": status})
+        shown = outcome.localized(status, self._job, self._plan.output)
+        # A terminal that is gone ends by its signal; until then the run goes on unseen.
+        with suppress(OSError):
+            self._screen.show(shown, live)
+        self._watch_sidecar(found.training_pods)
+        self._write(shown, final=final)
+        return shown
+
+    def _watch_sidecar(self, pods: tuple[Pod, ...]) -> None:
+        """It takes no part in the outcome, but who wants its metrics should know."""
+        if not pods or pods[0].over:
+            return
+        sidecar = pods[0].container(naming.SIDECAR_CONTAINER)
+        if sidecar is not None and sidecar.exit_code is not None:
+            self._say(f"the metrics server ended and is started again; see {self._plan.logs}")
+
+    def _write(self, status: FineTuningJobStatus, *, final: bool) -> None:
+        """status.json, at most once a second while nothing but figures changes."""
+        if status == self._written:
+            return
+        flipped = self._written is None or status.phase is not self._written.phase
+        if not (final or flipped or monotonic() - self._written_at >= _WRITE_SECONDS):
+            return
+        try:
+            write_json(self._plan.output / STATUS_FILE, operator_status.wire(status))
+        except OSError as error:
+            self._say(f"{self._plan.output / STATUS_FILE}: {error.strerror}")
+        self._written, self._written_at = status, monotonic()
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._screen.note(text)
+
+
+def say_farewell(
+    prepared: Plan, options: Options, status: FineTuningJobStatus, console: Console
+) -> None:
+    """The report, where things are, what to type next; a failure is one line on stderr."""
+    lines = words.farewell(
+        status, prepared.output, prepared.logs, options.manifest, options.command
+    )
+    with suppress(OSError):
+        console.print("\n".join(lines), markup=False, soft_wrap=True)
+    if status.phase is Phase.FAILED:
+        sys.stderr.write(f"finetuning: {status.reason}: {status.message}\n")

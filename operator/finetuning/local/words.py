@@ -1,0 +1,104 @@
+"""What a run says in plain text: a line of progress, and what is left to say at its end."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from finetuning.api.v1alpha1 import FineTuningJobStatus, Phase, ValidationPhase
+from finetuning.artifacts.models import TrainingState
+from finetuning.local.outcome import is_good
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def figures(status: FineTuningJobStatus, live: TrainingState | None) -> list[str]:
+    """Step, epoch, loss, learning rate, throughput and time left, as far as they are known."""
+    found = [
+        _of("step", status.current_step, status.total_steps),
+        _of("epoch", status.current_epoch, status.total_epochs),
+        f"loss {status.train_loss:.4f}" if status.train_loss is not None else "",
+        f"eval loss {status.eval_loss:.4f}" if status.eval_loss is not None else "",
+    ]
+    if status.phase is Phase.RUNNING and live is not None and live.learning_rate is not None:
+        found.append(f"lr {live.learning_rate:.2e}")
+    if status.tokens_per_second is not None:
+        found.append(f"{status.tokens_per_second:,.0f} tokens/s")
+    if status.estimated_remaining:
+        found.append(f"{status.estimated_remaining} left")
+    return [text for text in found if text]
+
+
+def _of(name: str, current: int | None, total: int | None) -> str:
+    if current is None:
+        return ""
+    return f"{name} {current}/{total}" if total is not None else f"{name} {current}"
+
+
+def headline(status: FineTuningJobStatus) -> str:
+    """Phase and why, as far as it says more than the figures do."""
+    found = status.validation
+    if status.phase is Phase.SUCCEEDED and found is not None:
+        return f"{status.phase}: {status.message} Validation {found.phase}: {found.summary}"
+    return f"{status.phase}: {status.message or status.reason}"
+
+
+def progress_line(status: FineTuningJobStatus, live: TrainingState | None) -> str:
+    return f"{status.phase:<9} {status.progress or '0%':>4}  " + "  ".join(figures(status, live))
+
+
+def spark(losses: Sequence[float], width: int) -> str:
+    """The curve in blocks, each the mean of its share of the values."""
+    count = min(width, len(losses))
+    if not count:
+        return ""
+    edges = [len(losses) * index // count for index in range(count + 1)]
+    parts = [losses[a:b] for a, b in pairwise(edges)]
+    means = [sum(part) / len(part) for part in parts]
+    low, span = min(means), max(means) - min(means)
+    if span == 0:
+        return _BLOCKS[0] * count
+    return "".join(_BLOCKS[round((mean - low) / span * (len(_BLOCKS) - 1))] for mean in means)
+
+
+def farewell(
+    status: FineTuningJobStatus, output: Path, logs: Path, manifest: Path, command: str
+) -> Iterator[str]:
+    """The report, where things are, and what to type next."""
+    verdict = status.validation
+    if verdict is not None and verdict.report:
+        yield from ("", verdict.report)
+    yield ""
+    if status.phase is Phase.SUCCEEDED:
+        yield _row("Model", shown(output))
+    elif status.checkpoint_path:
+        yield _row("Checkpoint", shown(Path(status.checkpoint_path)))
+    if verdict is not None and verdict.report:
+        yield _row("Report", shown(Path(verdict.report_path)))
+    yield _row("Status", shown(output / "status.json"))
+    yield _row("Logs", f"{shown(logs)}/")
+    yield from _next(status, manifest, command)
+
+
+def _next(status: FineTuningJobStatus, manifest: Path, command: str) -> Iterator[str]:
+    verdict = status.validation.phase if status.validation else None
+    if is_good(status):
+        if manifest != Path("-"):
+            yield _row("Next", f"kubectl apply -f {manifest}   (the same job on a cluster)")
+    elif status.phase is Phase.PAUSED or verdict in (
+        ValidationPhase.PENDING,
+        ValidationPhase.RUNNING,
+        None,
+    ):
+        yield _row("Continue", command)
+    else:
+        yield _row("Again", command)
+
+
+def _row(name: str, value: str) -> str:
+    return f"{name:<11}{value}"
+
+
+def shown(path: Path) -> str:
+    """Relative where that is shorter to read."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
