@@ -1,0 +1,121 @@
+"""What people are told of a change: a log line each, and few Kubernetes Events."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from finetuning.api.v1alpha1 import (
+    ConditionType,
+    FineTuningJobStatus,
+    Phase,
+    Reason,
+    ValidationPhase,
+)
+from finetuning.controller import apply, conditions, status
+from finetuning.controller.gateway import ApiError, Gateway
+from finetuning.controller.observed import Custom, Key
+
+log = logging.getLogger(__name__)
+
+EVENTS_PER_SECOND = 1.0
+EVENTS_BURST = 25.0
+
+_WORRYING = {
+    Reason.NAME_CONFLICT,
+    Reason.PODS_FORBIDDEN,
+    Reason.UNSCHEDULABLE,
+    Reason.IMAGE_PULL_FAILED,
+    Reason.CONTAINER_CONFIG_ERROR,
+    Reason.RESTARTING,
+    Reason.FORBIDDEN,
+}
+_MONITORING_TROUBLE = {
+    Reason.SERVICE_MONITOR_CRD_MISSING,
+    Reason.FORBIDDEN,
+    Reason.NAME_CONFLICT,
+}
+
+
+@dataclass(frozen=True)
+class Announcement:
+    reason: str
+    message: str
+    warning: bool
+
+
+def announcements(old: FineTuningJobStatus | None, new: FineTuningJobStatus) -> list[Announcement]:
+    """What is worth an Event: failures, obstacles, and the end."""
+    before = old or FineTuningJobStatus()
+    found: list[Announcement] = []
+    failed = new.phase is Phase.FAILED and before.phase is not Phase.FAILED
+    if failed or (new.reason != before.reason and new.reason in _WORRYING):
+        found.append(Announcement(new.reason, new.message, warning=True))
+    return [*found, *_of_monitoring(before, new), *_of_validation(before, new)]
+
+
+def _of_monitoring(before: FineTuningJobStatus, new: FineTuningJobStatus) -> list[Announcement]:
+    kind = ConditionType.MONITORING_READY
+    was, now = conditions.find(before.conditions, kind), conditions.find(new.conditions, kind)
+    if now is None or now.reason not in _MONITORING_TROUBLE:
+        return []
+    same = was is not None and was.reason == now.reason
+    return [] if same else [Announcement(now.reason, now.message, warning=True)]
+
+
+def _of_validation(before: FineTuningJobStatus, new: FineTuningJobStatus) -> list[Announcement]:
+    found = new.validation
+    if found is None or (before.validation and before.validation.phase is found.phase):
+        return []
+    match found.phase:
+        case ValidationPhase.PASSED:
+            return [Announcement(Reason.CHECKS_PASSED.value, found.summary, warning=False)]
+        case ValidationPhase.FAILED:
+            return [Announcement(Reason.CHECKS_FAILED.value, found.summary, warning=True)]
+        case ValidationPhase.ERROR:
+            return [Announcement(Reason.VALIDATOR_ERROR.value, found.summary, warning=True)]
+        case _:
+            return []
+
+
+def log_transition(key: Key, old: FineTuningJobStatus | None, new: FineTuningJobStatus) -> None:
+    """One line when a job turns; progress and refinements are left to the status."""
+    before = old or FineTuningJobStatus()
+    if old is None or (before.phase, before.reason) != (new.phase, new.reason):
+        bad = new.phase is Phase.FAILED or new.reason in _WORRYING
+        level = logging.WARNING if bad else logging.INFO
+        text = "job=%s/%s phase=%s reason=%s message=%r"
+        log.log(level, text, *key, new.phase.value, new.reason, new.message)
+    found = new.validation
+    if found is not None and (before.validation is None or before.validation.phase != found.phase):
+        text = "job=%s/%s validation=%s summary=%r"
+        log.info(text, *key, found.phase.value, found.summary)
+
+
+class Announcer:
+    """Posts Events within a budget: a thousand failing jobs must not flood the API server."""
+
+    def __init__(self, gateway: Gateway, clock: Callable[[], float]) -> None:
+        self._gateway, self._clock = gateway, clock
+        self._tokens, self._filled = EVENTS_BURST, clock()
+
+    async def announce(
+        self, custom: Custom, old: FineTuningJobStatus | None, new: FineTuningJobStatus
+    ) -> None:
+        """An Event that cannot be posted is no reason to try anything again."""
+        for each in announcements(old, new):
+            if not self._take():
+                log.debug("event withheld: %s", each.reason)
+                continue
+            try:
+                await apply.post_event(self._gateway, custom, each, status.now())
+            except ApiError as error:
+                log.warning("job=%s/%s event not posted: %s", *custom.key, error)
+
+    def _take(self) -> bool:
+        now = self._clock()
+        earned = (now - self._filled) * EVENTS_PER_SECOND
+        self._tokens, self._filled = min(EVENTS_BURST, self._tokens + earned), now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True

@@ -1,0 +1,177 @@
+"""The only writes: children created once under fixed names, Jobs suspended, status patched, events.
+
+A child that exists already is adopted when this very job owns it, waited for when it belongs to a
+deleted job of the same name, and left alone when it is anybody else's.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from finetuning.api.v1alpha1 import GROUP, KIND, VERSION, Reason
+from finetuning.controller import naming, observed
+from finetuning.controller.desired.metadata import Manifest
+from finetuning.controller.errors import RetryLaterError
+from finetuning.controller.gateway import (
+    CLAIMS,
+    CUSTOMS,
+    EVENTS,
+    JOBS,
+    SERVICE_MONITORS,
+    SERVICES,
+    ApiError,
+    Gateway,
+    Raw,
+    Resource,
+)
+from finetuning.controller.last_words import plain
+from finetuning.controller.training_status import Problem
+
+_RESOURCES: dict[str, Resource] = {
+    "Job": JOBS,
+    "PersistentVolumeClaim": CLAIMS,
+    "Service": SERVICES,
+    "ServiceMonitor": SERVICE_MONITORS,
+}
+
+_BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _INVALID = 400, 403, 404, 409, 422
+
+
+class CannotApplyError(Exception):
+    """A child cannot be made; `problem` says why, in the words of the status."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(problem.message)
+
+
+class NamespaceGoneError(Exception):
+    """The namespace is being deleted, and the job with it."""
+
+
+async def create(gateway: Gateway, manifest: Manifest) -> Raw:
+    """Make a child, or find the one that an earlier look made; raises CannotApplyError."""
+    resource = _RESOURCES[manifest["kind"]]
+    try:
+        return await gateway.create(resource, manifest)
+    except ApiError as error:
+        if error.code == _CONFLICT and error.reason == "AlreadyExists":
+            return await _adopt(gateway, resource, manifest)
+        raise _explained(error, manifest) from error
+
+
+async def _adopt(gateway: Gateway, resource: Resource, manifest: Manifest) -> Raw:
+    wanted = manifest["metadata"]
+    found = await gateway.get(resource, wanted["namespace"], wanted["name"])
+    if found is None:
+        raise RetryLaterError(f"{_label(manifest)} was there and went")
+    meta = observed.meta(found)
+    if meta.owner_uid == wanted["ownerReferences"][0]["uid"] and not meta.deleting:
+        return found
+    if meta.deleting or meta.owner_kind == KIND:
+        message = f"{_label(manifest)} of an earlier job of this name is still being deleted."
+        raise CannotApplyError(Problem(Reason.PREVIOUS_RUN_TERMINATING, message))
+    message = (
+        f"{_label(manifest)} exists already and does not belong to this job. Delete it or give the "
+        "job another name, then create the job again."
+    )
+    raise CannotApplyError(Problem(Reason.NAME_CONFLICT, message, final=True))
+
+
+def _explained(error: ApiError, manifest: Manifest) -> Exception:
+    """What the API server's refusal means for the job; errors that may pass stay as they are."""
+    if error.code == _FORBIDDEN and "being terminated" in error.message:
+        return NamespaceGoneError(error.message)
+    words = plain(f"{_label(manifest)} cannot be created: {error.message}", 1024)
+    match error.code:
+        case _ if error.code in {_BAD_REQUEST, _INVALID}:
+            return CannotApplyError(Problem(Reason.INVALID_SPEC, words, final=True))
+        case _ if error.code == _FORBIDDEN:
+            return CannotApplyError(Problem(Reason.FORBIDDEN, words))
+        case _:
+            return error
+
+
+def _label(manifest: Mapping[str, Any]) -> str:
+    return f"{manifest['kind']} {manifest['metadata']['name']}"
+
+
+async def create_monitor(gateway: Gateway, manifest: Manifest) -> Problem:
+    """Make the ServiceMonitor; whatever comes of it, training goes on."""
+    try:
+        await create(gateway, manifest)
+    except CannotApplyError as error:
+        return error.problem
+    except ApiError as error:
+        if error.code != _NOT_FOUND:
+            raise
+        message = (
+            "The cluster has no ServiceMonitor resource, so Prometheus is not told of this job. "
+            "Install prometheus-operator, or set monitoring.mode to none."
+        )
+        return Problem(Reason.SERVICE_MONITOR_CRD_MISSING, message)
+    name = manifest["metadata"]["name"]
+    return Problem(Reason.SERVICE_MONITOR_CREATED, f"ServiceMonitor {name} selects this job.")
+
+
+async def suspend(gateway: Gateway, job: observed.BatchJob, *, wanted: bool) -> Raw:
+    """Pause or continue a Job; its controller stops or starts the Pod."""
+    patch = {"spec": {"suspend": wanted}}
+    return await gateway.patch(JOBS, job.meta.namespace, job.meta.name, patch)
+
+
+async def patch_status(
+    gateway: Gateway, job: observed.Custom, changes: Mapping[str, Any]
+) -> Raw | None:
+    """Write the status, unless somebody wrote after us; None when the job is gone.
+
+    Raises RetryLaterError when the cache is behind: the next look will know more.
+    """
+    patch = {
+        "metadata": {"resourceVersion": str(job.meta.version), "uid": job.meta.uid},
+        "status": changes,
+    }
+    try:
+        return await gateway.patch(CUSTOMS, job.meta.namespace, job.meta.name, patch, "status")
+    except ApiError as error:
+        if error.code == _NOT_FOUND:
+            return None
+        if error.code == _CONFLICT:
+            raise RetryLaterError("the job changed meanwhile") from error
+        raise
+
+
+class Words(Protocol):
+    """What an Event says."""
+
+    @property
+    def reason(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def warning(self) -> bool: ...
+
+
+async def post_event(gateway: Gateway, job: observed.Custom, words: Words, now: datetime) -> None:
+    meta, time = job.meta, now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{meta.name}.", "namespace": meta.namespace},
+        "involvedObject": {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "name": meta.name,
+            "namespace": meta.namespace,
+            "uid": meta.uid,
+        },
+        "reason": words.reason,
+        "message": plain(words.message, 1000),
+        "type": "Warning" if words.warning else "Normal",
+        "source": {"component": naming.MANAGED_BY},
+        "reportingComponent": naming.MANAGED_BY,
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+        "count": 1,
+    }
+    await gateway.create(EVENTS, event)

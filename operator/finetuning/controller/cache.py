@@ -1,0 +1,118 @@
+"""The last known state of the jobs and their children, fed by the watches; for reads only.
+
+kopf never reports a deletion that happened while its watch was expired, so `sweep` takes the names
+that a fresh list no longer has.
+"""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
+from typing import Generic, Protocol, TypeVar
+
+from finetuning.controller import observed
+from finetuning.controller.observed import BatchJob, Children, Custom, Key, Meta, Pod
+
+
+class _HasMeta(Protocol):
+    @property
+    def meta(self) -> Meta: ...
+
+
+T = TypeVar("T", bound=_HasMeta)
+
+
+class Store(Generic[T]):
+    """Objects of one kind by uid, and by the job that they belong to."""
+
+    def __init__(self, key_of: Callable[[Meta], Key]) -> None:
+        self._key_of = key_of
+        self._objects: dict[str, T] = {}
+        self._stamps: dict[str, int] = {}
+        self._by_key: defaultdict[Key, set[str]] = defaultdict(set)
+        self._clock = itertools.count(1)
+        self._seen: set[str] | None = set()
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._objects.values())
+
+    def put(self, item: T, *, listed: bool = False) -> bool:
+        """Keep `item` unless it is known as new or newer; says whether it was news.
+
+        What a fresh list says is believed in any case: versions go back when a backup is restored.
+        """
+        uid = item.meta.uid
+        known = self._objects.get(uid)
+        if known is not None and not listed and known.meta.version >= item.meta.version:
+            self._stamps[uid] = next(self._clock)
+            return False
+        self._objects[uid] = item
+        self._stamps[uid] = next(self._clock)
+        self._by_key[self._key_of(item.meta)].add(uid)
+        if self._seen is not None:
+            self._seen.add(uid)
+        return True
+
+    def drop(self, uid: str) -> Key | None:
+        """Forget an object; says whose it was."""
+        item = self._objects.pop(uid, None)
+        if item is None:
+            return None
+        self._stamps.pop(uid, None)
+        key = self._key_of(item.meta)
+        self._by_key[key].discard(uid)
+        if not self._by_key[key]:
+            del self._by_key[key]
+        return key
+
+    def of(self, key: Key) -> list[T]:
+        return [self._objects[uid] for uid in self._by_key.get(key, ())]
+
+    def now(self) -> int:
+        """A stamp: what is put later is newer than a list that starts now."""
+        return next(self._clock)
+
+    def sweep(self, listed: Collection[str], started: int, namespaces: Collection[str]) -> set[Key]:
+        """Drop what a list begun at stamp `started` did not have; says whose it was."""
+        gone = [
+            uid
+            for uid, item in self._objects.items()
+            if uid not in listed
+            and self._stamps[uid] < started
+            and (not namespaces or item.meta.namespace in namespaces)
+        ]
+        return {key for uid in gone if (key := self.drop(uid)) is not None}
+
+    def covers(self, listed: Collection[str]) -> bool:
+        """Whether every one of these was seen at least once since the start."""
+        return self._seen is None or self._seen.issuperset(listed)
+
+    def synced(self) -> None:
+        """The first list has been seen; nothing more needs to be remembered of it."""
+        self._seen = None
+
+
+def _own_key(meta: Meta) -> Key:
+    return (meta.namespace, meta.name)
+
+
+def _parent_key(meta: Meta) -> Key:
+    return meta.parent_key
+
+
+class Cache:
+    """The three kinds that are watched."""
+
+    def __init__(self) -> None:
+        self.customs: Store[Custom] = Store(_own_key)
+        self.jobs: Store[BatchJob] = Store(_parent_key)
+        self.pods: Store[Pod] = Store(_parent_key)
+
+    def custom(self, key: Key) -> Custom | None:
+        """The newest object of this name: a deleted one may linger beside its successor."""
+        return max(self.customs.of(key), key=lambda each: each.meta.version, default=None)
+
+    def children(self, key: Key, uid: str) -> Children:
+        return observed.children(uid, self.jobs.of(key), self.pods.of(key))

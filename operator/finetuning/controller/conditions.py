@@ -1,0 +1,103 @@
+"""The conditions of a job, as scripts wait for them: one per type, with the time of its flip."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from finetuning.api.v1alpha1 import (
+    Condition,
+    ConditionType,
+    FineTuningJobStatus,
+    Phase,
+    Reason,
+    ValidationPhase,
+    ValidationStatus,
+)
+from finetuning.controller import verdict
+from finetuning.controller.last_words import plain
+from finetuning.controller.training_status import Problem
+
+TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
+
+
+def condition(kind: ConditionType, status: str, reason: str, message: str = "") -> Condition:
+    return Condition(type=kind.value, status=status, reason=str(reason), message=message)
+
+
+def config_valid(status: FineTuningJobStatus) -> Condition:
+    if status.reason == Reason.INVALID_SPEC:
+        return invalid_config(status.message)
+    return condition(ConditionType.CONFIG_VALID, TRUE, Reason.ACCEPTED, "The spec can be served.")
+
+
+def invalid_config(message: str) -> Condition:
+    return condition(ConditionType.CONFIG_VALID, FALSE, Reason.INVALID_SPEC, message)
+
+
+def suspended(status: FineTuningJobStatus) -> Condition:
+    if status.phase is Phase.PAUSED:
+        return condition(ConditionType.SUSPENDED, TRUE, Reason.SUSPENDED, status.message)
+    return condition(ConditionType.SUSPENDED, FALSE, Reason.NOT_SUSPENDED)
+
+
+def monitoring(outcome: Problem | None, old: Condition | None) -> Condition:
+    """What was tried last; a job that was never monitored yet is pending."""
+    if outcome is not None:
+        done = outcome.reason is Reason.SERVICE_MONITOR_CREATED
+        status = TRUE if done else FALSE
+        return condition(ConditionType.MONITORING_READY, status, outcome.reason, outcome.message)
+    return old or condition(
+        ConditionType.MONITORING_READY,
+        UNKNOWN,
+        Reason.MONITORING_PENDING,
+        "Metrics are wired up when the training pod exists.",
+    )
+
+
+def outcome(status: FineTuningJobStatus) -> list[Condition]:
+    """Complete and Failed appear when they hold, as on a batch/v1 Job."""
+    reason = status.reason
+    match status.phase:
+        case Phase.SUCCEEDED:
+            return [condition(ConditionType.COMPLETE, TRUE, reason, status.message)]
+        case Phase.FAILED:
+            return [condition(ConditionType.FAILED, TRUE, reason, status.message)]
+        case _:
+            return []
+
+
+def validated(found: ValidationStatus | None) -> list[Condition]:
+    if found is None:
+        return []
+    status, reason = _VALIDATED[found.phase]
+    message = found.summary
+    if found.phase is ValidationPhase.FAILED:
+        message = plain(f"{found.summary}; {verdict.failed_checks(found)}", 1024)
+    return [condition(ConditionType.VALIDATED, status, reason, message)]
+
+
+_VALIDATED = {
+    ValidationPhase.PENDING: (UNKNOWN, Reason.VALIDATION_PENDING),
+    ValidationPhase.RUNNING: (UNKNOWN, Reason.VALIDATION_RUNNING),
+    ValidationPhase.PASSED: (TRUE, Reason.CHECKS_PASSED),
+    ValidationPhase.FAILED: (FALSE, Reason.CHECKS_FAILED),
+    ValidationPhase.ERROR: (FALSE, Reason.VALIDATOR_ERROR),
+    ValidationPhase.SKIPPED: (FALSE, Reason.VALIDATION_SKIPPED),
+}
+
+
+def find(conditions: Iterable[Condition], kind: ConditionType) -> Condition | None:
+    return next((each for each in conditions if each.type == kind), None)
+
+
+def merge(
+    old: Iterable[Condition], new: Iterable[Condition], generation: int, now: datetime
+) -> list[Condition]:
+    """Keep what is not mentioned, and the time of what did not flip."""
+    merged = {each.type: each for each in old}
+    for each in new:
+        before = merged.get(each.type)
+        kept = before is not None and before.status == each.status
+        since = before.last_transition_time if kept and before else now
+        update = {"last_transition_time": since, "observed_generation": generation}
+        merged[each.type] = each.model_copy(update=update)
+    return list(merged.values())

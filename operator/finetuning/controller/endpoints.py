@@ -1,0 +1,32 @@
+"""The operator's own HTTP: /livez, /readyz, /metrics."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+
+async def serve(port: int, registry: CollectorRegistry, ready: Callable[[], bool]) -> web.AppRunner:
+    """Start serving; the caller cleans the runner up. Raises OSError when the port is taken."""
+
+    async def livez(_: web.Request) -> web.Response:
+        # An answer is the proof: one event loop does all the work of this process.
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        if ready():
+            return web.Response(text="ok\n")
+        return web.Response(status=503, text="the first list is not complete yet\n")
+
+    async def metrics(_: web.Request) -> web.Response:
+        headers = {"Content-Type": CONTENT_TYPE_LATEST}
+        return web.Response(body=generate_latest(registry), headers=headers)
+
+    app = web.Application()
+    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz)])
+    app.add_routes([web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    return runner

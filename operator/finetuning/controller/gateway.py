@@ -1,0 +1,209 @@
+"""The Kubernetes API in nine calls on plain dictionaries: the only user of the official client.
+
+Every call has a time limit and is counted. Nothing is tried again here: a failed call ends the
+look at its job, and the queue brings that job back with back-off. That is safe because every
+child has a fixed name, so a POST whose answer was lost meets its own object the next time.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from finetuning.api.v1alpha1 import GROUP, PLURAL, VERSION
+from finetuning.controller import naming
+
+CONNECT_SECONDS = 3.0
+TOTAL_SECONDS = 10.0
+PAGE = 500
+_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_MERGE_PATCH = "application/merge-patch+json"
+
+Count = Callable[[str, str, int], None]
+"""Told verb, resource and status code of every call."""
+
+Raw = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Resource:
+    """What a kind is called in a URL."""
+
+    group: str
+    version: str
+    plural: str
+
+    def path(self, namespace: str | None, *parts: str) -> str:
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        where = (f"namespaces/{namespace}",) if namespace else ()
+        return "/".join((root, *where, self.plural, *parts))
+
+
+CUSTOMS = Resource(GROUP, VERSION, PLURAL)
+JOBS = Resource("batch", "v1", "jobs")
+PODS = Resource("", "v1", "pods")
+CLAIMS = Resource("", "v1", "persistentvolumeclaims")
+SERVICES = Resource("", "v1", "services")
+SERVICE_MONITORS = Resource("monitoring.coreos.com", "v1", "servicemonitors")
+EVENTS = Resource("", "v1", "events")
+
+
+class ApiError(Exception):
+    """The API server refused a call, or did not answer (code 0)."""
+
+    def __init__(self, code: int, reason: str, message: str, after: float | None = None) -> None:
+        self.code, self.reason, self.message, self.after = code, reason, message, after
+        super().__init__(f"{code} {reason}: {message}"[:500])
+
+
+class Gateway:
+    """A connection to one API server."""
+
+    def __init__(self, api: client.ApiClient, count: Count) -> None:
+        self._api = api
+        self._count = count
+
+    @classmethod
+    async def connect(cls, kubeconfig: str | None, count: Count) -> Self:
+        """Use the Pod's service account, or a kubeconfig with whatever login it describes."""
+        configuration = client.Configuration()
+        if kubeconfig is None:
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            await config.load_kube_config(kubeconfig, client_configuration=configuration)
+        configuration.connection_pool_maxsize = 32
+        api = client.ApiClient(configuration)
+        api.user_agent = naming.FIELD_MANAGER
+        return cls(api, count)
+
+    async def close(self) -> None:
+        await self._api.close()
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Raw | None:
+        """None when there is no such object."""
+        return await self._find("get", resource, resource.path(namespace, name))
+
+    async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> Raw:
+        path = resource.path(manifest["metadata"]["namespace"])
+        query = {"fieldManager": naming.FIELD_MANAGER}
+        return await self._call("create", resource, "POST", path, query=query, body=manifest)
+
+    async def patch(
+        self, resource: Resource, namespace: str, name: str, patch: Mapping[str, Any], *sub: str
+    ) -> Raw:
+        """Merge `patch` into an object, or into its `sub`resource."""
+        path = resource.path(namespace, name, *sub)
+        query = {"fieldManager": naming.FIELD_MANAGER}
+        return await self._call("patch", resource, "PATCH", path, query=query, body=patch)
+
+    async def items(
+        self, resource: Resource, namespace: str | None, **selectors: str
+    ) -> AsyncIterator[Raw]:
+        """Whole objects; `selectors` are labelSelector and fieldSelector."""
+        async for item in self._pages(resource, namespace, "application/json", selectors):
+            yield item
+
+    async def uids(self, resource: Resource, namespace: str | None, **selectors: str) -> set[str]:
+        """Only who is there: the server sends no specs and no states."""
+        pages = self._pages(resource, namespace, _METADATA_ONLY, selectors)
+        return {item["metadata"]["uid"] async for item in pages}
+
+    async def serves(self, resource: Resource) -> bool:
+        """Whether the API server knows the kind at all."""
+        path = f"/apis/{resource.group}/{resource.version}"
+        found = await self._find("get", resource, path)
+        return any(each["name"] == resource.plural for each in (found or {}).get("resources", ()))
+
+    async def _pages(
+        self, resource: Resource, namespace: str | None, accept: str, selectors: dict[str, str]
+    ) -> AsyncIterator[Raw]:
+        query = {**selectors, "limit": str(PAGE)}
+        while True:
+            page = await self._call(
+                "list", resource, "GET", resource.path(namespace), query=query, accept=accept
+            )
+            for item in page.get("items") or ():
+                yield item
+            token = (page.get("metadata") or {}).get("continue")
+            if not token:
+                return
+            query["continue"] = token
+
+    async def _find(self, verb: str, resource: Resource, path: str) -> Raw | None:
+        try:
+            return await self._call(verb, resource, "GET", path)
+        except ApiError as error:
+            if error.code == 404:  # noqa: PLR2004 - Not Found
+                return None
+            raise
+
+    async def _call(
+        self,
+        verb: str,
+        resource: Resource,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        accept: str = "application/json",
+    ) -> Raw:
+        code = 0
+        try:
+            response = await self._send(method, path, query or {}, body, accept)
+            code = response.status
+            text = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            message = str(error) or type(error).__name__
+            raise ApiError(0, "Unreachable", message) from error
+        finally:
+            self._count(verb, resource.plural, code)
+        if code >= 400:  # noqa: PLR2004 - the first of the error codes
+            raise _error(code, text, response.headers.get("Retry-After"))
+        return json.loads(text) if text else {}
+
+    async def _send(
+        self, method: str, path: str, query: Mapping[str, str], body: Any, accept: str
+    ) -> Any:
+        content = _MERGE_PATCH if method == "PATCH" else "application/json"
+        headers = {"Accept": accept, "Content-Type": content}
+        _, url, signed, _, _ = await self._api.param_serialize(
+            method, path, header_params=headers, auth_settings=["BearerToken"]
+        )
+        if query:
+            url = f"{url}?{urlencode(query)}"
+        limit = aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=CONNECT_SECONDS)
+        return await self._api.rest_client.request(
+            method, url, headers=signed, body=body, _request_timeout=limit
+        )
+
+
+def _error(code: int, text: bytes, retry_after: str | None) -> ApiError:
+    try:
+        status = json.loads(text)
+    except ValueError:
+        status = {}
+    reason, message = status.get("reason") or "", status.get("message") or ""
+    after = float(retry_after) if retry_after and retry_after.isdecimal() else None
+    return ApiError(code, reason, message or text[:200].decode(errors="replace"), after)
+
+
+async def wait_for_kind(gateway: Gateway, resource: Resource, seconds: float) -> bool:
+    """Wait until the API server is there and serves the kind."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if await gateway.serves(resource):
+                return True
+        except ApiError as error:
+            if error.code in {401, 403}:
+                raise
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(1)

@@ -1,0 +1,58 @@
+"""What a container said before it ended: its termination message, which nobody has to believe.
+
+It was written by code of the user's choice: it is parsed with bounds, cleaned of control
+characters and of what looks like a credential, and shortened.
+"""
+
+import re
+
+from pydantic import ValidationError
+
+from finetuning.artifacts.models import TrainingResult, ValidationResult
+from finetuning.controller.observed import Container
+
+MESSAGE_LIMIT = 4096
+"""kubelet keeps this much of a message; more was not written by a kubelet."""
+
+_CREDENTIALS = re.compile(
+    r"hf_[A-Za-z0-9]{8,}"
+    r"|(?:AKIA|ASIA)[A-Z0-9]{12,}"
+    r"|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}"
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+    r"|(?i:(?:token|secret|password|passwd|api_?key))\s*[=:]\s*\S+"
+)
+
+
+def plain(text: str, limit: int) -> str:
+    """One line without control characters and credentials, of at most `limit` characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    line = _CREDENTIALS.sub("[redacted]", line)
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def training_result(container: Container) -> TrainingResult | None:
+    """The trainer's result; None when there is none that can be read."""
+    text = container.exit_message
+    if not text or len(text) > MESSAGE_LIMIT:
+        return None
+    try:
+        return TrainingResult.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def validation_result(container: Container) -> ValidationResult | None:
+    """The validator's result; None when there is none that can be read."""
+    text = container.exit_message
+    if not text or len(text) > MESSAGE_LIMIT:
+        return None
+    try:
+        return ValidationResult.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def last_line(container: Container) -> str:
+    """The end of whatever it said: for a crash the message of the exception."""
+    lines = [line for line in container.exit_message[-MESSAGE_LIMIT:].splitlines() if line.strip()]
+    return plain(lines[-1], 400) if lines else ""

@@ -1,0 +1,26 @@
+"""What the last looks at a job found: it saves calls, and losing it loses nothing."""
+
+from dataclasses import dataclass, field
+
+from finetuning.artifacts.models import TrainingState
+from finetuning.controller.training_status import Problem
+
+NEVER = float("-inf")
+
+
+@dataclass
+class Memory:
+    """Of one job; times are those of a monotonic clock."""
+
+    uid: str
+    wrote: float = NEVER
+    live: TrainingState | None = None
+    live_pod: str = ""
+    fetched: float = NEVER
+    monitoring: Problem | None = None
+    monitor_tried: float = NEVER
+    waiting: float | None = None
+    hint: str = ""
+    hinted: float = NEVER
+    looked_at: set[str] = field(default_factory=set)
+    """Finished Jobs whose Pods were listed already because none of them was known."""

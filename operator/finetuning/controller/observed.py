@@ -1,0 +1,270 @@
+"""What is seen of the cluster: small typed views of API objects, which are all that is cached.
+
+About 1 KB an object instead of the 10 KB of a Pod as the API server sends it. A view is made from
+whatever the server sent and never fails: what is missing there is None here.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from finetuning.api.v1alpha1 import KIND
+from finetuning.controller import naming
+
+Key = tuple[str, str]
+"""Namespace and name of a FineTuningJob."""
+
+Raw = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What all objects have; `parent` is the job that the labels name."""
+
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    created: datetime | None
+    deleting: bool
+    owner_uid: str
+    owner_kind: str
+    parent: str
+    parent_uid: str
+    component: str
+
+    @property
+    def parent_key(self) -> Key:
+        return (self.namespace, self.parent)
+
+
+@dataclass(frozen=True)
+class Custom:
+    """A FineTuningJob: the parts of its body that are used."""
+
+    meta: Meta
+    body: Raw
+
+    @property
+    def key(self) -> Key:
+        return (self.meta.namespace, self.meta.name)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A condition of another controller that holds."""
+
+    reason: str
+    message: str
+    since: datetime | None
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """A batch/v1 Job."""
+
+    meta: Meta
+    suspend: bool
+    active: int
+    failed_pods: int
+    completion_time: datetime | None
+    complete: Mark | None
+    failed: Mark | None
+
+    @property
+    def finished(self) -> bool:
+        return self.complete is not None or self.failed is not None
+
+
+@dataclass(frozen=True)
+class Container:
+    """The state of a container; at most one of waiting, running and exit code is known."""
+
+    name: str
+    waiting: str | None = None
+    waiting_message: str = ""
+    running_since: datetime | None = None
+    exit_code: int | None = None
+    exit_reason: str = ""
+    exit_message: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Pod:
+    meta: Meta
+    phase: str
+    ip: str
+    reason: str
+    message: str
+    unscheduled: Mark | None
+    containers: tuple[Container, ...]
+
+    @property
+    def over(self) -> bool:
+        return self.phase in {"Succeeded", "Failed"}
+
+    def container(self, name: str) -> Container | None:
+        return next((each for each in self.containers if each.name == name), None)
+
+
+def _time(text: Any) -> datetime | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _version(text: Any) -> int:
+    return int(text) if isinstance(text, str) and text.isdecimal() else 0
+
+
+def meta(raw: Raw) -> Meta:
+    found = raw.get("metadata") or {}
+    labels = found.get("labels") or {}
+    owners = found.get("ownerReferences") or []
+    owner: Raw = next((each for each in owners if each.get("controller")), {})
+    return Meta(
+        namespace=found.get("namespace", ""),
+        name=found.get("name", ""),
+        uid=found.get("uid", ""),
+        version=_version(found.get("resourceVersion")),
+        created=_time(found.get("creationTimestamp")),
+        deleting="deletionTimestamp" in found,
+        owner_uid=owner.get("uid", ""),
+        owner_kind=owner.get("kind", ""),
+        parent=labels.get(naming.JOB_NAME_LABEL, ""),
+        parent_uid=labels.get(naming.JOB_UID_LABEL, ""),
+        component=labels.get(naming.COMPONENT_LABEL, ""),
+    )
+
+
+_KEPT_METADATA = ("namespace", "name", "uid", "generation", "resourceVersion", "creationTimestamp")
+
+
+def custom(raw: Raw) -> Custom:
+    kept = {name: raw["metadata"][name] for name in _KEPT_METADATA if name in raw["metadata"]}
+    parts = ("apiVersion", "kind", "spec", "status")
+    body = {part: raw[part] for part in parts if part in raw}
+    return Custom(meta=meta(raw), body={**body, "metadata": kept})
+
+
+def _conditions(status: Raw) -> dict[str, Mark]:
+    """The conditions that hold, by type."""
+    return {
+        str(each.get("type")): _mark(each)
+        for each in status.get("conditions") or []
+        if each.get("status") == "True"
+    }
+
+
+def _mark(condition: Raw) -> Mark:
+    return Mark(
+        reason=condition.get("reason") or "",
+        message=condition.get("message") or "",
+        since=_time(condition.get("lastTransitionTime")),
+    )
+
+
+def batch_job(raw: Raw) -> BatchJob:
+    status = raw.get("status") or {}
+    conditions = _conditions(status)
+    return BatchJob(
+        meta=meta(raw),
+        suspend=bool((raw.get("spec") or {}).get("suspend")),
+        active=status.get("active") or 0,
+        failed_pods=status.get("failed") or 0,
+        completion_time=_time(status.get("completionTime")),
+        complete=conditions.get("Complete"),
+        failed=conditions.get("Failed"),
+    )
+
+
+def pod(raw: Raw) -> Pod:
+    status = raw.get("status") or {}
+    statuses = [
+        *(status.get("initContainerStatuses") or []),
+        *(status.get("containerStatuses") or []),
+    ]
+    return Pod(
+        meta=meta(raw),
+        phase=status.get("phase") or "",
+        ip=status.get("podIP") or "",
+        reason=status.get("reason") or "",
+        message=status.get("message") or "",
+        unscheduled=_unscheduled(status.get("conditions") or []),
+        containers=tuple(_container(each) for each in statuses),
+    )
+
+
+def _unscheduled(conditions: Iterable[Raw]) -> Mark | None:
+    for each in conditions:
+        if each.get("type") == "PodScheduled" and each.get("reason") == "Unschedulable":
+            return _mark(each)
+    return None
+
+
+def _container(raw: Raw) -> Container:
+    name, state = raw.get("name", ""), raw.get("state") or {}
+    if ended := state.get("terminated"):
+        return Container(
+            name,
+            exit_code=ended.get("exitCode"),
+            exit_reason=ended.get("reason") or "",
+            exit_message=ended.get("message") or "",
+            started_at=_time(ended.get("startedAt")),
+            finished_at=_time(ended.get("finishedAt")),
+        )
+    if running := state.get("running"):
+        since = _time(running.get("startedAt"))
+        return Container(name, running_since=since, started_at=since)
+    waiting = state.get("waiting") or {}
+    return Container(
+        name,
+        waiting=waiting.get("reason") or "",
+        waiting_message=waiting.get("message") or "",
+    )
+
+
+@dataclass(frozen=True)
+class Children:
+    """The Jobs that one job owns and their Pods, newest first."""
+
+    training: BatchJob | None = None
+    validation: BatchJob | None = None
+    training_pods: tuple[Pod, ...] = ()
+    validation_pods: tuple[Pod, ...] = ()
+
+
+def children(uid: str, jobs: Iterable[BatchJob], pods: Iterable[Pod]) -> Children:
+    """Sort out what belongs to the job with this uid; a label alone makes no Job ours."""
+    owned = {
+        each.meta.component: each
+        for each in jobs
+        if each.meta.owner_uid == uid and each.meta.owner_kind == KIND
+    }
+    own_pods = sorted(
+        (each for each in pods if each.meta.parent_uid == uid), key=_by_age, reverse=True
+    )
+    training, validation = owned.get(naming.TRAINING), owned.get(naming.VALIDATION)
+    return Children(
+        training=training,
+        validation=validation,
+        training_pods=_pods_of(training, own_pods),
+        validation_pods=_pods_of(validation, own_pods),
+    )
+
+
+def _by_age(pod: Pod) -> tuple[bool, float]:
+    """Live Pods count as newer: creation times have a resolution of one second."""
+    return (not pod.over, pod.meta.created.timestamp() if pod.meta.created else 0.0)
+
+
+def _pods_of(job: BatchJob | None, pods: Iterable[Pod]) -> tuple[Pod, ...]:
+    if job is None:
+        return ()
+    return tuple(each for each in pods if each.meta.owner_uid == job.meta.uid)

@@ -1,0 +1,215 @@
+"""One look at one job: what should be, what is, the next missing thing, then the status once.
+
+Level-triggered: whatever the event, the same function looks at everything and takes the next step,
+so that a restart at any point goes on where it was. What is remembered between looks only saves
+calls; losing it loses nothing.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+
+import aiohttp
+from pydantic import ValidationError
+
+from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase, Reason
+from finetuning.controller import (
+    announcements,
+    apply,
+    children,
+    desired,
+    monitors,
+    observed,
+    progress,
+    status,
+    training_status,
+)
+from finetuning.controller.cache import Cache
+from finetuning.controller.desired import Desired
+from finetuning.controller.errors import InvalidSpecError
+from finetuning.controller.gateway import Gateway
+from finetuning.controller.memory import NEVER, Memory
+from finetuning.controller.observed import Children, Custom, Key
+from finetuning.controller.settings import Settings
+from finetuning.controller.training_status import Problem, Seen
+
+log = logging.getLogger(__name__)
+
+HOLD_SECONDS = 2.0
+"""A small change waits this long for the next one, so that both are one write."""
+
+HINT_AFTER_SECONDS = 15.0
+"""A Pod that does not come or start for so long is worth reading events for,"""
+HINT_EVERY_SECONDS = 60.0
+"""and again after so long."""
+
+_RETRY_SECONDS = {Reason.PREVIOUS_RUN_TERMINATING: 2.0}
+_RETRY_DEFAULT = 30.0
+
+
+class Reconciler:
+    """Looks at jobs; holds the connections that a look needs."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        gateway: Gateway,
+        http: aiohttp.ClientSession,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cache, self._gateway, self._http = cache, gateway, http
+        self._settings, self._clock = settings, clock
+        self._monitors = monitors.Monitors(gateway, clock)
+        self._announcer = announcements.Announcer(gateway, clock)
+        self._memories: dict[Key, Memory] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Take the next steps for a job; says in how many seconds to look again, if at all."""
+        custom = self._cache.custom(key)
+        if custom is None or custom.meta.deleting:
+            self._memories.pop(key, None)
+            return None
+        memory = self._remember(key, custom)
+        try:
+            job = _read(custom)
+            wanted = desired.build(job, self._settings)
+        except (ValidationError, InvalidSpecError) as error:
+            new = status.invalid(custom.body, _problem_text(error), status.now())
+            return await self._write(custom, memory, new)
+        if status.is_over(job.status):
+            return None
+        return await self._look(custom, job, wanted, memory)
+
+    async def _look(
+        self, custom: Custom, job: FineTuningJob, wanted: Desired, memory: Memory
+    ) -> float | None:
+        try:
+            seen = await self._act(custom, job, wanted, memory)
+        except apply.NamespaceGoneError:
+            return None
+        new = status.status_of(seen, status.now())
+        held = await self._write(custom, memory, new)
+        return min(
+            (delay for delay in (held, *self._next_looks(seen, new, memory)) if delay is not None),
+            default=None,
+        )
+
+    async def _act(
+        self, custom: Custom, job: FineTuningJob, wanted: Desired, memory: Memory
+    ) -> Seen:
+        """Do what is missing, then say what is there."""
+        steps = children.Steps(self._cache, self._gateway, custom.key, memory.looked_at)
+        problem = await steps.training(job, wanted)
+        problem_after = await steps.validation(job, wanted)
+        found = self._cache.children(custom.key, job.metadata.uid)
+        await self._monitors.ensure(job, wanted, found, memory)
+        await self._ask_sidecar(found, memory)
+        await self._ask_events(job, found, memory)
+        return Seen(
+            job=job,
+            children=found,
+            live=memory.live,
+            problem=problem,
+            validation_problem=problem_after,
+            monitoring=memory.monitoring,
+            hint=memory.hint,
+        )
+
+    def _remember(self, key: Key, custom: Custom) -> Memory:
+        memory = self._memories.get(key)
+        if memory is None or memory.uid != custom.meta.uid:
+            fresh = "status" not in custom.body
+            memory = Memory(custom.meta.uid, wrote=self._clock() if fresh else NEVER)
+            self._memories[key] = memory
+        return memory
+
+    async def _ask_sidecar(self, found: Children, memory: Memory) -> None:
+        pod = next((p for p in found.training_pods if training_status.trainer_runs(p)), None)
+        if pod is None or not pod.ip:
+            return
+        if memory.live_pod != pod.meta.uid:
+            memory.live, memory.live_pod = None, pod.meta.uid
+        elif self._clock() - memory.fetched < self._settings.progress_interval_seconds:
+            return
+        memory.fetched = self._clock()
+        memory.live = await progress.fetch(self._http, pod.ip) or memory.live
+
+    async def _ask_events(self, job: FineTuningJob, found: Children, memory: Memory) -> None:
+        """Quotas, pod security and mounts say only in events why nothing starts."""
+        about = None if job.spec.suspend else children.waits_for(found)
+        if about is None:
+            memory.waiting, memory.hint = None, ""
+            return
+        now = self._clock()
+        memory.waiting = now if memory.waiting is None else memory.waiting
+        too_early = now - memory.waiting < HINT_AFTER_SECONDS
+        if too_early or now - memory.hinted < HINT_EVERY_SECONDS:
+            return
+        memory.hinted = now
+        memory.hint = await children.hint(self._gateway, about)
+
+    async def _write(
+        self, custom: Custom, memory: Memory, new: FineTuningJobStatus
+    ) -> float | None:
+        """Patch the status if it differs; says how long a small change should still wait."""
+        old = status.parse(custom.body["status"]) if custom.body.get("status") else None
+        changes = status.patch(old, new)
+        if not changes:
+            return None
+        held = self._hold_seconds(old, new) - (self._clock() - memory.wrote)
+        if held > 0:
+            return held
+        written = await apply.patch_status(self._gateway, custom, changes)
+        if written is None:
+            return None
+        memory.wrote = self._clock()
+        self._cache.customs.put(observed.custom(written))
+        announcements.log_transition(custom.key, old, new)
+        await self._announcer.announce(custom, old, new)
+        return None
+
+    def _hold_seconds(self, old: FineTuningJobStatus | None, new: FineTuningJobStatus) -> float:
+        before = old or FineTuningJobStatus()
+        if status.is_turn(before, new):
+            return 0.0
+        if status.is_progress_only(before, new):
+            return self._settings.progress_interval_seconds
+        return HOLD_SECONDS
+
+    def _next_looks(
+        self, seen: Seen, new: FineTuningJobStatus, memory: Memory
+    ) -> list[float | None]:
+        running = new.phase is Phase.RUNNING
+        problem = seen.problem or seen.validation_problem
+        return [
+            self._settings.progress_interval_seconds if running else None,
+            HINT_AFTER_SECONDS if memory.waiting is not None else None,
+            monitors.next_try(memory) if running else None,
+            _retry_seconds(problem) if problem is not None else None,
+        ]
+
+
+def _retry_seconds(problem: Problem) -> float | None:
+    return None if problem.final else _RETRY_SECONDS.get(problem.reason, _RETRY_DEFAULT)
+
+
+def _read(custom: Custom) -> FineTuningJob:
+    """Spec and metadata strictly, as users must write them; the status as we left it."""
+    body = {name: part for name, part in custom.body.items() if name != "status"}
+    job = FineTuningJob.from_body(body)
+    job.status = status.parse(custom.body.get("status"))
+    return job
+
+
+def _problem_text(error: ValidationError | InvalidSpecError) -> str:
+    """Field, value and what is allowed, for the first few problems of a spec."""
+    if isinstance(error, InvalidSpecError):
+        return str(error)
+    lines = [
+        f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']} "
+        f"(got {json.dumps(each['input'], default=str)[:80]})"
+        for each in error.errors(include_url=False)[:5]
+    ]
+    return "; ".join(lines)[:1024]

@@ -1,0 +1,180 @@
+"""The process: watches, workers, resync and HTTP, started and stopped in order."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+import kopf
+from aiohttp import web
+
+from finetuning.controller import endpoints, handlers, logs
+from finetuning.controller.cache import Cache
+from finetuning.controller.errors import RetryLaterError
+from finetuning.controller.gateway import CUSTOMS, ApiError, Gateway, wait_for_kind
+from finetuning.controller.metrics import OperatorMetrics
+from finetuning.controller.observed import Key
+from finetuning.controller.reconcile import Reconciler
+from finetuning.controller.resync import Resync
+from finetuning.controller.settings import Settings
+from finetuning.controller.workqueue import ClosedError, WorkQueue
+
+log = logging.getLogger(__name__)
+
+WORKERS = 8
+DRAIN_SECONDS = 4.0
+"""A look that was begun may end: it takes milliseconds, or one request's time limit."""
+
+CRD_WAIT_SECONDS = 60.0
+"""A chart installs the definition and the operator together, in no order."""
+
+_FAILED = 1
+
+Look = Callable[[Key], Awaitable[float | None]]
+
+
+class Operator:
+    """One running operator."""
+
+    def __init__(self, settings: Settings, cache: Cache, metrics: OperatorMetrics) -> None:
+        self._settings, self._cache, self._metrics = settings, cache, metrics
+        self._queue: WorkQueue[Key] = WorkQueue()
+        self._ready = False
+        self._tasks: list[asyncio.Task[None]] = []
+        metrics.depth.set_function(lambda: self._queue.depth)
+
+    async def run(self, gateway: Gateway) -> None:
+        """Serve until SIGTERM or SIGINT, which kopf takes; raises when a watch cannot go on."""
+        async with aiohttp.ClientSession() as http:
+            reconciler = Reconciler(self._cache, gateway, http, self._settings)
+            server = await endpoints.serve(
+                self._settings.http_port, self._metrics.registry, lambda: self._ready
+            )
+            resync = Resync(
+                self._cache, gateway, self._queue, tuple(self._settings.watch_namespaces)
+            )
+            self._tasks = [asyncio.create_task(self._work(resync, reconciler.reconcile))]
+            try:
+                await self._watch(server)
+            finally:
+                await self._stop(server)
+
+    async def _watch(self, server: web.AppRunner) -> None:
+        """Run kopf beside our own tasks; the first to end, ends both."""
+        registry = kopf.OperatorRegistry()
+        handlers.register(registry, self._cache, self._queue)
+        handlers.register_login(registry)
+
+        @kopf.on.cleanup(id="drain", registry=registry)
+        async def drain(**_: object) -> None:
+            await self._stop(server)
+
+        namespaces = list(self._settings.watch_namespaces)
+        watches = asyncio.create_task(
+            kopf.operator(
+                registry=registry,
+                settings=handlers.settings(self._settings),
+                namespaces=namespaces,
+                clusterwide=not namespaces,
+            )
+        )
+        done, _ = await asyncio.wait([watches, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        watches.cancel()
+        await asyncio.wait([watches])
+        for task in done:
+            task.result()
+
+    async def _work(self, resync: Resync, look: Look) -> None:
+        """Look at nothing before everything is known: a missing child could just be unseen."""
+        await resync.first()
+        self._ready = True
+        log.info("ready: %d jobs known", len(self._cache.customs))
+        async with asyncio.TaskGroup() as group:
+            sweeping = group.create_task(resync.forever())
+            workers = [group.create_task(self._worker(look)) for _ in range(WORKERS)]
+            await asyncio.wait(workers)
+            sweeping.cancel()
+
+    async def _worker(self, look: Look) -> None:
+        while True:
+            try:
+                key = await self._queue.get()
+            except ClosedError:
+                return
+            try:
+                with self._metrics.duration.time():
+                    outcome = await self._attempt(key, look)
+            finally:
+                self._queue.done(key)
+            self._metrics.reconciles.labels(outcome).inc()
+
+    async def _attempt(self, key: Key, look: Look) -> str:
+        """One look; whatever it raises, the job comes back and the worker lives on."""
+        try:
+            again = await look(key)
+        except (ApiError, RetryLaterError) as error:
+            delay = self._queue.retry(key, error.after)
+            log.debug("job=%s/%s retry in %.1f s: %s", *key, delay, error)
+            return "retry"
+        except Exception:
+            delay = self._queue.retry(key)
+            log.exception("job=%s/%s this is a bug; retry in %.1f s", *key, delay)
+            return "error"
+        self._queue.succeeded(key)
+        if again is not None:
+            self._queue.add_after(key, again)
+        return "ok"
+
+    async def _stop(self, server: web.AppRunner) -> None:
+        """Let what was begun end, then go; twice does no harm."""
+        self._ready = False
+        self._queue.close()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=DRAIN_SECONDS)
+            for task in late:
+                task.cancel()
+            self._tasks = []
+        await server.cleanup()
+
+
+def run(settings: Settings, kubeconfig: str | None) -> int:
+    """The whole process; the answer is its exit code."""
+    logs.configure(settings.log_level)
+    return asyncio.run(_run(settings, kubeconfig))
+
+
+async def _run(settings: Settings, kubeconfig: str | None) -> int:
+    me = asyncio.current_task()
+    if me is not None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            # Until kopf takes over, a signal simply ends the waiting.
+            asyncio.get_running_loop().add_signal_handler(each, me.cancel)
+    try:
+        return await _serve(settings, kubeconfig)
+    except asyncio.CancelledError:
+        return 0
+    except (ApiError, OSError) as error:
+        log.error("stopped: %s", error)  # noqa: TRY400 - the message says it all
+        return _FAILED
+
+
+async def _serve(settings: Settings, kubeconfig: str | None) -> int:
+    cache = Cache()
+    metrics = OperatorMetrics(cache)
+
+    def count(verb: str, resource: str, code: int) -> None:
+        metrics.requests.labels(verb, resource, str(code)).inc()
+
+    gateway = await Gateway.connect(kubeconfig, count)
+    try:
+        if not await wait_for_kind(gateway, CUSTOMS, CRD_WAIT_SECONDS):
+            name = f"{CUSTOMS.plural}.{CUSTOMS.group}"
+            remedy = "install the chart, or: kubectl apply --server-side -f crds/"
+            log.error("the cluster does not serve %s/%s; %s", name, CUSTOMS.version, remedy)
+            return _FAILED
+        await Operator(settings, cache, metrics).run(gateway)
+    finally:
+        await gateway.close()
+    log.info("stopped")
+    return 0

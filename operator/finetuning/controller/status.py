@@ -1,0 +1,267 @@
+"""The status of a job as a pure function of what is seen, and the patch that brings it about."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from finetuning.api.v1alpha1 import (
+    ConditionType,
+    FineTuningJob,
+    FineTuningJobStatus,
+    Phase,
+    Reason,
+)
+from finetuning.artifacts import AIM_PROFILE, CHECKPOINT_PREFIX, CHECKPOINTS_DIR
+from finetuning.artifacts.models import TrainingResult
+from finetuning.controller import (
+    conditions,
+    last_words,
+    naming,
+    progress,
+    training_status,
+    verdict,
+)
+from finetuning.controller.desired import sources
+from finetuning.controller.observed import BatchJob, Container, Pod
+from finetuning.controller.training_status import Seen, Standing
+
+_EMPTY: tuple[Any, ...] = ("", [], {})
+_CHECKPOINT = re.compile(rf"(?:{CHECKPOINTS_DIR}/)?({CHECKPOINT_PREFIX}[0-9]{{1,10}})")
+
+
+def parse(raw: Any) -> FineTuningJobStatus:
+    """The status that was written before; an unreadable one counts as none."""
+    try:
+        return FineTuningJobStatus.model_validate(raw or {})
+    except ValidationError:
+        return FineTuningJobStatus()
+
+
+def is_over(status: FineTuningJobStatus) -> bool:
+    """Nothing will ever change again."""
+    if status.phase is Phase.FAILED:
+        return True
+    return status.phase is Phase.SUCCEEDED and verdict.is_over(status.validation)
+
+
+def status_of(seen: Seen, now: datetime) -> FineTuningJobStatus:
+    """What the status should say now; what is over is left as it was."""
+    old = seen.job.status
+    if is_over(old):
+        return old
+    new = _observed(seen) if old.phase is Phase.SUCCEEDED else _of_training(seen)
+    if new.phase is Phase.SUCCEEDED:
+        found = verdict.validation_status(seen, _manifest(seen))
+        new = new.model_copy(update={"validation": found})
+    return _with_conditions(seen, new, now)
+
+
+def _observed(seen: Seen) -> FineTuningJobStatus:
+    update = {"observed_generation": seen.job.metadata.generation}
+    return seen.job.status.model_copy(update=update)
+
+
+def invalid(raw: Mapping[str, Any], message: str, now: datetime) -> FineTuningJobStatus:
+    """A spec that cannot be served fails the job, unless its training has begun already."""
+    old = parse(raw.get("status"))
+    if is_over(old):
+        return old
+    generation = raw["metadata"].get("generation", 1)
+    update: dict[str, Any] = {"observed_generation": generation}
+    found = [conditions.invalid_config(message)]
+    if not old.training_job_name:
+        update |= {"phase": Phase.FAILED, "reason": Reason.INVALID_SPEC, "message": message}
+        new = old.model_copy(update=update)
+        found += conditions.outcome(new)
+    else:
+        new = old.model_copy(update=update)
+    merged = conditions.merge(old.conditions, found, generation, now)
+    return new.model_copy(update={"conditions": merged})
+
+
+def _of_training(seen: Seen) -> FineTuningJobStatus:
+    job, training = seen.job, seen.children.training
+    stand = training_status.standing(seen)
+    update: dict[str, Any] = {
+        "phase": stand.phase,
+        "reason": stand.reason.value,
+        "message": stand.message,
+        "observed_generation": job.metadata.generation,
+        **_run_fields(seen, stand),
+    }
+    if training is not None:
+        update["training_job_name"] = training.meta.name
+        update["restarts"] = training.failed_pods
+    if stand.phase is not Phase.RUNNING:
+        update["estimated_remaining"] = ""
+    if stand.phase in {Phase.SUCCEEDED, Phase.FAILED}:
+        update["completion_time"] = _ended_at(training)
+    return job.status.model_copy(update=update)
+
+
+def _run_fields(seen: Seen, stand: Standing) -> dict[str, Any]:
+    """Times, progress and paths: from the last words when it is over, else from the sidecar."""
+    trainer = _trainer(seen.children.training_pods)
+    fields: dict[str, Any] = {}
+    if trainer is not None and seen.job.status.start_time is None:
+        fields["start_time"] = trainer.started_at
+    result = last_words.training_result(trainer) if trainer is not None else None
+    if stand.phase is Phase.SUCCEEDED:
+        fields |= _final(seen.job, result)
+    elif result is not None and stand.phase is not Phase.RUNNING:
+        fields |= _at_a_stop(seen.job, result)
+    elif seen.live is not None and stand.phase is Phase.RUNNING:
+        fields |= _live(seen)
+    return fields
+
+
+def _live(seen: Seen) -> dict[str, Any]:
+    live, old = seen.live, seen.job.status
+    if live is None or not progress.worth_showing(old, live):
+        return {}
+    return {
+        **_known(progress.fields(live)),
+        "progress": progress.percent(live.step, live.total_steps),
+        "estimated_remaining": progress.remaining(live),
+        **_checkpoint(seen.job, live.last_checkpoint),
+    }
+
+
+def _at_a_stop(job: FineTuningJob, result: TrainingResult) -> dict[str, Any]:
+    """A failed or paused run keeps the figures that it reached."""
+    return {
+        **_known(progress.fields(result)),
+        "progress": progress.percent(result.step, result.total_steps),
+        **_checkpoint(job, result.checkpoint),
+    }
+
+
+def _final(job: FineTuningJob, result: TrainingResult | None) -> dict[str, Any]:
+    output = sources.output(job)
+    fields: dict[str, Any] = {
+        "progress": "100%",
+        "model_path": output.uri(),
+        "aim_profile_path": output.uri(AIM_PROFILE),
+    }
+    if result is not None:
+        fields |= _known(progress.fields(result)) | _checkpoint(job, result.checkpoint)
+        fields["message"] = _summary(result)
+    return fields
+
+
+def _summary(result: TrainingResult) -> str:
+    steps = f"Trained {result.step} steps"
+    took = f" in {progress.duration(result.train_seconds)}" if result.train_seconds else ""
+    loss = progress.rounded(result.loss, 4)
+    return f"{steps}{took}." if loss is None else f"{steps}{took}; final loss {loss}."
+
+
+def _known(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _checkpoint(job: FineTuningJob, found: str | None) -> dict[str, str]:
+    """The newest checkpoint, if the trainer names one of its own folder."""
+    own = _CHECKPOINT.fullmatch(found or "")
+    if own is None:
+        return {}
+    return {"checkpoint_path": sources.output(job).uri(f"{CHECKPOINTS_DIR}/{own[1]}")}
+
+
+def _trainer(pods: tuple[Pod, ...]) -> Container | None:
+    """The newest trainer that ever started."""
+    found = (pod.container(naming.TRAINING_CONTAINER) for pod in pods)
+    return next((each for each in found if each is not None and each.started_at), None)
+
+
+def _manifest(seen: Seen) -> str | None:
+    trainer = _trainer(seen.children.training_pods)
+    result = last_words.training_result(trainer) if trainer is not None else None
+    return result.manifest_sha256 if result is not None else None
+
+
+def _ended_at(training: BatchJob | None) -> datetime | None:
+    if training is None:
+        return None
+    mark = training.complete or training.failed
+    return training.completion_time or (mark.since if mark else None)
+
+
+def _with_conditions(seen: Seen, new: FineTuningJobStatus, now: datetime) -> FineTuningJobStatus:
+    old, generation = seen.job.status, seen.job.metadata.generation
+    kind = ConditionType.MONITORING_READY
+    found = [
+        conditions.config_valid(new),
+        conditions.monitoring(seen.monitoring, conditions.find(old.conditions, kind)),
+        conditions.suspended(new),
+        *conditions.outcome(new),
+        *conditions.validated(new.validation),
+    ]
+    merged = conditions.merge(old.conditions, found, generation, now)
+    return new.model_copy(update={"conditions": merged})
+
+
+def wire(status: FineTuningJobStatus) -> dict[str, Any]:
+    """As JSON, without what is unknown."""
+    data: dict[str, Any] = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {name: _without_empty(part) for name, part in data.items() if part not in _EMPTY}
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_empty(part) for name, part in value.items() if part not in _EMPTY}
+    if isinstance(value, list):
+        return [_without_empty(part) for part in value]
+    return value
+
+
+def patch(old: FineTuningJobStatus | None, new: FineTuningJobStatus) -> dict[str, Any]:
+    """The merge patch from one to the other; empty when there is nothing to write."""
+    return _merge_patch(wire(old) if old is not None else {}, wire(new))
+
+
+def _merge_patch(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    changed: dict[str, Any] = {name: None for name in before if name not in after}
+    for name, value in after.items():
+        known = before.get(name)
+        if isinstance(value, dict) and isinstance(known, dict):
+            if inner := _merge_patch(known, value):
+                changed[name] = inner
+        elif known != value or name not in before:
+            changed[name] = value
+    return changed
+
+
+def now() -> datetime:
+    """The time as the API writes it: UTC, whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+_PROGRESS = {
+    "progress",
+    "current_epoch",
+    "total_epochs",
+    "current_step",
+    "total_steps",
+    "train_loss",
+    "eval_loss",
+    "tokens_per_second",
+    "samples_per_second",
+    "estimated_remaining",
+    "checkpoint_path",
+}
+
+
+def is_turn(old: FineTuningJobStatus, new: FineTuningJobStatus) -> bool:
+    """A change that people and scripts wait for: it is written at once."""
+    if old.phase is not new.phase:
+        return True
+    return verdict.is_over(new.validation) and not verdict.is_over(old.validation)
+
+
+def is_progress_only(old: FineTuningJobStatus, new: FineTuningJobStatus) -> bool:
+    same = old.model_copy(update={name: getattr(new, name) for name in _PROGRESS})
+    return wire(same) == wire(new)

@@ -1,0 +1,221 @@
+"""Where the training is: ordered rules over what is seen; the first that matches counts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from finetuning.api.v1alpha1 import FineTuningJob, Phase, Reason
+from finetuning.artifacts.models import TrainFailure, TrainingState
+from finetuning.controller import last_words, naming
+from finetuning.controller.last_words import plain
+from finetuning.controller.observed import BatchJob, Children, Container, Pod
+
+_IMAGE_TROUBLE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+_CONFIG_TROUBLE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+_OUT_OF_MEMORY = "OOMKilled"
+_INVALID_EXIT = 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a child could not be written; final when no later look can change it."""
+
+    reason: Reason
+    message: str
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything that the status is computed from, besides the clock."""
+
+    job: FineTuningJob
+    children: Children
+    live: TrainingState | None = None
+    problem: Problem | None = None
+    validation_problem: Problem | None = None
+    monitoring: Problem | None = None
+    hint: str = ""
+    """What an event said about a Pod that does not come or does not start."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the rules decide."""
+
+    phase: Phase
+    reason: Reason
+    message: str
+
+
+Rule = Callable[[Seen], Standing | None]
+
+
+def standing(seen: Seen) -> Standing:
+    """The last rule always matches."""
+    return next(found for rule in RULES if (found := rule(seen)) is not None)
+
+
+def _final_problem(seen: Seen) -> Standing | None:
+    if seen.problem is None or not seen.problem.final:
+        return None
+    return Standing(Phase.FAILED, seen.problem.reason, seen.problem.message)
+
+
+def _succeeded(seen: Seen) -> Standing | None:
+    training = seen.children.training
+    if training is None or training.complete is None:
+        return None
+    return Standing(Phase.SUCCEEDED, Reason.TRAINING_SUCCEEDED, "The model is trained.")
+
+
+def _failed(seen: Seen) -> Standing | None:
+    training = seen.children.training
+    if training is None or training.failed is None:
+        return None
+    reason, message = failure(seen.job, training, seen.children.training_pods)
+    return Standing(Phase.FAILED, reason, message)
+
+
+def _suspended(seen: Seen) -> Standing | None:
+    if not seen.job.spec.suspend:
+        return None
+    if any(trainer_runs(pod) for pod in seen.children.training_pods):
+        message = "Saving a checkpoint before the pause."
+        return Standing(Phase.RUNNING, Reason.SUSPENDED, message)
+    message = "Set spec.suspend to false to continue from the newest checkpoint."
+    return Standing(Phase.PAUSED, Reason.SUSPENDED, message)
+
+
+def _not_created(seen: Seen) -> Standing | None:
+    if seen.problem is not None:
+        return Standing(Phase.PENDING, seen.problem.reason, seen.problem.message)
+    if seen.children.training is None:
+        return Standing(Phase.PENDING, Reason.ACCEPTED, "The training Job is being created.")
+    return None
+
+
+def _no_pod(seen: Seen) -> Standing | None:
+    if seen.children.training_pods:
+        return None
+    if seen.hint:
+        return Standing(Phase.PENDING, Reason.PODS_FORBIDDEN, seen.hint)
+    return Standing(Phase.PENDING, Reason.JOB_CREATED, "Waiting for the training pod.")
+
+
+def _training(seen: Seen) -> Standing | None:
+    pod = seen.children.training_pods[0]
+    if trainer_runs(pod):
+        return Standing(Phase.RUNNING, Reason.TRAINING, f"Training in pod {pod.meta.name}.")
+    trainer = pod.container(naming.TRAINING_CONTAINER)
+    if trainer is not None and trainer.exit_code == 0:
+        message = f"Training is done; pod {pod.meta.name} is closing."
+        return Standing(Phase.RUNNING, Reason.TRAINING, message)
+    return None
+
+
+def _restarting(seen: Seen) -> Standing | None:
+    pod = seen.children.training_pods[0]
+    trainer = pod.container(naming.TRAINING_CONTAINER)
+    if not pod.over and (trainer is None or trainer.exit_code is None):
+        return None
+    _, why = pod_failure(seen.job, pod)
+    message = f"Pod {pod.meta.name} ended and is being replaced. {why}"
+    return Standing(Phase.PENDING, Reason.RESTARTING, plain(message, 1024))
+
+
+def _stuck(seen: Seen) -> Standing | None:
+    found = trouble(seen.children.training_pods[0], seen.hint)
+    return Standing(Phase.PENDING, *found) if found else None
+
+
+def _starting(seen: Seen) -> Standing | None:
+    pod = seen.children.training_pods[0]
+    return Standing(Phase.PENDING, Reason.CONTAINER_STARTING, f"Pod {pod.meta.name} is starting.")
+
+
+RULES: tuple[Rule, ...] = (
+    _final_problem,
+    _succeeded,
+    _failed,
+    _suspended,
+    _not_created,
+    # From here on there is a training Job that is neither over nor suspended,
+    _no_pod,
+    # and from here on a Pod of it.
+    _training,
+    _restarting,
+    _stuck,
+    _starting,
+)
+
+
+def trainer_runs(pod: Pod) -> bool:
+    trainer = pod.container(naming.TRAINING_CONTAINER)
+    return not pod.over and trainer is not None and trainer.running_since is not None
+
+
+def trouble(pod: Pod, hint: str) -> tuple[Reason, str] | None:
+    """Why a Pod that exists does not start, in the words of scheduler and kubelet."""
+    if pod.unscheduled is not None:
+        return Reason.UNSCHEDULABLE, plain(pod.unscheduled.message, 1024)
+    for each in pod.containers:
+        words = plain(f"Container {each.name}: {each.waiting}: {each.waiting_message}", 1024)
+        if each.waiting in _IMAGE_TROUBLE:
+            return Reason.IMAGE_PULL_FAILED, words
+        if each.waiting in _CONFIG_TROUBLE:
+            return Reason.CONTAINER_CONFIG_ERROR, words
+    if hint:
+        return Reason.CONTAINER_CONFIG_ERROR, hint
+    return None
+
+
+def failure(job: FineTuningJob, training: BatchJob, pods: tuple[Pod, ...]) -> tuple[Reason, str]:
+    """Why the Job failed: what its last Pod says, where that is more than that it failed."""
+    mark = training.failed
+    assert mark is not None, "only asked of a failed Job"  # noqa: S101 - for the type checker
+    if mark.reason == "DeadlineExceeded":
+        limit = job.spec.active_deadline_seconds
+        return Reason.DEADLINE_EXCEEDED, f"Ran longer than activeDeadlineSeconds ({limit} s)."
+    ended = [pod for pod in pods if _ended_badly(pod)]
+    reason, words = pod_failure(job, ended[0]) if ended else (Reason.TRAINING_FAILED, mark.message)
+    if mark.reason == "BackoffLimitExceeded":
+        words = f"{words} Tried {training.failed_pods} times."
+        if reason is Reason.TRAINING_FAILED:
+            reason = Reason.BACKOFF_LIMIT_EXCEEDED
+    return reason, plain(words, 1024)
+
+
+def _ended_badly(pod: Pod) -> bool:
+    trainer = pod.container(naming.TRAINING_CONTAINER)
+    return pod.phase == "Failed" or (trainer is not None and bool(trainer.exit_code))
+
+
+def pod_failure(job: FineTuningJob, pod: Pod) -> tuple[Reason, str]:
+    """Why one Pod failed, from the most to the least telling source."""
+    trainer = pod.container(naming.TRAINING_CONTAINER)
+    if trainer is None or trainer.exit_code is None:
+        words = ": ".join(part for part in (pod.reason, pod.message) if part)
+        return Reason.TRAINING_FAILED, words or "The pod failed before the trainer started."
+    if trainer.exit_reason == _OUT_OF_MEMORY:
+        return Reason.OOM_KILLED, _out_of_memory(job)
+    return _own_words(trainer)
+
+
+def _out_of_memory(job: FineTuningJob) -> str:
+    limit = job.spec.resources.limits.get("memory")
+    found = f"its memory limit of {limit}" if limit is not None else "the memory of its node"
+    return (
+        f"The trainer needed more than {found}. Raise spec.resources.limits.memory, or lower "
+        "hyperparameters.batchSize or maxSeqLength."
+    )
+
+
+def _own_words(trainer: Container) -> tuple[Reason, str]:
+    result = last_words.training_result(trainer)
+    if result is not None:
+        known = result.reason in set(TrainFailure)
+        reason = Reason(result.reason) if known else Reason.TRAINING_FAILED
+        return reason, plain(result.message or result.reason, 900)
+    line = last_words.last_line(trainer) or "It left no message."
+    reason = Reason.CONFIG_INVALID if trainer.exit_code == _INVALID_EXIT else Reason.TRAINING_FAILED
+    return reason, f"The trainer ended with exit code {trainer.exit_code}. {line}"
