@@ -19,7 +19,7 @@ def run(*module: str) -> int:
 
 def impossible() -> str:
     """Why this machine can have no cluster; empty when it can."""
-    from hack.cluster.platform import why_no_cluster  # noqa: PLC0415
+    from hack.cluster.machine import why_no_cluster  # noqa: PLC0415
 
     return why_no_cluster()
 

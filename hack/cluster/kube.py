@@ -61,13 +61,15 @@ def offers_work(node: dict[str, Any]) -> bool:
     return conditions.get("Ready") == "True" and gpus != "0" and not node["spec"].get("taints")
 
 
-def container_id(namespace: str, pod: str, container: str) -> tuple[str, str]:
-    """Find a running container's id and its node."""
+def container_id(namespace: str, pod: str, container: str) -> str:
+    """Find a running container's id."""
     found = get("pod", pod, f"--namespace={namespace}")
     kinds = ("containerStatuses", "initContainerStatuses")
     statuses = [status for kind in kinds for status in found["status"].get(kind, [])]
     for status in statuses:
         if status["name"] == container and "running" in status["state"]:
-            return status["containerID"].rpartition("/")[2], found["spec"]["nodeName"]
+            return str(status["containerID"].rpartition("/")[2])
     names = ", ".join(status["name"] for status in statuses)
-    raise ClusterError(f"no running container {container!r} in pod {namespace}/{pod} (has: {names})")
+    raise ClusterError(
+        f"no running container {container!r} in pod {namespace}/{pod} (has: {names})"
+    )

@@ -33,15 +33,21 @@ class Tool:
     package: str
     tags: str = ""
     ldflags: str = "-s -w"
+    in_cluster: bool = False
+
+
+def module_version(name: str, module: str) -> str:
+    """Read a pinned version out of a tools module: it stands there only."""
+    text = (paths.TOOLS / name / "go.mod").read_text()
+    found = re.search(rf"{re.escape(module)} (v[\d.]+)", text)
+    if not found:
+        raise ClusterError(f"hack/cluster/tools/{name}/go.mod does not require {module}")
+    return found[1]
 
 
 def kubernetes_version() -> str:
-    """Read the pinned version out of the tools module: it stands there only."""
-    text = (paths.TOOLS / "kubernetes" / "go.mod").read_text()
-    found = re.search(r"k8s\.io/kubernetes (v[\d.]+)", text)
-    if not found:
-        raise ClusterError("hack/cluster/tools/kubernetes/go.mod does not require k8s.io/kubernetes")
-    return found[1]
+    """Give the pinned version of Kubernetes."""
+    return module_version("kubernetes", "k8s.io/kubernetes")
 
 
 def kubernetes(name: str) -> Tool:
@@ -61,10 +67,11 @@ PAUSE = Tool("pause", "pause", ".")
 PROMTOOL = Tool(
     "promtool", "prometheus", "github.com/prometheus/prometheus/cmd/promtool", PROMETHEUS_TAGS
 )
-COMMON = (KUBECTL, HELM, AGENT)
+COMMON = (KUBECTL, HELM)
 NATIVE = (
     kubernetes("kube-apiserver"),
     *COMMON,
+    AGENT,
     kubernetes("kubeadm"),
     kubernetes("kube-controller-manager"),
     kubernetes("kube-scheduler"),
@@ -75,17 +82,24 @@ NATIVE = (
 )
 OPERATOR_MODULE = "github.com/prometheus-operator/prometheus-operator"
 MONITORING = (
-    Tool("prometheus-operator", "prometheus-operator", f"{OPERATOR_MODULE}/cmd/operator"),
+    Tool(
+        "prometheus-operator",
+        "prometheus-operator",
+        f"{OPERATOR_MODULE}/cmd/operator",
+        in_cluster=True,
+    ),
     Tool(
         "prometheus-config-reloader",
         "prometheus-operator",
         f"{OPERATOR_MODULE}/cmd/prometheus-config-reloader",
+        in_cluster=True,
     ),
     Tool(
         "prometheus",
         "prometheus",
         "github.com/prometheus/prometheus/cmd/prometheus",
         PROMETHEUS_TAGS,
+        in_cluster=True,
     ),
     PROMTOOL,
 )
@@ -121,6 +135,7 @@ def build(tool: Tool, go: str) -> None:
     flags = ["-mod=readonly", "-trimpath", "-buildvcs=false", f"-ldflags={tool.ldflags}"]
     flags += [f"-tags={tool.tags}"] if tool.tags else []
     env = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    env |= {"GOOS": "linux"} if tool.in_cluster else {}
     folder = paths.TOOLS / tool.module
     run(go, "build", *flags, "-o", draft, tool.package, env=env, cwd=folder)
     draft.replace(file)

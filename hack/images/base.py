@@ -49,8 +49,7 @@ def make_python_base(program: Builder, name: str) -> None:
     """Bootstrap a small Debian with Python."""
     if os.geteuid() or platform.system() != "Linux":
         raise ClusterError(f"cannot pull {published()}: check Docker's access to its registry")
-    if not shutil.which("debootstrap"):
-        prerequisites.install(["debootstrap"], "the base image's tool")
+    prerequisites.need_builder()
     drafts = paths.cache() / "drafts"
     drafts.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=drafts) as folder, step(f"making {name}"):

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ class ScratchImage:
     files: Mapping[str, Path]
     entrypoint: tuple[str, ...]
     user: str = "65534:65534"
-    writable: tuple[str, ...] = field(default=())
+    writable: tuple[str, ...] = ()
+    architecture: str = "amd64"
 
 
 def layer(image: ScratchImage) -> bytes:
@@ -50,7 +51,7 @@ def config(image: ScratchImage, digest: str) -> bytes:
     """Describe how the image runs."""
     return encode(
         {
-            "architecture": "amd64",
+            "architecture": image.architecture,
             "os": "linux",
             "config": {"Entrypoint": list(image.entrypoint), "User": image.user},
             "rootfs": {"type": "layers", "diff_ids": [digest]},

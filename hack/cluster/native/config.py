@@ -76,7 +76,11 @@ def kubelet() -> dict[str, Any]:
         "resolvConf": "",
         "podLogsDir": str(POD_LOGS),
         "volumePluginDir": str(paths.NODE / "kubelet" / "volume-plugins"),
+        # Nothing here looks at the chains by which the kubelet marks iptables as its own.
+        "makeIPTablesUtilChains": False,
         "maxPods": 200,
+        # A changed Secret or ConfigMap reaches its pods within seconds, not within a minute.
+        "syncFrequency": "5s",
         # Images cannot be pulled again here, so the kubelet must never collect them.
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,

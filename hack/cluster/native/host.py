@@ -71,12 +71,13 @@ def open_network() -> None:
     run("ip", "address", "replace", f"{NODE_IP}/32", "dev", "lo")
     sysctl_file("net.ipv4.ip_forward").write_text("1")
     rule = f"ip saddr {POD_CIDR} ip daddr != {POD_CIDR} fib daddr type != local masquerade"
-    table = f"table ip {TABLE} {{ chain out {{ type nat hook postrouting priority 100; {rule}; }}; }}"
+    chain = f"chain out {{ type nat hook postrouting priority 100; {rule}; }};"
     attempt("nft", "delete", "table", "ip", TABLE)
-    run("nft", "-f", "-", stdin=table)
-    for rule_of in forward_rules():
-        if attempt("iptables", "-C", *rule_of).returncode:
-            attempt("iptables", "-I", *rule_of)
+    run("nft", "-f", "-", stdin=f"table ip {TABLE} {{ {chain} }}")
+    if "-P FORWARD DROP" in attempt("iptables", "-S", "FORWARD").stdout:
+        for accepted in forward_rules():
+            if attempt("iptables", "-C", *accepted).returncode:
+                run("iptables", "-I", *accepted)
 
 
 def forward_rules() -> list[list[str]]:
@@ -86,23 +87,14 @@ def forward_rules() -> list[list[str]]:
 
 
 def close_network() -> None:
-    """Remove the address, our rules and those that kube-proxy and the kubelet leave."""
+    """Remove the address, our rules and the tables that kube-proxy leaves."""
     attempt("ip", "address", "del", f"{NODE_IP}/32", "dev", "lo")
     attempt("nft", "delete", "table", "ip", TABLE)
     for family in ("ip", "ip6"):
         attempt("nft", "delete", "table", family, "kube-proxy")
-    for rule in forward_rules():
-        attempt("iptables", "-D", *rule)
-    for command in ("iptables", "ip6tables"):
-        drop_canaries(command)
-
-
-def drop_canaries(command: str) -> None:
-    """Remove the empty chains by which the kubelet notices a flush."""
-    for table in ("mangle", "nat", "filter"):
-        listed = attempt(command, "-t", table, "-S").stdout.split()
-        for chain in {word for word in listed if word.startswith("KUBE-")}:
-            attempt(command, "-t", table, "-X", chain)
+    for accepted in forward_rules():
+        if attempt("iptables", "-C", *accepted).returncode == 0:
+            attempt("iptables", "-D", *accepted)
 
 
 def cgroup_controllers() -> list[Path]:

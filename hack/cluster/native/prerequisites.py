@@ -37,7 +37,9 @@ def check() -> None:
 def refusal() -> str:
     """Say why no native node is possible here; empty where it is."""
     if platform.system() != "Linux":
-        return f"no cluster is possible here: {platform.system()} needs Docker, which does not answer"
+        return (
+            f"no cluster is possible here: {platform.system()} needs Docker, which does not answer"
+        )
     if os.geteuid() != 0:
         return (
             "no cluster is possible here: install Docker (and join its group), "
@@ -55,6 +57,17 @@ def missing_packages() -> list[str]:
     if not any((folder / "ptp").exists() for folder in CNI_FOLDERS):
         absent.add(CNI_PACKAGE)
     return sorted(absent)
+
+
+def missing_builders() -> list[str]:
+    """Name the packages that building images without Docker needs."""
+    return [name for name in ("buildah", "debootstrap") if not shutil.which(name)]
+
+
+def need_builder() -> None:
+    """Get what builds images without Docker."""
+    extend_path()
+    install(missing_builders(), "the images' tools")
 
 
 def install(packages: list[str], what: str) -> None:

@@ -6,12 +6,15 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hack.cluster import paths
 from hack.cluster.native import config, containers, host
-from hack.cluster.native.owner import Record
 from hack.cluster.native.process import Process, boot_id, find, stop
 from hack.cluster.shell import attempt
+
+if TYPE_CHECKING:
+    from hack.cluster.native.owner import Record
 
 # Nothing may restart a container while it is being removed, and the runtime goes after them.
 FIRST = ("agent", "kube-proxy", "kubelet", "kube-scheduler", "kube-controller-manager")
@@ -65,7 +68,7 @@ def forget_cni() -> None:
     for file in Path("/var/lib/cni/results").glob(f"{config.NETWORK}-*"):
         file.unlink(missing_ok=True)
     for link in Path("/var/log/containers").glob("*.log"):
-        if os.readlink(link).startswith(f"{paths.NODE}/"):
+        if link.readlink().is_relative_to(paths.NODE):
             link.unlink(missing_ok=True)
     for name in attempt("ip", "-o", "link").stdout.split():
         if name.startswith("cni-podnet"):
