@@ -35,7 +35,7 @@ def aim_profile(
     weights = (shape.parameters + shape.adapter_parameters) * BYTES[shape.precision]
     cache = shape.kv_bytes_per_token * config.hyperparameters.max_seq_length
     parts = {"weights": weights, "kv_cache": cache, "workspace": weights * WORKSPACE_SHARE}
-    memory = _gigabytes(sum(parts.values()))
+    memory = max(MINIMUM_GB, _gigabytes(sum(parts.values())))
     profile: dict[str, Any] = {
         "profile_name": _name(config, shape.precision),
         "model_id": f"{config.model_id}-finetuned",
@@ -73,7 +73,7 @@ def kv_bytes_per_token(model_config: Any, precision: str) -> int:
 
 
 def _gigabytes(size: float) -> float:
-    return max(MINIMUM_GB, math.ceil(size / GIGABYTE * 1e4) / 1e4)
+    return math.ceil(size / GIGABYTE * 1e4) / 1e4
 
 
 def _name(config: RunConfig, precision: str) -> str:

@@ -22,7 +22,7 @@ from finetuning.base.hub import local_folder
 from finetuning.base.last_words import finished_result, say
 from finetuning.base.live import LiveState
 from finetuning.base.options import Options, parse
-from finetuning.base.results import RUN_FACTS, finished_info, remove_run
+from finetuning.base.results import finished_info, remove_run
 from finetuning.base.run import Run
 from finetuning.base.stop import Stop
 from finetuning.base.storage import writable_folder
@@ -40,14 +40,19 @@ def main(argv: list[str] | None = None) -> int:
         options = parse(argv)
         output = writable_folder(Path(options.config.output_dir).expanduser(), "--output-dir")
         state_dir = Path(options.config.state_dir or output / STATE_DIR).expanduser()
-    except ConfigError as error:
+    except TrainerError as error:
         return _failed(error, None)
     live = LiveState(state_dir)
     stop = Stop()
-    stop.install()
+    with stop.handling():
+        return _outcome(options, output, live, stop)
+
+
+def _outcome(options: Options, output: Path, live: LiveState, stop: Stop) -> int:
+    """Run, and turn whatever comes of it into last words and an exit code."""
     live.event(RunState.STARTING)
     try:
-        with _alone_in(output), _metrics(options, state_dir, output):
+        with _alone_in(output), _metrics(options, live.folder, output):
             result = _run(options, output, live, stop)
     except TrainerError as error:
         return _failed(error, live)
@@ -69,7 +74,7 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop) -> Trainin
         remove_run(output)
     done = finished_info(output)
     if done is not None:
-        changed = differences(done.get(RUN_FACTS, {}), facts)
+        changed = differences(done.get("training_config", {}), facts)
         if changed:
             raise ConfigError(
                 f"--output-dir {output}: holds the result of another run ({'; '.join(changed)}); "

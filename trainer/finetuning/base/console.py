@@ -19,6 +19,7 @@ def set_up() -> None:
     )
     for noisy in ("httpx", "huggingface_hub", "datasets", "filelock", "fsspec"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # "triton not found"
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 

@@ -46,17 +46,17 @@ def choose(wish: Precision) -> Device:
         precision, note = on_gpu(wish, bf16=torch.cuda.is_bf16_supported())
         return Device(device, torch.cuda.get_device_name(0), precision, note)
     precision, note = on_cpu(wish)
-    return Device(torch.device("cpu"), "CPU", precision, note)
+    return Device(torch.device("cpu"), "the CPU", precision, note)
 
 
 def on_gpu(wish: Precision, *, bf16: bool) -> tuple[Precision, str]:
     if wish is Precision.BF16 and not bf16:
-        return Precision.FP16, "this GPU has no bf16; training in fp16"
+        return Precision.FP16, "this GPU has no bf16"
     return wish, ""
 
 
 def on_cpu(wish: Precision) -> tuple[Precision, str]:
     """No CPU gains by fp16, and its loss scaling is made for GPUs."""
     if wish is Precision.FP16:
-        return Precision.FP32, "fp16 needs a GPU and none was found; training in fp32 on the CPU"
+        return Precision.FP32, "fp16 needs a GPU, and none was found"
     return wish, ""

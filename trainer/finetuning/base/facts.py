@@ -28,6 +28,9 @@ BINDING = (
 """A checkpoint continues only a run that agrees in these: they decide what its tensors mean and
 which rows its steps have seen. The rest (rates, lengths, intervals) may be changed on the way."""
 
+COSMETIC = ("logging_steps", "save_steps", "save_total_limit", "eval_steps")
+"""Settings that leave the trained weights as they are."""
+
 
 def facts_of(config: RunConfig, dataset_sha256: str) -> Facts:
     """Every setting that shapes the result, flat and in the flags' words."""
@@ -47,9 +50,18 @@ def facts_of(config: RunConfig, dataset_sha256: str) -> Facts:
     return facts
 
 
-def differences(before: Facts, now: Facts, keys: tuple[str, ...] | None = None) -> list[str]:
-    """`name: before → now` for each fact that is not the same."""
-    names = keys or tuple(sorted({*before, *now}))
+def binding_differences(before: Facts, now: Facts) -> list[str]:
+    """What forbids to continue a checkpoint of `before`."""
+    return _changes(before, now, BINDING)
+
+
+def differences(before: Facts, now: Facts) -> list[str]:
+    """What makes it another run with another result."""
+    names = sorted({*before, *now} - {*COSMETIC})
+    return _changes(before, now, tuple(names))
+
+
+def _changes(before: Facts, now: Facts, names: tuple[str, ...]) -> list[str]:
     return [
         f"{name}: {before.get(name)} → {now.get(name)}"
         for name in names

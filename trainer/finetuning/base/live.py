@@ -22,6 +22,7 @@ class LiveState:
     """Holds the present state and puts it on disk, at most once a second and at each event."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self.folder = folder
         self._path = folder / STATE_FILE
         self._clock = clock
         self._written = float("-inf")

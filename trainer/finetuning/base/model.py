@@ -1,6 +1,7 @@
 """Loading the tokenizer and the base model, and putting the method's adapter on it."""
 
 import logging
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,10 @@ def add_adapter(model: Any, config: RunConfig) -> Any:
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(config.hyperparameters.seed)
-    tuned = get_peft_model(model, adapter)
+    with warnings.catch_warnings():
+        # peft asks for an attribute that transformers renames.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        tuned = get_peft_model(model, adapter)
     for parameter in tuned.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()

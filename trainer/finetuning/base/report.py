@@ -18,7 +18,7 @@ from finetuning.base.checkpoints import TrainerState, path_of
 from finetuning.base.data import Data
 from finetuning.base.device import Device, dtype_of
 from finetuning.base.plan import Plan
-from finetuning.base.results import RUN_FACTS, describe, publish
+from finetuning.base.results import describe, publish
 from finetuning.base.run import Run
 
 LIBRARIES = ("torch", "transformers", "peft", "safetensors")
@@ -80,7 +80,7 @@ def training_info(ending: Ending, shape: ModelShape) -> dict[str, Any]:
         "method": config.method.value,
         "output_dir": config.output_dir,
         "model_path": config.output_dir,
-        "training_config": {**run.facts, "precision": ending.device.precision.value},
+        "training_config": run.facts,
         "dataset": {
             "path": config.dataset.path,
             "sha256": run.facts["dataset_sha256"],
@@ -90,12 +90,12 @@ def training_info(ending: Ending, shape: ModelShape) -> dict[str, Any]:
         "results": _results(ending, shape),
         "environment": {
             "device": ending.device.name,
+            "precision": ending.device.precision.value,
             "python": platform.python_version(),
             **{name: _version_of(name) for name in LIBRARIES},
         },
         "started_at": ending.started_at,
         "finished_at": time.time(),
-        RUN_FACTS: run.facts,
     }
 
 

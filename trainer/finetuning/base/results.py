@@ -29,7 +29,6 @@ from finetuning.base.hub import TOKENIZER_FILES, base_name
 from finetuning.base.storage import finish_files, space_for
 
 STAGING = ".tmp-result"
-RUN_FACTS = "run"
 WEIGHT_PATTERNS = (
     "model*.safetensors",
     "model.safetensors.index.json",

@@ -1,9 +1,13 @@
 """SIGTERM and Ctrl-C: leave at once while nothing is at stake, after a save while training."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from finetuning.base.errors import InterruptedRun
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
@@ -13,9 +17,15 @@ class Stop:
         self.requested = False
         self.raises = True
 
-    def install(self) -> None:
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
+    @contextmanager
+    def handling(self) -> Iterator[None]:
+        """Answer the signals until the block ends."""
+        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.requested = True

@@ -55,13 +55,17 @@ def replace_folder(temporary: Path, final: Path) -> None:
 
 
 def writable_folder(path: Path, flag: str) -> Path:
-    """Make the folder if needed; raises ConfigError when nothing can be written there."""
+    """Make the folder if needed; raises TrainerError when nothing can be written there."""
+    probe = path / f".writable-{os.getpid()}"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".writable-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
+        if _is_full(error):
+            raise StorageFullError(
+                f"{flag} {path}: no space left; free some or enlarge the volume, and start again"
+            ) from error
         raise ConfigError(
             f"{flag} {path}: {error.strerror}; give a folder that can be written to"
         ) from error

@@ -14,7 +14,7 @@ from finetuning.base.console import duration
 from finetuning.base.data import Data, prepare
 from finetuning.base.device import Device, choose
 from finetuning.base.errors import ConfigError
-from finetuning.base.facts import BINDING, differences
+from finetuning.base.facts import binding_differences, differences
 from finetuning.base.gpu import gpu_states
 from finetuning.base.hub import settings_folder, weights_folder
 from finetuning.base.live import LiveState
@@ -60,9 +60,8 @@ def train(run: Run, live: LiveState, stop: Stop) -> TrainingResult:
 
 def _choose_device(config: RunConfig) -> Device:
     device = choose(config.hyperparameters.precision)
-    log.info("Training on %s in %s.", device.name, device.precision)
-    if device.note:
-        log.info("%s.", device.note[0].upper() + device.note[1:])
+    note = f" ({device.note})" if device.note else ""
+    log.info("Training on %s in %s%s.", device.name, device.precision, note)
     return device
 
 
@@ -75,7 +74,7 @@ def _resume_point(run: Run) -> Checkpoint | None:
     found = checkpoints.newest(run.checkpoints)
     if found is None:
         return None
-    binding = differences(found.state.run, run.facts, BINDING)
+    binding = binding_differences(found.state.run, run.facts)
     if binding:
         raise ConfigError(
             f"{found.folder} belongs to another run ({'; '.join(binding)}); give another "
@@ -118,7 +117,8 @@ def _load_model(run: Run, device: Device, found: Checkpoint | None) -> Any:
         if found:
             load_adapter(model, found.folder)
     if config.hyperparameters.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        base = model if config.method is Method.FULL else model.get_base_model()
+        base.activation_checkpointing_enable({"use_reentrant": False})
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     log.info(
         "Loaded %s in %s: %s, %s trained parameters.",
