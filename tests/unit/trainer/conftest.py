@@ -1,5 +1,7 @@
 """A tiny random model with a tokenizer, rows to train on, and trainers in their own processes."""
 
+# ruff: noqa: PLC0415 - collecting the tests should not cost the seconds that torch takes
+
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -7,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.unit.trainer.warm import WarmTrainer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,13 +1,15 @@
 """The loop's losses against a plain loop written with nothing but torch, transformers and peft."""
 
+# ruff: noqa: PLC0415 - collecting the tests should not cost the seconds that torch takes
+
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.trainer.conftest import ROWS, write_rows
 
 from finetuning.base.app import main
-from tests.unit.trainer.conftest import ROWS, write_rows
 
 pytestmark = pytest.mark.training
 
@@ -69,7 +71,7 @@ def reference_losses(model: Any, batches: list[list[Any]]) -> list[float]:
             count = sum(label != -100 for label in labels)
             out = model(input_ids=torch.tensor([ids]), labels=torch.tensor([labels]))
             loss = loss + out.loss * count / targets
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()
@@ -107,13 +109,9 @@ def test_lora_has_the_losses_of_a_plain_peft_loop(
     assert ours == pytest.approx(theirs, abs=1e-4)
 
 
-def test_accumulated_small_batches_equal_one_large_batch(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_accumulated_small_batches_equal_one_large_batch(tiny_model: Path, tmp_path: Path) -> None:
     """Rows of very different lengths, so that a mean of means would differ."""
-    rows = [
-        {"instruction": f"Say {i}.", "output": "word " * (1 + 7 * (i % 3))} for i in range(24)
-    ]
+    rows = [{"instruction": f"Say {i}.", "output": "word " * (1 + 7 * (i % 3))} for i in range(24)]
     data = write_rows(tmp_path / "uneven.jsonl", rows)
     large = run(tiny_model, data, tmp_path / "a", "--method", "full", "--batch-size", "4")
     small = run(

@@ -4,6 +4,8 @@ Run as a script it reads orders from standard input, one JSON object a line, for
 and answers with the child's process id and, once it ended, with its exit status.
 """
 
+# ruff: noqa: PLC0415 - collecting the tests should not cost the seconds that torch takes
+
 import importlib
 import json
 import os
@@ -96,8 +98,13 @@ def _serve() -> None:
         pid = os.fork()
         if pid == 0:
             _child(order)
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        _answer(pid)
+        _answer(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def _answer(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
 
 
 def _child(order: dict[str, Any]) -> None:
