@@ -66,12 +66,8 @@ def test_everything_has_a_limit_so_that_rules_have_a_cost() -> None:
 
 
 def test_the_operator_alone_decides_what_stands_in_the_status() -> None:
-    defaults = [
-        at
-        for at, s in nodes(structural_schema(FineTuningJobStatus, defaults=False))
-        if "default" in s
-    ]
-    assert defaults == []
+    status = root()["properties"]["status"]
+    assert [at for at, s in nodes(status) if "default" in s] == []
 
 
 def test_sections_that_are_always_there_show_their_defaults() -> None:
