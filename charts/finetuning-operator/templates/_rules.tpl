@@ -16,7 +16,6 @@
   resources:
   - finetuningjobs
   verbs:
-  - get
   - list
   - watch
 - apiGroups:
@@ -24,7 +23,6 @@
   resources:
   - finetuningjobs/status
   verbs:
-  - get
   - patch
 - apiGroups:
   - batch
@@ -36,13 +34,11 @@
   - watch
   - create
   - patch
-  - delete
 - apiGroups:
   - ''
   resources:
   - pods
   verbs:
-  - get
   - list
   - watch
 - apiGroups:
@@ -52,7 +48,6 @@
   verbs:
   - get
   - create
-  - patch
 - apiGroups:
   - ''
   resources:
@@ -60,14 +55,13 @@
   verbs:
   - get
   - create
-  - patch
 - apiGroups:
   - ''
   resources:
   - events
   verbs:
+  - list
   - create
-  - patch
 - apiGroups:
   - monitoring.coreos.com
   resources:
@@ -75,5 +69,4 @@
   verbs:
   - get
   - create
-  - patch
 {{- end }}

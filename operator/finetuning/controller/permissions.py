@@ -28,24 +28,22 @@ PERMISSIONS: tuple[Permission, ...] = (
         resource_names=("finetuningjobs.aim.amd.com",),
         cluster_scoped=True,
     ),
-    Permission("aim.amd.com", "finetuningjobs", ("get", "list", "watch"), "the jobs themselves"),
-    Permission(
-        "aim.amd.com", "finetuningjobs/status", ("get", "patch"), "what it tells about them"
-    ),
+    Permission("aim.amd.com", "finetuningjobs", ("list", "watch"), "the jobs themselves"),
+    Permission("aim.amd.com", "finetuningjobs/status", ("patch",), "what it tells about them"),
     Permission(
         "batch",
         "jobs",
-        ("get", "list", "watch", "create", "patch", "delete"),
+        ("get", "list", "watch", "create", "patch"),
         "training and validation; patch suspends and resumes",
     ),
-    Permission("", "pods", ("get", "list", "watch"), "where a run is, and why it failed"),
-    Permission("", "persistentvolumeclaims", ("get", "create", "patch"), "<job>-output"),
-    Permission("", "services", ("get", "create", "patch"), "<job>-metrics"),
-    Permission("", "events", ("create", "patch"), "what `kubectl describe` shows"),
+    Permission("", "pods", ("list", "watch"), "where a run is, and why it failed"),
+    Permission("", "persistentvolumeclaims", ("get", "create"), "<job>-output"),
+    Permission("", "services", ("get", "create"), "<job>-metrics"),
+    Permission("", "events", ("list", "create"), "why a pod waits; what `kubectl describe` shows"),
     Permission(
         "monitoring.coreos.com",
         "servicemonitors",
-        ("get", "create", "patch"),
+        ("get", "create"),
         "<job>-metrics, where Prometheus Operator is installed",
     ),
 )
