@@ -90,11 +90,6 @@ def tag(builder: Builder, name: str, alias: str) -> None:
             run(*buildah("tag", name, alias))
 
 
-def export_layout(name: str, layout: Path) -> None:
-    """Write buildah's image as an OCI layout, uncompressed: packing costs more than it saves."""
-    run(*buildah("push", "--quiet", "--disable-compression", name, f"oci:{layout}:image"))
-
-
 def remove_old(builder: Builder, repository: str, keep: int) -> list[str]:
     """Remove all but the newest images of one repository and give their names."""
     names = [name for name in by_age(builder, repository) if not name.endswith(":dev")][keep:]

@@ -85,12 +85,10 @@ def write_archive(image: ScratchImage, out: IO[bytes]) -> None:
         }
     )
     entry = {**blob(MANIFEST, manifest), "annotations": names(image.name)}
-    index = encode({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]})
     with tarfile.open(fileobj=out, mode="w") as tar:
-        add(tar, "oci-layout", encode({"imageLayoutVersion": "1.0.0"}))
-        add(tar, "index.json", index)
+        add_index(tar, [entry])
         for ref, content in ((packed_ref, packed), (described_ref, described), (entry, manifest)):
-            add(tar, f"blobs/sha256/{ref['digest'].removeprefix('sha256:')}", content)
+            add_blob(tar, ref["digest"], content)
 
 
 def names(name: str) -> dict[str, str]:
@@ -99,6 +97,23 @@ def names(name: str) -> dict[str, str]:
         "io.containerd.image.name": name,
         "org.opencontainers.image.ref.name": name.rpartition(":")[2],
     }
+
+
+def add_index(tar: tarfile.TarFile, manifests: list[dict[str, Any]]) -> None:
+    """Add the two files that every layout begins with."""
+    add(tar, "oci-layout", encode({"imageLayoutVersion": "1.0.0"}))
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}
+    add(tar, "index.json", encode(index))
+
+
+def add_blob(tar: tarfile.TarFile, digest: str, content: bytes) -> None:
+    """Add content under its digest."""
+    add(tar, blob_path(digest), content)
+
+
+def blob_path(digest: str) -> str:
+    """Place content in the layout."""
+    return f"blobs/{digest.replace(':', '/')}"
 
 
 def add(tar: tarfile.TarFile, path: str, content: bytes) -> None:

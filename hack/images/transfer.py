@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
+import subprocess
 import tarfile
-import tempfile
-from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
 
 from hack.cluster import paths
 from hack.cluster.native import containers
-from hack.cluster.shell import step
-from hack.images import builder
+from hack.cluster.shell import LAST_WORDS, ClusterError, step
+from hack.images import oci, storage
+from hack.images.storage import Reader
+
+if TYPE_CHECKING:
+    from hack.images.storage import Image, Layer
 
 
 def deliver(name: str) -> None:
@@ -23,41 +25,40 @@ def deliver(name: str) -> None:
 
 
 def move(name: str) -> None:
-    """Write the image beside links to the node's own layers; what is no link is new."""
-    drafts = paths.cache() / "drafts"
-    drafts.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=drafts) as folder:
-        layout, archive = Path(folder, "layout"), Path(folder, "image.tar")
-        link_known(layout)
-        builder.export_layout(name, layout)
-        rename(layout, name)
-        pack_new(layout, archive)
-        containers.load_archive(archive)
+    """Stream what is new into the import; nothing is written twice."""
+    image = storage.read_image(paths.cache() / "buildah", name)
+    known = {blob.name for blob in containers.blobs().glob("*")}
+    missing = [layer for layer in image.layers if hexadecimal(layer.digest) not in known]
+    command = containers.import_command("-")
+    pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=pipe, stdout=quiet, stderr=pipe) as importing:
+        stdin, stderr = cast("IO[bytes]", importing.stdin), cast("IO[bytes]", importing.stderr)
+        try:
+            stream(name, image, missing, stdin)
+        except BrokenPipeError:
+            pass  # The import ended early and says why.
+        except BaseException:
+            importing.kill()
+            raise
+        words = stderr.read().decode(errors="replace").strip()[-LAST_WORDS:]
+    if importing.returncode:
+        raise ClusterError(f"importing {name} failed: {words}")
 
 
-def link_known(layout: Path) -> None:
-    """Offer the node's layers to the export by hard links, which cost nothing."""
-    target = layout / "blobs" / "sha256"
-    target.mkdir(parents=True)
-    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    known = containers.blobs()
-    for blob in known.iterdir() if known.exists() else ():
-        os.link(blob, target / blob.name)
+def stream(name: str, image: Image, missing: list[Layer], out: IO[bytes]) -> None:
+    """Write the archive of what the node lacks and close the stream."""
+    with out, tarfile.open(fileobj=out, mode="w|") as tar:
+        entry = {**oci.blob(oci.MANIFEST, image.manifest), "annotations": oci.names(name)}
+        oci.add_index(tar, [entry])
+        oci.add_blob(tar, entry["digest"], image.manifest)
+        oci.add_blob(tar, image.config_digest, image.config)
+        for layer in missing:
+            info = tarfile.TarInfo(oci.blob_path(layer.digest))
+            info.size = layer.size
+            pieces = storage.archive(paths.cache() / "buildah", layer)
+            tar.addfile(info, cast("IO[bytes]", Reader(pieces)))
 
 
-def rename(layout: Path, name: str) -> None:
-    """Put the full name into the index, where containerd reads it."""
-    index = json.loads((layout / "index.json").read_text())
-    for manifest in index["manifests"]:
-        manifest["annotations"] = {"io.containerd.image.name": name}
-    (layout / "index.json").write_text(json.dumps(index))
-
-
-def pack_new(layout: Path, archive: Path) -> None:
-    """Pack the index and what the export has written."""
-    with tarfile.open(archive, "w") as tar:
-        for name in ("oci-layout", "index.json"):
-            tar.add(layout / name, name)
-        for blob in sorted((layout / "blobs" / "sha256").iterdir()):
-            if blob.stat().st_nlink == 1:
-                tar.add(blob, f"blobs/sha256/{blob.name}")
+def hexadecimal(digest: str) -> str:
+    """Drop the algorithm's name."""
+    return digest.removeprefix("sha256:")

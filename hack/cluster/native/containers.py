@@ -44,10 +44,15 @@ def blobs() -> Path:
     return config.containerd_root() / "io.containerd.content.v1.content" / "blobs" / "sha256"
 
 
-def load_archive(archive: Path) -> None:
-    """Import an archive; layers that the node has need not be in it."""
+def import_command(archive: str) -> list[str]:
+    """Import an archive, or `-` for a stream; layers that the node has need not be in it."""
     local = ["--local"] if supports_local() else []
-    run(*CTR, "images", "import", *local, archive)
+    return [*CTR, "images", "import", *local, archive]
+
+
+def load_archive(archive: Path) -> None:
+    """Import an archive."""
+    run(*import_command(str(archive)))
 
 
 def supports_local() -> bool:
