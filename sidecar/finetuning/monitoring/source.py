@@ -131,7 +131,7 @@ def state_from_info(info: TrainingInfo, written_at: float) -> TrainingState:
         "step": results.global_step,
         "total_steps": results.total_steps,
         "epoch": results.epoch,
-        "loss": results.train_loss if results.final_loss is None else results.final_loss,
+        "loss": info.loss,
         "samples_per_second": results.train_samples_per_second,
         "tokens_per_second": results.train_tokens_per_second,
     }

@@ -21,6 +21,7 @@ class Results(_Info):
     train_runtime: float | None = Field(default=None, ge=0)
     train_samples_per_second: float | None = Field(default=None, ge=0)
     train_tokens_per_second: float | None = Field(default=None, ge=0)
+    nonfinite_losses: int | None = Field(default=None, ge=0)
     global_step: int | None = Field(default=None, ge=0)
     total_steps: int | None = Field(default=None, ge=0)
     epoch: float | None = Field(default=None, ge=0)
@@ -31,9 +32,16 @@ class TrainingInfo(_Info):
 
     model_id: str | None = None
     method: str | None = None
-    model_path: str | None = None
     training_config: dict[str, Any] = Field(default_factory=dict)
     results: Results = Field(default_factory=Results)
+    train_loss: WireFloat | None = None
+    """Where a file made by hand may have it; `results` comes first."""
+
+    @property
+    def loss(self) -> float | None:
+        """The loss of the last step, or the mean of the run where only that is told."""
+        known = (self.results.final_loss, self.results.train_loss, self.train_loss)
+        return next((loss for loss in known if loss is not None), None)
 
 
 def parse_training_info(data: Any, origin: str) -> TrainingInfo:

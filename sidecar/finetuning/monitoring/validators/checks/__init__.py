@@ -1,0 +1,1 @@
+"""One module per check: facts gathered once, then an ordered list of small rules over them."""

@@ -1,0 +1,113 @@
+"""Validate a finished fine-tuning run: `python3 -m finetuning.monitoring.validate_job`."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from finetuning.artifacts import MANIFEST, TERMINATION_LOG_ENV
+from finetuning.artifacts.files import write_atomic
+from finetuning.artifacts.manifest import sha256_of
+from finetuning.artifacts.models import ValidationResult, render_report
+from finetuning.monitoring.validators.arguments import Job, UsageError, read_arguments
+from finetuning.monitoring.validators.checks import model_output
+from finetuning.monitoring.validators.outcome import CheckOutcome
+from finetuning.monitoring.validators.report import json_text, last_words
+from finetuning.monitoring.validators.subject import find_checkpoints
+from finetuning.monitoring.validators.validator import REPORT_ORDER, FineTuningValidator
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0, 1 or 2."""
+    # An exit instead of an end, so that the process with the model does not stay behind.
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        job = read_arguments(argv)
+    except UsageError as error:
+        for line in str(error).splitlines():
+            _say(f"error: {line}")
+        return 2
+    _announce(job)
+    outcomes = FineTuningValidator(job.settings, _Progress(job)).run_all_checks(
+        job.training_info, job.model_path, job.checkpoint_path, job.profile_path
+    )
+    result = ValidationResult(checks=list(outcomes), manifest_sha256=_manifest_digest(job))
+    return _deliver(job, result, outcomes)
+
+
+def _deliver(job: Job, result: ValidationResult, outcomes: list[CheckOutcome]) -> int:
+    """Print, tell kubelet, write the files; a verdict that kubelet has stands without the files."""
+    text, details = render_report(result), json_text(result, outcomes)
+    # Whatever the locale says: the report's marks are not ASCII.
+    sys.stdout.buffer.write(f"{details if job.as_json else text}\n".encode())
+    sys.stdout.flush()
+    told = _tell_kubelet(result)
+    try:
+        if job.output is not None:
+            write_atomic(job.output, f"{text}\n".encode())
+            write_atomic(job.output.with_suffix(".json"), f"{details}\n".encode())
+    except OSError as error:
+        _say(f"error: --output {job.output}: {error.strerror}")
+        if not told:
+            return 2
+    return int(not result.ok)
+
+
+class _Progress:
+    """A line on stderr when a check begins and when it ends: loading a model takes long."""
+
+    def __init__(self, job: Job) -> None:
+        whole = job.settings.require_all or model_output.can_load(job.model_path)
+        self._total = len(REPORT_ORDER) if whole else len(REPORT_ORDER) - 1
+        self._count = 0
+
+    def __call__(self, name: str, found: CheckOutcome | None, seconds: float) -> None:
+        if found is None:
+            self._count += 1
+            hint = " (loading the model)" if name == model_output.NAME else ""
+            _say(f"{self._count}/{self._total} {name}{hint} ...")
+        else:
+            _say(f"{self._count}/{self._total} {name}: {found.result} ({seconds:.1f} s)")
+
+
+def _announce(job: Job) -> None:
+    checkpoints = find_checkpoints(job.checkpoint_path, job.model_path)
+    if checkpoints != job.checkpoint_path and job.checkpoint_path is not None:
+        _say(f"--checkpoint-path {job.checkpoint_path}: taking {checkpoints}")
+    if not job.settings.require_all and not model_output.can_load(job.model_path):
+        library = model_output.missing_library()
+        why = f"{library} is not installed" if library else f"{job.model_path} holds no model"
+        _say(f"model_output is left out, since {why}; --require-all makes it count")
+
+
+def _manifest_digest(job: Job) -> str | None:
+    """Binds the verdict to the very files that were judged."""
+    path = job.model_path / MANIFEST
+    return sha256_of(path) if path.is_file() and not path.is_symlink() else None
+
+
+def _tell_kubelet(result: ValidationResult) -> bool:
+    """In place: in a pod the file is a mount, over which nothing can be renamed."""
+    path = os.environ.get(TERMINATION_LOG_ENV)
+    if not path:
+        return False
+    try:
+        Path(path).write_bytes(last_words(result))
+    except OSError as error:
+        _say(f"the termination message {path} cannot be written: {error.strerror}")
+        return False
+    return True
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _say(text: str) -> None:
+    print(f"validate_job: {text}", file=sys.stderr, flush=True)  # noqa: T201 - a command line
+
+
+if __name__ == "__main__":
+    sys.exit(main())

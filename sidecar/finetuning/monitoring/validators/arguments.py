@@ -1,0 +1,202 @@
+"""The command line of validate_job, and what can be wrong with it before anything is judged."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from finetuning.monitoring.validators.settings import ValidationSettings
+from finetuning.monitoring.validators.subject import find_checkpoints
+
+_EPILOG = """\
+examples:
+  Judge a run, and keep the report as text and as JSON:
+    python3 -m finetuning.monitoring.validate_job \\
+      --training-info ./output/training_info.json --model-path ./output \\
+      --checkpoint-path ./checkpoints --profile-path ./output/aim_profile.json \\
+      --output validation_report.txt
+
+  Ask an adapter whose base model lies elsewhere, and look for words in the answers:
+    python3 -m finetuning.monitoring.validate_job \\
+      --training-info ./output/training_info.json --model-path ./output \\
+      --base-model ./models/base --prompt "What is the capital of Peru?" --expect Lima
+
+exit codes: 0 every required check passed, 1 some did not, 2 nothing could be judged
+"""
+
+
+class UsageError(Exception):
+    """What was typed cannot work; one line of text for each mistake."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to validate and where the report goes."""
+
+    training_info: Path
+    model_path: Path
+    checkpoint_path: Path | None
+    profile_path: Path | None
+    output: Path | None
+    as_json: bool
+    settings: ValidationSettings
+
+
+def read_arguments(argv: Sequence[str] | None) -> Job:
+    """Flags over $FINETUNING_VALIDATION_CONFIG over defaults; raises UsageError."""
+    args = _parser().parse_args(argv)
+    settings = _settings(args)
+    job = Job(
+        args.training_info,
+        args.model_path,
+        args.checkpoint_path,
+        args.profile_path,
+        args.output,
+        args.json,
+        settings,
+    )
+    if mistakes := [*_bad_inputs(job), *_bad_output(job.output)]:
+        raise UsageError("\n".join(mistakes))
+    return job
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m finetuning.monitoring.validate_job",
+        description="Judge the files that a fine-tuning run left: loss, model, checkpoints, "
+        "profile.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--training-info", type=Path, required=True, metavar="FILE", help="training_info.json")
+    add("--model-path", type=Path, required=True, metavar="FOLDER", help="the run's output folder")
+    add(
+        "--checkpoint-path",
+        type=Path,
+        metavar="FOLDER",
+        help="where the checkpoints are; looked for below --model-path too (default: checkpoints "
+        "there)",
+    )
+    add(
+        "--profile-path",
+        type=Path,
+        metavar="FILE",
+        help="aim_profile.json (default: the one in --model-path)",
+    )
+    add("--output", type=Path, metavar="FILE", help="text report; JSON is written beside it")
+    add("--base-model", metavar="FOLDER", help="the model that was tuned, when it is not found")
+    # One list for both, because each word belongs to the prompt before it.
+    add(
+        "--prompt",
+        dest="asked",
+        action="append",
+        type=lambda text: ("prompt", text),
+        metavar="TEXT",
+        help="ask the model this; may be repeated",
+    )
+    add(
+        "--expect",
+        dest="asked",
+        action="append",
+        type=lambda text: ("expect", text),
+        metavar="WORD",
+        help="the answer to the --prompt before must hold this word, or one of several",
+    )
+    add("--max-loss", type=float, metavar="LOSS", help="the training loss must be below (10)")
+    add(
+        "--require-all",
+        action="store_true",
+        help="count model_output as failed where no model can be loaded",
+    )
+    add("--json", action="store_true", help="print the JSON report instead of the text")
+    return parser
+
+
+def _settings(args: argparse.Namespace) -> ValidationSettings:
+    try:
+        known = ValidationSettings.from_environment()
+        given = {
+            "require_all": True if args.require_all else None,
+            "base_model_path": args.base_model,
+            "max_loss": args.max_loss,
+            "prompts": _prompts(args.asked),
+        }
+        update = {name: value for name, value in given.items() if value is not None}
+        return ValidationSettings.model_validate({**known.model_dump(), **update})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        flag = "--" + str(first["loc"][0]).replace("_", "-").replace("prompts", "prompt")
+        raise UsageError(f"{flag}: {first['msg']}") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _prompts(asked: list[tuple[str, str]] | None) -> list[dict[str, Any]] | None:
+    """Each --expect goes to the --prompt before it."""
+    if asked is None:
+        return None
+    prompts: list[dict[str, Any]] = []
+    for kind, text in asked:
+        if kind == "prompt":
+            prompts.append({"prompt": text, "expected_keywords": []})
+        elif prompts:
+            prompts[-1]["expected_keywords"].append(text)
+        else:
+            raise UsageError("--expect: give the --prompt that it belongs to first")
+    return prompts
+
+
+def _bad_inputs(job: Job) -> list[str]:
+    """Where everything is required the paths are the operator's: what is missing fails a check."""
+    if job.settings.require_all:
+        return []
+    checkpoints = find_checkpoints(job.checkpoint_path, job.model_path)
+    profile = job.profile_path
+    wrong = {
+        "--training-info": None if job.training_info.is_file() else job.training_info,
+        "--model-path": None if job.model_path.is_dir() else job.model_path,
+        "--checkpoint-path": None if not checkpoints or checkpoints.is_dir() else checkpoints,
+        "--profile-path": None if not profile or profile.is_file() else profile,
+        "--base-model": _bad_base(job.settings.base_model_path),
+    }
+    kinds = {"--training-info": "file", "--profile-path": "file"}
+    return [
+        f"{flag}: there is no {kinds.get(flag, 'folder')} {path}; {_remedy(flag)}"
+        for flag, path in wrong.items()
+        if path is not None
+    ]
+
+
+def _bad_base(path: str | None) -> str | None:
+    return None if path is None or Path(path).is_dir() else path
+
+
+def _remedy(flag: str) -> str:
+    remedies = {
+        "--training-info": "the trainer writes training_info.json when it has finished",
+        "--model-path": "give the trainer's --output-dir",
+        "--checkpoint-path": "the trainer keeps them in <output>/checkpoints",
+        "--profile-path": "the trainer writes <output>/aim_profile.json when it has finished",
+        "--base-model": "give the folder that holds its config.json",
+    }
+    return remedies[flag]
+
+
+def _bad_output(path: Path | None) -> list[str]:
+    """Known before a large model is loaded for nothing."""
+    if path is None:
+        return []
+    if path.suffix == ".json":
+        return [f"--output {path}: this is the text report; the JSON goes beside it by itself"]
+    if path.is_dir():
+        return [f"--output {path}: is a folder; name a file in it"]
+    if not path.parent.is_dir():
+        return [f"--output {path}: there is no folder {path.parent}; make it first"]
+    if not os.access(path.parent, os.W_OK):
+        return [f"--output {path}: the folder {path.parent} cannot be written to"]
+    return []
