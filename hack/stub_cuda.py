@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MANIFEST = "stub_cuda.json"
-STUBBED = re.compile(r"lib(cu|nv|nccl)\w*\.so(\.\d+)*")
-KEPT_REAL = re.compile(r"lib(cuda|cudart)\.so\b")
+STUBBED = re.compile(
+    r"lib(cu(blas|dnn|dss|fft|file|pti|rand|solver|sparse)|nccl|nv)\w*\.so(\.\d+)*"
+)
 UNVERSIONED = re.compile(
     r"(cu[A-Z]|cu(blas|dnn|fft|rand|solver|sparse|File|pti)|nccl|nvrtc|nvshmem)"
 )
@@ -98,7 +99,7 @@ def plan(libraries: Iterable[Library], present: set[str]) -> dict[str, dict[str,
 
 def is_stubbed(soname: str) -> bool:
     """Tell NVIDIA's libraries from the rest; the driver and the runtime are never stubbed."""
-    return bool(STUBBED.fullmatch(soname)) and not KEPT_REAL.match(soname)
+    return bool(STUBBED.fullmatch(soname))
 
 
 def undefined(libraries: Iterable[Library]) -> Iterator[tuple[Symbol, str]]:

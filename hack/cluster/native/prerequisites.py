@@ -36,18 +36,21 @@ def check() -> None:
 
 def refusal() -> str:
     """Say why no native node is possible here; empty where it is."""
-    if platform.system() != "Linux":
-        return (
-            f"no cluster is possible here: {platform.system()} needs Docker, which does not answer"
-        )
-    if os.geteuid() != 0:
+    marks = [mark for mark in FOREIGN_NODES if mark.exists()]
+    return refuse(platform.system(), os.geteuid(), marks)
+
+
+def refuse(system: str, user: int, marks: list[Path]) -> str:
+    """Name the first obstacle and its remedy."""
+    if system != "Linux":
+        return f"no cluster is possible here: on {system} it takes Docker, so start or install it"
+    if user != 0:
         return (
             "no cluster is possible here: install Docker (and join its group), "
             "or run as root for one made of plain processes"
         )
-    for mark in FOREIGN_NODES:
-        if mark.exists():
-            return f"this machine is a node of another cluster ({mark} exists); use another machine"
+    if marks:
+        return f"this machine is a node of another cluster ({marks[0]} exists); use another machine"
     return ""
 
 

@@ -59,11 +59,11 @@ def start(name: str, *command: str | Path) -> Process:
     return Process(name, child.pid, start_time(child.pid) or 0)
 
 
-def stop(processes: list[Process]) -> None:
+def stop(processes: list[Process], grace_s: float = GRACE_S) -> None:
     """Ask each to end, then insist; done when none is left."""
     for process in processes:
         send(process, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_S
+    deadline = time.monotonic() + grace_s
     while any(map(is_alive, processes)) and time.monotonic() < deadline:
         reap()
         time.sleep(0.05)
