@@ -33,7 +33,8 @@ def helm_command(images: dict[str, str], extra: list[str]) -> list[str]:
         "--namespace", NAMESPACE, "--create-namespace",
         "--set", f"image.operator={images['operator']}",
         "--set", f"image.trainer={images['trainer']}",
-        "--wait", "--timeout", "3m", *extra,
+        # A definition that `kubectl apply` or a test put there first becomes the release's.
+        "--take-ownership", "--wait", "--timeout", "3m", *extra,
     ]  # fmt: skip
 
 
