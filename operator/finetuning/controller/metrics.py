@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, StateSetMetricFamily
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -32,8 +32,10 @@ class JobCollector(Collector):
     @override
     def collect(self) -> Iterable[Metric]:
         info = InfoMetricFamily(f"{PREFIX}job", "What a job trains.", labels=_JOB_LABELS)
-        phase = StateSetMetricFamily(
-            f"{PREFIX}job_phase", "Phase of a job: 1 for the one it is in.", labels=_JOB_LABELS
+        phase = GaugeMetricFamily(
+            f"{PREFIX}job_phase",
+            "Phase of a job: 1 for the one it is in, 0 for the others.",
+            labels=(*_JOB_LABELS, "phase"),
         )
         passed = GaugeMetricFamily(
             f"{PREFIX}validation_passed",
@@ -46,14 +48,15 @@ class JobCollector(Collector):
 
 
 def _add(
-    custom: Custom, info: InfoMetricFamily, phase: StateSetMetricFamily, passed: GaugeMetricFamily
+    custom: Custom, info: InfoMetricFamily, phase: GaugeMetricFamily, passed: GaugeMetricFamily
 ) -> None:
     labels = custom.key
     spec, status = custom.body.get("spec") or {}, custom.body.get("status") or {}
     model = (spec.get("baseModel") or {}).get("modelId", "")
     info.add_metric(labels, {"model_id": model, "method": spec.get("method", "")})
     current = status.get("phase", Phase.PENDING)
-    phase.add_metric(labels, {each.value: each == current for each in Phase})
+    for each in Phase:
+        phase.add_metric((*labels, each.value), float(each == current))
     verdict = _verdict(status.get("validation") or {})
     if verdict is not None:
         passed.add_metric(labels, verdict)

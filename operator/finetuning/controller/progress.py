@@ -14,10 +14,12 @@ from finetuning.controller import naming
 TIMEOUT_SECONDS = 2.0
 
 
-async def fetch(session: aiohttp.ClientSession, ip: str) -> TrainingState | None:
+async def fetch(
+    session: aiohttp.ClientSession, ip: str, port: int = naming.METRICS_PORT
+) -> TrainingState | None:
     """The sidecar's live state; None when there is none yet, or nobody answers."""
     host = f"[{ip}]" if ":" in ip else ip
-    url = f"http://{host}:{naming.METRICS_PORT}/status"
+    url = f"http://{host}:{port}/status"
     limit = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     try:
         async with session.get(url, timeout=limit, allow_redirects=False) as response:

@@ -174,7 +174,7 @@ class Reconciler:
         before = old or FineTuningJobStatus()
         if status.is_turn(before, new):
             return 0.0
-        if status.is_progress_only(before, new):
+        if new.phase is Phase.SUCCEEDED or status.is_progress_only(before, new):
             return self._settings.progress_interval_seconds
         return HOLD_SECONDS
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 import kopf
 from aiohttp import web
+from prometheus_client import disable_created_metrics
 
 from finetuning.controller import endpoints, handlers, logs
 from finetuning.controller.cache import Cache
@@ -141,6 +142,7 @@ class Operator:
 def run(settings: Settings, kubeconfig: str | None) -> int:
     """The whole process; the answer is its exit code."""
     logs.configure(settings.log_level)
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # They would double the series.
     return asyncio.run(_run(settings, kubeconfig))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from finetuning.api.v1alpha1 import FineTuningJob, Phase, Reason
-from finetuning.artifacts.models import TrainFailure, TrainingState
+from finetuning.artifacts.models import ExitCode, TrainFailure, TrainingState
 from finetuning.controller import last_words, naming
 from finetuning.controller.last_words import plain
 from finetuning.controller.observed import BatchJob, Children, Container, Pod
@@ -12,7 +12,6 @@ from finetuning.controller.observed import BatchJob, Children, Container, Pod
 _IMAGE_TROUBLE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 _CONFIG_TROUBLE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 _OUT_OF_MEMORY = "OOMKilled"
-_INVALID_EXIT = 2
 
 
 @dataclass(frozen=True)
@@ -118,9 +117,19 @@ def _restarting(seen: Seen) -> Standing | None:
     trainer = pod.container(naming.TRAINING_CONTAINER)
     if not pod.over and (trainer is None or trainer.exit_code is None):
         return None
+    if _is_last_try(seen, trainer):
+        message = f"Pod {pod.meta.name} ended; the Job is closing."
+        return Standing(Phase.RUNNING, Reason.TRAINING, message)
     _, why = pod_failure(seen.job, pod)
     message = f"Pod {pod.meta.name} ended and is being replaced. {why}"
     return Standing(Phase.PENDING, Reason.RESTARTING, plain(message, 1024))
+
+
+def _is_last_try(seen: Seen, trainer: Container | None) -> bool:
+    """No other Pod will come: the Job says so itself a moment later."""
+    training = seen.children.training
+    spent = training is not None and training.failed_pods >= seen.job.spec.backoff_limit
+    return trainer is not None and (trainer.exit_code == ExitCode.INVALID or spent)
 
 
 def _stuck(seen: Seen) -> Standing | None:
@@ -217,5 +226,7 @@ def _own_words(trainer: Container) -> tuple[Reason, str]:
         reason = Reason(result.reason) if known else Reason.TRAINING_FAILED
         return reason, plain(result.message or result.reason, 900)
     line = last_words.last_line(trainer) or "It left no message."
-    reason = Reason.CONFIG_INVALID if trainer.exit_code == _INVALID_EXIT else Reason.TRAINING_FAILED
+    reason = (
+        Reason.CONFIG_INVALID if trainer.exit_code == ExitCode.INVALID else Reason.TRAINING_FAILED
+    )
     return reason, f"The trainer ended with exit code {trainer.exit_code}. {line}"

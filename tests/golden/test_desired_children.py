@@ -1,0 +1,138 @@
+"""A job in, its children out, byte for byte; `pytest tests/golden --update-golden` rewrites."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from finetuning.api.run_config import ENV, RunConfig
+from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.controller import desired
+from finetuning.controller.settings import MonitoringMode, Settings
+
+HERE = Path(__file__).parent
+JOBS = sorted((HERE / "jobs").glob("*.yaml"))
+SETTINGS = Settings(
+    operator_image="registry.example.com/operator@sha256:1111",
+    trainer_image="registry.example.com/trainer@sha256:2222",
+)
+TAILORED = SETTINGS.model_copy(
+    update={
+        "gpu_supplemental_groups": (44, 109),
+        "image_pull_secrets": ("registry",),
+        "image_pull_policy": "Always",
+        "monitoring_interval": "5s",
+        "monitoring_extra_labels": {"release": "prometheus"},
+        "metrics_linger_seconds": 0,
+        "run_as_user": 2000,
+    }
+)
+
+
+def read_job(path: Path) -> FineTuningJob:
+    body = yaml.safe_load(path.read_text())
+    body["metadata"] = {"uid": "11111111-2222-3333-4444-555555555555", **body["metadata"]}
+    return FineTuningJob.from_body(body)
+
+
+def children(job: FineTuningJob, settings: Settings) -> str:
+    found = dataclasses.asdict(desired.build(job, settings))
+    manifests = [manifest for manifest in found.values() if manifest is not None]
+    text: str = yaml.safe_dump_all(manifests, sort_keys=False, width=100, allow_unicode=True)
+    return text
+
+
+def compare(text: str, path: Path, request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--update-golden", default=False):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_the_children_of_a_job_are_as_recorded(path: Path, request: pytest.FixtureRequest) -> None:
+    compare(children(read_job(path), SETTINGS), HERE / "children" / path.name, request)
+
+
+def test_settings_reach_every_child(request: pytest.FixtureRequest) -> None:
+    text = children(read_job(HERE / "jobs" / "lora-with-defaults.yaml"), TAILORED)
+    compare(text, HERE / "children" / "lora-with-tailored-settings.yaml", request)
+
+
+def test_no_golden_file_is_left_over() -> None:
+    known = {path.name for path in JOBS} | {"lora-with-tailored-settings.yaml"}
+    assert {path.name for path in (HERE / "children").iterdir()} == known
+
+
+def test_the_same_job_gives_the_same_bytes_in_another_process() -> None:
+    job = HERE / "jobs" / "qlora-on-two-gpus.yaml"
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_desired_children as t; "
+        "from pathlib import Path; print(t.children(t.read_job(Path(sys.argv[2])), t.SETTINGS))"
+    )
+    command = [sys.executable, "-c", script, str(HERE), str(job)]
+    again = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert again.removesuffix("\n") == children(read_job(job), SETTINGS)
+
+
+def test_without_monitoring_there_is_no_service() -> None:
+    off = SETTINGS.model_copy(update={"monitoring_mode": MonitoringMode.NONE})
+    found = desired.build(read_job(JOBS[0]), off)
+    assert (found.service, found.service_monitor) == (None, None)
+
+
+def pods(path: Path) -> list[dict[str, Any]]:
+    found = desired.build(read_job(path), SETTINGS)
+    jobs = [job for job in (found.training_job, found.validation_job) if job is not None]
+    return [job["spec"]["template"]["spec"] for job in jobs]
+
+
+def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_every_pod_passes_the_restricted_pod_security_standard(path: Path) -> None:
+    for pod in pods(path):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+        volumes = {key for volume in pod["volumes"] for key in volume} - {"name"}
+        assert volumes <= {"configMap", "emptyDir", "persistentVolumeClaim"}
+        for container in containers(pod):
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_no_pod_holds_an_api_token_or_lets_kubelet_expand_anything(path: Path) -> None:
+    for pod in pods(path):
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+        for container in containers(pod):
+            words = [*container["command"], *container.get("args", [])]
+            words += [each["value"] for each in container["env"] if "value" in each]
+            assert not [word for word in words if "$(" in word]
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_every_mount_has_a_volume_and_every_volume_a_mount(path: Path) -> None:
+    for pod in pods(path):
+        mounted = {each["name"] for one in containers(pod) for each in one["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_every_knob_of_the_job_reaches_the_trainer(path: Path) -> None:
+    job = read_job(path)
+    trainer = pods(path)[0]["containers"][0]
+    env = {each["name"]: each.get("value") for each in trainer["env"]}
+    config = RunConfig.decode(env[ENV] or "")
+    assert config.hyperparameters == job.spec.hyperparameters
+    assert config.lora_config == job.spec.lora
+    assert config.quantization_config == job.spec.quantization
+    assert (config.method, config.revision) == (job.spec.method, job.spec.base_model.revision)

@@ -1,0 +1,92 @@
+from typing import Any
+
+from tests.unit.controller.objects import UID, job_body
+
+from finetuning.controller import naming, observed
+from finetuning.controller.cache import Cache
+
+
+def custom(version: int, uid: str = UID, name: str = "demo") -> observed.Custom:
+    body = job_body(name=name, uid=uid)
+    body["metadata"]["resourceVersion"] = str(version)
+    return observed.custom(body)
+
+
+def pod(version: int, uid: str = "p-1") -> observed.Pod:
+    labels = {naming.JOB_NAME_LABEL: "demo", naming.JOB_UID_LABEL: UID}
+    meta: dict[str, Any] = {"name": uid, "namespace": "team", "uid": uid, "labels": labels}
+    return observed.pod({"metadata": {**meta, "resourceVersion": str(version)}})
+
+
+KEY = ("team", "demo")
+
+
+def test_an_older_or_equal_version_is_no_news() -> None:
+    cache = Cache()
+    assert cache.customs.put(custom(5))
+    assert not cache.customs.put(custom(4))
+    assert not cache.customs.put(custom(5))
+    assert cache.customs.put(custom(6))
+    found = cache.custom(KEY)
+    assert found is not None
+    assert found.meta.version == 6
+
+
+def test_a_fresh_list_is_believed_also_when_versions_went_back() -> None:
+    cache = Cache()
+    cache.customs.put(custom(900))
+    assert cache.customs.put(custom(7), listed=True)
+    found = cache.custom(KEY)
+    assert found is not None
+    assert found.meta.version == 7
+
+
+def test_the_successor_of_a_deleted_job_is_the_one_that_counts() -> None:
+    cache = Cache()
+    cache.customs.put(custom(9, uid="second"))
+    cache.customs.put(custom(5, uid="first"))
+    found = cache.custom(KEY)
+    assert found is not None
+    assert found.meta.uid == "second"
+
+
+def test_what_is_dropped_leaves_nothing_behind() -> None:
+    cache = Cache()
+    cache.pods.put(pod(1))
+    assert cache.pods.drop("p-1") == KEY
+    assert cache.pods.drop("p-1") is None
+    assert (cache.pods.of(KEY), len(cache.pods), dict(cache.pods._by_key)) == ([], 0, {})
+
+
+def test_a_sweep_drops_what_a_list_no_longer_has() -> None:
+    cache = Cache()
+    for uid in ("p-1", "p-2"):
+        cache.pods.put(pod(1, uid))
+    started = cache.pods.now()
+    assert cache.pods.sweep({"p-2"}, started, ()) == {KEY}
+    assert [each.meta.uid for each in cache.pods] == ["p-2"]
+
+
+def test_a_sweep_spares_what_arrived_after_its_list_began() -> None:
+    cache = Cache()
+    started = cache.pods.now()
+    cache.pods.put(pod(1))
+    assert cache.pods.sweep(set(), started, ()) == set()
+    assert len(cache.pods) == 1
+
+
+def test_a_sweep_looks_only_at_the_namespaces_that_were_listed() -> None:
+    cache = Cache()
+    cache.pods.put(pod(1))
+    assert cache.pods.sweep(set(), cache.pods.now(), ("other",)) == set()
+    assert cache.pods.sweep(set(), cache.pods.now(), ("team",)) == {KEY}
+
+
+def test_the_first_list_is_covered_when_all_of_it_was_seen_even_if_it_is_gone_again() -> None:
+    cache = Cache()
+    assert not cache.pods.covers({"p-1"})
+    cache.pods.put(pod(1))
+    cache.pods.drop("p-1")
+    assert cache.pods.covers({"p-1"})
+    cache.pods.synced()
+    assert cache.pods.covers({"anything"})

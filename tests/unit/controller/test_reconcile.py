@@ -1,0 +1,429 @@
+"""The life of a job against an API server in memory; crashes, conflicts and refusals included."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from tests.unit.controller.objects import SETTINGS, job_body, trainer_says, validator_says
+from tests.unit.controller.world import KEY, Crash, Process, World
+
+from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.controller import desired, naming
+from finetuning.controller.errors import RetryLaterError
+from finetuning.controller.gateway import ApiError
+
+FINAL = trainer_says(step=100, totalSteps=100, loss=0.5)
+VALID = validator_says()
+STORY: tuple[Callable[[World], None], ...] = (
+    lambda world: world.apply(),
+    lambda world: world.run_jobs(),
+    lambda world: world.start(naming.TRAINING),
+    lambda world: world.finish(naming.TRAINING, FINAL),
+    lambda world: world.start(naming.VALIDATION),
+    lambda world: world.finish(naming.VALIDATION, VALID),
+)
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def process(world: World, http: aiohttp.ClientSession) -> Process:
+    return Process(world, http)
+
+
+def writes_but_events(world: World) -> list[tuple[str, str, str]]:
+    return [each for each in world.writes if each[1] != "events"]
+
+
+def conditions(world: World) -> dict[str, str]:
+    return {each["type"]: each["status"] for each in world.status["conditions"]}
+
+
+async def tell(world: World, process: Process, story: tuple[Callable[[World], None], ...]) -> None:
+    for happens in story:
+        happens(world)
+        await process.settle()
+
+
+async def test_a_job_is_trained_and_validated(world: World, process: Process) -> None:
+    await tell(world, process, STORY)
+    assert (world.status["phase"], world.status["validation"]["phase"]) == ("Succeeded", "Passed")
+    assert world.status["validation"]["report"].endswith("4/4 checks passed")
+    assert conditions(world) == {
+        "ConfigValid": "True",
+        "MonitoringReady": "True",
+        "Suspended": "False",
+        "Complete": "True",
+        "Validated": "True",
+    }
+
+
+async def test_the_order_and_number_of_writes_of_a_quick_job(
+    world: World, process: Process
+) -> None:
+    """The pod comes within the two seconds for which the first status is held back."""
+    world.apply()
+    process.watch()
+    assert await process.reconciler.reconcile(KEY) == pytest.approx(2.0)
+    await tell(world, process, STORY[2:])
+    assert writes_but_events(world) == [
+        ("create", "persistentvolumeclaims", "demo-output"),
+        ("create", "jobs", "demo-train"),
+        ("create", "services", "demo-metrics"),
+        ("create", "servicemonitors", "demo-metrics"),
+        ("patch", "finetuningjobs", "demo"),  # Running
+        ("create", "jobs", "demo-validate"),
+        ("patch", "finetuningjobs", "demo"),  # Succeeded, validation Pending
+        ("patch", "finetuningjobs", "demo"),  # the verdict
+    ]
+
+
+async def test_the_way_without_obstacles_reads_nothing(world: World, process: Process) -> None:
+    await tell(world, process, STORY)
+    assert world.reads == []
+
+
+async def test_a_job_that_is_over_costs_nothing_any_more(world: World, process: Process) -> None:
+    await tell(world, process, STORY)
+    before = len(world.writes)
+    for _ in range(3):
+        assert await process.reconciler.reconcile(KEY) is None
+    assert (len(world.writes), world.reads) == (before, [])
+
+
+async def test_happy_jobs_have_one_event(world: World, process: Process) -> None:
+    await tell(world, process, STORY)
+    assert [each["reason"] for each in world.of("events")] == ["ChecksPassed"]
+
+
+@pytest.mark.parametrize("crash", range(1, 11))
+async def test_after_a_crash_at_any_write_the_next_operator_finishes_the_work(
+    crash: int, http: aiohttp.ClientSession
+) -> None:
+    world = World()
+    world.crash_after = crash
+    process = Process(world, http)
+    phases: list[str] = []
+    for happens in STORY:
+        happens(world)
+        try:
+            await process.settle()
+        except Crash:
+            process = Process(world, http)
+            await process.settle()
+        phases.append(world.status["phase"])
+    assert world.crashes == 1, "the story has fewer writes than that"
+    assert world.status["validation"]["phase"] == "Passed"
+    created = [each[1:] for each in world.writes if each[0] == "create" and each[1] != "events"]
+    assert len(created) == len(set(created)) == 5
+    order = {"Pending": 0, "Running": 1, "Succeeded": 2}
+    assert phases == sorted(phases, key=lambda phase: order[phase])
+
+
+async def test_a_lost_answer_to_a_create_does_not_make_a_second_child(
+    world: World, process: Process
+) -> None:
+    world.apply()
+    process.watch()
+    lost = True
+
+    def lose_once(verb: str, plural: str) -> ApiError | None:
+        nonlocal lost
+        if (verb, plural) == ("create", "jobs") and lost:
+            lost = False
+            manifest = wanted_job(process)
+            world.create("jobs", manifest)
+            return ApiError(0, "Unreachable", "timed out")
+        return None
+
+    world.fail_with = lose_once
+    await process.settle()
+    assert len(world.of("jobs")) == 1
+    assert world.status["trainingJobName"] == "demo-train"
+
+
+def wanted_job(process: Process) -> dict[str, Any]:
+    custom = process.cache.custom(KEY)
+    assert custom is not None
+    return desired.build(FineTuningJob.from_body(dict(custom.body)), SETTINGS).training_job
+
+
+async def test_two_operators_at_once_make_no_child_twice(
+    world: World, http: aiohttp.ClientSession
+) -> None:
+    first, second = Process(world, http), Process(world, http)
+    for happens in STORY:
+        happens(world)
+        await first.settle()
+        await second.settle()
+    creates = [each for each in writes_but_events(world) if each[0] == "create"]
+    assert len(creates) == 5
+    assert world.status["validation"]["phase"] == "Passed"
+
+
+async def test_a_stale_operator_cannot_overwrite_a_newer_status(
+    world: World, http: aiohttp.ClientSession
+) -> None:
+    stale, fresh = Process(world, http), Process(world, http)
+    await tell(world, fresh, STORY[:2])
+    world.start(naming.TRAINING)
+    stale.watch()
+    await tell(world, fresh, STORY[3:])
+    with pytest.raises(RetryLaterError, match="changed meanwhile"):
+        await stale.reconciler.reconcile(KEY)
+    assert world.status["validation"]["phase"] == "Passed"
+
+
+async def test_a_foreign_job_of_the_same_name_is_left_alone(world: World, process: Process) -> None:
+    foreign = {"metadata": {"name": "demo-train", "namespace": "team"}, "spec": {"x": 1}}
+    world.create("jobs", foreign)
+    world.apply()
+    await process.settle()
+    assert (world.status["phase"], world.status["reason"]) == ("Failed", "NameConflict")
+    assert "Job demo-train exists already" in world.status["message"]
+    assert world.get("jobs", "demo-train")["spec"] == {"x": 1}
+
+
+async def test_a_job_created_again_waits_for_its_predecessors_children(
+    world: World, process: Process
+) -> None:
+    world.apply()
+    await process.settle()
+    old = world.get("jobs", "demo-train")
+    claim = world.get("persistentvolumeclaims", "demo-output")
+    world.delete("finetuningjobs", "demo")
+    for plural, raw in (("jobs", old), ("persistentvolumeclaims", claim)):
+        world.objects[plural, "team", raw["metadata"]["name"]] = raw
+    world.apply()
+    process.watch()
+    for _ in range(3):
+        process.time += 10
+        await process.reconciler.reconcile(KEY)
+    assert world.status["reason"] == "PreviousRunTerminating"
+    world.delete("jobs", "demo-train")
+    world.delete("persistentvolumeclaims", "demo-output")
+    await process.settle()
+    assert world.status["reason"] == "JobCreated"
+    uid = world.get("finetuningjobs", "demo")["metadata"]["uid"]
+    assert world.get("jobs", "demo-train")["metadata"]["ownerReferences"][0]["uid"] == uid
+
+
+async def test_a_deleted_job_is_forgotten(world: World, process: Process) -> None:
+    await tell(world, process, STORY[:3])
+    world.delete("finetuningjobs", "demo")
+    process.watch()
+    assert await process.reconciler.reconcile(KEY) is None
+    assert process.reconciler._memories == {}
+    assert world.of("jobs") == world.of("pods") == world.of("services") == []
+
+
+async def test_suspend_stops_the_job_and_resume_goes_on(world: World, process: Process) -> None:
+    await tell(world, process, STORY[:3])
+    world.change(suspend=True)
+    await process.settle()
+    assert world.get("jobs", "demo-train")["spec"]["suspend"] is True
+    assert world.status["reason"] == "Suspended"
+    world.run_jobs()
+    await process.settle()
+    assert (world.status["phase"], conditions(world)["Suspended"]) == ("Paused", "True")
+    world.change(suspend=False)
+    await process.settle()
+    assert world.get("jobs", "demo-train")["spec"]["suspend"] is False
+    await tell(world, process, STORY[2:])
+    assert world.status["validation"]["phase"] == "Passed"
+
+
+async def test_a_training_job_that_somebody_deletes_fails_after_a_look_at_the_server(
+    world: World, process: Process
+) -> None:
+    await tell(world, process, STORY[:3])
+    world.delete("jobs", "demo-train")
+    await process.settle()
+    assert (world.status["phase"], world.status["reason"]) == ("Failed", "JobDeleted")
+    assert ("get", "jobs") in world.reads
+
+
+async def test_a_job_that_only_the_cache_has_lost_is_found_again(
+    world: World, process: Process
+) -> None:
+    await tell(world, process, STORY[:3])
+    for known in list(process.cache.jobs):
+        process.cache.jobs.drop(known.meta.uid)
+    await process.reconciler.reconcile(KEY)
+    assert world.status["phase"] == "Running"
+
+
+async def test_a_pod_event_that_was_missed_is_made_up_for(world: World, process: Process) -> None:
+    await tell(world, process, STORY[:3])
+    world.finish(naming.TRAINING, FINAL)
+    stale = list(process.cache.pods)
+    process.watch()
+    for pod in stale:
+        process.cache.pods.put(pod, listed=True)
+    await process.reconciler.reconcile(KEY)
+    assert world.status["message"] == "Trained 100 steps; final loss 0.5."
+    assert world.reads == [("list", "pods")]
+
+
+async def test_without_the_servicemonitor_kind_training_goes_on_and_one_event_says_so(
+    http: aiohttp.ClientSession,
+) -> None:
+    world = World(with_monitoring=False)
+    process = Process(world, http)
+    await tell(world, process, STORY[:3])
+    assert (world.status["phase"], conditions(world)["MonitoringReady"]) == ("Running", "False")
+    for _ in range(5):
+        process.time += 61
+        await process.reconciler.reconcile(KEY)
+    reasons = [each["reason"] for each in world.of("events")]
+    assert reasons.count("ServiceMonitorCRDMissing") == 1
+    world.kinds.add("servicemonitors")
+    process.time += 61
+    await process.settle()
+    assert conditions(world)["MonitoringReady"] == "True"
+    assert [each["metadata"]["name"] for each in world.of("servicemonitors")] == ["demo-metrics"]
+
+
+async def test_a_kind_that_is_missing_is_probed_once_a_minute_for_all_jobs(
+    http: aiohttp.ClientSession,
+) -> None:
+    world = World(with_monitoring=False)
+    process = Process(world, http)
+    probes: list[str] = []
+
+    def note(verb: str, plural: str) -> None:
+        if (verb, plural) == ("create", "servicemonitors"):
+            probes.append(plural)
+
+    world.fail_with = note
+    for name in ("demo", "other"):
+        world.create("finetuningjobs", job_body(name=name, uid=f"uid-{name}"))
+    world.run_jobs()
+    for _ in range(3):
+        for name in ("demo", "other"):
+            process.watch()
+            await process.reconciler.reconcile(("team", name))
+        world.run_jobs()
+    assert len(probes) == 1
+
+
+@pytest.mark.parametrize(
+    ("plural", "code", "expected"),
+    [
+        ("jobs", 422, ("Failed", "InvalidSpec")),
+        ("jobs", 400, ("Failed", "InvalidSpec")),
+        ("jobs", 403, ("Pending", "Forbidden")),
+        ("persistentvolumeclaims", 403, ("Pending", "Forbidden")),
+    ],
+)
+async def test_a_refused_child_says_why(
+    world: World, process: Process, plural: str, code: int, expected: tuple[str, str]
+) -> None:
+    refusal = ApiError(code, "Refused", "exceeded quota: jobs")
+    world.fail_with = lambda verb, kind: refusal if (verb, kind) == ("create", plural) else None
+    world.apply()
+    for _ in range(3):
+        process.watch()
+        await process.reconciler.reconcile(KEY)
+        process.time += 10
+    assert (world.status["phase"], world.status["reason"]) == expected
+    assert "exceeded quota: jobs" in world.status["message"]
+
+
+async def test_a_refused_service_does_not_stop_the_training(world: World, process: Process) -> None:
+    refusal = ApiError(403, "Forbidden", "no right")
+    world.fail_with = lambda _verb, kind: refusal if kind == "services" else None
+    await tell(world, process, STORY)
+    assert world.status["validation"]["phase"] == "Passed"
+    assert conditions(world)["MonitoringReady"] == "False"
+
+
+async def test_a_namespace_that_is_going_is_left_in_peace(world: World, process: Process) -> None:
+    gone = ApiError(403, "Forbidden", "namespace team is being terminated")
+    world.fail_with = lambda verb, _kind: gone if verb == "create" else None
+    world.apply()
+    process.watch()
+    assert await process.reconciler.reconcile(KEY) is None
+    assert world.writes == []
+
+
+async def test_an_invalid_spec_is_failed_once_and_creates_nothing(
+    world: World, process: Process
+) -> None:
+    world.apply(dataset={"source": "s3://bucket/rows.jsonl"})
+    await process.settle()
+    assert (world.status["phase"], world.status["reason"]) == ("Failed", "InvalidSpec")
+    assert "Use pvc://" in world.status["message"]
+    assert (world.of("jobs"), world.of("persistentvolumeclaims")) == ([], [])
+
+
+async def test_a_spec_that_the_models_refuse_names_field_value_and_limit(
+    world: World, process: Process
+) -> None:
+    world.apply(hyperparameters={"epochs": 0})
+    await process.settle()
+    message = world.status["message"]
+    assert "spec.hyperparameters.epochs" in message
+    assert "greater than or equal to 1 (got 0)" in message
+
+
+async def test_a_failed_dataset_fails_the_job(world: World, process: Process) -> None:
+    said = trainer_says(result="failed", reason="DatasetInvalid", message="line 17 is no JSON")
+    await tell(world, process, STORY[:3])
+    world.finish(naming.TRAINING, said, code=2)
+    await process.settle()
+    assert (world.status["phase"], world.status["reason"]) == ("Failed", "DatasetInvalid")
+    assert world.status["message"] == "line 17 is no JSON"
+    assert [each["reason"] for each in world.of("events")] == ["DatasetInvalid"]
+
+
+async def test_validation_that_is_turned_off_ends_with_the_training(
+    world: World, process: Process
+) -> None:
+    world.apply(validation={"enabled": False})
+    await process.settle()
+    await tell(world, process, STORY[2:4])
+    assert world.status["validation"]["phase"] == "Skipped"
+    assert len(world.of("jobs")) == 1
+
+
+async def test_a_job_whose_pod_does_not_come_reads_why_from_events(
+    world: World, process: Process
+) -> None:
+    world.apply()
+    await process.settle()
+    uid = world.get("jobs", "demo-train")["metadata"]["uid"]
+    event = {
+        "metadata": {"generateName": "e.", "namespace": "team"},
+        "involvedObject": {"uid": uid},
+        "reason": "FailedCreate",
+        "message": "pods is forbidden: exceeded quota: gpus",
+        "lastTimestamp": "2099-01-01T00:00:00Z",
+    }
+    world.create("events", event)
+    await process.reconciler.reconcile(KEY)
+    process.time += 16
+    await process.settle()
+    assert (world.status["phase"], world.status["reason"]) == ("Pending", "PodsForbidden")
+    assert "exceeded quota: gpus" in world.status["message"]
+    await tell(world, process, STORY[2:])
+    assert world.status["validation"]["phase"] == "Passed"
+
+
+async def test_errors_of_the_server_reach_the_queue(world: World, process: Process) -> None:
+    world.fail_with = lambda _verb, _kind: ApiError(503, "Unavailable", "try later", after=5)
+    world.apply()
+    process.watch()
+    with pytest.raises(ApiError) as caught:
+        await process.reconciler.reconcile(KEY)
+    assert caught.value.after == 5

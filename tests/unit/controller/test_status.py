@@ -1,0 +1,241 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from tests.unit.controller.objects import (
+    batch_job,
+    ended,
+    job,
+    job_body,
+    pod,
+    running,
+    seen,
+    trainer_says,
+)
+
+from finetuning.api.v1alpha1 import (
+    Condition,
+    ConditionType,
+    FineTuningJobStatus,
+    Phase,
+    Reason,
+    ValidationPhase,
+)
+from finetuning.artifacts.models import TrainingState
+from finetuning.controller import conditions, status
+from finetuning.controller.training_status import Problem, Seen
+
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=5)
+FINAL = trainer_says(
+    step=100,
+    totalSteps=100,
+    epoch=2.5,
+    totalEpochs=3,
+    loss=0.52341,
+    trainSeconds=200,
+    checkpoint="checkpoints/checkpoint-100",
+    manifestSha256="c" * 64,
+)
+
+
+def live(**fields: Any) -> TrainingState:
+    base = {"updatedAt": 1.0, "state": "training", "step": 40, "totalSteps": 100, **fields}
+    return TrainingState.model_validate(base)
+
+
+def by_type(found: FineTuningJobStatus) -> dict[str, Condition]:
+    return {each.type: each for each in found.conditions}
+
+
+def running_with(state: TrainingState | None, **written: Any) -> Seen:
+    return seen(
+        pod(running(), phase="Running"),
+        of=job(written or None),
+        training=batch_job(),
+        live=state,
+    )
+
+
+def succeeded(message: str = FINAL, **spec: Any) -> Seen:
+    return seen(
+        pod(ended(0, message), phase="Succeeded"),
+        of=job(**spec),
+        training=batch_job(complete=True, completionTime="2026-01-01T10:06:00Z"),
+    )
+
+
+def test_a_running_job_shows_what_its_sidecar_says() -> None:
+    state = live(loss=1.23456, epoch=0.4, lastCheckpoint="checkpoints/checkpoint-40")
+    found = status.status_of(running_with(state), NOW)
+    assert (found.phase, found.progress, found.current_step) == (Phase.RUNNING, "40%", 40)
+    assert (found.train_loss, found.current_epoch) == (1.2346, 1)
+    assert found.checkpoint_path == "pvc://demo-output/checkpoints/checkpoint-40"
+    assert found.start_time is not None
+
+
+def test_without_an_answer_the_last_figures_stay() -> None:
+    before = {"phase": "Running", "currentStep": 30, "progress": "30%", "trainLoss": 2.0}
+    found = status.status_of(running_with(None, **before), NOW)
+    assert (found.current_step, found.progress, found.train_loss) == (30, "30%", 2.0)
+
+
+@pytest.mark.parametrize(
+    "path", ["../../etc/passwd", "checkpoint-", "checkpoints/../checkpoint-1", "/checkpoint-1", "x"]
+)
+def test_a_checkpoint_outside_its_folder_is_not_shown(path: str) -> None:
+    found = status.status_of(running_with(live(lastCheckpoint=path)), NOW)
+    assert found.checkpoint_path == ""
+
+
+def test_success_takes_its_figures_from_the_last_words() -> None:
+    found = status.status_of(succeeded(), NOW)
+    assert (found.phase, found.progress) == (Phase.SUCCEEDED, "100%")
+    assert found.message == "Trained 100 steps in 3m20s; final loss 0.5234."
+    assert found.model_path == "pvc://demo-output"
+    assert found.aim_profile_path == "pvc://demo-output/aim_profile.json"
+    assert found.checkpoint_path == "pvc://demo-output/checkpoints/checkpoint-100"
+    assert (found.current_epoch, found.total_epochs) == (3, 3)
+    assert found.completion_time == datetime(2026, 1, 1, 10, 6, tzinfo=UTC)
+
+
+def test_success_and_the_beginning_of_validation_are_one_status() -> None:
+    found = status.status_of(succeeded(), NOW)
+    assert found.validation is not None
+    assert found.validation.phase is ValidationPhase.PENDING
+    assert found.validation.manifest_sha256 == "c" * 64
+    assert by_type(found)["Complete"].status == "True"
+    assert by_type(found)["Validated"].status == "Unknown"
+
+
+def test_success_without_last_words_is_success_all_the_same() -> None:
+    found = status.status_of(succeeded("garbage"), NOW)
+    assert (found.phase, found.progress, found.current_step) == (Phase.SUCCEEDED, "100%", None)
+
+
+def test_a_failed_run_keeps_the_figures_that_it_reached() -> None:
+    said = trainer_says(result="failed", reason="LossDiverged", message="NaN", step=12, loss="NaN")
+    pods = pod(ended(1, said), phase="Failed")
+    training = batch_job(failed="BackoffLimitExceeded", failed_pods=4)
+    found = status.status_of(seen(pods, training=training), NOW)
+    assert (found.phase, found.reason, found.current_step) == (Phase.FAILED, "LossDiverged", 12)
+    assert found.train_loss is None
+    assert found.completion_time is not None
+    assert by_type(found)["Failed"].reason == "LossDiverged"
+    assert "Validated" not in by_type(found)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"phase": "Failed", "reason": "OOMKilled"},
+        {"phase": "Succeeded", "validation": {"phase": "Passed", "summary": "4/4"}},
+        {"phase": "Succeeded", "validation": {"phase": "Skipped"}},
+    ],
+)
+@pytest.mark.parametrize("training", [None, batch_job(), batch_job(failed="DeadlineExceeded")])
+def test_what_is_over_never_changes_again(written: dict[str, Any], training: Any) -> None:
+    found = seen(of=job(written), training=training, problem=Problem(Reason.JOB_DELETED, "x", True))
+    assert status.status_of(found, NOW) == found.job.status
+
+
+def test_a_trained_model_stays_trained_when_its_job_is_deleted() -> None:
+    written = {"phase": "Succeeded", "validation": {"phase": "Pending"}, "modelPath": "pvc://m"}
+    found = status.status_of(seen(of=job(written)), NOW)
+    assert (found.phase, found.model_path) == (Phase.SUCCEEDED, "pvc://m")
+
+
+def test_conditions_say_which_generation_they_are_about_and_since_when() -> None:
+    first = status.status_of(running_with(live()), NOW)
+    raw = status.wire(first)
+    again = status.status_of(running_with(live(step=50), **raw), LATER)
+    for condition in again.conditions:
+        assert condition.observed_generation == 1
+        assert condition.last_transition_time == NOW
+
+
+def test_a_condition_that_flips_has_a_new_time() -> None:
+    old = conditions.condition(ConditionType.SUSPENDED, "True", Reason.SUSPENDED)
+    before = conditions.merge([], [old], 1, NOW)
+    new = conditions.condition(ConditionType.SUSPENDED, "False", Reason.NOT_SUSPENDED)
+    after = conditions.merge(before, [new], 2, LATER)
+    assert [(each.status, each.last_transition_time) for each in after] == [("False", LATER)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (None, "Unknown"),
+        (Problem(Reason.SERVICE_MONITOR_CREATED, "made"), "True"),
+        (Problem(Reason.SERVICE_MONITOR_CRD_MISSING, "no CRD"), "False"),
+        (Problem(Reason.FORBIDDEN, "no right"), "False"),
+    ],
+)
+def test_monitoring_has_a_condition_and_no_say_in_the_phase(
+    outcome: Problem | None, expected: str
+) -> None:
+    base = running_with(live())
+    found = status.status_of(
+        seen(*base.children.training_pods, training=base.children.training, monitoring=outcome),
+        NOW,
+    )
+    assert (found.phase, by_type(found)["MonitoringReady"].status) == (Phase.RUNNING, expected)
+
+
+def test_the_verdict_of_monitoring_outlives_a_restart_of_the_operator() -> None:
+    ready = {"type": "MonitoringReady", "status": "True", "reason": "ServiceMonitorCreated"}
+    found = status.status_of(running_with(live(), phase="Running", conditions=[ready]), NOW)
+    assert by_type(found)["MonitoringReady"].status == "True"
+
+
+def test_an_invalid_spec_fails_with_field_and_remedy() -> None:
+    found = status.invalid(job_body(), "spec.method: no such method", NOW)
+    assert (found.phase, found.reason) == (Phase.FAILED, "InvalidSpec")
+    assert by_type(found)["ConfigValid"].status == "False"
+    assert by_type(found)["Failed"].message == "spec.method: no such method"
+
+
+def test_a_spec_that_turns_invalid_does_not_fail_what_is_running() -> None:
+    body = job_body() | {"status": {"phase": "Running", "trainingJobName": "demo-train"}}
+    found = status.invalid(body, "unknown field from a newer version", NOW)
+    assert found.phase is Phase.RUNNING
+    assert by_type(found)["ConfigValid"].status == "False"
+
+
+def test_a_patch_names_only_what_changed_and_removes_what_is_gone() -> None:
+    old = FineTuningJobStatus(phase=Phase.RUNNING, progress="40%", estimated_remaining="3m")
+    new = FineTuningJobStatus(phase=Phase.RUNNING, progress="50%")
+    assert status.patch(old, new) == {"progress": "50%", "estimatedRemaining": None}
+    assert status.patch(new, new) == {}
+
+
+def test_the_first_patch_names_the_phase_even_if_it_is_the_default() -> None:
+    assert status.patch(None, FineTuningJobStatus())["phase"] == "Pending"
+
+
+def test_a_status_that_cannot_be_read_counts_as_none() -> None:
+    assert status.parse({"phase": "Dancing"}) == FineTuningJobStatus()
+
+
+def test_progress_alone_is_no_turn() -> None:
+    old = status.status_of(running_with(live()), NOW)
+    new = old.model_copy(update={"progress": "41%", "current_step": 41})
+    assert status.is_progress_only(old, new)
+    assert not status.is_turn(old, new)
+    ended_now = old.model_copy(update={"phase": Phase.FAILED})
+    assert status.is_turn(old, ended_now)
+    assert not status.is_progress_only(old, ended_now)
+
+
+def test_a_verdict_is_a_turn_and_a_started_validation_is_not() -> None:
+    trained = status.status_of(succeeded(), NOW)
+    assert trained.validation is not None
+    runs = trained.validation.model_copy(update={"phase": ValidationPhase.RUNNING})
+    passed = trained.validation.model_copy(update={"phase": ValidationPhase.PASSED})
+    assert not status.is_turn(trained, trained.model_copy(update={"validation": runs}))
+    assert status.is_turn(trained, trained.model_copy(update={"validation": passed}))
+
+
+def test_the_whole_status_survives_the_wire() -> None:
+    found = status.status_of(succeeded(), NOW)
+    assert status.parse(status.wire(found)) == found

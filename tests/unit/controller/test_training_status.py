@@ -1,0 +1,258 @@
+"""Each reason of the closed list, from the states that API server, scheduler and kubelet report."""
+
+import pytest
+from tests.unit.controller.objects import (
+    batch_job,
+    ended,
+    job,
+    pod,
+    running,
+    seen,
+    trainer_says,
+    waiting,
+)
+
+from finetuning.api.v1alpha1 import Phase, Reason
+from finetuning.controller.training_status import Problem, Seen, standing
+
+QUOTA = "FailedCreate: exceeded quota: gpus"
+
+
+def unscheduled(message: str) -> list[dict[str, str]]:
+    return [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    ]
+
+
+def failed(code: int, message: str = "", reason: str = "", *, of: str) -> Seen:
+    found = pod(ended(code, message, reason), phase="Failed")
+    return seen(found, training=batch_job(failed=of, message="the Job's words", failed_pods=4))
+
+
+PENDING = [
+    ("nothing was created yet", seen(), Reason.ACCEPTED, "being created"),
+    (
+        "a child of an earlier job is in the way",
+        seen(problem=Problem(Reason.PREVIOUS_RUN_TERMINATING, "still being deleted")),
+        Reason.PREVIOUS_RUN_TERMINATING,
+        "still being deleted",
+    ),
+    ("no pod yet", seen(training=batch_job()), Reason.JOB_CREATED, "Waiting for"),
+    (
+        "a quota forbids pods",
+        seen(training=batch_job(), hint=QUOTA),
+        Reason.PODS_FORBIDDEN,
+        QUOTA,
+    ),
+    (
+        "no node has a GPU left",
+        seen(
+            pod(conditions=unscheduled("0/3 nodes are available: 3 Insufficient amd.com/gpu.")),
+            training=batch_job(),
+        ),
+        Reason.UNSCHEDULABLE,
+        "Insufficient amd.com/gpu",
+    ),
+    (
+        "the image of the sidecar cannot be pulled",
+        seen(
+            pod(waiting("PodInitializing"), sidecar=waiting("ImagePullBackOff", "no such tag")),
+            training=batch_job(),
+        ),
+        Reason.IMAGE_PULL_FAILED,
+        "Container metrics: ImagePullBackOff: no such tag",
+    ),
+    (
+        "the image of the trainer cannot be pulled",
+        seen(pod(waiting("ErrImagePull", "denied")), training=batch_job()),
+        Reason.IMAGE_PULL_FAILED,
+        "Container finetuning: ErrImagePull: denied",
+    ),
+    (
+        "a secret is missing",
+        seen(
+            pod(waiting("CreateContainerConfigError", 'secret "hub" not found')),
+            training=batch_job(),
+        ),
+        Reason.CONTAINER_CONFIG_ERROR,
+        'secret "hub" not found',
+    ),
+    (
+        "a ConfigMap is missing",
+        seen(
+            pod(waiting("ContainerCreating")),
+            training=batch_job(),
+            hint='FailedMount: configmap "rows" not found',
+        ),
+        Reason.CONTAINER_CONFIG_ERROR,
+        'configmap "rows" not found',
+    ),
+    (
+        "containers are created",
+        seen(pod(waiting("ContainerCreating")), training=batch_job()),
+        Reason.CONTAINER_STARTING,
+        "is starting",
+    ),
+    (
+        "a crash will be tried again",
+        seen(pod(ended(1, "boom")), training=batch_job(failed=None)),
+        Reason.RESTARTING,
+        "exit code 1. boom",
+    ),
+    (
+        "a pod was evicted",
+        seen(
+            pod(phase="Failed", reason="Evicted", message="The node was low on memory"),
+            training=batch_job(),
+        ),
+        Reason.RESTARTING,
+        "Evicted: The node was low on memory",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "words"),
+    [pytest.param(*rest, id=name) for name, *rest in PENDING],
+)
+def test_what_stands_in_the_way_is_said(found: Seen, reason: Reason, words: str) -> None:
+    stand = standing(found)
+    assert (stand.phase, stand.reason) == (Phase.PENDING, reason)
+    assert words in stand.message
+
+
+FAILED = [
+    (
+        "out of memory",
+        failed(137, reason="OOMKilled", of="BackoffLimitExceeded"),
+        Reason.OOM_KILLED,
+        "Raise spec.resources.limits.memory",
+    ),
+    (
+        "the deadline passed",
+        seen(
+            training=batch_job(failed="DeadlineExceeded"),
+            of=job(activeDeadlineSeconds=60),
+        ),
+        Reason.DEADLINE_EXCEEDED,
+        "activeDeadlineSeconds (60 s)",
+    ),
+    (
+        "the last try crashed without words",
+        failed(139, of="BackoffLimitExceeded"),
+        Reason.BACKOFF_LIMIT_EXCEEDED,
+        "exit code 139. It left no message. Tried",
+    ),
+    (
+        "the last try crashed with a traceback",
+        failed(1, "Traceback\nRuntimeError: HIP error", of="BackoffLimitExceeded"),
+        Reason.BACKOFF_LIMIT_EXCEEDED,
+        "RuntimeError: HIP error",
+    ),
+    (
+        "bad arguments",
+        failed(2, "usage: app\nerror: no such flag", of="PodFailurePolicy"),
+        Reason.CONFIG_INVALID,
+        "error: no such flag",
+    ),
+    (
+        "the Job failed and its pod is gone",
+        seen(training=batch_job(failed="BackoffLimitExceeded", message="Job has reached")),
+        Reason.BACKOFF_LIMIT_EXCEEDED,
+        "Job has reached",
+    ),
+    (
+        "a name is taken",
+        seen(problem=Problem(Reason.NAME_CONFLICT, "not ours", final=True)),
+        Reason.NAME_CONFLICT,
+        "not ours",
+    ),
+    (
+        "the API server refused the Job",
+        seen(problem=Problem(Reason.INVALID_SPEC, "no such resource", final=True)),
+        Reason.INVALID_SPEC,
+        "no such resource",
+    ),
+    (
+        "somebody deleted the Job",
+        seen(problem=Problem(Reason.JOB_DELETED, "was deleted", final=True)),
+        Reason.JOB_DELETED,
+        "was deleted",
+    ),
+]
+OWN_WORDS = [
+    Reason.DATASET_INVALID,
+    Reason.MODEL_UNAVAILABLE,
+    Reason.CONFIG_INVALID,
+    Reason.LOSS_DIVERGED,
+    Reason.STORAGE_FULL,
+    Reason.OUT_OF_MEMORY,
+]
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "words"),
+    [pytest.param(*rest, id=name) for name, *rest in FAILED],
+)
+def test_a_failure_has_a_reason_and_the_last_words(found: Seen, reason: Reason, words: str) -> None:
+    stand = standing(found)
+    assert (stand.phase, stand.reason) == (Phase.FAILED, reason)
+    assert words in stand.message
+
+
+@pytest.mark.parametrize("reason", OWN_WORDS)
+def test_the_trainer_names_its_own_reason(reason: Reason) -> None:
+    said = trainer_says(result="failed", reason=reason.value, message="line 17 is broken")
+    stand = standing(failed(2, said, of="PodFailurePolicy"))
+    assert (stand.phase, stand.reason, stand.message) == (Phase.FAILED, reason, "line 17 is broken")
+
+
+def test_a_reason_that_is_not_on_the_list_is_not_believed() -> None:
+    said = trainer_says(result="failed", reason="CrazyReason", message="hm")
+    stand = standing(failed(1, said, of="PodFailurePolicy"))
+    assert (stand.reason, stand.message) == (Reason.TRAINING_FAILED, "hm")
+
+
+def test_a_secret_in_a_traceback_stays_out_of_the_message() -> None:
+    stand = standing(failed(1, "OSError: hf_abcdefghijkl refused", of="BackoffLimitExceeded"))
+    assert "hf_abc" not in stand.message
+
+
+def test_a_running_trainer_is_a_running_job() -> None:
+    found = pod(running(), phase="Running", podIP="10.0.0.9")
+    stand = standing(seen(found, training=batch_job()))
+    assert (stand.phase, stand.reason) == (Phase.RUNNING, Reason.TRAINING)
+
+
+def test_a_trainer_that_is_done_runs_until_its_sidecar_has_gone() -> None:
+    found = pod(ended(0, trainer_says()), sidecar=running(), phase="Running")
+    stand = standing(seen(found, training=batch_job()))
+    assert (stand.phase, stand.reason) == (Phase.RUNNING, Reason.TRAINING)
+
+
+def test_a_wrong_configuration_is_not_announced_as_a_restart() -> None:
+    found = pod(ended(2, "no such file"), phase="Failed")
+    assert standing(seen(found, training=batch_job())).phase is Phase.RUNNING
+
+
+def test_success_is_what_the_job_controller_says_it_is() -> None:
+    found = pod(ended(0, trainer_says()), phase="Succeeded")
+    stand = standing(seen(found, training=batch_job(complete=True)))
+    assert (stand.phase, stand.reason) == (Phase.SUCCEEDED, Reason.TRAINING_SUCCEEDED)
+
+
+def test_a_suspended_job_runs_while_the_trainer_saves_and_is_paused_then() -> None:
+    suspended = job(suspend=True)
+    saving = seen(pod(running(), phase="Running"), training=batch_job(suspend=True), of=suspended)
+    assert (standing(saving).phase, standing(saving).reason) == (Phase.RUNNING, Reason.SUSPENDED)
+    saved = seen(training=batch_job(suspend=True), of=suspended)
+    assert standing(saved).phase is Phase.PAUSED
+
+
+def test_a_job_that_is_suspended_from_the_start_is_paused_at_once() -> None:
+    assert standing(seen(of=job(suspend=True))).phase is Phase.PAUSED
+
+
+def test_a_job_that_ended_while_it_was_being_suspended_has_ended() -> None:
+    found = seen(training=batch_job(complete=True, suspend=True), of=job(suspend=True))
+    assert standing(found).phase is Phase.SUCCEEDED

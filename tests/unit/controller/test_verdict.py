@@ -1,0 +1,191 @@
+"""No report, no pass: every way in which a validation can end."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.controller.objects import (
+    CHECKS,
+    batch_job,
+    ended,
+    job,
+    pod,
+    running,
+    seen,
+    validator_says,
+)
+
+from finetuning.api.v1alpha1 import CheckStatus, ValidationPhase, ValidationStatus
+from finetuning.controller import naming
+from finetuning.controller.training_status import Problem
+from finetuning.controller.verdict import REPORT_LIMIT, validation_status
+
+DIGEST = "a" * 64
+
+
+def judged(
+    state: dict[str, Any] | None, *, failed: str | None = None, before: str | None = None
+) -> ValidationStatus:
+    written: dict[str, Any] = {"phase": "Succeeded"}
+    if before is not None:
+        written["validation"] = {"phase": "Pending", "manifestSha256": before}
+    found = batch_job(naming.VALIDATION, failed=failed, complete=failed is None)
+    pods = (pod(state, component=naming.VALIDATION),) if state is not None else ()
+    return validation_status(seen(of=job(written), validation=found, validation_pods=pods))
+
+
+def test_four_checks_passed_is_a_pass() -> None:
+    found = judged(ended(0, validator_says()))
+    assert (found.phase, found.summary) == (ValidationPhase.PASSED, "4/4 checks passed")
+    assert [check.name for check in found.checks] == list(CHECKS)
+    assert found.report.startswith(
+        "=== Fine-Tuning Validation Report ===\n\n✓ PASS - training_loss"
+    )
+    assert found.report.endswith("Summary: 4/4 checks passed")
+    assert found.report_path == "pvc://demo-output/validation/validation_report.txt"
+    assert found.completion_time is not None
+
+
+def test_a_failed_check_is_a_failure_of_the_model() -> None:
+    found = judged(ended(1, validator_says("model_output")), failed="PodFailurePolicy")
+    assert (found.phase, found.summary) == (ValidationPhase.FAILED, "3/4 checks passed")
+    assert "✗ FAIL - model_output" in found.report
+
+
+NO_VERDICT = [
+    ("no pod", None, "PodFailurePolicy", "left no report"),
+    ("no words", ended(1), "PodFailurePolicy", "no report, exit code 1"),
+    ("garbage", ended(0, "\x00\x01 all passed!"), None, "no report, exit code 0"),
+    ("a traceback", ended(1, "ImportError: peft"), "PodFailurePolicy", "ImportError: peft"),
+    ("out of memory", ended(137, "", "OOMKilled"), "BackoffLimitExceeded", "OOMKilled"),
+    ("a usage error", ended(2, validator_says()), "PodFailurePolicy", "exit code 2"),
+    ("the deadline", None, "DeadlineExceeded", "deadline"),
+    ("no checks at all", ended(0, validator_says(names=())), None, "contradicts exit code 0"),
+    ("a check is missing", ended(0, validator_says(names=CHECKS[:3])), None, "contradicts"),
+    (
+        "passed on paper, failed by exit code",
+        ended(1, validator_says()),
+        "PodFailurePolicy",
+        "contradicts exit code 1",
+    ),
+    (
+        "failed on paper, passed by exit code",
+        ended(0, validator_says("aim_profile")),
+        None,
+        "contradicts exit code 0",
+    ),
+    ("a check twice", ended(0, validator_says(names=(*CHECKS, "aim_profile"))), None, "repeated"),
+    ("a strange name", ended(0, validator_says(names=(*CHECKS, "<b>"))), None, "broken"),
+]
+
+
+@pytest.mark.parametrize(
+    ("state", "failed", "words"), [pytest.param(*rest, id=name) for name, *rest in NO_VERDICT]
+)
+def test_without_a_usable_report_there_is_an_error_and_never_a_pass(
+    state: dict[str, Any] | None, failed: str | None, words: str
+) -> None:
+    found = judged(state, failed=failed)
+    assert found.phase is ValidationPhase.ERROR
+    assert words in found.summary
+    assert found.report == ""
+
+
+def test_the_report_cannot_declare_a_failing_check_optional() -> None:
+    report = json.loads(validator_says("model_output"))
+    report["checks"][1]["required"] = False
+    found = judged(ended(1, json.dumps(report)), failed="PodFailurePolicy")
+    assert (found.phase, found.passed, found.total) == (ValidationPhase.FAILED, 3, 4)
+
+
+def test_the_order_of_the_report_is_ours() -> None:
+    found = judged(ended(0, validator_says(names=CHECKS[::-1])))
+    assert [check.name for check in found.checks] == list(CHECKS)
+
+
+def test_an_optional_check_may_fail() -> None:
+    report = json.loads(validator_says(names=(*CHECKS, "perplexity")))
+    report["checks"][4] |= {"required": False, "result": "Fail"}
+    found = judged(ended(0, json.dumps(report)))
+    assert (found.phase, found.total, len(found.checks)) == (ValidationPhase.PASSED, 4, 5)
+
+
+def test_a_verdict_on_another_model_is_no_verdict() -> None:
+    said = validator_says(manifestSha256=DIGEST)
+    assert judged(ended(0, said), before=DIGEST).phase is ValidationPhase.PASSED
+    other = judged(ended(0, said), before="b" * 64)
+    assert other.phase is ValidationPhase.ERROR
+    assert "changed between" in other.summary
+
+
+def test_messages_of_checks_are_cleaned() -> None:
+    report = json.loads(validator_says())
+    report["checks"][0]["message"] = "loss\x1b[31m 0.5\nSummary: 9/9 hf_abcdefghijkl"
+    found = judged(ended(0, json.dumps(report)))
+    assert found.checks[0].message == "loss [31m 0.5 Summary: 9/9 [redacted]"
+    assert found.report.count("\nSummary:") == 1
+
+
+def test_a_score_that_is_not_a_number_is_refused() -> None:
+    said = validator_says().replace('"message"', '"score": NaN, "message"', 1)
+    assert judged(ended(0, said)).phase is ValidationPhase.ERROR
+
+
+@given(st.text(max_size=300) | st.binary(max_size=300).map(lambda data: data.decode("latin-1")))
+def test_no_text_passes_by_chance(text: str) -> None:
+    found = judged(ended(0, text))
+    assert found.phase is ValidationPhase.ERROR
+    assert len(found.summary) <= 128
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "name": st.sampled_from((*CHECKS, "extra", "")),
+                "result": st.sampled_from(("Pass", "Fail", "Skip", "Error", "Maybe")),
+                "required": st.booleans(),
+                "message": st.text(max_size=40),
+            }
+        ),
+        max_size=6,
+    ),
+    st.sampled_from((0, 1, 2, 137)),
+)
+def test_a_pass_means_four_passed_checks_and_exit_code_0(
+    checks: list[dict[str, Any]], code: int
+) -> None:
+    said = json.dumps({"kind": "validation", "checks": checks})
+    found = judged(ended(code, said), failed=None if code == 0 else "PodFailurePolicy")
+    results = {check["name"]: check["result"] for check in checks}
+    if found.phase is ValidationPhase.PASSED:
+        assert code == 0
+        assert [results.get(name) for name in CHECKS] == ["Pass"] * 4
+    assert len(found.report) <= REPORT_LIMIT
+    assert all(isinstance(check, CheckStatus) for check in found.checks)
+
+
+def test_what_was_decided_stays() -> None:
+    verdict = {"phase": "Passed", "summary": "4/4 checks passed", "passed": 4, "total": 4}
+    found = validation_status(seen(of=job({"phase": "Succeeded", "validation": verdict})))
+    assert found.phase is ValidationPhase.PASSED
+
+
+def test_validation_that_is_turned_off_is_skipped() -> None:
+    found = validation_status(seen(of=job(validation={"enabled": False})))
+    assert found.phase is ValidationPhase.SKIPPED
+
+
+def test_a_running_validator_is_running() -> None:
+    pods = (pod(running(), component=naming.VALIDATION, phase="Running"),)
+    found = validation_status(seen(validation=batch_job(naming.VALIDATION), validation_pods=pods))
+    assert (found.phase, found.start_time is not None) == (ValidationPhase.RUNNING, True)
+
+
+def test_a_validation_job_that_cannot_be_made_is_an_error_only_if_it_never_can() -> None:
+    for final, phase in ((True, ValidationPhase.ERROR), (False, ValidationPhase.PENDING)):
+        problem = Problem(reason="Forbidden", message="no", final=final)  # type: ignore[arg-type]
+        found = validation_status(seen(validation_problem=problem))
+        assert (found.phase, found.summary) == (phase, "no")

@@ -1,0 +1,110 @@
+import asyncio
+
+import pytest
+
+from finetuning.controller.workqueue import ClosedError, WorkQueue
+
+
+async def drain(queue: WorkQueue[str]) -> list[str]:
+    found = []
+    while queue.depth:
+        key = await queue.get()
+        queue.done(key)
+        found.append(key)
+    return found
+
+
+async def test_a_key_that_is_added_many_times_comes_once() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for _ in range(5):
+        queue.add("a")
+    assert await drain(queue) == ["a"]
+
+
+async def test_first_in_is_first_out() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for key in "abc":
+        queue.add(key)
+    assert await drain(queue) == ["a", "b", "c"]
+
+
+async def test_what_just_happened_goes_before_routine() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for key in "abc":
+        queue.add(key, urgent=False)
+    queue.add("c")
+    queue.add("d")
+    assert await drain(queue) == ["c", "d", "a", "b"]
+
+
+async def test_no_two_workers_have_the_same_key() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    held = await queue.get()
+    queue.add("a")
+    second = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    assert not second.done()
+    queue.done(held)
+    assert await second == "a"
+
+
+async def test_a_change_during_work_asks_for_another_look_once() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    held = await queue.get()
+    queue.add("a", urgent=False)
+    queue.add("a")
+    assert queue.depth == 1
+    queue.done(held)
+    assert await drain(queue) == ["a"]
+
+
+async def test_of_several_wishes_for_later_the_earliest_counts() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add_after("a", 3600)
+    queue.add_after("a", 0.001)
+    queue.add_after("a", 3600)
+    assert await asyncio.wait_for(queue.get(), 5) == "a"
+
+
+async def test_delays_grow_with_failures_up_to_a_limit_and_start_over_after_success() -> None:
+    queue: WorkQueue[str] = WorkQueue(base_delay=1, max_delay=60)
+    delays = [queue.retry("a") for _ in range(40)]
+    for failures, delay in enumerate(delays):
+        ceiling = min(60, 2.0**failures)
+        assert ceiling / 2 <= delay <= ceiling
+    queue.succeeded("a")
+    assert queue.retry("a") <= 1
+    queue.close()
+
+
+async def test_two_keys_that_fail_together_do_not_come_back_together() -> None:
+    queue: WorkQueue[str] = WorkQueue(base_delay=100, max_delay=100)
+    assert len({queue.retry(str(key)) for key in range(50)}) == 50
+    queue.close()
+
+
+async def test_a_server_that_names_a_delay_is_obeyed() -> None:
+    queue: WorkQueue[str] = WorkQueue(base_delay=0.1)
+    assert queue.retry("a", after=7.0) == 7.0
+    queue.close()
+
+
+async def test_a_forgotten_key_does_not_come_back() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add_after("a", 0.001)
+    queue.forget("a")
+    queue.add_after("b", 0.002)
+    assert await asyncio.wait_for(queue.get(), 5) == "b"
+    assert queue.depth == 0
+
+
+async def test_every_worker_wakes_up_when_the_queue_closes() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    workers = [asyncio.create_task(queue.get()) for _ in range(3)]
+    await asyncio.sleep(0)
+    queue.close()
+    for worker in workers:
+        with pytest.raises(ClosedError):
+            await asyncio.wait_for(worker, 5)

@@ -1,0 +1,280 @@
+"""An API server in memory, with the controllers that matter here, for the tests of the reconciler.
+
+It keeps what the real one keeps to: resource versions and conflicts, unique names, merge patches,
+the status subresource, garbage collection by owner. Jobs get Pods; Pods do what a test says.
+"""
+
+import asyncio
+import copy
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiohttp
+from tests.unit.controller.objects import ENDED, SETTINGS, STARTED, ended, job_body, running
+from typing_extensions import override
+
+from finetuning.controller import naming, observed
+from finetuning.controller.cache import Cache, Store
+from finetuning.controller.errors import RetryLaterError
+from finetuning.controller.gateway import ApiError, Gateway
+from finetuning.controller.observed import Key
+from finetuning.controller.reconcile import Reconciler
+
+KEY: Key = ("team", "demo")
+IDLE_SECONDS = 3.0
+Raw = dict[str, Any]
+Name = tuple[str, str, str]
+
+
+class Crash(BaseException):
+    """The operator's process is gone; nothing in it can catch this."""
+
+
+class World:
+    """Objects by plural, namespace and name."""
+
+    def __init__(self, *, with_monitoring: bool = True) -> None:
+        self.objects: dict[Name, Raw] = {}
+        self.writes: list[tuple[str, str, str]] = []
+        self.reads: list[tuple[str, str]] = []
+        self.crash_after: int | None = None
+        self.crashes = 0
+        self.fail_with: Callable[[str, str], ApiError | None] = lambda _verb, _plural: None
+        self.kinds = {"jobs", "pods", "persistentvolumeclaims", "services", "finetuningjobs"}
+        self.kinds |= {"events"} | ({"servicemonitors"} if with_monitoring else set())
+        self._versions = itertools.count(1)
+
+    # The API
+
+    def create(self, plural: str, body: Mapping[str, Any]) -> Raw:
+        new = copy.deepcopy(dict(body))
+        meta = new["metadata"]
+        version = str(next(self._versions))
+        name = meta.setdefault("name", f"{meta.get('generateName', '')}{version}")
+        key = (plural, meta["namespace"], name)
+        if key in self.objects:
+            raise ApiError(409, "AlreadyExists", f"{plural} {name} already exists")
+        meta.setdefault("uid", f"uid-{plural}-{version}")
+        meta |= {"resourceVersion": version, "creationTimestamp": STARTED}
+        self.objects[key] = new
+        return copy.deepcopy(new)
+
+    def patch(self, key: Name, patch: Mapping[str, Any], *, only_status: bool = False) -> Raw:
+        found = self.objects.get(key)
+        if found is None:
+            raise ApiError(404, "NotFound", f"{key} not found")
+        wanted = patch.get("metadata") or {}
+        for field in ("resourceVersion", "uid"):
+            if field in wanted and wanted[field] != found["metadata"][field]:
+                raise ApiError(409, "Conflict", f"{field} does not match")
+        parts = {"status"} if only_status else {"spec"}
+        merged = {**found, **merge(found, {name: patch[name] for name in parts & set(patch)})}
+        merged["metadata"] = {**found["metadata"], "resourceVersion": str(next(self._versions))}
+        self.objects[key] = merged
+        return copy.deepcopy(merged)
+
+    def of(self, plural: str) -> list[Raw]:
+        return [raw for (kind, _, _), raw in self.objects.items() if kind == plural]
+
+    def get(self, plural: str, name: str) -> Raw:
+        return self.objects[plural, KEY[0], name]
+
+    # The controllers
+
+    def run_jobs(self) -> None:
+        """Give every Job that wants one a Pod, take it from one that is suspended."""
+        for raw in self.of("jobs"):
+            view = observed.batch_job(raw)
+            live = [pod for pod in self._pods_of(raw) if not observed.pod(pod).over]
+            if view.suspend:
+                for pod in live:
+                    self.delete("pods", pod["metadata"]["name"])
+            elif not view.finished and not live:
+                self._add_pod(raw)
+
+    def _pods_of(self, job: Raw) -> list[Raw]:
+        uid = job["metadata"]["uid"]
+        return [pod for pod in self.of("pods") if observed.meta(pod).owner_uid == uid]
+
+    def _add_pod(self, job: Raw) -> None:
+        meta = job["metadata"]
+        owner = {"kind": "Job", "name": meta["name"], "uid": meta["uid"], "controller": True}
+        template = job["spec"]["template"]["metadata"]
+        self.create(
+            "pods",
+            {
+                "metadata": {
+                    "generateName": f"{meta['name']}-",
+                    "namespace": meta["namespace"],
+                    "labels": template["labels"],
+                    "ownerReferences": [owner],
+                },
+                "status": {"phase": "Pending"},
+            },
+        )
+
+    def set_pods(self, component: str, phase: str, state: Raw) -> None:
+        """Let kubelet report on the live Pods of one kind."""
+        container = {
+            naming.TRAINING: naming.TRAINING_CONTAINER,
+            naming.VALIDATION: naming.VALIDATION_CONTAINER,
+        }[component]
+        for raw in self.of("pods"):
+            view = observed.pod(raw)
+            if view.meta.component == component and not view.over:
+                statuses = [{"name": container, "state": state}]
+                status = {"status": {"phase": phase, "containerStatuses": statuses}}
+                self.patch(("pods", *KEY[:1], view.meta.name), status, only_status=True)
+
+    def end_job(self, name: str, kind: str, reason: str = "") -> None:
+        condition = {"type": kind, "status": "True", "reason": reason, "lastTransitionTime": ENDED}
+        self.patch(
+            ("jobs", KEY[0], name), {"status": {"conditions": [condition]}}, only_status=True
+        )
+
+    def delete(self, plural: str, name: str) -> None:
+        """With all that it owns, as the garbage collector does."""
+        gone = self.objects.pop((plural, KEY[0], name))
+        for kind, _, child in list(self.objects):
+            raw = self.objects.get((kind, KEY[0], child))
+            if raw is not None and observed.meta(raw).owner_uid == gone["metadata"]["uid"]:
+                self.delete(kind, child)
+
+    # What a person and a day bring
+
+    def apply(self, **spec: Any) -> None:
+        body = job_body(**spec)
+        body["metadata"].pop("uid")
+        self.create("finetuningjobs", body)
+
+    def change(self, **spec: Any) -> None:
+        self.patch(("finetuningjobs", *KEY), {"spec": spec})
+
+    @property
+    def status(self) -> Raw:
+        found: Raw = self.get("finetuningjobs", KEY[1]).get("status") or {}
+        return found
+
+    def start(self, component: str) -> None:
+        self.run_jobs()
+        self.set_pods(component, "Running", running())
+
+    def finish(self, component: str, message: str, code: int = 0) -> None:
+        job = naming.names(KEY[1])
+        name = job.training if component == naming.TRAINING else job.validation
+        self.set_pods(component, "Failed" if code else "Succeeded", ended(code, message))
+        self.end_job(name, "Failed" if code else "Complete", "PodFailurePolicy" if code else "")
+
+
+def merge(target: Any, patch: Any) -> Any:
+    """RFC 7386."""
+    if not isinstance(patch, dict):
+        return copy.deepcopy(patch)
+    base = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            base.pop(name, None)
+        else:
+            base[name] = merge(base.get(name), value)
+    return base
+
+
+class FakeGateway(Gateway):
+    """The real gateway down to its one method that would send something."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    @override
+    async def _call(
+        self,
+        verb: str,
+        resource: Any,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        accept: str = "application/json",
+    ) -> Raw:
+        await asyncio.sleep(0)
+        failure = self.world.fail_with(verb, resource.plural)
+        if failure is not None:
+            raise failure
+        if resource.plural not in self.world.kinds:
+            raise ApiError(404, "NotFound", "the server could not find the requested resource")
+        if method == "GET":
+            return self._read(verb, resource.plural, path, query or {})
+        return self._write(verb, resource.plural, path, body)
+
+    def _read(self, verb: str, plural: str, path: str, query: Mapping[str, str]) -> Raw:
+        self.world.reads.append((verb, plural))
+        if verb == "list":
+            wanted = _selected(query.get("labelSelector", ""))
+            items = [raw for raw in self.world.of(plural) if wanted(raw)]
+            return {"items": copy.deepcopy(items), "metadata": {}}
+        _, _, namespace, _, name = path.rsplit("/", 4)
+        found = self.world.objects.get((plural, namespace, name))
+        if found is None:
+            raise ApiError(404, "NotFound", f"{name} not found")
+        return copy.deepcopy(found)
+
+    def _write(self, verb: str, plural: str, path: str, body: Raw) -> Raw:
+        if verb == "create":
+            done = self.world.create(plural, body)
+        else:
+            parts = path.split("/namespaces/")[1].split("/")
+            key = (plural, parts[0], parts[2])
+            done = self.world.patch(key, body, only_status=parts[-1] == "status")
+        self.world.writes.append((verb, plural, done["metadata"]["name"]))
+        if self.world.crash_after is not None and len(self.world.writes) >= self.world.crash_after:
+            self.world.crash_after = None
+            self.world.crashes += 1
+            raise Crash
+        return done
+
+
+def _selected(selector: str) -> Callable[[Raw], bool]:
+    wanted = dict(part.split("=", 1) for part in selector.split(",") if part)
+    return lambda raw: wanted.items() <= (raw["metadata"].get("labels") or {}).items()
+
+
+class Process:
+    """One life of the operator: its cache and memory die with it."""
+
+    def __init__(self, world: World, http: aiohttp.ClientSession) -> None:
+        self.world = world
+        self.cache = Cache()
+        self.time = 1000.0
+        self.gateway = FakeGateway(world)
+        self.reconciler = Reconciler(self.cache, self.gateway, http, SETTINGS, lambda: self.time)
+
+    def watch(self) -> None:
+        """Bring the cache up to date, deletions included."""
+        self._fill(self.cache.customs, "finetuningjobs", observed.custom)
+        self._fill(self.cache.jobs, "jobs", observed.batch_job)
+        self._fill(self.cache.pods, "pods", observed.pod)
+
+    def _fill(self, store: Store[Any], plural: str, view: Callable[[Raw], Any]) -> None:
+        items = [view(raw) for raw in self.world.of(plural)]
+        for item in items:
+            store.put(item)
+        store.sweep({item.meta.uid for item in items}, store.now(), ())
+
+    async def settle(self, limit: int = 30) -> None:
+        """Look until nothing more is written for three seconds."""
+        idle = 0.0
+        for _ in range(limit):
+            before = len(self.world.writes)
+            self.watch()
+            try:
+                again = await self.reconciler.reconcile(KEY)
+            except (RetryLaterError, ApiError):
+                again = 1.0
+            idle = idle if len(self.world.writes) == before else 0.0
+            if again is None or idle >= IDLE_SECONDS:
+                return
+            step = min(max(again, 0.1), 1.0)
+            self.time, idle = self.time + step, idle + step
+        raise AssertionError(f"no rest after {limit} looks: {self.world.writes}")
