@@ -1,0 +1,146 @@
+#!/bin/sh
+# Checks, on the machine where you sit, that a remote run's metrics arrive through an SSH tunnel.
+set -u
+
+usage() {
+    cat <<'TEXT'
+usage: ./validate_metrics_remote.sh [port]
+
+Checks that
+  1. an SSH tunnel forwards the local port (default 8000),
+  2. http://localhost:<port>/metrics answers,
+  3. fine-tuning metrics are among the answer,
+  4. the specific metric types are available.
+
+Without a tunnel but with an endpoint that answers (the run is on this machine) the first check is
+only a warning. So is a metric that a run has not reported yet, such as the loss before its first
+step, and GPU metrics on a machine without a GPU.
+
+Exit code: 0 the metrics can be used, 1 they cannot, 2 wrong usage.
+
+Open a tunnel with
+  ssh -f -N -L 8000:localhost:8000 user@remote-server
+TEXT
+}
+
+port=8000
+case ${1-} in
+    -h | --help) usage; exit 0 ;;
+    '') ;;
+    *[!0-9]*) echo "validate_metrics_remote: '$1' is no port; give a number such as 9000" >&2; exit 2 ;;
+    *) port=$1 ;;
+esac
+if [ "$#" -gt 1 ]; then
+    echo "validate_metrics_remote: one port is enough; see --help" >&2
+    exit 2
+fi
+if [ "${#port}" -gt 5 ] || [ "$port" -lt 1 ] || [ "$port" -gt 65535 ]; then
+    echo "validate_metrics_remote: port $port is not between 1 and 65535" >&2
+    exit 2
+fi
+url="http://localhost:$port/metrics"
+
+if [ -t 1 ] && [ -z "${NO_COLOR-}" ]; then
+    esc=$(printf '\033')
+    green="${esc}[32m" yellow="${esc}[33m" red="${esc}[31m" plain="${esc}[0m"
+else
+    green='' yellow='' red='' plain=''
+fi
+good() { printf '%s✓%s %s\n' "$green" "$plain" "$1"; }
+warn() { printf '%s!%s %s\n' "$yellow" "$plain" "$1"; }
+bad() { printf '%s✗%s %s\n' "$red" "$plain" "$1"; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# An ssh command line that forwards this port: -L port:host:port, also with a bind address before.
+tunnel_by_command() {
+    has ps || return 1
+    # shellcheck disable=SC2009 # pgrep is not everywhere, and its patterns differ
+    ps -A -o args= 2>/dev/null |
+        grep -E "(^|/)ssh .*-[A-Za-z]*L *([^ ]*:)?$port:[^ ]+:[0-9]+" | grep -qv grep
+}
+
+# A listening socket of an ssh process: LocalForward in ~/.ssh/config leaves no trace elsewhere.
+tunnel_by_socket() {
+    if has ss; then
+        ss -tlnp 2>/dev/null | grep -E "[:.]${port}[[:space:]]" | grep -q '"ssh"'
+    elif has lsof; then
+        lsof -nP -iTCP:"$port" -sTCP:LISTEN 2>/dev/null | grep -q '^ssh[[:space:]]'
+    elif has netstat; then
+        netstat -tlnp 2>/dev/null | grep -E "[:.]${port}[[:space:]]" | grep -q '/ssh'
+    else
+        return 1
+    fi
+}
+
+fetch() {
+    if has curl; then
+        curl -fsS --noproxy '*' --max-time 10 "$url" 2>&1
+    elif has wget; then
+        wget -q --no-proxy -T 10 -t 1 -O - "$url" 2>&1
+    else
+        echo "neither curl nor wget is installed"
+        return 1
+    fi
+}
+
+# Number of series of a metric; histograms have _bucket, _sum and _count behind the name.
+series() {
+    printf '%s\n' "$page" | grep -cE "^$1(_bucket|_sum|_count)?[{ ]"
+}
+
+echo "Checking the metrics at $url"
+if tunnel_by_command || tunnel_by_socket; then tunnel=yes; else tunnel=no; fi
+page=$(fetch)
+reached=$?
+
+if [ $tunnel = yes ]; then
+    good "SSH tunnel on port $port is active"
+elif [ $reached -eq 0 ]; then
+    warn "No SSH tunnel on port $port; the endpoint on this machine itself is used"
+else
+    bad "No SSH tunnel on port $port; open one: ssh -f -N -L $port:localhost:8000 user@remote-server"
+fi
+if [ $reached -ne 0 ]; then
+    bad "Metrics endpoint is not accessible: $(printf '%s\n' "$page" | tail -n 1)"
+    echo "  Is the metrics server running there (--enable-metrics), and on the port that is forwarded?"
+    exit 1
+fi
+good "Metrics endpoint is accessible"
+
+count=$(printf '%s\n' "$page" | grep -c '^finetuning_')
+if [ "$count" -eq 0 ]; then
+    bad "No fine-tuning metrics: something else answers at $url"
+    exit 1
+fi
+good "Fine-tuning metrics are present ($count series)"
+
+failed=0
+for metric in job_status job_duration_seconds checkpoint_size_bytes; do
+    if [ "$(series "finetuning_$metric")" -gt 0 ]; then
+        good "finetuning_$metric"
+    else
+        bad "finetuning_$metric is missing"
+        failed=1
+    fi
+done
+for metric in training_epoch training_step training_progress train_loss learning_rate \
+    samples_per_second tokens_per_second checkpoints_total; do
+    if [ "$(series "finetuning_$metric")" -gt 0 ]; then
+        good "finetuning_$metric"
+    else
+        warn "finetuning_$metric is not reported yet"
+    fi
+done
+for metric in gpu_utilization_percent gpu_memory_used_bytes gpu_memory_total_bytes; do
+    if [ "$(series "finetuning_$metric")" -gt 0 ]; then
+        good "finetuning_$metric"
+    else
+        warn "finetuning_$metric is not reported (no GPU, or its driver does not tell)"
+    fi
+done
+
+if [ $failed -ne 0 ]; then
+    bad "The endpoint serves something, but not what a fine-tuning run exports"
+    exit 1
+fi
+good "The metrics can be used"
