@@ -205,7 +205,10 @@ def _read_csv(path: Path) -> Rows:
                 )
             rows.append(Row(reader.line_num, dict(data)))
     except csv.Error as error:
-        raise DatasetError(f"{path}: line {reader.line_num}: {error}; mend the line") from None
+        start = reader.line_num + 1
+        raise DatasetError(
+            f"{path}: line {start}: {error}; check the quotes of the row that begins there"
+        ) from None
     return Rows(str(path), "line", rows)
 
 

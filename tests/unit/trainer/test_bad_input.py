@@ -1,0 +1,234 @@
+"""What is wrong is told in one line with a remedy, early, and with the right exit code."""
+
+# ruff: noqa: PLC0415 - collecting the tests should not cost the seconds that torch takes
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.trainer.conftest import ROWS, write_rows
+
+from finetuning.base.app import main
+
+WITHOUT_TORCH = """
+import sys
+from finetuning.base.app import main
+code = main(sys.argv[1:])
+assert not {"torch", "transformers", "peft"} & set(sys.modules), "torch was loaded for nothing"
+sys.exit(code)
+"""
+
+
+class Outcome:
+    """A run that was refused."""
+
+    def __init__(self, code: int, caplog: pytest.LogCaptureFixture, words: Path) -> None:
+        self.code = code
+        self.errors = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+        self.words: dict[str, Any] = json.loads(words.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def refuse(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """Runs the trainer and returns how it was refused."""
+    words = tmp_path / "termination"
+    monkeypatch.setenv("FINETUNING_TERMINATION_LOG", str(words))
+
+    def run(*arguments: object) -> Outcome:
+        output = ("--output-dir", tmp_path / "out")
+        code = main([str(argument) for argument in (*output, *arguments)])
+        return Outcome(code, caplog, words)
+
+    return run
+
+
+def check(outcome: Outcome, reason: str, *words: str) -> None:
+    assert outcome.code == 2
+    (line,) = outcome.errors
+    assert "\n" not in line
+    assert all(word in line for word in words), line
+    assert outcome.words["result"] == "failed"
+    assert outcome.words["reason"] == reason
+    assert outcome.words["message"] in line
+
+
+BAD_DATA = [
+    ("", "holds no rows"),
+    ('{"text": "a"}\n' * 16 + '{"text": "b"', "line 17: not valid JSON"),
+    ('{"question": "a", "answer": "b"}\n', "known shapes"),
+    ('{"instruction": "a", "output": ""}\n', "line 1: `output` is missing or empty"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), BAD_DATA)
+def test_bad_data_is_refused(
+    content: str, words: str, refuse: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text(content, encoding="utf-8")
+    outcome = refuse("--model-id", tiny_model, "--dataset-path", data)
+    check(outcome, "DatasetInvalid", str(data), words)
+    state = json.loads((tmp_path / "out/state/rank-0.json").read_text(encoding="utf-8"))
+    assert (state["state"], state["reason"]) == ("failed", "DatasetInvalid")
+
+
+@pytest.mark.parametrize(("content", "words"), BAD_DATA)
+def test_bad_data_is_refused_before_torch_is_loaded(
+    content: str, words: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text(content, encoding="utf-8")
+    command = [sys.executable, "-c", WITHOUT_TORCH, "--model-id", "org/none"]
+    done = subprocess.run(
+        [*command, "--dataset-path", str(data), "--output-dir", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+
+
+def test_a_missing_data_file_is_refused(refuse: Any, tiny_model: Path) -> None:
+    outcome = refuse("--model-id", tiny_model, "--dataset-path", "none.jsonl")
+    check(outcome, "DatasetInvalid", "--dataset-path none.jsonl: no such file")
+
+
+def test_a_wrong_setting_is_refused(refuse: Any) -> None:
+    outcome = refuse("--model-id", "m", "--dataset-path", "d", "--lora-rank", "-1")
+    check(outcome, "ConfigInvalid", "--lora-rank: '-1' is not allowed")
+
+
+def test_a_model_that_is_nowhere_is_refused(refuse: Any, rows_file: Path) -> None:
+    outcome = refuse("--model-id", "org/none", "--dataset-path", rows_file)
+    check(outcome, "ModelUnavailable", "org/none", "cannot be reached", "--model-path")
+    outcome.errors.clear()
+
+
+def test_a_folder_that_is_not_there_is_refused(refuse: Any, rows_file: Path) -> None:
+    outcome = refuse("--model-id", "./none", "--dataset-path", rows_file)
+    check(outcome, "ModelUnavailable", "--model-id none: no such folder")
+
+
+def copy_of(model: Path, target: Path, *, without: str = "") -> Path:
+    shutil.copytree(model, target)
+    if without:
+        (target / without).unlink()
+    return target
+
+
+def test_pickled_weights_are_refused(
+    refuse: Any, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    model = copy_of(tiny_model, tmp_path / "model", without="model.safetensors")
+    (model / "pytorch_model.bin").write_bytes(b"anything")
+    outcome = refuse("--model-id", model, "--dataset-path", rows_file)
+    check(outcome, "ModelUnavailable", "pytorch_model.bin", "can run code", "safetensors")
+
+
+def test_a_model_with_code_of_its_own_is_refused_and_never_run(
+    refuse: Any, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    model = copy_of(tiny_model, tmp_path / "model")
+    (model / "custom.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n", encoding="utf-8")
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    names = {"AutoConfig": "custom.Config", "AutoModelForCausalLM": "custom.Model"}
+    config |= {"model_type": "custom", "auto_map": names}
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    outcome = refuse("--model-id", model, "--dataset-path", rows_file)
+    check(outcome, "ModelUnavailable", str(model))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("harm", ["truncated", "missing tensors"])
+def test_damaged_weights_are_refused(
+    harm: str, refuse: Any, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    model = copy_of(tiny_model, tmp_path / "model")
+    weights = model / "model.safetensors"
+    if harm == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    else:
+        tensors = load_file(weights)
+        kept = {name: tensor for name, tensor in tensors.items() if "layers.1" not in name}
+        save_file(kept, weights, metadata={"format": "pt"})
+    outcome = refuse("--model-id", model, "--dataset-path", rows_file)
+    check(outcome, "ModelUnavailable", str(model))
+
+
+def test_an_adapter_is_no_model(
+    refuse: Any, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    model = copy_of(tiny_model, tmp_path / "model", without="config.json")
+    (model / "adapter_config.json").write_text("{}", encoding="utf-8")
+    outcome = refuse("--model-id", model, "--dataset-path", rows_file)
+    check(outcome, "ModelUnavailable", "holds an adapter")
+
+
+def test_layers_that_are_not_there_are_refused_with_those_that_are(
+    refuse: Any, tiny_model: Path, rows_file: Path
+) -> None:
+    wish = ("--target-modules", "q_proj", "c_attn")
+    outcome = refuse("--model-id", tiny_model, "--dataset-path", rows_file, *wish)
+    check(outcome, "ConfigInvalid", "c_attn", "gate_proj", "q_proj", "all-linear")
+
+
+def test_one_row_cannot_be_split(refuse: Any, tiny_model: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "one.jsonl", ROWS[:1])
+    outcome = refuse("--model-id", tiny_model, "--dataset-path", data, "--eval-split", "0.2")
+    check(outcome, "DatasetInvalid", "--eval-split")
+
+
+def test_a_port_in_use_is_refused(refuse: Any, tiny_model: Path, rows_file: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        metrics = ("--enable-metrics", "--metrics-port", port)
+        outcome = refuse("--model-id", tiny_model, "--dataset-path", rows_file, *metrics)
+    check(outcome, "ConfigInvalid", f"--metrics-port {port}", "in use")
+
+
+def test_a_folder_that_cannot_be_written_is_refused(
+    refuse: Any, rows_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    where = ("--output-dir", tmp_path / "file" / "out")
+    outcome = refuse("--model-id", "m", "--dataset-path", rows_file, *where)
+    check(outcome, "ConfigInvalid", "--output-dir", "Not a directory")
+
+
+def test_the_result_must_not_replace_the_base_model(
+    refuse: Any, tiny_model: Path, rows_file: Path
+) -> None:
+    where = ("--output-dir", tiny_model)
+    outcome = refuse("--model-id", tiny_model, "--dataset-path", rows_file, *where)
+    check(outcome, "ConfigInvalid", "is the base model's own folder")
+
+
+@pytest.mark.training
+def test_a_loss_that_leaves_the_numbers_ends_the_run_with_advice(
+    refuse: Any, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    """One infinite weight in the base: every loss is then no number."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    model = copy_of(tiny_model, tmp_path / "model")
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.norm.weight"] = torch.full_like(tensors["model.norm.weight"], torch.inf)
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+    outcome = refuse("--model-id", model, "--dataset-path", rows_file)
+    check(outcome, "LossDiverged", "--learning-rate", "3 steps in a row")
+    assert outcome.words["step"] == 3
+    state = json.loads((tmp_path / "out/state/rank-0.json").read_text(encoding="utf-8"))
+    assert (state["nonfiniteLosses"], state["loss"]) == (3, "NaN")
+    lines = (tmp_path / "out/loss_history.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["loss"] for line in lines] == ["NaN"] * 3

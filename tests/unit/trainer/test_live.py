@@ -1,0 +1,96 @@
+"""The live state file: when it is written, and that it never gets in the way."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetuning.artifacts.models import GpuState, RunState
+from finetuning.base.live import LiveState
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def on_disk(folder: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((folder / "rank-0.json").read_text(encoding="utf-8"))
+    return data
+
+
+def test_progress_is_written_once_a_second_and_events_at_once(tmp_path: Path) -> None:
+    clock = Clock()
+    live = LiveState(tmp_path, clock)
+    live.event(RunState.TRAINING, total_steps=9)
+    for step in range(1, 5):
+        clock.now += 0.3
+        live.progress(step=step)
+    assert on_disk(tmp_path)["step"] == 4
+    live.progress(step=5)
+    assert on_disk(tmp_path)["step"] == 4
+    live.event(RunState.SAVING)
+    assert (on_disk(tmp_path)["step"], on_disk(tmp_path)["state"]) == (5, "saving")
+
+
+def test_sequence_numbers_rise_also_over_a_restart(tmp_path: Path) -> None:
+    first = LiveState(tmp_path)
+    first.event(RunState.STARTING)
+    first.event(RunState.TRAINING)
+    second = LiveState(tmp_path)
+    second.event(RunState.STARTING)
+    assert on_disk(tmp_path)["seq"] == 3
+
+
+def test_a_loss_that_is_no_number_is_written_as_a_word(tmp_path: Path) -> None:
+    live = LiveState(tmp_path)
+    live.event(RunState.TRAINING, loss=math.nan)
+    assert on_disk(tmp_path)["loss"] == "NaN"
+
+
+def test_the_end_carries_reason_message_and_time(tmp_path: Path) -> None:
+    clock = Clock()
+    live = LiveState(tmp_path, clock)
+    live.end(RunState.FAILED, "LossDiverged", "x" * 5000)
+    written = on_disk(tmp_path)
+    assert (written["state"], written["reason"]) == ("failed", "LossDiverged")
+    assert (len(written["message"]), written["finishedAt"]) == (1024, 1000.0)
+
+
+def test_gpu_figures_are_read_at_every_write(tmp_path: Path) -> None:
+    live = LiveState(tmp_path)
+    live.gpus = lambda: [GpuState(index=0, memory_used_bytes=5)]
+    live.event(RunState.TRAINING)
+    assert on_disk(tmp_path)["gpus"] == [
+        {
+            "index": 0,
+            "name": None,
+            "uuid": None,
+            "utilizationPercent": None,
+            "memoryUsedBytes": 5,
+            "memoryTotalBytes": None,
+        }
+    ]
+
+
+def test_failing_telemetry_is_told_once_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("", encoding="utf-8")
+    live = LiveState(in_the_way)
+    live.event(RunState.STARTING)
+    live.event(RunState.TRAINING)
+    assert caplog.text.count("cannot be written") == 1
+
+    def broken() -> list[GpuState]:
+        raise RuntimeError("the driver is gone")
+
+    other = LiveState(tmp_path / "ok")
+    other.gpus = broken
+    other.event(RunState.TRAINING)
+    assert "the driver is gone" in caplog.text

@@ -1,0 +1,160 @@
+"""Reading rows: every format, and every way in which a file can be wrong."""
+
+# ruff: noqa: PLC0415 - collecting the tests should not cost the seconds that torch takes
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from finetuning.api.run_config import DatasetConfig
+from finetuning.api.v1alpha1 import DatasetFormat
+from finetuning.base.errors import DatasetError
+from finetuning.base.rows import Rows, read
+
+TWO = [{"text": "ein Übungssatz"}, {"text": "second, with a comma\nand a line break"}]
+
+
+def read_file(path: Path, wish: DatasetFormat = DatasetFormat.AUTO) -> Rows:
+    return read(DatasetConfig(path=str(path), format=wish))
+
+
+def refusal(path: Path, content: str | bytes, wish: DatasetFormat = DatasetFormat.AUTO) -> str:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DatasetError) as caught:
+        read_file(path, wish)
+    return str(caught.value)
+
+
+def write_jsonl(path: Path) -> None:
+    path.write_text("\n\n".join(map(json.dumps, TWO)), encoding="utf-8")
+
+
+def write_json(path: Path) -> None:
+    path.write_text(json.dumps(TWO, indent=1), encoding="utf-8")
+
+
+def write_csv(path: Path) -> None:
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, ["text"], delimiter="\t" if path.suffix == ".tsv" else ",")
+        writer.writeheader()
+        writer.writerows(TWO)
+
+
+def write_parquet(path: Path) -> None:
+    from pyarrow import Table, parquet
+
+    parquet.write_table(Table.from_pylist(TWO), path)
+
+
+def write_wrapped_json(path: Path) -> None:
+    path.write_text(json.dumps({"data": TWO}), encoding="utf-8")
+
+
+WRITERS = {
+    "rows.jsonl": write_jsonl,
+    "rows.json": write_json,
+    "wrapped.json": write_wrapped_json,
+    "lines.json": write_jsonl,
+    "rows.csv": write_csv,
+    "rows.tsv": write_csv,
+    "rows.parquet": write_parquet,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_same_rows_and_the_same_digest(name: str, tmp_path: Path) -> None:
+    WRITERS[name](tmp_path / name)
+    rows = read_file(tmp_path / name)
+    assert [row.data for row in rows.rows] == TWO
+    reference = tmp_path / "reference.jsonl"
+    write_jsonl(reference)
+    assert rows.digest() == read_file(reference).digest()
+
+
+def test_a_folder_saved_by_datasets_is_read(tmp_path: Path) -> None:
+    from datasets import Dataset, DatasetDict
+
+    Dataset.from_list(TWO).save_to_disk(str(tmp_path / "one"))
+    DatasetDict({"train": Dataset.from_list(TWO)}).save_to_disk(str(tmp_path / "splits"))
+    for name in ("one", "splits"):
+        assert [row.data for row in read_file(tmp_path / name).rows] == TWO
+
+
+def test_lines_are_counted_as_an_editor_does(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl")
+    assert [row.line for row in read_file(tmp_path / "rows.jsonl").rows] == [1, 3]
+    write_csv(tmp_path / "rows.csv")
+    assert [row.line for row in read_file(tmp_path / "rows.csv").rows] == [2, 4]
+
+
+def test_the_digest_changes_with_any_value(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a"}\n', encoding="utf-8")
+    before = read_file(path).digest()
+    path.write_text('{"text": "b"}\n', encoding="utf-8")
+    assert read_file(path).digest() != before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.jsonl", "", "holds no rows"),
+        ("a.jsonl", "\n \n", "holds no rows"),
+        ("a.json", "", "holds no rows"),
+        ("a.csv", "text\n", "holds no rows"),
+        ("a.jsonl", '{"text": "a"}\n{"text" "b"}', "line 2: not valid JSON: Expecting ':'"),
+        ("a.jsonl", '{"text": "a"}\n{"text" "b"}', 'column 9, near {"text" "b"}'),
+        ("a.jsonl", '["text"]', "line 1: expected a JSON object"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "\xff"}', "line 2: not valid UTF-8"),
+        ("a.jsonl", "[" * 100_000, "line 1: not valid JSON"),
+        ("a.json", '[{"text": "a"},\n {"text": }]', "line 2: not valid JSON: Expecting value"),
+        ("a.json", "[1]", "row 1: expected an object, found int"),
+        ("a.json", '{"a": 1}', "expected a JSON list of objects"),
+        ("a.csv", "a,b\n1,2,3\n", "line 2: more than the 2 columns"),
+        ("a.csv", 'a,b\n"1,2\n', "line 2: unexpected end of data"),
+        ("a.parquet", "nothing of the kind", "not readable as Parquet"),
+        ("a.txt", "text", "cannot tell how the rows are stored"),
+    ],
+)
+def test_a_broken_file_is_refused_by_name_and_line(
+    name: str, content: str | bytes, words: str, tmp_path: Path
+) -> None:
+    message = refusal(tmp_path / name, content)
+    assert words in message
+    assert str(tmp_path / name) in message
+    assert "\n" not in message
+
+
+def test_an_explicit_format_beats_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "rows.txt"
+    write_jsonl(path)
+    assert len(read_file(path, DatasetFormat.JSONL).rows) == 2
+    assert "cannot tell" in refusal(path, "{}", DatasetFormat.HF)
+
+
+def test_a_missing_file_is_refused_with_what_to_check(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"--dataset-path .*none.jsonl: no such file"):
+        read_file(tmp_path / "none.jsonl")
+    with pytest.raises(DatasetError, match=r"or hf://org/rows for the Hub"):
+        read(DatasetConfig(path="org/rows"))
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "photo.bin").write_bytes(b"\0")
+    with pytest.raises(DatasetError, match="not a folder that `datasets` can read"):
+        read_file(tmp_path / "folder")
+
+
+def test_the_hub_without_a_network_is_refused_with_a_remedy() -> None:
+    with pytest.raises(DatasetError, match=r"hf://org/none: cannot be loaded: .*local file"):
+        read(DatasetConfig(path="hf://org/none"))
+
+
+def test_a_pipe_is_no_data_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(DatasetError, match="not a regular file"):
+        read_file(tmp_path / "pipe.jsonl")

@@ -1,0 +1,124 @@
+"""What rows are taken for, and which are refused."""
+
+from typing import Any
+
+import pytest
+
+from finetuning.base.errors import DatasetError
+from finetuning.base.rows import Row, Rows
+from finetuning.base.shapes import Chat, Completion, Sample, Text, interpret
+
+ASK = {"role": "user", "content": "Why?"}
+ANSWER = {"role": "assistant", "content": "Because."}
+SYSTEM = {"role": "system", "content": "Be brief."}
+CHAT = Chat([ASK, ANSWER])
+
+
+def rows(*data: dict[str, Any]) -> Rows:
+    return Rows("data.jsonl", "line", [Row(n, row) for n, row in enumerate(data, start=1)])
+
+
+@pytest.mark.parametrize(
+    ("row", "sample"),
+    [
+        ({"messages": [ASK, ANSWER]}, CHAT),
+        (
+            {"messages": [ASK, ANSWER], "tools": [{"name": "f"}]},
+            Chat([ASK, ANSWER], [{"name": "f"}]),
+        ),
+        (
+            {
+                "conversations": [
+                    {"from": "human", "value": "Why?"},
+                    {"from": "gpt", "value": "Because."},
+                ]
+            },
+            CHAT,
+        ),
+        ({"conversations": [ASK, ANSWER]}, CHAT),
+        (
+            {"system": "Be brief.", "conversations": [ASK, ANSWER]},
+            Chat([SYSTEM, ASK, ANSWER]),
+        ),
+        ({"instruction": "Why?", "output": "Because."}, CHAT),
+        ({"instruction": "Why?", "input": "", "output": "Because."}, CHAT),
+        ({"instruction": "Why?", "response": "Because.", "context": None}, CHAT),
+        (
+            {"instruction": "Sum", "input": "1 2", "output": "3"},
+            Chat(
+                [{"role": "user", "content": "Sum\n\n1 2"}, {"role": "assistant", "content": "3"}]
+            ),
+        ),
+        (
+            {"system": "Be brief.", "instruction": "Why?", "output": "Because."},
+            Chat([SYSTEM, ASK, ANSWER]),
+        ),
+        ({"prompt": "Why? ", "completion": "Because."}, Completion("Why? ", "Because.")),
+        ({"prompt": [ASK], "completion": [ANSWER]}, CHAT),
+        ({"text": "Once."}, Text("Once.")),
+        ({"id": 1, "text": "Once.", "messages": None}, Text("Once.")),
+        ({"instruction": "only a note", "text": "Once."}, Text("Once.")),
+    ],
+)
+def test_the_columns_tell_the_shape(row: dict[str, Any], sample: Sample) -> None:
+    assert interpret(rows(row)) == [sample]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"question": "Why?", "answer": "Because."}, "columns found (answer, question)"),
+        ({}, "columns found (none)"),
+        ({"instruction": "Why?"}, "cannot train on the columns found (instruction)"),
+        ({"messages": []}, "with a turn at least"),
+        ({"messages": "Why?"}, "must be a list"),
+        ({"messages": [ASK]}, "no assistant's turn"),
+        ({"messages": [ANSWER]}, "a user's turn must come before"),
+        (
+            {"messages": [ASK, {"role": "assistant", "content": " "}]},
+            "message 2: the assistant says",
+        ),
+        ({"messages": [ASK, {"role": "bot", "content": "x"}]}, "unknown role 'bot'; known: system"),
+        (
+            {"messages": [{"role": "user", "content": 3}, ANSWER]},
+            "message 1: `content` must be text",
+        ),
+        ({"messages": ["Why?", ANSWER]}, "message 1: expected {role, content}, found str"),
+        ({"conversations": [{"from": "robot", "value": "x"}]}, "unknown speaker 'robot'"),
+        ({"prompt": [ASK], "completion": "Because."}, "must be a list of messages"),
+    ],
+)
+def test_a_row_that_cannot_be_trained_on_is_refused(row: dict[str, Any], words: str) -> None:
+    with pytest.raises(DatasetError) as caught:
+        interpret(rows(row))
+    assert words in str(caught.value)
+    assert str(caught.value).startswith("data.jsonl: line 1: ")
+
+
+def test_known_shapes_are_listed_for_unknown_columns() -> None:
+    with pytest.raises(DatasetError, match=r"messages .* instruction.* prompt, completion \| text"):
+        interpret(rows({"a": "b"}))
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"instruction": "Why?", "output": ""}, "line 2: `output` is missing or empty"),
+        ({"instruction": "Why?", "output": None}, "line 2: `output` is missing or empty"),
+        ({"instruction": "Why?", "output": 4}, "line 2: `output` must be text, found int"),
+        ({"instruction": " ", "output": "x"}, "line 2: `instruction` is missing or empty"),
+        ({"text": "of another shape"}, "line 2: `instruction` is missing or empty"),
+    ],
+)
+def test_every_row_must_have_what_the_first_one_has(row: dict[str, Any], words: str) -> None:
+    with pytest.raises(DatasetError) as caught:
+        interpret(rows({"instruction": "Why?", "output": "Because."}, row))
+    assert words in str(caught.value)
+
+
+def test_all_bad_rows_are_counted_and_some_are_named() -> None:
+    bad = [{"text": ""} for _ in range(9)]
+    with pytest.raises(DatasetError) as caught:
+        interpret(rows({"text": "good"}, *bad))
+    assert "line 2: `text` is missing" in str(caught.value)
+    assert "(8 more bad rows: line 3, 4, 5, 6, 7, …)" in str(caught.value)
