@@ -1,0 +1,250 @@
+"""What the chart renders, and the values that it refuses."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hack.cluster.shell import attempt
+from tests.chart.conftest import CHART, IMAGES, ROOT, HelmError, Objects, Render
+
+from finetuning.api.crd import NAME as CRD_NAME
+from finetuning.controller.settings import ENV_PREFIX, Settings
+
+# The first test may have to build helm.
+pytestmark = pytest.mark.timeout(900)
+
+GOLDEN = Path(__file__).parent / "golden"
+PROMETHEUS = ("--api-versions", "monitoring.coreos.com/v1/ServiceMonitor")
+NAME = "finetuning-operator"
+CHANGED: dict[str, Any] = {
+    "image": {**IMAGES["image"], "pullPolicy": "Always"},
+    "imagePullSecrets": ["registry", "mirror"],
+    "gpuResourceName": "example.com/gpu",
+    "gpuSupplementalGroups": [44, 1000109],
+    "watchNamespaces": ["team-a", "team-b"],
+    "training": {"runAsUser": 10000001},
+    "monitoring": {
+        "mode": "none",
+        "interval": "1m",
+        "extraLabels": {"release": "prom", "example.com/team": "ml"},
+        "lingerSeconds": 0,
+        "serviceMonitor": True,
+    },
+    "crds": {"install": False, "keep": False},
+    "rbac": {"aggregate": False},
+    "serviceAccount": {"annotations": {"example.com/a": "b"}},
+    "operator": {
+        "logLevel": "debug",
+        "progressIntervalSeconds": 2.5,
+        "resources": {"limits": {"memory": "1Gi"}},
+        "podLabels": {"team": "ml"},
+        "podAnnotations": {"example.com/scrape": "yes"},
+        "nodeSelector": {"disk": "fast"},
+        "tolerations": [{"key": "infra", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "system-cluster-critical",
+    },
+}
+
+
+def container(objects: Objects) -> dict[str, Any]:
+    (found,) = objects["Deployment", NAME]["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def environment(objects: Objects) -> dict[str, str]:
+    return {entry["name"]: entry["value"] for entry in container(objects)["env"]}
+
+
+def leaves(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value and name != "resources":
+            yield from leaves(value, f"{path}.{name}")
+        else:
+            yield f"{path}.{name}"
+
+
+def test_lint_finds_nothing(helm: Path) -> None:
+    done = attempt(helm, "lint", "--strict", CHART)
+    assert "0 chart(s) failed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("golden", "values", "options"),
+    [
+        ("default", {"crds": {"install": False}}, ()),
+        ("every-value-changed", CHANGED, PROMETHEUS),
+    ],
+)
+def test_the_manifests_are_as_reviewed(
+    render: Render, golden: str, values: dict[str, Any], options: tuple[str, ...]
+) -> None:
+    """UPDATE_GOLDEN=1 rewrites them."""
+    file = GOLDEN / f"{golden}.yaml"
+    text = render(values, *options)
+    if os.environ.get("UPDATE_GOLDEN"):
+        file.write_text(text)
+    assert text == file.read_text()
+
+
+def test_the_operator_gets_each_setting_once_and_nothing_else(
+    objects: Callable[..., Objects],
+) -> None:
+    names = {name for name in environment(objects()) if name.startswith(ENV_PREFIX)}
+    assert names == {ENV_PREFIX + field.upper() for field in Settings.model_fields}
+
+
+def test_untouched_values_are_the_operators_own_defaults(
+    objects: Callable[..., Objects],
+) -> None:
+    images = IMAGES["image"]
+    found = Settings.from_env(environment(objects()))
+    assert found == Settings(operator_image=images["operator"], trainer_image=images["trainer"])
+
+
+def test_every_changed_value_reaches_the_operator(objects: Callable[..., Objects]) -> None:
+    assert Settings.from_env(environment(objects(CHANGED))).model_dump(mode="json") == {
+        "operator_image": IMAGES["image"]["operator"],
+        "trainer_image": IMAGES["image"]["trainer"],
+        "image_pull_policy": "Always",
+        "image_pull_secrets": ["registry", "mirror"],
+        "gpu_resource_name": "example.com/gpu",
+        "gpu_supplemental_groups": [44, 1000109],
+        "run_as_user": 10000001,
+        "monitoring_mode": "none",
+        "monitoring_interval": "1m",
+        "monitoring_extra_labels": {"release": "prom", "example.com/team": "ml"},
+        "metrics_linger_seconds": 0,
+        "progress_interval_seconds": 2.5,
+        "watch_namespaces": ["team-a", "team-b"],
+        "log_level": "debug",
+        "http_port": 8080,
+    }
+
+
+def test_images_have_the_charts_version_unless_they_are_named(
+    objects: Callable[..., Objects],
+) -> None:
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    found = environment(objects({"image": {"operator": "", "trainer": ""}}))
+    assert found[f"{ENV_PREFIX}OPERATOR_IMAGE"] == f"finetuning-operator:{version}"
+    assert found[f"{ENV_PREFIX}TRAINER_IMAGE"] == f"finetuning-trainer:{version}"
+
+
+@pytest.mark.parametrize(
+    ("wish", "options", "monitors"),
+    [("auto", (), 0), ("auto", PROMETHEUS, 1), (True, (), 1), (False, PROMETHEUS, 0)],
+)
+def test_the_operators_own_monitor_follows_the_cluster_unless_told(
+    objects: Callable[..., Objects], wish: object, options: tuple[str, ...], monitors: int
+) -> None:
+    found = objects({"monitoring": {"serviceMonitor": wish}}, *options)
+    assert [kind for kind, _ in found].count("ServiceMonitor") == monitors
+
+
+def test_the_monitor_selects_the_service_by_its_port_name(
+    objects: Callable[..., Objects],
+) -> None:
+    found = objects({"monitoring": {"serviceMonitor": True, "extraLabels": {"release": "prom"}}})
+    monitor, service = found["ServiceMonitor", NAME], found["Service", NAME]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert monitor["metadata"]["labels"]["release"] == "prom"
+    assert (
+        monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    )
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    assert endpoint["honorLabels"] is True
+
+
+def test_the_service_reaches_the_pod(objects: Callable[..., Objects]) -> None:
+    found = objects()
+    pod = found["Deployment", NAME]["spec"]["template"]
+    (port,) = found["Service", NAME]["spec"]["ports"]
+    assert found["Service", NAME]["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    assert port["targetPort"] in {each["name"] for each in container(found)["ports"]}
+
+
+def test_the_pod_keeps_to_the_restricted_profile(objects: Callable[..., Objects]) -> None:
+    found = objects()
+    pod = found["Deployment", NAME]["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container(found)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+
+
+def test_named_namespaces_take_the_place_of_cluster_wide_rights(
+    objects: Callable[..., Objects],
+) -> None:
+    wide, narrow = objects(), objects({"watchNamespaces": ["team-a"]})
+    resources = {r for rule in narrow["ClusterRole", NAME]["rules"] for r in rule["resources"]}
+    assert resources == {"customresourcedefinitions"}
+    assert narrow["Role", NAME]["metadata"]["namespace"] == "team-a"
+    rules = narrow["ClusterRole", NAME]["rules"] + narrow["Role", NAME]["rules"]
+    assert rules == wide["ClusterRole", NAME]["rules"]
+    assert ("Role", NAME) not in wide
+
+
+def test_the_definition_is_the_generated_one_and_stays_on_uninstall(
+    objects: Callable[..., Objects],
+) -> None:
+    expected = yaml.safe_load((ROOT / "crds" / f"{CRD_NAME}.yaml").read_text())
+    found = objects()["CustomResourceDefinition", CRD_NAME]
+    assert found["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+    assert found == expected
+
+
+def test_the_definition_can_go_with_the_chart_or_be_left_out(
+    objects: Callable[..., Objects],
+) -> None:
+    going = objects({"crds": {"keep": False}})["CustomResourceDefinition", CRD_NAME]
+    assert "annotations" not in going["metadata"]
+    left_out = objects({"crds": {"install": False}})
+    assert ("CustomResourceDefinition", CRD_NAME) not in left_out
+
+
+def test_every_value_is_explained_and_read_by_a_template() -> None:
+    text = (CHART / "values.yaml").read_text()
+    values = yaml.safe_load(text)
+    templates = "".join(path.read_text() for path in (CHART / "templates").iterdir())
+    read = re.findall(r"\.Values((?:\.[A-Za-z]+)+)", templates)
+    assert [path for path in leaves(values) if not path.startswith(tuple(read))] == []
+    commented = set(re.findall(r"# -- .*(?:\n *# .*)*\n *([A-Za-z]+):", text))
+    assert {path.rpartition(".")[2] for path in leaves(values)} - commented == set()
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("image.operater=x", "'/image': additional properties 'operater' not allowed"),
+        ("image.trainer=Upper Case", "'/image/trainer'"),
+        ("image.pullPolicy=Sometimes", "'Always', 'IfNotPresent', 'Never'"),
+        ("gpuResourceName=gpu", "'/gpuResourceName': 'gpu' does not match pattern"),
+        ("gpuSupplementalGroups={video}", "'/gpuSupplementalGroups/0': got string, want integer"),
+        ("gpuSupplementalGroups={0}", "'/gpuSupplementalGroups/0': minimum: got 0, want 1"),
+        ("watchNamespaces={Team_A}", "'/watchNamespaces/0': 'Team_A' does not match pattern"),
+        ("watchNamespaces=team-a", "'/watchNamespaces': got string, want array"),
+        ("training.runAsUser=0", "'/training/runAsUser': minimum: got 0, want 1"),
+        ("monitoring.mode=perjob", "'/monitoring/mode': value must be one of 'perJob', 'none'"),
+        ("monitoring.interval=30", "'/monitoring/interval': got number, want string"),
+        ("monitoring.interval=fast", "'/monitoring/interval': 'fast' does not match pattern"),
+        ("monitoring.extraLabels.release=1", "'/monitoring/extraLabels/release': got number"),
+        ("monitoring.lingerSeconds=500", "'/monitoring/lingerSeconds': maximum: got 500, want 110"),
+        ("monitoring.serviceMonitor=maybe", "value must be one of 'auto', true, false"),
+        ("operator.logLevel=trace", "'debug', 'info', 'warning', 'error'"),
+        ("operator.progressIntervalSeconds=0", "minimum: got 0, want 1"),
+        ("replicas=2", "additional properties 'replicas' not allowed"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(render: Render, value: str, says: str) -> None:
+    with pytest.raises(HelmError) as refused:
+        render({}, "--set", value)
+    assert says in str(refused.value)
