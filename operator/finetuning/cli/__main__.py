@@ -27,6 +27,9 @@ exit codes:
 """
 
 
+_INTERRUPTED = 130
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="finetuning",
@@ -37,8 +40,8 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser(
             "run",
             help="run a FineTuningJob on this machine, without a cluster",
-            description="Run the pods of a FineTuningJob as processes of this machine: trainer, "
-            "metrics server, then validation.",
+            description="Run the pods of a FineTuningJob as processes of this machine:\n"
+            "trainer and metrics server, then validation.",
             epilog=_EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -102,7 +105,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.command == "version":
         print(version("finetuning-operator"))
         return 0
-    return _run(given, shlex.join(["finetuning", *arguments]))
+    try:
+        return _run(given, shlex.join(["finetuning", *arguments]))
+    except KeyboardInterrupt:
+        # Before anything was started; later the run itself takes care of it.
+        return _INTERRUPTED
 
 
 def _run(given: argparse.Namespace, command: str) -> int:

@@ -1,6 +1,5 @@
 """From the command line to everything that a run needs, before its first process starts."""
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from finetuning.controller import desired, naming
 from finetuning.controller.desired import sources, training
 from finetuning.controller.errors import InvalidSpecError
 from finetuning.controller.settings import MonitoringMode, Settings
-from finetuning.local import launch, lock, manifest, ports, volumes
+from finetuning.local import launch, lock, manifest, ports, scratch, volumes
 from finetuning.local.launch import Launch
 from finetuning.local.options import Options
 from finetuning.local.paths import moved
@@ -20,7 +19,6 @@ from finetuning.local.problems import InputError
 from finetuning.local.volumes import Places
 
 RUNS = Path("runs")
-SCRATCH = ".run"
 LOGS = "logs"
 
 SETTINGS = Settings(
@@ -109,7 +107,7 @@ def _places(found: manifest.Manifest, options: Options) -> Places:
     return Places(
         output=folder.absolute(),
         output_sub_path=sub_path,
-        scratch=folder.absolute() / SCRATCH,
+        scratch=scratch.folder_for(folder.absolute()),
         claims_root=RUNS / "claims",
         claims=options.claims,
         config_map_files=options.config_maps,
@@ -143,17 +141,16 @@ def _remedy(source: sources.Source) -> str:
 
 
 def _make_folders(places: Places) -> int:
-    """The output folder, locked, with an empty scratch folder in it."""
+    """The output folder, locked, and an empty scratch folder."""
     try:
         for folder in (places.output / VALIDATION_DIR, places.output / LOGS):
             folder.mkdir(parents=True, exist_ok=True)
         held = lock.hold(places.output)
-        shutil.rmtree(places.scratch, ignore_errors=True)
-        places.scratch.mkdir()
     except OSError as error:
         raise InputError(
             f"{places.output}: {error.strerror}; choose another folder with --output DIR"
         ) from None
+    scratch.make(places.scratch)
     return held
 
 

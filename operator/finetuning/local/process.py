@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,11 +109,13 @@ class Process:
         return Container(self.launch.name, waiting="PodInitializing")
 
     def _last_words(self, *, failed: bool) -> str:
-        with contextlib.suppress(UnreadableFileError):
+        try:
             words = read_bounded(self.launch.termination_log, _MESSAGE_BYTES)
-            if words or not (failed and self.launch.message_from_log):
-                return words.decode(errors="replace")
-        return log_tail(self.launch.log, self._log_start)
+        except UnreadableFileError:
+            words = b""
+        if not words and failed and self.launch.message_from_log:
+            return log_tail(self.launch.log, self._log_start)
+        return words.decode(errors="replace")
 
 
 def log_tail(log: Path, start: int = 0) -> str:
@@ -124,11 +125,3 @@ def log_tail(log: Path, start: int = 0) -> str:
         file.seek(max(start, end - _LOG_TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
     return "\n".join(lines[-_LOG_TAIL_LINES:])
-
-
-def signal_name(code: int) -> str:
-    """`SIGKILL` for 137; empty when no signal ended the process."""
-    try:
-        return signal.Signals(code - 128).name
-    except ValueError:
-        return ""

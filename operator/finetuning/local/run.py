@@ -7,7 +7,6 @@ into the status, on the screen and in status.json.
 
 import asyncio
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,12 +15,12 @@ from time import monotonic
 
 from rich.console import Console
 
-from finetuning.api.v1alpha1 import FineTuningJobStatus, Phase
+from finetuning.api.v1alpha1 import FineTuningJobStatus
 from finetuning.artifacts.files import write_json
 from finetuning.controller import naming
 from finetuning.controller import status as operator_status
 from finetuning.controller.observed import Pod
-from finetuning.local import live_state, outcome, plan, words
+from finetuning.local import live_state, outcome, plan, scratch, words
 from finetuning.local.batch import LocalJob
 from finetuning.local.options import Options
 from finetuning.local.plan import Plan
@@ -49,7 +48,7 @@ def main(options: Options) -> int:
         sys.stderr.write(f"finetuning: {error.filename or prepared.output}: {error.strerror}\n")
         return 1
     finally:
-        shutil.rmtree(prepared.places.scratch, ignore_errors=True)
+        scratch.remove(prepared.places.scratch)
         os.close(prepared.lock)
 
 
@@ -67,6 +66,8 @@ async def execute(prepared: Plan, options: Options) -> int:
             for note in prepared.notes:
                 screen.note(note)
             watching = asyncio.create_task(monitor.watch())
+            # A run that nobody can see is stopped, with its work saved; the error comes up below.
+            watching.add_done_callback(lambda _: training.suspend())
             await training.run()
             if validation is not None and training.view().complete and not received:
                 await validation.run()
@@ -164,11 +165,11 @@ class Monitor:
 def say_farewell(
     prepared: Plan, options: Options, status: FineTuningJobStatus, console: Console
 ) -> None:
-    """The report, where things are, what to type next; a failure is one line on stderr."""
+    """The report, where things are, what to type next; what went wrong is a line on stderr."""
     lines = words.farewell(
         status, prepared.output, prepared.logs, options.manifest, options.command
     )
     with suppress(OSError):
         console.print("\n".join(lines), markup=False, soft_wrap=True)
-    if status.phase is Phase.FAILED:
-        sys.stderr.write(f"finetuning: {status.reason}: {status.message}\n")
+    if trouble := words.trouble(status):
+        sys.stderr.write(f"finetuning: {trouble}\n")

@@ -31,8 +31,9 @@ _COLOURS = {
 }
 _VERDICTS = {ValidationPhase.PASSED: "green", ValidationPhase.FAILED: "red"}
 _SPARK_WIDTH = 32
-_LINE_SECONDS = 5.0
-"""Longest silence of the plain output while steps are being done."""
+_LONG_SECONDS, _SHORT_SECONDS, _LEAP = 5.0, 1.0, 10.0
+"""A line of progress comes after the long time, or after the short one when there is much to say:
+that many per cent more."""
 
 
 class RunConsole(Console):
@@ -69,15 +70,21 @@ class LineScreen:
         self._headline = ""
         self._line = ""
         self._shown_at = 0.0
+        self._shown_percent = 0.0
 
     def show(self, status: FineTuningJobStatus, live: TrainingState | None) -> None:
         headline, line = words.headline(status), words.progress_line(status, live)
         if headline != self._headline:
             self._headline = headline
             self.note(headline)
-        due = self._clock() - self._shown_at >= _LINE_SECONDS
-        if status.phase is Phase.RUNNING and status.current_step and due and line != self._line:
-            self._line, self._shown_at = line, self._clock()
+        if status.phase is Phase.RUNNING and status.current_step and line != self._line:
+            self._progress(line, percent(status))
+
+    def _progress(self, line: str, done: float) -> None:
+        silence = self._clock() - self._shown_at
+        leap = done - self._shown_percent >= _LEAP
+        if silence >= (_SHORT_SECONDS if leap else _LONG_SECONDS):
+            self._line, self._shown_at, self._shown_percent = line, self._clock(), done
             self.note(line)
 
     def note(self, text: str) -> None:
@@ -152,12 +159,15 @@ def _headline(status: FineTuningJobStatus, now: datetime) -> Text:
 
 
 def _bar(status: FineTuningJobStatus, colour: str) -> RenderableType:
-    percent = float(status.progress.removesuffix("%") or 0)
     row = Table.grid(padding=(0, 1), expand=True)
     row.add_column(ratio=1)
     row.add_column(justify="right", width=4)
-    row.add_row(ProgressBar(100, percent, complete_style=colour), status.progress or "0%")
+    row.add_row(ProgressBar(100, percent(status), complete_style=colour), status.progress or "0%")
     return row
+
+
+def percent(status: FineTuningJobStatus) -> float:
+    return float(status.progress.removesuffix("%") or 0)
 
 
 def _rows(picture: Picture) -> list[tuple[str, RenderableType]]:

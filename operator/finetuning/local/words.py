@@ -42,6 +42,16 @@ def headline(status: FineTuningJobStatus) -> str:
     return f"{status.phase}: {status.message or status.reason}"
 
 
+def trouble(status: FineTuningJobStatus) -> str:
+    """What failed and why, in one line; empty when nothing did."""
+    verdict = status.validation
+    if status.phase is Phase.FAILED:
+        return f"{status.reason}: {status.message}"
+    if verdict is not None and verdict.phase in {ValidationPhase.FAILED, ValidationPhase.ERROR}:
+        return f"validation {verdict.phase}: {verdict.summary}"
+    return ""
+
+
 def progress_line(status: FineTuningJobStatus, live: TrainingState | None) -> str:
     return f"{status.phase:<9} {status.progress or '0%':>4}  " + "  ".join(figures(status, live))
 
