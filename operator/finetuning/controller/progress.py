@@ -1,15 +1,20 @@
 """How far the training is: asked of the metrics sidecar while it runs, never more than a GET."""
 
-import math
-from datetime import datetime
-from typing import Any
+from __future__ import annotations
 
-import aiohttp
+import math
+from typing import TYPE_CHECKING, Any
+
 from pydantic import ValidationError
 
 from finetuning.api.v1alpha1 import FineTuningJobStatus
 from finetuning.artifacts.models import STATE_MAX_BYTES, RunState, TrainingResult, TrainingState
 from finetuning.controller import naming
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import aiohttp
 
 TIMEOUT_SECONDS = 2.0
 
@@ -18,6 +23,9 @@ async def fetch(
     session: aiohttp.ClientSession, ip: str, port: int = naming.METRICS_PORT
 ) -> TrainingState | None:
     """The sidecar's live state; None when there is none yet, or nobody answers."""
+    # Local runs use this module as well, where no aiohttp need be installed.
+    import aiohttp  # noqa: PLC0415
+
     host = f"[{ip}]" if ":" in ip else ip
     url = f"http://{host}:{port}/status"
     limit = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
