@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from finetuning.api.v1alpha1 import FineTuningJobStatus
 from finetuning.artifacts.models import STATE_MAX_BYTES, RunState, TrainingResult, TrainingState
 from finetuning.controller import naming
 
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     import aiohttp
+
+    from finetuning.api.v1alpha1 import FineTuningJobStatus
 
 TIMEOUT_SECONDS = 2.0
 
