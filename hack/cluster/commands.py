@@ -81,10 +81,10 @@ def build_images(wanted: list[str]) -> None:
     """Build the images and hand them to the cluster."""
     match running_way():
         case Way.KIND:
-            make.make(wanted, Builder.DOCKER, kind.load_image)
+            make.make(wanted, Builder.DOCKER, kind.load_image, kind.remove_images)
         case Way.NATIVE:
             prerequisites.need_builder()
-            make.make(wanted, Builder.BUILDAH, transfer.deliver)
+            make.make(wanted, Builder.BUILDAH, transfer.deliver, containers.remove)
 
 
 def load(names: list[str]) -> None:

@@ -155,6 +155,12 @@ def node_images() -> set[str]:
     return {name for image in json.loads(listed)["images"] for name in image["repoTags"]}
 
 
+def remove_images(names: list[str]) -> None:
+    """Remove images from the node."""
+    if names:
+        attempt("docker", "exec", NODE, "crictl", "rmi", *names)
+
+
 def kill(container_id: str) -> int:
     """Kill a container's first process from the node and give its pid there."""
     template = ["--output", "go-template", "--template", "{{.info.pid}}"]

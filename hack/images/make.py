@@ -23,8 +23,13 @@ RECIPES = {"operator": inputs.OPERATOR, "trainer": inputs.TRAINER}
 KEPT = 3
 
 
-def make(names: Iterable[str], program: Builder, deliver: Callable[[str], None]) -> None:
-    """Build what is missing, deliver it to the cluster, and keep the full names."""
+def make(
+    names: Iterable[str],
+    program: Builder,
+    deliver: Callable[[str], None],
+    forget: Callable[[list[str]], None],
+) -> None:
+    """Build what is missing, deliver it to the cluster, and keep the newest few of each."""
     lock = paths.cache() / "locks" / "images"
     with locked(lock, "waiting: images are being built"):
         try:
@@ -32,7 +37,7 @@ def make(names: Iterable[str], program: Builder, deliver: Callable[[str], None])
                 image = ensure(RECIPES[name], program)
                 deliver(image)
                 record(name, image)
-                builder.remove_old(program, image.rpartition(":")[0], KEPT)
+                forget(builder.remove_old(program, image.rpartition(":")[0], KEPT))
         finally:
             builder.tidy(program)
 

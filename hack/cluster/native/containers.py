@@ -5,15 +5,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hack.cluster import paths
 from hack.cluster.native import config
 from hack.cluster.shell import attempt, run
 from hack.images.oci import ScratchImage, write_archive
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 CTR = ("ctr", "--address", str(config.SOCKET), "--namespace", "k8s.io")
 
@@ -74,8 +70,8 @@ def tag(source: str, name: str) -> None:
     run(*CTR, "images", "tag", "--force", source, name)
 
 
-def remove(names: Sequence[str]) -> None:
-    """Remove names; content that no name needs goes with the last one."""
+def remove(names: list[str]) -> None:
+    """Remove images by name; content that no name needs goes with the last one."""
     if names:
         attempt(*CTR, "images", "remove", *names)
 
