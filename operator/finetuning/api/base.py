@@ -67,12 +67,27 @@ class Rule:
         return schema | {CEL_RULES: [*schema.get(CEL_RULES, []), self.as_cel()]}
 
 
-class RuledModel(BaseModel):
-    """A model whose fields must fit together; the rules are checked by the API server as well."""
+class ApiModel(BaseModel):
+    """A part of the FineTuningJob; accepts both spellings, so `--config` files may use either."""
 
     RULES: ClassVar[tuple[Rule, ...]] = ()
+    """What must hold between the fields; the API server checks it as well."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_enum_values=False,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: Any) -> Any:
+        """`epochs:` with nothing behind it means the default, as it does for the API server."""
+        if isinstance(data, dict):
+            return {name: value for name, value in data.items() if value is not None}
+        return data
 
     @model_validator(mode="after")
     def _rules_hold(self) -> Self:
@@ -89,17 +104,3 @@ class RuledModel(BaseModel):
         if cls.RULES:
             handler.resolve_ref_schema(schema)[CEL_RULES] = [rule.as_cel() for rule in cls.RULES]
         return schema
-
-
-class ApiModel(RuledModel):
-    """A part of the FineTuningJob; accepts both spellings, so `--config` files may use either."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_enum_values=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_absent(cls, data: Any) -> Any:
-        """`epochs:` with nothing behind it means the default, as it does for the API server."""
-        if isinstance(data, dict):
-            return {name: value for name, value in data.items() if value is not None}
-        return data

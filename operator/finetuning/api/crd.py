@@ -1,9 +1,10 @@
 """The CustomResourceDefinition: names, printer columns, rules about change, and the schema."""
 
-from typing import Any
+from typing import Any, get_args
 
-from finetuning.api.base import CEL_RULES
+from finetuning.api.base import CEL_RULES, Rule
 from finetuning.api.schema import documented, structural_schema
+from finetuning.api.text import JobName
 from finetuning.api.v1alpha1 import (
     GROUP,
     KIND,
@@ -90,12 +91,19 @@ def job_schema() -> dict[str, Any]:
         "properties": {
             "apiVersion": {"type": "string", "description": f"Always {GROUP}/{VERSION}."},
             "kind": {"type": "string", "description": f"Always {KIND}."},
-            "metadata": {"type": "object"},
+            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
             "spec": spec,
             "status": status,
         },
-        CEL_RULES: [rule.as_cel() for rule in FineTuningJob.RULES],
+        CEL_RULES: [name_rule()],
     }
+
+
+def name_rule() -> dict[str, str]:
+    """The name's rule stands at the root, the only place from which CEL may read metadata."""
+    (rule,) = (each for each in get_args(JobName) if isinstance(each, Rule))
+    cel = rule.cel.replace("self.", "self.metadata.name.")
+    return {"rule": cel, "message": rule.message, "fieldPath": ".metadata.name"}
 
 
 def unchangeable(spec: dict[str, Any]) -> list[dict[str, str]]:

@@ -1,7 +1,6 @@
 """FineTuningJob aim.amd.com/v1alpha1, the contract with users; the CRD is generated from it."""
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -10,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from finetuning.api.base import ApiModel, Rule, RuledModel
+from finetuning.api.base import ApiModel, Rule
 from finetuning.api.hyperparameters import Hyperparameters, LoraConfig, Method, QuantizationConfig
 from finetuning.api.status import (
     CheckStatus,
@@ -23,8 +22,10 @@ from finetuning.api.status import (
     ValidationStatus,
 )
 from finetuning.api.text import (
+    NAME_MAX_LENGTH,
     DataKey,
     DatasetSource,
+    JobName,
     ModelId,
     ObjectName,
     ProfileName,
@@ -41,7 +42,6 @@ __all__ = [
     "GROUP",
     "KIND",
     "NAME_MAX_LENGTH",
-    "NAME_PATTERN",
     "PLURAL",
     "SHORT_NAMES",
     "SINGULAR",
@@ -74,10 +74,6 @@ KIND = "FineTuningJob"
 PLURAL = "finetuningjobs"
 SINGULAR = "finetuningjob"
 SHORT_NAMES = ("ftj", "ftjob")
-
-NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
-NAME_MAX_LENGTH = 50
-"""Leaves room for `-validate` and a pod's suffix within the 63 characters of a label value."""
 
 
 class DatasetFormat(StrEnum):
@@ -378,7 +374,7 @@ class ObjectMeta(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
-    name: str
+    name: JobName
     namespace: str = "default"
     uid: str = ""
     generation: int = 1
@@ -394,26 +390,10 @@ def _as_json(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else str(value)
 
 
-def _name_fits(job: "FineTuningJob") -> bool:
-    name = job.metadata.name
-    return len(name) <= NAME_MAX_LENGTH and re.fullmatch(NAME_PATTERN, name) is not None
-
-
-class FineTuningJob(RuledModel):
+class FineTuningJob(BaseModel):
     """Fine-tunes a language model on AMD GPUs, watches it and validates the result."""
 
-    RULES: ClassVar = (
-        Rule(
-            f"size(self.metadata.name) <= {NAME_MAX_LENGTH} "
-            f"&& self.metadata.name.matches(r'{NAME_PATTERN}')",
-            _name_fits,
-            "metadata.name becomes part of a Service name and a label value: at most "
-            f"{NAME_MAX_LENGTH} lowercase letters, digits and '-', starting with a letter and "
-            "ending with a letter or digit",
-        ),
-    )
-
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
     api_version: Literal["aim.amd.com/v1alpha1"] = "aim.amd.com/v1alpha1"
     kind: Literal["FineTuningJob"] = "FineTuningJob"
