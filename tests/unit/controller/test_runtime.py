@@ -1,0 +1,68 @@
+import aiohttp
+import pytest
+from tests.unit.controller.objects import SETTINGS
+from tests.unit.controller.world import KEY
+
+from finetuning.controller import endpoints
+from finetuning.controller.cache import Cache
+from finetuning.controller.errors import RetryLaterError
+from finetuning.controller.gateway import ApiError
+from finetuning.controller.metrics import OperatorMetrics
+from finetuning.controller.runtime import Look, Operator
+
+
+def looks(answer: float | Exception | None) -> Look:
+    async def look(_: tuple[str, str]) -> float | None:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return look
+
+
+@pytest.fixture
+async def operator() -> Operator:
+    cache = Cache()
+    return Operator(SETTINGS, cache, OperatorMetrics(cache))
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (None, "ok"),
+        (3600.0, "ok"),
+        (ApiError(503, "Unavailable", "later"), "retry"),
+        (RetryLaterError("not yet"), "retry"),
+        (KeyError("a bug"), "error"),
+    ],
+)
+async def test_no_look_ends_a_worker_and_every_failure_comes_back(
+    operator: Operator, answer: float | Exception | None, outcome: str
+) -> None:
+    assert await operator._attempt(KEY, looks(answer)) == outcome
+    assert (KEY in operator._queue._timers) is (answer is not None)
+    operator._queue.close()
+
+
+async def test_a_success_starts_the_delays_over(operator: Operator) -> None:
+    for _ in range(10):
+        await operator._attempt(KEY, looks(RetryLaterError("not yet")))
+    await operator._attempt(KEY, looks(None))
+    assert operator._queue._failures == {}
+    operator._queue.close()
+
+
+async def test_the_process_is_alive_before_it_is_ready() -> None:
+    ready = False
+    runner = await endpoints.serve(0, OperatorMetrics(Cache()).registry, lambda: ready)
+    port = next(address[1] for address in runner.addresses if address[0] == "0.0.0.0")  # noqa: S104
+    base = f"http://127.0.0.1:{port}"
+
+    async def code(path: str) -> int:
+        async with aiohttp.ClientSession() as http, http.get(base + path) as response:
+            return response.status
+
+    assert (await code("/livez"), await code("/readyz")) == (200, 503)
+    ready = True
+    assert (await code("/readyz"), await code("/metrics"), await code("/other")) == (200, 200, 404)
+    await runner.cleanup()
