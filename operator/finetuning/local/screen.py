@@ -173,7 +173,8 @@ def percent(status: FineTuningJobStatus) -> float:
 def _rows(picture: Picture) -> list[tuple[str, RenderableType]]:
     status, losses = picture.status, picture.losses
     rows: list[tuple[str, RenderableType]] = []
-    if figures := words.figures(status, picture.live):
+    activity = [words.activity(status, picture.live)]
+    if figures := [text for text in activity + words.figures(status, picture.live) if text]:
         rows.append(("now", " · ".join(figures)))
     if len(losses) > 1:
         curve = words.spark(losses, _SPARK_WIDTH)

@@ -5,10 +5,24 @@ from itertools import pairwise
 from pathlib import Path
 
 from finetuning.api.v1alpha1 import FineTuningJobStatus, Phase, ValidationPhase
-from finetuning.artifacts.models import TrainingState
+from finetuning.artifacts.models import RunState, TrainingState
 from finetuning.local.outcome import is_good
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+_ACTIVITIES = {
+    RunState.STARTING: "loading model and data",
+    RunState.EVALUATING: "evaluating",
+    RunState.SAVING: "saving",
+}
+
+
+def activity(status: FineTuningJobStatus, live: TrainingState | None) -> str:
+    """What the trainer does besides training; empty while it trains."""
+    if live is None or status.phase is not Phase.RUNNING:
+        return ""
+    return _ACTIVITIES.get(live.state, "")
 
 
 def figures(status: FineTuningJobStatus, live: TrainingState | None) -> list[str]:
@@ -90,18 +104,12 @@ def farewell(
 
 
 def _next(status: FineTuningJobStatus, manifest: Path, command: str) -> Iterator[str]:
-    verdict = status.validation.phase if status.validation else None
-    if is_good(status):
-        if manifest != Path("-"):
-            yield _row("Next", f"kubectl apply -f {manifest}   (the same job on a cluster)")
-    elif status.phase is Phase.PAUSED or verdict in (
-        ValidationPhase.PENDING,
-        ValidationPhase.RUNNING,
-        None,
-    ):
-        yield _row("Continue", command)
-    else:
+    if trouble(status):
         yield _row("Again", command)
+    elif not is_good(status):
+        yield _row("Continue", command)
+    elif manifest != Path("-"):
+        yield _row("Next", f"kubectl apply -f {manifest}   (the same job on a cluster)")
 
 
 def _row(name: str, value: str) -> str:

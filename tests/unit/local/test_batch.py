@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.local.processes import alive
 
 from finetuning.artifacts.models import ExitCode
 from finetuning.local.batch import Action, LocalJob, action
 from finetuning.local.launch import Launch
 
-RULES = [
+RULES: list[dict[str, Any]] = [
     {
         "action": "FailJob",
         "onExitCodes": {"containerName": "finetuning", "operator": "In", "values": [2]},
@@ -62,7 +63,7 @@ def job(folder: Path, script: str, *sidecars: Launch, **spec: Any) -> LocalJob:
 
 async def until(holds: Callable[[], object], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - files and processes have no event
             await asyncio.sleep(0.02)
 
 
@@ -199,15 +200,6 @@ async def test_whatever_a_process_started_ends_with_it(tmp_path: Path) -> None:
     await done.run()
     child = int((tmp_path / "child").read_text())
     await until(lambda: not alive(child))
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that only waits to be reaped does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 async def test_the_sidecar_runs_beside_and_is_started_again_when_it_ends(tmp_path: Path) -> None:

@@ -38,59 +38,46 @@ def complaints(file: Path, text: str, name: str | None = None) -> list[str]:
     return [line.replace(str(file), "job.yaml") for line in caught.value.lines]
 
 
-@pytest.mark.parametrize(
-    ("more", "expected"),
-    [
-        (
-            "  method: lorra\n",
-            'job.yaml:10: spec.method: Unsupported value: "lorra": supported values: '
-            '"lora", "qlora", "full"; did you mean "lora"?',
-        ),
-        (
-            "  loraConfig:\n    r: -3\n",
-            "job.yaml:11: spec.loraConfig.r: Invalid value: -3: "
-            "should be greater than or equal to 1",
-        ),
-        (
-            "  hyperparameters: {lerningRate: 1}\n",
-            'job.yaml:10: unknown field "spec.hyperparameters.lerningRate"; '
-            'did you mean "learningRate"?',
-        ),
-        (
-            "  hyperparameters:\n    learning_rate: 1\n",
-            'job.yaml:11: unknown field "spec.hyperparameters.learning_rate"; '
-            'did you mean "learningRate"?',
-        ),
-        (
-            '  hyperparameters:\n    epochs: "4"\n',
-            'job.yaml:11: spec.hyperparameters.epochs: Invalid value: "4": must be of type integer',
-        ),
-        (
-            "  hyperparameters:\n    epochs: 1.5\n",
-            "job.yaml:11: spec.hyperparameters.epochs: Invalid value: 1.5: must be of type integer",
-        ),
-        (
-            "  resources:\n    limits:\n      cpu: [1]\n",
-            "job.yaml:12: spec.resources.limits.cpu: Invalid value: [1]: "
-            "must be of type integer or must be of type string",
-        ),
-        (
-            "  validation:\n    prompts:\n    - prompt: hello\n    - expectedKeywords: [a]\n",
-            "job.yaml:13: spec.validation.prompts[1].prompt: Required value",
-        ),
-        (
-            "  loraConfig: 3\n",
-            "job.yaml:10: spec.loraConfig: Invalid value: 3: must be of type object",
-        ),
-        (
-            "  zzz: 1\n",
-            'job.yaml:10: unknown field "spec.zzz"; known here: activeDeadlineSeconds, '
-            "backoffLimit, baseModel, dataset, hyperparameters, loraConfig, method, output, "
-            "quantizationConfig, resources, suspend, validation",
-        ),
-        ("sepc: 1\n", 'job.yaml:10: unknown field "sepc"; did you mean "spec"?'),
-    ],
-)
+WRONG_FIELDS = {
+    "  method: lorra\n": (
+        'job.yaml:10: spec.method: Unsupported value: "lorra": supported values: '
+        '"lora", "qlora", "full"; did you mean "lora"?'
+    ),
+    "  loraConfig:\n    r: -3\n": (
+        "job.yaml:11: spec.loraConfig.r: Invalid value: -3: should be greater than or equal to 1"
+    ),
+    "  hyperparameters: {lerningRate: 1}\n": (
+        'job.yaml:10: unknown field "spec.hyperparameters.lerningRate"; '
+        'did you mean "learningRate"?'
+    ),
+    "  hyperparameters:\n    learning_rate: 1\n": (
+        'job.yaml:11: unknown field "spec.hyperparameters.learning_rate"; '
+        'did you mean "learningRate"?'
+    ),
+    '  hyperparameters:\n    epochs: "4"\n': (
+        'job.yaml:11: spec.hyperparameters.epochs: Invalid value: "4": must be of type integer'
+    ),
+    "  hyperparameters:\n    epochs: 1.5\n": (
+        "job.yaml:11: spec.hyperparameters.epochs: Invalid value: 1.5: must be of type integer"
+    ),
+    "  resources:\n    limits:\n      cpu: [1]\n": (
+        "job.yaml:12: spec.resources.limits.cpu: Invalid value: [1]: "
+        "must be of type integer or must be of type string"
+    ),
+    "  validation:\n    prompts:\n    - prompt: hello\n    - expectedKeywords: [a]\n": (
+        "job.yaml:13: spec.validation.prompts[1].prompt: Required value"
+    ),
+    "  loraConfig: 3\n": ("job.yaml:10: spec.loraConfig: Invalid value: 3: must be of type object"),
+    "  zzz: 1\n": (
+        'job.yaml:10: unknown field "spec.zzz"; known here: activeDeadlineSeconds, backoffLimit, '
+        "baseModel, dataset, hyperparameters, loraConfig, method, output, quantizationConfig, "
+        "resources, suspend, validation"
+    ),
+    "sepc: 1\n": 'job.yaml:10: unknown field "sepc"; did you mean "spec"?',
+}
+
+
+@pytest.mark.parametrize(("more", "expected"), WRONG_FIELDS.items())
 def test_a_wrong_field_is_one_line_with_its_place_and_the_remedy(
     file: Path, more: str, expected: str
 ) -> None:
@@ -180,7 +167,7 @@ def test_config_maps_beside_the_job_are_kept_and_other_kinds_counted(file: Path)
         f"data:\n  a.jsonl: |\n    {{}}\nbinaryData: {{b: {binary}}}\n"
     )
     other = "apiVersion: v1\nkind: Namespace\nmetadata: {name: x}\n"
-    file.write_text("---\n".join([rows, other, job(), other]))
+    file.write_text(f"{rows}---\n{other}---\n{job()}---\n{other}")
     found = manifest.load(file)
     assert found.config_maps == {"rows": {"a.jsonl": b"{}\n", "b": b"\x00\x01"}}
     assert found.ignored == ("2 Namespace",)
