@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel  # noqa: TC002 - for mypy and people alike
 
 from finetuning.api.hyperparameters import Hyperparameters, LoraConfig, QuantizationConfig
 from finetuning.base.app import main

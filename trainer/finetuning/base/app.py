@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts import AIM_PROFILE, CHECKPOINTS_DIR, STATE_DIR, TRAINING_INFO
 from finetuning.artifacts.models import ExitCode, RunState, TrainFailure, TrainingResult
-from finetuning.base import console, rows, shapes
+from finetuning.base import console, environment, rows, shapes
 from finetuning.base.errors import ConfigError, InterruptedRun, TrainerError
 from finetuning.base.facts import differences, facts_of
 from finetuning.base.hub import local_folder
-from finetuning.base.last_words import finished_result, say
+from finetuning.base.last_words import figures_of, finished_result, paused_early, say
 from finetuning.base.live import LiveState
 from finetuning.base.options import Options, parse
 from finetuning.base.results import finished_info, remove_run
@@ -35,6 +35,7 @@ log = logging.getLogger("finetuning")
 
 def main(argv: list[str] | None = None) -> int:
     """Run the trainer; the exit code is one of artifacts.models.ExitCode."""
+    environment.prepare()
     console.set_up()
     try:
         options = parse(argv)
@@ -57,7 +58,7 @@ def _outcome(options: Options, output: Path, live: LiveState, stop: Stop) -> int
     except TrainerError as error:
         return _failed(error, live)
     except InterruptedRun:
-        result = TrainingResult(result=RunState.PAUSED)
+        result = paused_early(output)
     except Exception as error:
         log.exception("The trainer failed unexpectedly.")
         return _failed(TrainerError(f"{type(error).__name__}: {error}"), live)
@@ -164,7 +165,7 @@ def _failed(error: TrainerError, live: LiveState | None) -> int:
 
 
 def _ended(result: TrainingResult, config: RunConfig, live: LiveState) -> int:
-    live.end(result.result)
+    live.end(result.result, **figures_of(result))
     say(result, live)
     if result.result is RunState.PAUSED:
         where = result.checkpoint or "nothing was trained yet"

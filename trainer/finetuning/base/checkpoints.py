@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from finetuning.artifacts import CHECKPOINT_PREFIX, CHECKPOINTS_DIR
+from finetuning.artifacts import CHECKPOINT_PREFIX, CHECKPOINTS_DIR, MANIFEST
 from finetuning.artifacts.files import UnreadableFileError, read_json, sync_directory, write_json
 from finetuning.artifacts.manifest import problem_with, seal
 from finetuning.artifacts.models import WireFloat
@@ -113,6 +113,11 @@ def newest(root: Path) -> Checkpoint | None:
             problem = str(error)
         log.warning("Passing over the checkpoint %s: %s", folder.name, problem)
     return None
+
+
+def latest_step(root: Path) -> int:
+    """The step of the newest checkpoint that looks complete; 0 without one."""
+    return next((_step_of(path) for path in _by_age(root) if (path / MANIFEST).is_file()), 0)
 
 
 def clean(root: Path, step: int) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.artifacts import (
+    CHECKPOINTS_DIR,
     MANIFEST,
     TERMINATION_LOG_ENV,
     TERMINATION_MESSAGE_LIMIT,
 )
 from finetuning.artifacts.manifest import sha256_of
 from finetuning.artifacts.models import RunState, TrainingResult
-from finetuning.base.checkpoints import path_of
+from finetuning.base.checkpoints import latest_step, path_of
 from finetuning.base.live import LiveState
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,19 @@ def finished_result(info: dict[str, Any], output: Path) -> TrainingResult:
         checkpoint=path_of(step),
         manifest_sha256=sha256_of(output / MANIFEST),
     )
+
+
+def paused_early(output: Path) -> TrainingResult:
+    """The last words of a run that was stopped before its first step; an earlier one may count."""
+    step = latest_step(output / CHECKPOINTS_DIR)
+    checkpoint = path_of(step) if step else None
+    return TrainingResult(result=RunState.PAUSED, step=step, checkpoint=checkpoint)
+
+
+def figures_of(result: TrainingResult) -> dict[str, Any]:
+    """What the live state shows of the end; figures that are not known stay as they were."""
+    names = {"step", "total_steps", "epoch", "total_epochs", "loss", "eval_loss"}
+    return result.model_dump(include=names, exclude_none=True)
 
 
 def _with_progress(result: TrainingResult, live: LiveState) -> TrainingResult:

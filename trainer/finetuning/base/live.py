@@ -26,7 +26,7 @@ class LiveState:
         self._path = folder / STATE_FILE
         self._clock = clock
         self._written = float("-inf")
-        self._failed = False
+        self._warned = False
         self.gpus: Callable[[], list[GpuState]] = list
         self.state = TrainingState(updated_at=clock(), seq=_last_seq(self._path))
 
@@ -41,8 +41,9 @@ class LiveState:
         if self._clock() - self._written >= MIN_INTERVAL:
             self._write()
 
-    def end(self, state: RunState, reason: str = "", message: str = "") -> None:
-        self.event(state, reason=reason, message=message[:MESSAGE_LIMIT], finished_at=self._clock())
+    def end(self, state: RunState, reason: str = "", message: str = "", **fields: Any) -> None:
+        ended = {"reason": reason, "message": message[:MESSAGE_LIMIT]}
+        self.event(state, finished_at=self._clock(), **ended, **fields)
 
     def _set(self, **fields: Any) -> None:
         self.state = self.state.model_copy(update=fields)
@@ -50,14 +51,25 @@ class LiveState:
     def _write(self) -> None:
         try:
             now = self._clock()
-            self._set(seq=self.state.seq + 1, updated_at=now, gpus=self.gpus())
+            self._set(seq=self.state.seq + 1, updated_at=now, gpus=self._gpu_figures())
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self._path, self.state.model_dump_json(by_alias=True).encode())
             self._written = now
-        except Exception as error:  # noqa: BLE001 - the border between training and its telemetry.
-            if not self._failed:
-                log.warning("The live state %s cannot be written: %s", self._path, error)
-            self._failed = True
+        except Exception as error:  # noqa: BLE001 - the border between training and its telemetry
+            self._warn(f"The live state {self._path} cannot be written", error)
+
+    def _gpu_figures(self) -> list[GpuState]:
+        try:
+            return self.gpus()
+        except Exception as error:  # noqa: BLE001 - drivers fail in ways of their own
+            self._warn("The GPU's figures cannot be read", error)
+            return []
+
+    def _warn(self, what: str, error: Exception) -> None:
+        """Once: a failure of this kind tends to last."""
+        if not self._warned:
+            log.warning("%s: %s", what, error)
+        self._warned = True
 
 
 def _last_seq(path: Path) -> int:

@@ -57,7 +57,7 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
             folder,
             dtype=_weights_dtype(config.method, device),
             quantization_config=quantization,
-            device_map={"": str(device.device)} if quantization else None,
+            device_map=_device_map(device, quantized=quantization is not None),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -70,7 +70,7 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
     _check_complete(folder, report)
     if quantization:
         _repair_cpu_quantization(model)
-    return model.to(device.device)
+    return model
 
 
 def add_adapter(model: Any, config: RunConfig) -> Any:
@@ -133,6 +133,11 @@ def target_modules(wish: list[str], there: set[str]) -> list[str]:
             f"it has {', '.join(sorted(there))}; or give {ALL_LINEAR}"
         )
     return sorted(set(wish))
+
+
+def _device_map(device: Device, *, quantized: bool) -> dict[str, str] | None:
+    """Straight to the device, tensor by tensor: a large model never stands in the host's memory."""
+    return {"": str(device.device)} if device.on_gpu or quantized else None
 
 
 def _weights_dtype(method: Method, device: Device) -> "torch.dtype":

@@ -1,0 +1,177 @@
+"""Small parts: devices, layers, environment, loss in pieces, what the console says."""
+
+# ruff: noqa: PLC0415 - collecting the tests should not cost the seconds that torch takes
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from finetuning.api.hyperparameters import Precision
+from finetuning.base.aim_profile import kv_bytes_per_token, readable_count
+from finetuning.base.console import Figures, duration
+from finetuning.base.device import on_cpu, on_gpu
+from finetuning.base.encode import Example
+from finetuning.base.environment import cpu_limit
+from finetuning.base.errors import ConfigError
+from finetuning.base.model import target_modules
+
+THERE = {"q_proj", "v_proj", "down_proj"}
+
+
+@pytest.mark.parametrize(
+    ("wish", "given", "told"),
+    [
+        (Precision.FP16, Precision.FP32, True),
+        (Precision.BF16, Precision.BF16, False),
+        (Precision.FP32, Precision.FP32, False),
+    ],
+)
+def test_a_cpu_trains_in_what_it_can(wish: Precision, given: Precision, told: bool) -> None:  # noqa: FBT001
+    precision, note = on_cpu(wish)
+    assert (precision, bool(note)) == (given, told)
+
+
+@pytest.mark.parametrize(
+    ("wish", "bf16", "given"),
+    [
+        (Precision.BF16, True, Precision.BF16),
+        (Precision.BF16, False, Precision.FP16),
+        (Precision.FP16, True, Precision.FP16),
+        (Precision.FP32, False, Precision.FP32),
+    ],
+)
+def test_a_gpu_trains_in_what_was_wished_if_it_can(
+    wish: Precision,
+    bf16: bool,  # noqa: FBT001
+    given: Precision,
+) -> None:
+    precision, note = on_gpu(wish, bf16=bf16)
+    assert (precision, bool(note)) == (given, given is not wish)
+
+
+@pytest.mark.parametrize(
+    ("wish", "found"),
+    [
+        (["q_proj"], ["q_proj"]),
+        (["v_proj", "q_proj", "v_proj"], ["q_proj", "v_proj"]),
+        (["all-linear"], ["down_proj", "q_proj", "v_proj"]),
+        (["self_attn.q_proj"], ["self_attn.q_proj"]),
+    ],
+)
+def test_layers_are_chosen_by_the_end_of_their_names(wish: list[str], found: list[str]) -> None:
+    assert target_modules(wish, THERE) == found
+
+
+def test_one_layer_that_is_not_there_is_one_too_many() -> None:
+    with pytest.raises(ConfigError, match=r"no linear layer named x_proj; it has down_proj, q_pro"):
+        target_modules(["q_proj", "x_proj"], THERE)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [("max 100000\n", None), ("200000 100000\n", 2), ("50000 100000\n", 1), ("", None)],
+)
+def test_threads_follow_the_containers_share_of_cpus(
+    text: str, limit: int | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "cpu.max"
+    path.write_text(text, encoding="ascii")
+    assert cpu_limit(path) == limit
+    assert cpu_limit(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "0s"), (59.6, "1m00s"), (200, "3m20s"), (7290, "2h01m")]
+)
+def test_durations_are_short(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_line_has_all_the_figures() -> None:
+    line = Figures(3, 10, 0.25, 1.23456, 2e-4, 999.6, 65).line()
+    assert line == "step 3/10  epoch 0.25  loss 1.2346  lr 2.00e-04  1000 tokens/s  ETA 1m05s"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(7_615_616_512, "7.6B"), (140_544, "140.5K"), (1_500_000, "1.5M"), (12, "12")],
+)
+def test_parameters_are_counted_readably(number: int, text: str) -> None:
+    assert readable_count(number) == text
+
+
+class _Config:
+    def __init__(self, **settings: Any) -> None:
+        self._settings = settings
+
+    def to_dict(self) -> dict[str, Any]:
+        return self._settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "size"),
+    [
+        # Qwen2.5-7B: 28 layers, 4 key-value heads of 128, two bytes each, keys and values.
+        ({"num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4}, 57344),
+        ({"num_hidden_layers": 28, "num_attention_heads": 28, "head_dim": 64}, 200704),
+        ({}, 0),
+    ],
+)
+def test_the_cache_is_sized_by_the_models_own_figures(settings: dict[str, int], size: int) -> None:
+    assert kv_bytes_per_token(_Config(hidden_size=3584, **settings), "bf16") == size
+
+
+@pytest.mark.training
+def test_the_loss_in_pieces_is_the_loss_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from finetuning.base import step
+
+    torch.manual_seed(0)
+    targets = torch.randint(0, 11, (10,))
+    found = []
+    for rows in (100, 3):
+        monkeypatch.setattr(step, "LOSS_ROWS", rows)
+        torch.manual_seed(1)
+        logits = torch.randn(10, 11, requires_grad=True)
+        loss = step._cross_entropy(logits, targets)
+        torch.autograd.backward(loss)
+        assert logits.grad is not None
+        found.append((loss.item(), logits.grad))
+    assert found[0][0] == pytest.approx(found[1][0])
+    assert torch.allclose(found[0][1], found[1][1])
+
+
+@pytest.mark.training
+def test_padding_changes_no_loss(tiny_model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from finetuning.base.step import collate, summed_loss
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    rows = [example(5, 3), example(17, 2), example(9, 8)]
+    device = torch.device("cpu")
+    with torch.no_grad():
+        together = summed_loss(model, collate(rows, device), short=True).item()
+        full = summed_loss(model, collate(rows, device), short=False).item()
+        alone = [summed_loss(model, collate([row], device), short=True).item() for row in rows]
+    assert together == pytest.approx(sum(alone), rel=1e-5)
+    assert full == pytest.approx(together, rel=1e-6)
+
+
+def example(length: int, first: int) -> Example:
+    ids = np.arange(10, 10 + length, dtype=np.int32)
+    return Example(ids, np.arange(length) >= first)
+
+
+@pytest.mark.training
+def test_without_a_gpu_there_are_no_gpu_figures_and_no_invented_ones() -> None:
+    import torch
+
+    from finetuning.base.gpu import _utilization, gpu_states
+
+    assert gpu_states(torch.device("cpu")) == []
+    assert _utilization(0) is None
