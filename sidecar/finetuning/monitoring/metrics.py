@@ -38,6 +38,7 @@ class FineTuningMetricsExporter:
         )
         self._source = _source(state_dir, training_info)
         self._server: MetricsServer | None = None
+        self._ever_scraped = threading.Event()
         self._final_scraped = threading.Event()
 
     def start_server(self) -> None:
@@ -82,11 +83,17 @@ class FineTuningMetricsExporter:
         self._source.trainer_gone()
 
     @property
+    def ever_scraped(self) -> bool:
+        """Whether anybody collects the figures at all."""
+        return self._ever_scraped.is_set()
+
+    @property
     def final_state_scraped(self) -> bool:
         """Whether somebody fetched /metrics after the run had ended."""
         return self._final_scraped.is_set()
 
     def _scraped(self, snapshot: Snapshot) -> None:
+        self._ever_scraped.set()
         if snapshot.is_final:
             self._final_scraped.set()
 

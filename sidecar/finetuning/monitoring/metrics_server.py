@@ -134,10 +134,14 @@ def _refuse(args: argparse.Namespace, error: Exception) -> int:
 
 
 def _linger(exporter: "FineTuningMetricsExporter", seconds: float) -> None:
-    """Wait for one scrape of the final state; a second signal ends the wait."""
+    """Wait for one scrape of the final state; a second signal ends the wait.
+
+    The pod holds its GPUs for so long: where nobody ever scraped, nobody is waited for.
+    """
     deadline = time.monotonic() + seconds
     while (
-        exporter.snapshot().state is not None
+        exporter.ever_scraped
+        and exporter.snapshot().state is not None
         and not exporter.final_state_scraped
         and time.monotonic() < deadline
         and signal.sigtimedwait(_STOP_SIGNALS, _LINGER_POLL_SECONDS) is None

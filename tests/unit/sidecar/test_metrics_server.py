@@ -128,11 +128,24 @@ def test_it_does_not_linger_when_there_is_nothing_to_show(
     assert serve("--state-dir", str(state_dir), "--linger", "600").stop() == 0
 
 
-def test_it_does_not_linger_longer_than_allowed(
+def test_it_does_not_hold_the_gpu_for_a_prometheus_that_never_came(
     serve: Callable[..., Server], state_dir: Path, state: dict[str, Any], write_state: WriteState
 ) -> None:
     write_state(state)
-    assert serve("--state-dir", str(state_dir), "--linger", "0.3").stop() == 0
+    assert serve("--state-dir", str(state_dir), "--linger", "600").stop() == 0
+
+
+def test_it_does_not_linger_longer_than_allowed(
+    serve: Callable[..., Server],
+    scrape: Scrape,
+    state_dir: Path,
+    state: dict[str, Any],
+    write_state: WriteState,
+) -> None:
+    write_state(state)
+    server = serve("--state-dir", str(state_dir), "--linger", "0.3")
+    scrape(server.port)
+    assert server.stop() == 0
 
 
 def test_a_second_signal_ends_the_lingering(
