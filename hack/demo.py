@@ -105,16 +105,10 @@ def cluster_steps() -> None:
 
 def input_steps() -> None:
     title("A small model in a claim, its training data in a ConfigMap")
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    namespace["metadata"] |= {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}  # type: ignore[operator]
-    run(
-        "kubectl",
-        "apply",
-        "-f",
-        "-",
-        stdin=json.dumps(namespace),
-        shown=f"kubectl create namespace {NAMESPACE}",
-    )
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    metadata = {"name": NAMESPACE, "labels": labels}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+    run("kubectl", "apply", "-f", "-", stdin=json.dumps(namespace))
     run("bash", "examples/tiny-model/load.sh", NAMESPACE)
     rows = output(
         "kubectl", "create", "configmap", "finetuning-demo-data", "--dry-run=client",
@@ -135,6 +129,22 @@ def job_steps() -> None:
     if seen.get("Validated") != "True":
         kubectl("get", "ftj", JOB, "-o", "jsonpath={.status.reason}: {.status.message}{'\\n'}")
         raise DemoError("the model did not pass validation")
+
+
+def answer_steps() -> None:
+    """The same held-out questions, asked of the base model and of the tuned one."""
+    title("The model's answers before and after")
+    files = ("--from-file=examples/ask.py", "--from-file=examples/data/heldout.jsonl")
+    made = ("create", "configmap", "before-and-after", "--dry-run=client", "-o", "yaml", *files)
+    kubectl("apply", "--server-side", "-f", "-", stdin=output("kubectl", *made))
+    kubectl("delete", "pod", "before-and-after", "--ignore-not-found")
+    image = deploy.images()["trainer"]
+    pod = (ROOT / "hack" / "ask.yaml").read_text().replace("TRAINER_IMAGE", image)
+    kubectl("apply", "-f", "-", stdin=pod)
+    succeeded = "--for=jsonpath={.status.phase}=Succeeded"
+    kubectl("wait", succeeded, "--timeout=180s", "pod/before-and-after")
+    kubectl("logs", "before-and-after")
+    kubectl("delete", "pod", "before-and-after", "--wait=false")
 
 
 def hints(started: float) -> None:
@@ -171,6 +181,7 @@ def main() -> int:
         cluster_steps()
         input_steps()
         job_steps()
+        answer_steps()
     except DemoError as error:
         CONSOLE.print(f"[red]demo: {error}[/]")
         return 1

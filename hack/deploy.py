@@ -38,14 +38,22 @@ def helm_command(images: dict[str, str], extra: list[str]) -> list[str]:
     ]  # fmt: skip
 
 
+def images() -> dict[str, str]:
+    """The full names of the images in the cluster; raises KeyError when one is missing."""
+    try:
+        named = json.loads((STATE / "images.json").read_text())
+    except FileNotFoundError:
+        named = {}
+    return {part: str(named[part]) for part in ("operator", "trainer")}
+
+
 def main(extra: list[str]) -> int:
     """Run Helm; exit code 2 when something has to come first."""
     try:
-        images = json.loads((STATE / "images.json").read_text())
-    except FileNotFoundError:
-        print("deploy: no images yet; type `make cluster-up images` first", file=sys.stderr)
+        command = helm_command(images(), extra)
+    except KeyError as missing:
+        print(f"deploy: no {missing} image; type `make cluster-up images`", file=sys.stderr)
         return 2
-    command = helm_command(images, extra)
     print("$", " ".join(command), flush=True)
     return subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
 

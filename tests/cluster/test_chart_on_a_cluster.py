@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.cluster.conftest import OPERATOR_NAMESPACE, ROOT, Cluster
 from tests.cluster.crd_cases import minimal
+from tests.cluster.support import OPERATOR_NAMESPACE, ROOT, Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

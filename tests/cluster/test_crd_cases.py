@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.cluster.conftest import Cluster
+    from tests.cluster.support import Cluster
 
 pytestmark = pytest.mark.cluster
 

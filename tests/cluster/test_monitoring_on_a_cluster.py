@@ -7,11 +7,12 @@ import subprocess
 import sys
 import urllib.parse
 import urllib.request
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import ROOT, STATE, Cluster
-from jobs import condition, ended, example, long_run, reached_step, running, status
+from tests.cluster.jobs import condition, ended, example, long_run, reached_step, running, status
+from tests.cluster.support import ROOT, STATE, Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +80,7 @@ def test_prometheus_finds_every_metric_of_a_running_job(
             return query(prometheus, f'{metric}{{job_name="{name}",namespace="e2e"}}')
 
         for metric in SPECIFIED:
-            workspace.wait(f"{metric} in Prometheus", lambda m=metric: of_the_job(m), 180)
+            workspace.wait(f"{metric} in Prometheus", partial(of_the_job, metric), 180)
         assert of_the_job("finetuning_job_status")[0]["value"][1] == "1"
         assert float(of_the_job("finetuning_training_step")[0]["value"][1]) >= 25
         (loss,) = of_the_job("finetuning_train_loss")
@@ -173,7 +174,7 @@ def test_a_monitor_and_a_sidecar_made_by_hand_give_all_fourteen(
         return query(prometheus, f'{metric}{{job_name="my-job"}}')
 
     for metric in ("finetuning_job_status", "finetuning_training_step", *NEED_A_GPU):
-        scratch.wait(f"{metric} in Prometheus", lambda m=metric: in_prometheus(m), 180)
+        scratch.wait(f"{metric} in Prometheus", partial(in_prometheus, metric), 180)
     (used,) = in_prometheus("finetuning_gpu_memory_used_bytes")
     assert float(used["value"][1]) == 50 * 2**30
     assert used["metric"]["gpu_id"] == "0"

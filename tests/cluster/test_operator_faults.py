@@ -9,8 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import OPERATOR_NAMESPACE, ROOT, STATE, Cluster
-from jobs import condition, example, judged, reached_step, running
+from tests.cluster.jobs import condition, example, judged, reached_step, running
+from tests.cluster.support import OPERATOR_NAMESPACE, ROOT, STATE, Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

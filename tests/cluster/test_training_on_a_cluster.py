@@ -6,11 +6,20 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jobs import condition, ended, example, judged, long_run, reached_step, running, status
-from jobs import with_spec as changed
+from tests.cluster.jobs import (
+    condition,
+    ended,
+    example,
+    judged,
+    long_run,
+    reached_step,
+    running,
+    status,
+)
+from tests.cluster.jobs import with_spec as changed
 
 if TYPE_CHECKING:
-    from conftest import Cluster
+    from tests.cluster.support import Cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
