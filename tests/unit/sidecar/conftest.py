@@ -1,12 +1,20 @@
 import json
+import os
+import shutil
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from safetensors.numpy import save_file
 
+from finetuning.artifacts.files import write_json
+from finetuning.artifacts.manifest import seal
 from finetuning.monitoring.metrics import FineTuningMetricsExporter
 
 Scrape = Callable[[int], dict[str, list[tuple[dict[str, str], float]]]]
@@ -99,3 +107,89 @@ def start() -> Iterator[Callable[..., FineTuningMetricsExporter]]:
     yield make
     for exporter in running:
         exporter.stop_server()
+
+
+RESULT_ONLY = ("loss_history.jsonl", "training_info.json", "aim_profile.json")
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders base, full, sharded, lora and untrained; made once, in a process of their own."""
+    root = tmp_path_factory.mktemp("models")
+    script = Path(__file__).with_name("make_models.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(root)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
+    )
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+@pytest.fixture
+def reseal() -> Callable[[Path], None]:
+    """Write a folder's manifest anew, so that only the deeper rules see what was changed."""
+
+    def again(folder: Path) -> None:
+        (folder / "manifest.json").unlink(missing_ok=True)
+        seal(folder, [path.name for path in folder.iterdir() if path.is_file()])
+
+    return again
+
+
+@pytest.fixture
+def run_of(models: Path, tmp_path: Path, reseal: Callable[[Path], None]) -> Callable[[str], Path]:
+    """The output folder of a finished run with one of the models, as the trainer leaves it."""
+
+    def make(kind: str) -> Path:
+        output = tmp_path / "output"
+        shutil.copytree(models / kind, output)
+        method = "lora" if kind in ("lora", "untrained") else "full"
+        describe(output, str(models / "base"), method)
+        for step in (20, 40):
+            checkpoint(output, step)
+            reseal(output / "checkpoints" / f"checkpoint-{step}")
+        reseal(output)
+        return output
+
+    return make
+
+
+def describe(output: Path, base: str, method: str) -> None:
+    losses = [3.0 - 0.06 * step for step in range(39)] + [0.5234]
+    lines = [
+        {"step": n, "epoch": n / 20, "loss": loss, "learning_rate": 1e-4, "tokens": 64}
+        for n, loss in enumerate(losses, start=1)
+    ]
+    (output / "loss_history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    results = {"train_loss": 1.8, "final_loss": 0.5234, "global_step": 40, "total_steps": 40}
+    write_json(
+        output / "training_info.json",
+        {
+            "model_id": "org/base",
+            "method": method,
+            "training_config": {"model_id": base},
+            "results": {**results, "nonfinite_losses": 0, "train_runtime": 12.5},
+        },
+    )
+    profile = {
+        "model_id": "org/base-finetuned",
+        "base_model_id": "org/base",
+        "fine_tuning_method": method,
+        "precision": "fp32",
+        "memory_gb": 0.05,
+        "recommended_partition_gb": 0.0625,
+    }
+    write_json(output / "aim_profile.json", profile)
+
+
+def checkpoint(output: Path, step: int) -> None:
+    folder = output / "checkpoints" / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    for path in output.iterdir():
+        if path.is_file() and path.name not in RESULT_ONLY:
+            shutil.copyfile(path, folder / path.name)
+    save_file({"lm_head.exp_avg": np.zeros(8, np.float32)}, folder / "optimizer.safetensors")
+    write_json(folder / "trainer_state.json", {"global_step": step, "max_steps": 40})

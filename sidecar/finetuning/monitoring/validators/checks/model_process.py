@@ -45,17 +45,20 @@ def main() -> int:
     """Answer on the stream that was stdout; give libraries stderr instead."""
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    request = ProbeRequest.model_validate_json(sys.stdin.read())
+    report = answer_to(ProbeRequest.model_validate_json(sys.stdin.read()))
+    answer.write(report.model_dump_json())
+    answer.close()
+    return 0
+
+
+def answer_to(request: ProbeRequest) -> ProbeReport:
+    """The report, also when something on the way fails."""
     started = time.monotonic()
     try:
         report = probe(request)
     except _StageError as error:
         report = ProbeReport(failure=_failure(error))
-    answer.write(
-        report.model_copy(update={"seconds": time.monotonic() - started}).model_dump_json()
-    )
-    answer.close()
-    return 0
+    return report.model_copy(update={"seconds": time.monotonic() - started})
 
 
 def probe(request: ProbeRequest) -> ProbeReport:
@@ -170,6 +173,7 @@ _ADAPTER_SETTINGS = (
     "modules_to_save",
     "use_rslora",
     "use_dora",
+    "lora_bias",
     "task_type",
 )
 """What decides how an adapter computes; the other settings name modules to import or files to

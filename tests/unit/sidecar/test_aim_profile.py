@@ -1,0 +1,107 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from finetuning.artifacts.models import CheckResult
+from finetuning.monitoring.validators.checks import aim_profile
+from finetuning.monitoring.validators.outcome import CheckOutcome
+from finetuning.monitoring.validators.settings import ValidationSettings
+from finetuning.monitoring.validators.subject import subject
+
+GOOD = {
+    "model_id": "org/base-finetuned",
+    "base_model_id": "org/base",
+    "fine_tuning_method": "lora",
+    "precision": "bf16",
+    "memory_gb": 17.5,
+    "recommended_partition_gb": 22,
+}
+INFO = {"model_id": "org/base", "method": "lora", "results": {}}
+ABSENT = object()
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Callable[..., CheckOutcome]:
+    def run(profile: Any, settings: ValidationSettings | None = None) -> CheckOutcome:
+        path = tmp_path / "aim_profile.json"
+        path.write_text(profile if isinstance(profile, str) else json.dumps(profile))
+        found = subject(INFO, tmp_path, None, path, settings or ValidationSettings())
+        return aim_profile.check(found)
+
+    return run
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in (GOOD | fields).items() if value is not ABSENT}
+
+
+def test_a_good_profile_passes(judge: Callable[..., CheckOutcome]) -> None:
+    found = judge(GOOD)
+    assert found.passed
+    assert found.message == "AIM profile is valid"
+    assert found.score is None
+
+
+@pytest.mark.parametrize("name", ["precision", "recommended_partition_gb"])
+def test_optional_fields_may_be_absent(judge: Callable[..., CheckOutcome], name: str) -> None:
+    assert judge(changed(**{name: ABSENT})).passed
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "words"),
+    [
+        ({"memory_gb": ABSENT}, "FieldMissing", "memory_gb"),
+        ({"model_id": ABSENT, "base_model_id": ABSENT}, "FieldMissing", "model_id, base_model_id"),
+        ({"model_id": 7}, "WrongType", "model_id"),
+        ({"fine_tuning_method": "  "}, "WrongType", "fine_tuning_method"),
+        ({"memory_gb": 0}, "MemoryInvalid", "memory_gb is 0"),
+        ({"memory_gb": -3.5}, "MemoryInvalid", "-3.5"),
+        ({"memory_gb": "16"}, "MemoryInvalid", "'16'"),
+        ({"memory_gb": True}, "MemoryInvalid", "True"),
+        ({"memory_gb": None}, "MemoryInvalid", "None"),
+        ({"memory_gb": float("nan")}, "MemoryInvalid", "nan"),
+        ({"memory_gb": float("inf")}, "MemoryInvalid", "inf"),
+        ({"recommended_partition_gb": 5}, "MemoryInvalid", "below"),
+        ({"recommended_partition_gb": "5"}, "MemoryInvalid", "'5'"),
+        ({"precision": "bfp16"}, "PrecisionUnknown", "bfp16"),
+        ({"precision": ["fp16"]}, "PrecisionUnknown", "fp16"),
+        ({"base_model_id": "org/other"}, "RunMismatch", "org/other"),
+        ({"fine_tuning_method": "full"}, "RunMismatch", "full"),
+    ],
+)
+def test_a_bad_profile_fails_for_its_reason(
+    judge: Callable[..., CheckOutcome], fields: dict[str, Any], reason: str, words: str
+) -> None:
+    found = judge(changed(**fields))
+    assert (found.result, found.reason) == (CheckResult.FAIL, reason)
+    assert words in found.message
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '"profile"', "null"])
+def test_what_is_no_profile_fails(judge: Callable[..., CheckOutcome], text: str) -> None:
+    assert judge(text).reason == "ProfileUnreadable"
+
+
+def test_a_missing_profile_fails() -> None:
+    found = aim_profile.check(subject(INFO, None, None, None, ValidationSettings()))
+    assert found.reason == "ProfileMissing"
+
+
+def test_the_clusters_word_on_model_and_method_outweighs_training_info(
+    judge: Callable[..., CheckOutcome],
+) -> None:
+    assert judge(GOOD, ValidationSettings(model_id="org/base", method="lora")).passed
+    assert judge(GOOD, ValidationSettings(model_id="org/asked")).reason == "RunMismatch"
+    assert judge(GOOD, ValidationSettings(method="qlora")).reason == "RunMismatch"
+
+
+def test_memory_below_the_weights_fails(judge: Callable[..., CheckOutcome], tmp_path: Path) -> None:
+    save_file({"w": np.zeros(1 << 20, np.float32)}, tmp_path / "model.safetensors")
+    tight = changed(memory_gb=0.001, recommended_partition_gb=0.001)
+    assert judge(tight).reason == "MemoryInvalid"
+    assert judge(changed(memory_gb=0.005)).passed

@@ -1,0 +1,349 @@
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from finetuning.artifacts.models import CheckResult
+from finetuning.monitoring.validators.checks import checkpoint_integrity
+from finetuning.monitoring.validators.outcome import CheckOutcome
+from finetuning.monitoring.validators.settings import ValidationSettings
+from finetuning.monitoring.validators.subject import subject
+
+RunOf = Callable[[str], Path]
+Reseal = Callable[[Path], None]
+
+
+def judge(output: Path, checkpoints: Path | str | None = None) -> CheckOutcome:
+    info: dict[str, Any] = {"results": {}}
+    return checkpoint_integrity.check(
+        subject(info, output, checkpoints, None, ValidationSettings())
+    )
+
+
+@pytest.mark.parametrize("kind", ["lora", "full", "sharded"])
+def test_what_the_libraries_write_passes(run_of: RunOf, kind: str) -> None:
+    found = judge(run_of(kind))
+    assert found.passed, found.message
+    assert found.message == "Checkpoint files are valid and complete"
+    assert set(found.details) == {"checkpoint-40", "result"}
+    assert found.details["result"]["weightBytes"] > 0
+
+
+def test_a_run_that_keeps_no_checkpoints_is_judged_by_its_result(run_of: RunOf) -> None:
+    output = run_of("lora")
+    shutil.rmtree(output / "checkpoints")
+    found = judge(output)
+    assert found.passed
+    assert set(found.details) == {"result"}
+
+
+def test_only_the_newest_checkpoint_counts(run_of: RunOf) -> None:
+    output = run_of("lora")
+    (output / "checkpoints" / "checkpoint-20" / "adapter_model.safetensors").unlink()
+    (output / "checkpoints" / ".tmp-checkpoint-60").mkdir()
+    assert judge(output).passed
+
+
+def test_one_checkpoint_can_be_named_itself(run_of: RunOf) -> None:
+    output = run_of("lora")
+    found = judge(output, output / "checkpoints" / "checkpoint-20")
+    assert set(found.details) == {"checkpoint-20", "result"}
+
+
+def test_folders_that_others_write_are_not_judged(run_of: RunOf) -> None:
+    output = run_of("lora")
+    for name in ("state", "validation", "lost+found"):
+        (output / name).mkdir()
+        (output / name / "x.json").write_text("")
+    assert judge(output).passed
+
+
+WEIGHTS = "adapter_model.safetensors"
+SHARD = "model-00002-of-00003.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def truncated(folder: Path) -> None:
+    path = folder / WEIGHTS
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def longer(folder: Path) -> None:
+    with (folder / WEIGHTS).open("ab") as file:
+        file.write(b"x")
+
+
+def no_header(folder: Path) -> None:
+    (folder / WEIGHTS).write_bytes(b"\xff" * 4096)
+
+
+def lfs_pointer(folder: Path) -> None:
+    (folder / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+
+
+def empty_weights(folder: Path) -> None:
+    (folder / WEIGHTS).write_bytes(b"")
+
+
+def no_tensors(folder: Path) -> None:
+    save_file({}, folder / WEIGHTS)
+
+
+def pickled(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder / "adapter_model.bin")
+
+
+def with_values(folder: Path, change: Callable[[np.ndarray[Any, Any]], None]) -> None:
+    tensors = {name: value.copy() for name, value in load_file(folder / WEIGHTS).items()}
+    change(next(iter(tensors.values())).reshape(-1))
+    save_file(tensors, folder / WEIGHTS)
+
+
+def with_nan(folder: Path) -> None:
+    with_values(folder, lambda values: values.put(-1, np.nan))
+
+
+def with_infinity(folder: Path) -> None:
+    with_values(folder, lambda values: values.put(3, -np.inf))
+
+
+def broken_config(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text('{"r": 8,')
+
+
+def listed_config(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("[]")
+
+
+def no_config(folder: Path) -> None:
+    (folder / "adapter_config.json").unlink()
+
+
+def no_tokenizer(folder: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+
+
+def broken_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_bytes(b"\x80")
+
+
+def leftover(folder: Path) -> None:
+    (folder / ".training_info.json.abc.tmp").write_text("half")
+
+
+def leftover_folder(folder: Path) -> None:
+    (folder / ".tmp-result").mkdir()
+    (folder / ".tmp-result" / "model.safetensors").write_text("half")
+
+
+def link_out(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).symlink_to("/etc/hostname")
+
+
+def pipe(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.json")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (truncated, "WeightsMalformed"),
+        (longer, "WeightsMalformed"),
+        (no_header, "WeightsMalformed"),
+        (no_tensors, "WeightsMalformed"),
+        (lfs_pointer, "LfsPointer"),
+        (empty_weights, "FileEmpty"),
+        (pickled, "WeightsMissing"),
+        (with_nan, "WeightsNotFinite"),
+        (with_infinity, "WeightsNotFinite"),
+        (broken_config, "JsonUnreadable"),
+        (listed_config, "JsonUnreadable"),
+        (no_config, "ConfigMissing"),
+        (no_tokenizer, "TokenizerMissing"),
+        (broken_tokenizer, "JsonUnreadable"),
+        (leftover, "WriteInterrupted"),
+        (leftover_folder, "WriteInterrupted"),
+        (link_out, "NotAFile"),
+        (pipe, "NotAFile"),
+    ],
+)
+def test_a_broken_result_fails_for_its_reason_even_when_it_is_sealed_again(
+    run_of: RunOf, reseal: Reseal, spoil: Callable[[Path], None], reason: str
+) -> None:
+    output = run_of("lora")
+    spoil(output)
+    if spoil not in (pipe, link_out):
+        reseal(output)
+    found = judge(output)
+    assert (found.result, found.reason) == (CheckResult.FAIL, reason)
+    assert found.message.startswith("result: ")
+
+
+def test_a_changed_byte_is_found_by_the_manifest(run_of: RunOf) -> None:
+    output = run_of("lora")
+    path = output / "tokenizer_config.json"
+    path.write_text(path.read_text().replace("<end>", "<and>"))
+    found = judge(output)
+    assert found.reason == "ManifestMismatch"
+    assert "tokenizer_config.json" in found.message
+
+
+def test_a_removed_file_is_found_by_the_manifest(run_of: RunOf) -> None:
+    output = run_of("lora")
+    (output / "training_info.json").unlink()
+    found = judge(output)
+    assert found.reason == "ManifestMismatch"
+    assert "training_info.json: missing" in found.message
+
+
+def test_a_missing_manifest_fails(run_of: RunOf) -> None:
+    output = run_of("lora")
+    (output / "manifest.json").unlink()
+    assert judge(output).reason == "ManifestMissing"
+
+
+def test_a_manifest_that_points_outside_is_no_manifest(run_of: RunOf) -> None:
+    output = run_of("lora")
+    listed = json.loads((output / "manifest.json").read_text())
+    listed["files"]["../../etc/passwd"] = {"size": 1, "sha256": "0" * 64}
+    (output / "manifest.json").write_text(json.dumps(listed))
+    found = judge(output)
+    assert found.reason == "ManifestMismatch"
+    assert "leaves the folder" in found.message
+
+
+def test_a_weight_file_that_nobody_sealed_fails(run_of: RunOf) -> None:
+    output = run_of("lora")
+    save_file({"w": np.ones(3, np.float32)}, output / "model.safetensors")
+    assert judge(output).reason == "FileNotListed"
+
+
+def no_index(folder: Path) -> None:
+    (folder / INDEX).unlink()
+
+
+def no_part(folder: Path) -> None:
+    (folder / SHARD).unlink()
+
+
+def stray_part(folder: Path) -> None:
+    shutil.copyfile(folder / SHARD, folder / "model-00004-of-00004.safetensors")
+
+
+def moved_tensor(folder: Path) -> None:
+    index = json.loads((folder / INDEX).read_text())
+    index["weight_map"]["lm_head.weight"] = "model-00001-of-00003.safetensors"
+    (folder / INDEX).write_text(json.dumps(index))
+
+
+def empty_index(folder: Path) -> None:
+    (folder / INDEX).write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason", "words"),
+    [
+        (no_index, "IndexMissing", "model-00001-of-00003.safetensors"),
+        (no_part, "IndexMismatch", f"the part {SHARD} is missing"),
+        (stray_part, "IndexMismatch", "model-00004-of-00004.safetensors is not listed"),
+        (moved_tensor, "IndexMismatch", "lm_head.weight"),
+        (empty_index, "IndexMismatch", "weight_map"),
+    ],
+)
+def test_parts_and_index_must_agree(
+    run_of: RunOf, reseal: Reseal, spoil: Callable[[Path], None], reason: str, words: str
+) -> None:
+    output = run_of("sharded")
+    spoil(output)
+    reseal(output)
+    found = judge(output)
+    assert found.reason == reason
+    assert words in found.message
+
+
+def test_a_broken_newest_checkpoint_fails_by_its_name(run_of: RunOf) -> None:
+    output = run_of("lora")
+    truncated(output / "checkpoints" / "checkpoint-40")
+    found = judge(output)
+    assert found.reason == "WeightsMalformed"
+    assert found.message.startswith("checkpoint-40: ")
+
+
+def test_a_checkpoint_of_another_step_fails(run_of: RunOf) -> None:
+    output = run_of("lora")
+    (output / "checkpoints" / "checkpoint-40").rename(output / "checkpoints" / "checkpoint-50")
+    assert judge(output).reason == "StepMismatch"
+
+
+def test_a_checkpoint_without_state_fails(run_of: RunOf, reseal: Reseal) -> None:
+    output = run_of("lora")
+    folder = output / "checkpoints" / "checkpoint-40"
+    (folder / "trainer_state.json").unlink()
+    reseal(folder)
+    assert judge(output).reason == "TrainerStateMissing"
+
+
+def test_checkpoints_that_were_asked_for_must_be_there(run_of: RunOf, tmp_path: Path) -> None:
+    output = run_of("lora")
+    assert judge(output, tmp_path / "nowhere").reason == "CheckpointsMissing"
+    (tmp_path / "empty").mkdir()
+    assert judge(output, tmp_path / "empty").reason == "CheckpointsMissing"
+
+
+def test_a_relative_checkpoint_path_is_looked_for_below_the_model(
+    run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = run_of("lora")
+    monkeypatch.chdir(tmp_path)
+    found = judge(output, "./checkpoints")
+    assert set(found.details) == {"checkpoint-40", "result"}
+
+
+def test_a_missing_model_folder_fails(tmp_path: Path) -> None:
+    assert judge(tmp_path / "nowhere").reason == "ModelFolderMissing"
+
+
+BF16_ONE, BF16_NAN, BF16_INFINITY = 0x3F80, 0x7FC1, 0xFF80
+HEADERS = {
+    "BF16": (np.uint16, BF16_ONE, (BF16_NAN, BF16_INFINITY)),
+    "F8_E4M3": (np.uint8, 0x7E, (0x7F, 0xFF)),
+    "F8_E5M2": (np.uint8, 0x7B, (0x7C, 0xFF)),
+    "F16": (np.uint16, 0x7BFF, (0x7C00, 0xFE00)),
+    "F64": (np.uint64, 0x7FEFFFFFFFFFFFFF, (0x7FF0000000000000, 0xFFF8000000000001)),
+    "I8": (np.uint8, 0x7F, ()),
+}
+
+
+@pytest.mark.parametrize("dtype", HEADERS)
+def test_bit_patterns_of_every_number_format_are_known(
+    run_of: RunOf, reseal: Reseal, dtype: str
+) -> None:
+    output = run_of("lora")
+    kind, largest, bad = HEADERS[dtype]
+    for pattern, reason in [(largest, ""), *((each, "WeightsNotFinite") for each in bad)]:
+        raw = np.full(10, largest, kind)
+        raw[7] = pattern
+        data = raw.tobytes()
+        header = {"w": {"dtype": dtype, "shape": [10], "data_offsets": [0, len(data)]}}
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        (output / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text + data)
+        reseal(output)
+        assert judge(output).reason == reason
+
+
+def test_every_truncation_of_a_weight_file_is_found(run_of: RunOf, reseal: Reseal) -> None:
+    output = run_of("lora")
+    whole = (output / WEIGHTS).read_bytes()
+    for size in (1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1):
+        (output / WEIGHTS).write_bytes(whole[:size])
+        reseal(output)
+        assert judge(output).reason == "WeightsMalformed"

@@ -1,0 +1,149 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetuning.artifacts.models import CheckResult
+from finetuning.monitoring.validators.checks import training_loss
+from finetuning.monitoring.validators.checks.training_loss import trend_of
+from finetuning.monitoring.validators.outcome import CheckOutcome
+from finetuning.monitoring.validators.settings import ValidationSettings
+from finetuning.monitoring.validators.subject import subject
+
+FALLING = [5.0 - 0.1 * n for n in range(40)]
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Callable[..., CheckOutcome]:
+    """The check on a folder with these losses and this training_info."""
+
+    def run(
+        losses: list[Any] | None = None, info: dict[str, Any] | None = None, max_loss: float = 10.0
+    ) -> CheckOutcome:
+        if losses is not None:
+            write_history(tmp_path, losses)
+        known = {"results": {"train_loss": 0.5234}} if info is None else info
+        settings = ValidationSettings(max_loss=max_loss)
+        return training_loss.check(subject(known, tmp_path, None, None, settings))
+
+    return run
+
+
+def write_history(folder: Path, losses: list[Any]) -> None:
+    lines = [
+        {"step": n, "epoch": 0.1, "loss": loss, "learning_rate": 0.1, "tokens": 1}
+        for n, loss in enumerate(losses, start=1)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "loss_history.jsonl").write_text(text)
+
+
+def test_training_info_alone_is_judged_by_its_range(judge: Callable[..., CheckOutcome]) -> None:
+    found = judge()
+    assert found.passed
+    assert found.message == "Training loss: 0.5234"
+    assert found.score == 0.5234
+
+
+def test_the_loss_shown_is_that_of_the_last_step(judge: Callable[..., CheckOutcome]) -> None:
+    found = judge(FALLING)
+    assert found.passed
+    assert found.message == "Training loss: 1.1000"
+    assert found.details["trendCertain"] is True
+
+
+def test_a_short_run_says_how_little_its_trend_means(judge: Callable[..., CheckOutcome]) -> None:
+    found = judge([2.0, 1.9, 1.8, 1.7, 1.6])
+    assert found.passed
+    assert found.message == "Training loss: 1.6000 (only 5 steps: trend uncertain)"
+
+
+def test_loss_at_the_top_level_counts_too(judge: Callable[..., CheckOutcome]) -> None:
+    assert judge(info={"train_loss": 0.7}).score == 0.7
+
+
+STEPS = {"results": {"train_loss": 1.0, "global_step": 40, "total_steps": 40}}
+
+
+@pytest.mark.parametrize(
+    ("losses", "info", "reason", "words"),
+    [
+        ([*FALLING[:20], "NaN", *FALLING[21:]], None, "LossNotFinite", "step 21, 1 of 40"),
+        ([*FALLING[:39], "Infinity"], None, "LossNotFinite", "step 40"),
+        (None, {"results": {"train_loss": "NaN"}}, "LossNotFinite", "nan"),
+        (None, {"results": {"train_loss": 1, "nonfinite_losses": 3}}, "LossNotFinite", "3 steps"),
+        (None, {"results": {}}, "LossMissing", "results.train_loss"),
+        (None, {}, "LossMissing", "loss_history.jsonl"),
+        (None, {"results": {"train_loss": "low"}}, "TrainingInfoUnreadable", "results.train_loss"),
+        (None, {"results": {"train_loss": 0.0}}, "LossOutOfRange", "exactly 0"),
+        (None, {"results": {"train_loss": 10.0}}, "LossOutOfRange", "between 0 and 10"),
+        (None, {"results": {"train_loss": -1}}, "LossOutOfRange", "-1.0000"),
+        (FALLING[::-1], None, "LossNotDecreasing", "over the last 5"),
+        ([2.0] * 40, None, "LossNotDecreasing", "does not fall"),
+        ([1.0, 1.0, 1.1, 1.2, 1.5, 1.6], None, "LossNotDecreasing", "first 2 steps"),
+        ([*FALLING, *[6.0] * 10], None, "LossNotDecreasing", "6.0000"),
+        (FALLING[:30], STEPS, "RunUnfinished", "30 of 40"),
+        (None, {"results": {"train_loss": 1, "global_step": 9, "total_steps": 10}},
+         "RunUnfinished", "9 of 10"),
+    ],
+)  # fmt: skip
+def test_a_bad_training_fails_for_its_reason(
+    judge: Callable[..., CheckOutcome],
+    losses: list[Any] | None,
+    info: dict[str, Any] | None,
+    reason: str,
+    words: str,
+) -> None:
+    found = judge(losses, info)
+    assert (found.result, found.reason) == (CheckResult.FAIL, reason)
+    assert words in found.message
+
+
+def test_the_allowed_loss_is_a_setting(judge: Callable[..., CheckOutcome]) -> None:
+    assert judge(FALLING, max_loss=1.0).reason == "LossOutOfRange"
+    assert judge(FALLING, max_loss=1.2).passed
+
+
+def test_a_resumed_run_counts_the_last_version_of_each_step(
+    judge: Callable[..., CheckOutcome], tmp_path: Path
+) -> None:
+    write_history(tmp_path, FALLING)
+    path = tmp_path / "loss_history.jsonl"
+    again = {"step": 40, "epoch": 1, "loss": 1.05, "learning_rate": 0.1, "tokens": 1}
+    path.write_text(path.read_text() + json.dumps(again) + "\n" + '{"step": 41, "epo')
+    found = judge()
+    assert found.passed
+    assert found.score == 1.05
+    assert found.details["steps"] == 40
+
+
+@pytest.mark.parametrize("content", [b"", b"not json\n", bytes(range(256))])
+def test_a_history_without_a_readable_line_fails(
+    judge: Callable[..., CheckOutcome], tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "loss_history.jsonl").write_bytes(content)
+    assert judge().reason == "HistoryUnreadable"
+
+
+def test_no_training_info_at_all_fails() -> None:
+    found = training_loss.check(subject(None, None, None, None, ValidationSettings()))
+    assert found.reason == "TrainingInfoUnreadable"
+
+
+@pytest.mark.parametrize(
+    ("losses", "falls"),
+    [
+        ([1.0, 0.9, 0.8], None),
+        ([1.0, 0.9, 0.8, 0.7], True),
+        ([1.0, 1.02, 1.01, 1.03], True),
+        ([1.0, 1.2, 1.3, 1.4], False),
+        ([1.0] * 20, False),
+        ([1.0] * 19 + [0.9], False),
+        ([1.0] * 10 + [0.9] * 10, True),
+    ],
+)
+def test_the_trend_is_told_by_medians_of_both_ends(losses: list[float], falls: object) -> None:
+    trend = trend_of(losses)
+    assert (trend.falls if trend else None) == falls
