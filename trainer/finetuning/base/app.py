@@ -18,7 +18,7 @@ from finetuning.artifacts.models import ExitCode, RunState, TrainFailure, Traini
 from finetuning.base import console, environment, rows, shapes
 from finetuning.base.errors import ConfigError, InterruptedRun, TrainerError
 from finetuning.base.facts import differences, facts_of
-from finetuning.base.hub import local_folder
+from finetuning.base.hub import local_folder, settings_folder
 from finetuning.base.last_words import figures_of, finished_result, paused_early, say
 from finetuning.base.live import LiveState
 from finetuning.base.options import Options, parse
@@ -84,9 +84,11 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop) -> Trainin
         log.info("%s holds the finished result of this very run; nothing to do.", output)
         return finished_result(done, output)
 
+    run = Run(config, output, settings_folder(config), data, samples, facts)
+
     from finetuning.base.train import train  # noqa: PLC0415 - loads torch
 
-    return train(Run(config, output, data, samples, facts), live, stop)
+    return train(run, live, stop)
 
 
 def _check_folders(config: RunConfig, output: Path) -> None:

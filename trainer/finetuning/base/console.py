@@ -17,7 +17,7 @@ def set_up() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
-    for noisy in ("httpx", "huggingface_hub", "datasets", "filelock", "fsspec"):
+    for noisy in ("httpx", "httpx2", "huggingface_hub", "datasets", "filelock", "fsspec"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # "triton not found"
     if not sys.stderr.isatty():

@@ -4,7 +4,9 @@ Pickled weights run code when they are loaded, so they are never fetched and nev
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts.models import ExitCode
@@ -99,46 +101,62 @@ def _download(config: RunConfig, patterns: tuple[str, ...]) -> Path:
 
 
 def _explained(config: RunConfig, error: Exception) -> ModelError:
+    """The Hub's client hides the cause behind what it tried next, so the whole chain counts."""
+    explanations = (_explain(config, cause) for cause in _chain(error))
+    text = next((text for text in explanations if text), None)
+    return ModelError(text) if text else _network_error(config.model_id, error)
+
+
+def _explain(config: RunConfig, error: BaseException) -> str | None:
     from huggingface_hub import errors  # noqa: PLC0415 - only after a failure
 
     model = config.model_id
     match error:
         case errors.GatedRepoError():
-            return ModelError(
+            return (
                 f"{model}: is gated; accept its terms at https://huggingface.co/{model} and "
                 "set HF_TOKEN to a token of that account"
             )
         case errors.RevisionNotFoundError():
-            return ModelError(f"{model}: has no revision {config.revision!r}; check --revision")
+            return f"{model}: has no revision {config.revision!r}; check --revision"
         case errors.RepositoryNotFoundError():
-            return ModelError(
+            return (
                 f"{model}: not found on the Hugging Face Hub, or private; check --model-id, "
                 "or set HF_TOKEN"
             )
         case errors.HFValidationError():
-            return ModelError(
-                f"--model-id {model}: neither a local folder nor a Hub id such as org/name"
-            )
+            return f"--model-id {model}: neither a local folder nor a Hub id such as org/name"
         case _:
-            return _network_error(model, error)
+            return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _network_error(model: str, error: Exception) -> ModelError:
-    response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
+    """Not reached, or not answered: the second may be over at the next try."""
+    responses = (getattr(cause, "response", None) for cause in _chain(error))
+    status = next((r.status_code for r in responses if r is not None), None)
+    if status is not None and (status >= SERVER_TROUBLE or status == TOO_MANY_REQUESTS):
+        result = ModelError(f"{model}: the Hugging Face Hub answers {status}; try again later")
+        result.exit_code = ExitCode.FAILED
+        return result
     first = (str(error).strip() or type(error).__name__).split("\n", maxsplit=1)[0][:200]
-    result = ModelError(
+    return ModelError(
         f"{model}: no such folder, and the Hugging Face Hub cannot be reached ({first}); check the "
         "network and HF_HUB_OFFLINE, or give a local folder with --model-path"
     )
-    if status is not None and (status >= SERVER_TROUBLE or status == TOO_MANY_REQUESTS):
-        result.exit_code = ExitCode.FAILED  # The Hub may be back at the next try.
-    return result
 
 
-def model_type(folder: Path) -> str:
-    """The architecture by its own configuration; only for messages."""
+def read_settings(folder: Path, name: str) -> dict[str, Any]:
+    """One of the model's JSON files, often a link into the Hub's cache; empty when absent."""
     try:
-        return str(json.loads((folder / "config.json").read_text()).get("model_type"))
-    except (OSError, ValueError, AttributeError):
-        return "unknown"
+        data = json.loads((folder / name).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{folder / name}: not readable as JSON: {error}") from error
+    return data if isinstance(data, dict) else {}

@@ -10,7 +10,7 @@ from finetuning.api.run_config import RunConfig
 from finetuning.base.device import Device
 from finetuning.base.encode import chatml_for
 from finetuning.base.errors import ConfigError, ModelError
-from finetuning.base.hub import model_type
+from finetuning.base.hub import read_settings
 
 if TYPE_CHECKING:
     import torch
@@ -191,9 +191,8 @@ def _load_error(folder: Path, error: Exception) -> ModelError:
         text = (
             "it needs Python code of its own, which is never run here; take a model that does not"
         )
-    return ModelError(
-        f"{folder}: cannot be loaded as a causal language model ({model_type(folder)}): {text}"
-    )
+    kind = read_settings(folder, "config.json").get("model_type", "unknown")
+    return ModelError(f"{folder}: cannot be loaded as a causal language model ({kind}): {text}")
 
 
 def _check_complete(folder: Path, report: Any) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 
 from finetuning.api.hyperparameters import Method, Precision
 from finetuning.artifacts import LOSS_HISTORY
-from finetuning.artifacts.files import read_json
 from finetuning.artifacts.history import read_history
 from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.base.aim_profile import ModelShape, aim_profile, kv_bytes_per_token
 from finetuning.base.checkpoints import TrainerState, path_of
 from finetuning.base.data import Data
 from finetuning.base.device import Device, dtype_of
+from finetuning.base.hub import read_settings
 from finetuning.base.plan import Plan
 from finetuning.base.results import describe, publish
 from finetuning.base.run import Run
@@ -37,9 +37,9 @@ class Ending:
     started_at: float
 
 
-def write_result(ending: Ending, model: Any, settings: Path, tokenizer: Any) -> TrainingResult:
+def write_result(ending: Ending, model: Any, tokenizer: Any) -> TrainingResult:
     """Put the trained model and its description in place; raises StorageFullError."""
-    config = ending.run.config
+    config, settings = ending.run.config, ending.run.settings
     precision = saved_precision(settings)
     if config.method is Method.FULL:
         model.to(dtype_of(precision))
@@ -130,7 +130,7 @@ def _results(ending: Ending, shape: ModelShape) -> dict[str, Any]:
 
 def saved_precision(settings: Path) -> Precision:
     """The format of the base checkpoint, in which a fully tuned model is saved again."""
-    data = read_json(settings / "config.json")
+    data = read_settings(settings, "config.json")
     name = str(data.get("dtype") or data.get("torch_dtype") or "float32")
     return _DTYPES.get(name, Precision.BF16)
 
@@ -150,8 +150,7 @@ def _has_template(settings: Path) -> bool:
     """Whether the base model's own files hold a chat template."""
     if any((settings / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
         return True
-    path = settings / "tokenizer_config.json"
-    return path.is_file() and bool(read_json(path, 64 << 20).get("chat_template"))
+    return bool(read_settings(settings, "tokenizer_config.json").get("chat_template"))
 
 
 def _mean_loss(output: Path) -> float | None:

@@ -16,6 +16,8 @@ class Run:
 
     config: RunConfig
     output: Path
+    settings: Path
+    """Folder with the base model's configuration and tokenizer."""
     rows: Rows
     samples: list[Sample]
     facts: Facts

@@ -16,7 +16,7 @@ from finetuning.base.device import Device, choose
 from finetuning.base.errors import ConfigError
 from finetuning.base.facts import binding_differences, differences
 from finetuning.base.gpu import gpu_states
-from finetuning.base.hub import settings_folder, weights_folder
+from finetuning.base.hub import weights_folder
 from finetuning.base.live import LiveState
 from finetuning.base.loop import Loop
 from finetuning.base.model import add_adapter, load_adapter, load_base, load_tokenizer
@@ -36,8 +36,7 @@ def train(run: Run, live: LiveState, stop: Stop) -> TrainingResult:
     device = _choose_device(config)
     live.gpus = partial(gpu_states, device.device)
 
-    settings = settings_folder(config)
-    tokenizer = load_tokenizer(settings)
+    tokenizer = load_tokenizer(run.settings)
     data = prepare(run.rows, run.samples, tokenizer, config)
     plan = Plan.of(config.hyperparameters, len(data.train))
     found = _resume_point(run)
@@ -55,7 +54,7 @@ def train(run: Run, live: LiveState, stop: Stop) -> TrainingResult:
 
     live.event(RunState.SAVING)
     ending = Ending(run, loop.state, plan, data, device, started)
-    return write_result(ending, model, settings, tokenizer)
+    return write_result(ending, model, tokenizer)
 
 
 def _choose_device(config: RunConfig) -> Device:
