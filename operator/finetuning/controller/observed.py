@@ -71,6 +71,8 @@ class BatchJob:
     completion_time: datetime | None
     complete: Mark | None
     failed: Mark | None
+    failing: Mark | None
+    """It will fail, as soon as its Pods have ended."""
 
     @property
     def finished(self) -> bool:
@@ -181,6 +183,7 @@ def batch_job(raw: Raw) -> BatchJob:
         completion_time=_time(status.get("completionTime")),
         complete=conditions.get("Complete"),
         failed=conditions.get("Failed"),
+        failing=conditions.get("FailureTarget"),
     )
 
 

@@ -44,6 +44,7 @@ HINT_AFTER_SECONDS = 15.0
 HINT_EVERY_SECONDS = 60.0
 """and again after so long."""
 
+_FROM_EVENTS = {Reason.PODS_FORBIDDEN, Reason.CONTAINER_CONFIG_ERROR}
 _RETRY_SECONDS = {Reason.PREVIOUS_RUN_TERMINATING: 2.0}
 _RETRY_DEFAULT = 30.0
 
@@ -144,6 +145,9 @@ class Reconciler:
             return
         now = self._clock()
         memory.waiting = now if memory.waiting is None else memory.waiting
+        if memory.hinted == NEVER and job.status.reason in _FROM_EVENTS:
+            # An earlier life of this process asked already.
+            memory.hint = job.status.message
         too_early = now - memory.waiting < HINT_AFTER_SECONDS
         if too_early or now - memory.hinted < HINT_EVERY_SECONDS:
             return

@@ -117,7 +117,7 @@ def _restarting(seen: Seen) -> Standing | None:
     trainer = pod.container(naming.TRAINING_CONTAINER)
     if not pod.over and (trainer is None or trainer.exit_code is None):
         return None
-    if _is_last_try(seen, trainer):
+    if _is_last_try(seen, pod):
         message = f"Pod {pod.meta.name} ended; the Job is closing."
         return Standing(Phase.RUNNING, Reason.TRAINING, message)
     _, why = pod_failure(seen.job, pod)
@@ -125,11 +125,15 @@ def _restarting(seen: Seen) -> Standing | None:
     return Standing(Phase.PENDING, Reason.RESTARTING, plain(message, 1024))
 
 
-def _is_last_try(seen: Seen, trainer: Container | None) -> bool:
+def _is_last_try(seen: Seen, pod: Pod) -> bool:
     """No other Pod will come: the Job says so itself a moment later."""
-    training = seen.children.training
-    spent = training is not None and training.failed_pods >= seen.job.spec.backoff_limit
-    return trainer is not None and (trainer.exit_code == ExitCode.INVALID or spent)
+    training, trainer = seen.children.training, pod.container(naming.TRAINING_CONTAINER)
+    if training is None or training.failing is not None:
+        return True
+    # A Pod is counted when it is over, not when its trainer has ended.
+    failures = training.failed_pods + (0 if pod.over else 1)
+    invalid = trainer is not None and trainer.exit_code == ExitCode.INVALID
+    return invalid or failures > seen.job.spec.backoff_limit
 
 
 def _stuck(seen: Seen) -> Standing | None:

@@ -48,6 +48,8 @@ def batch_job(
     failed: str | None = None,
     message: str = "",
     complete: bool = False,
+    condition: str | None = None,
+    failed_pods: int = 0,
     **fields: Any,
 ) -> BatchJob:
     conditions = []
@@ -57,6 +59,8 @@ def batch_job(
         )
     if complete:
         conditions.append({"type": "Complete", "status": "True"})
+    if condition is not None:
+        conditions.append({"type": condition, "status": "True"})
     for each in conditions:
         each["lastTransitionTime"] = ENDED
     labels = {
@@ -77,7 +81,7 @@ def batch_job(
                 "ownerReferences": [owner],
             },
             "spec": {"suspend": fields.pop("suspend", False)},
-            "status": {"conditions": conditions, **fields},
+            "status": {"conditions": conditions, "failed": failed_pods, **fields},
         }
     )
 

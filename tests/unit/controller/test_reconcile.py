@@ -420,6 +420,19 @@ async def test_a_job_whose_pod_does_not_come_reads_why_from_events(
     assert world.status["validation"]["phase"] == "Passed"
 
 
+async def test_what_events_said_outlives_a_restart_of_the_operator(
+    world: World, process: Process, http: aiohttp.ClientSession
+) -> None:
+    world.apply()
+    await process.settle()
+    said = {"reason": "PodsForbidden", "message": "FailedCreate: exceeded quota"}
+    world.patch(("finetuningjobs", *KEY), {"status": said}, only_status=True)
+    before = len(world.writes)
+    await Process(world, http).settle()
+    assert len(world.writes) == before
+    assert world.status["reason"] == "PodsForbidden"
+
+
 async def test_errors_of_the_server_reach_the_queue(world: World, process: Process) -> None:
     world.fail_with = lambda _verb, _kind: ApiError(503, "Unavailable", "try later", after=5)
     world.apply()

@@ -141,7 +141,7 @@ FAILED = [
         "the last try crashed without words",
         failed(139, of="BackoffLimitExceeded"),
         Reason.BACKOFF_LIMIT_EXCEEDED,
-        "exit code 139. It left no message. Tried",
+        "exit code 139. It left no message. Tried 4 times.",
     ),
     (
         "the last try crashed with a traceback",
@@ -233,6 +233,30 @@ def test_a_trainer_that_is_done_runs_until_its_sidecar_has_gone() -> None:
 def test_a_wrong_configuration_is_not_announced_as_a_restart() -> None:
     found = pod(ended(2, "no such file"), phase="Failed")
     assert standing(seen(found, training=batch_job())).phase is Phase.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("failed_pods", "over", "phase"),
+    [
+        (0, False, Phase.PENDING),
+        (0, True, Phase.PENDING),
+        (1, True, Phase.PENDING),
+        (1, False, Phase.RUNNING),
+        (2, True, Phase.RUNNING),
+    ],
+)
+def test_the_last_crash_is_not_announced_as_a_restart(
+    failed_pods: int, phase: Phase, *, over: bool
+) -> None:
+    found = pod(ended(1, "boom"), phase="Failed" if over else "Running")
+    training = batch_job(failed_pods=failed_pods)
+    assert standing(seen(found, training=training, of=job(backoffLimit=1))).phase is phase
+
+
+def test_a_trainer_that_a_failing_job_stops_is_not_announced_as_a_restart() -> None:
+    found = pod(ended(143, trainer_says(result="paused")), phase="Failed")
+    training = batch_job(condition="FailureTarget")
+    assert standing(seen(found, training=training)).phase is Phase.RUNNING
 
 
 def test_success_is_what_the_job_controller_says_it_is() -> None:
