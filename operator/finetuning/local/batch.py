@@ -9,12 +9,16 @@ from typing import Any
 
 from finetuning.artifacts.models import ExitCode
 from finetuning.controller import observed
-from finetuning.controller.observed import BatchJob, Mark, Pod
+from finetuning.controller.observed import BatchJob, Pod
 from finetuning.local.launch import Launch
 from finetuning.local.pod import LocalPod
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 """Seconds between attempts: doubled each time; the cluster begins with ten."""
+
+
+Condition = dict[str, str]
+"""As in the status of a Job."""
 
 
 class Action(Enum):
@@ -42,8 +46,7 @@ class LocalJob:
         self._pods: list[LocalPod] = []
         self._failures = 0
         self._suspended = asyncio.Event()
-        self._complete: Mark | None = None
-        self._failed: Mark | None = None
+        self._outcome: Condition | None = None
 
     async def run(self) -> None:
         """Until the Job is complete, has failed or is suspended."""
@@ -51,16 +54,14 @@ class LocalJob:
             async with asyncio.timeout(self._spec.get("activeDeadlineSeconds")):
                 await self._attempts()
         except TimeoutError:
-            self._failed = _mark(
-                "DeadlineExceeded", "Job was active longer than specified deadline"
-            )
+            self._fail("DeadlineExceeded", "Job was active longer than specified deadline")
 
     async def _attempts(self) -> None:
         pause = _FIRST_PAUSE
         while not self._suspended.is_set():
             match self._action(await self._attempt()):
                 case Action.COMPLETE:
-                    self._complete = _mark("CompletionsReached", "")
+                    self._outcome = _condition("Complete", "CompletionsReached")
                     return
                 case Action.PAUSE:
                     self._suspended.set()
@@ -71,7 +72,7 @@ class LocalJob:
                     pause = await self._wait(pause)
 
     async def _attempt(self) -> int:
-        pod = LocalPod(self._meta(len(self._pods)), self._launches, self._kept_open)
+        pod = LocalPod(self._pod_metadata(), self._launches, self._kept_open)
         self._pods.append(pod)
         run = asyncio.create_task(pod.run())
         try:
@@ -90,19 +91,17 @@ class LocalJob:
 
     def _action(self, code: int) -> Action:
         rule = action(code, self._rules)
-        match rule:
-            case Action.FAIL:
-                self._failed = _mark("PodFailurePolicy", f"a container ended with exit code {code}")
-            case Action.COUNT if not self._suspended.is_set():
-                self._failures += 1
-                if self._failures > self._spec["backoffLimit"]:
-                    self._failed = _mark(
-                        "BackoffLimitExceeded", "Job has reached the specified backoff limit"
-                    )
-                    return Action.FAIL
-            case _:
-                pass
+        if rule is Action.FAIL:
+            self._fail("PodFailurePolicy", f"a container ended with exit code {code}")
+        if rule is Action.COUNT and not self._suspended.is_set():
+            self._failures += 1
+            if self._failures > self._spec["backoffLimit"]:
+                self._fail("BackoffLimitExceeded", "Job has reached the specified backoff limit")
+                return Action.FAIL
         return rule
+
+    def _fail(self, reason: str, message: str) -> None:
+        self._outcome = _condition("Failed", reason, message)
 
     @property
     def _rules(self) -> Iterable[Mapping[str, Any]]:
@@ -125,45 +124,36 @@ class LocalJob:
             pod.main.kill()
 
     @property
-    def suspended(self) -> bool:
-        return self._suspended.is_set()
-
-    @property
     def exit_code(self) -> int | None:
         """Of the newest attempt."""
-        return self._pods[-1].main.view().exit_code if self._pods else None
+        return self._pods[-1].main.exit_code if self._pods else None
 
     def view(self) -> BatchJob:
-        running = self.exit_code is None and bool(self._pods)
-        done = self._complete.since if self._complete else None
-        return BatchJob(
-            meta=observed.meta(self._manifest),
-            suspend=self.suspended and not self._complete and not self._failed,
-            active=1 if running else 0,
-            failed_pods=self._failures,
-            completion_time=done,
-            complete=self._complete,
-            failed=self._failed,
-        )
+        """As the operator sees a Job."""
+        over = self._outcome is not None
+        running = bool(self._pods) and self.exit_code is None
+        status = {
+            "active": int(running),
+            "failed": self._failures,
+            "conditions": [self._outcome] if over else [],
+        }
+        spec = {"suspend": self._suspended.is_set() and not over}
+        return observed.batch_job({**self._manifest, "spec": spec, "status": status})
 
     def pods(self) -> tuple[Pod, ...]:
         """Newest first."""
         return tuple(pod.view() for pod in reversed(self._pods))
 
-    def _meta(self, attempt: int) -> observed.Meta:
-        """Of a pod; `attempt` sets its name apart from those before it."""
-        job = observed.meta(self._manifest)
-        raw = {
-            "metadata": {
-                **self._spec["template"]["metadata"],
-                "name": f"{job.name}-{attempt}",
-                "namespace": job.namespace,
-                "uid": f"{job.uid}-{attempt}",
-                "creationTimestamp": datetime.now(UTC).isoformat(),
-                "ownerReferences": [{"controller": True, "kind": "Job", "uid": job.uid}],
-            }
+    def _pod_metadata(self) -> dict[str, Any]:
+        job = self._manifest["metadata"]
+        uid = job.get("uid", "")
+        return {
+            **self._spec["template"]["metadata"],
+            "name": f"{job['name']}-{len(self._pods)}",
+            "namespace": job.get("namespace", ""),
+            "creationTimestamp": _now(),
+            "ownerReferences": [{"controller": True, "kind": "Job", "uid": uid}],
         }
-        return observed.meta(raw)
 
 
 def action(code: int, rules: Iterable[Mapping[str, Any]]) -> Action:
@@ -181,5 +171,15 @@ def action(code: int, rules: Iterable[Mapping[str, Any]]) -> Action:
     return Action.COUNT
 
 
-def _mark(reason: str, message: str) -> Mark:
-    return Mark(reason, message, datetime.now(UTC))
+def _condition(kind: str, reason: str, message: str = "") -> Condition:
+    return {
+        "type": kind,
+        "status": "True",
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": _now(),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

@@ -1,9 +1,11 @@
 """Runs one pod: its sidecars first and for as long as the one container that does the work."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from finetuning.controller.observed import Container, Meta, Pod
+from finetuning.controller import observed
+from finetuning.controller.observed import Pod
 from finetuning.local.launch import Launch
 from finetuning.local.process import Process
 
@@ -46,8 +48,13 @@ class Sidecar:
 class LocalPod:
     """One attempt of a Job."""
 
-    def __init__(self, meta: Meta, launches: Sequence[Launch], kept_open: tuple[int, ...]) -> None:
-        self._meta = meta
+    def __init__(
+        self,
+        metadata: Mapping[str, Any],
+        launches: Sequence[Launch],
+        kept_open: tuple[int, ...],
+    ) -> None:
+        self._metadata = metadata
         self._sidecar_launches = [each for each in launches if each.restarts]
         self._sidecars: list[Sidecar] = []
         self._kept_open = kept_open
@@ -64,23 +71,20 @@ class LocalPod:
                 await sidecar.stop()
 
     def view(self) -> Pod:
-        main = self.main.view()
-        return Pod(
-            meta=self._meta,
-            phase=_phase(main),
-            ip="127.0.0.1",
-            reason="",
-            message="",
-            unscheduled=None,
-            containers=(*(sidecar.process.view() for sidecar in self._sidecars), main),
-        )
+        """As the operator sees a Pod."""
+        status = {
+            "phase": self._phase(),
+            "podIP": "127.0.0.1",
+            "initContainerStatuses": [each.process.status() for each in self._sidecars],
+            "containerStatuses": [self.main.status()],
+        }
+        return observed.pod({"metadata": self._metadata, "status": status})
 
-
-def _phase(main: Container) -> str:
-    match main.exit_code:
-        case None:
-            return "Pending" if main.running_since is None else "Running"
-        case 0:
-            return "Succeeded"
-        case _:
-            return "Failed"
+    def _phase(self) -> str:
+        match self.main.exit_code:
+            case None:
+                return "Running" if self.main.running else "Pending"
+            case 0:
+                return "Succeeded"
+            case _:
+                return "Failed"

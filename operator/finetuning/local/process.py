@@ -6,9 +6,9 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from finetuning.artifacts.files import UnreadableFileError, read_bounded
-from finetuning.controller.observed import Container
 from finetuning.local.launch import Launch
 
 _TETHER = Path(__file__).with_name("tether.py")
@@ -29,7 +29,7 @@ class Process:
         self._log_start = 0
         self._started_at: datetime | None = None
         self._finished_at: datetime | None = None
-        self._exit_code: int | None = None
+        self.exit_code: int | None = None
         self._message = ""
 
     async def run(self) -> int:
@@ -44,7 +44,7 @@ class Process:
             self._orders = -1
         self._finished_at = datetime.now(UTC)
         self._message = self._last_words(failed=code != 0)
-        self._exit_code = code
+        self.exit_code = code
         return code
 
     async def _end(self, tether: asyncio.subprocess.Process) -> int:
@@ -91,22 +91,24 @@ class Process:
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._orders, order)
 
-    def view(self) -> Container:
-        """As kubelet would report it."""
-        if self._exit_code is not None:
-            return Container(
-                self.launch.name,
-                exit_code=self._exit_code,
-                exit_reason="Completed" if self._exit_code == 0 else "Error",
-                exit_message=self._message,
-                started_at=self._started_at,
-                finished_at=self._finished_at,
-            )
-        if self._started_at is not None:
-            return Container(
-                self.launch.name, running_since=self._started_at, started_at=self._started_at
-            )
-        return Container(self.launch.name, waiting="PodInitializing")
+    def status(self) -> dict[str, Any]:
+        """As kubelet would report it in the pod's status."""
+        return {"name": self.launch.name, "state": self._state()}
+
+    def _state(self) -> dict[str, Any]:
+        if self._started_at is None:
+            return {"waiting": {"reason": "PodInitializing"}}
+        started = self._started_at.isoformat()
+        if self.exit_code is None or self._finished_at is None:
+            return {"running": {"startedAt": started}}
+        ended = {
+            "exitCode": self.exit_code,
+            "reason": "Completed" if self.exit_code == 0 else "Error",
+            "message": self._message,
+            "startedAt": started,
+            "finishedAt": self._finished_at.isoformat(),
+        }
+        return {"terminated": ended}
 
     def _last_words(self, *, failed: bool) -> str:
         try:

@@ -1,0 +1,223 @@
+"""`finetuning run` from outside: the real trainer, sidecar and validator on the small model."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.unit.local.processes import running_with, until
+
+from finetuning.api.v1alpha1 import FineTuningJobStatus, Phase, ValidationPhase
+
+pytestmark = [pytest.mark.training, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).resolve().parents[3]
+COMMAND = str(Path(sys.executable).with_name("finetuning"))
+PATIENCE = 300.0
+
+Start = Callable[..., "Run"]
+
+
+@pytest.fixture(scope="session")
+def model_claim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that stands for the claim of the examples, with the small model in it."""
+    claim = tmp_path_factory.mktemp("claim")
+    maker = ROOT / "examples" / "tiny-model" / "make_model.py"
+    subprocess.run([sys.executable, maker, "--output", claim / "tiny-qwen2"], check=True)
+    return claim
+
+
+class Run:
+    """One `finetuning run`, as typed in a folder of its own."""
+
+    def __init__(self, folder: Path, arguments: list[str], **options: Any) -> None:
+        self.folder = folder
+        self.output = folder / "runs" / "demo"
+        environ = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+        self.process = subprocess.Popen(
+            [COMMAND, "run", "job.yaml", *arguments], cwd=folder, env=environ, **options
+        )
+
+    def status(self) -> FineTuningJobStatus:
+        try:
+            data = json.loads((self.output / "status.json").read_text())
+        except FileNotFoundError:
+            return FineTuningJobStatus()
+        return FineTuningJobStatus.model_validate(data)
+
+    def wait_for_step(self, step: int) -> None:
+        def reached() -> bool:
+            assert self.process.poll() is None, "the run ended too early"
+            status = self.status()
+            return status.phase is Phase.RUNNING and (status.current_step or 0) >= step
+
+        until(reached, PATIENCE)
+
+    def finish(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out, err
+
+    def steps(self) -> list[int]:
+        lines = (self.output / "loss_history.jsonl").read_text().splitlines()
+        return [json.loads(line)["step"] for line in lines]
+
+    def left_behind(self) -> list[int]:
+        """Processes of this run that are still there."""
+        return running_with(str(self.output))
+
+
+@pytest.fixture
+def start(tmp_path: Path, model_claim: Path) -> Iterator[Start]:
+    """Starts runs of the LoRA example, changed as a test needs it."""
+    made: list[Run] = []
+
+    def begin(
+        rows: str = "train.jsonl", *, settings: Any = None, validate: bool = True, **options: Any
+    ) -> Run:
+        body = yaml.safe_load((ROOT / "examples" / "finetuningjob-lora.yaml").read_text())
+        body["metadata"]["name"] = "demo"
+        body["spec"]["hyperparameters"] |= settings or {}
+        body["spec"]["validation"]["enabled"] = validate
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(body))
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        arguments = [
+            f"--claims=tiny-model={model_claim}",
+            f"--configmap=finetuning-demo-data={ROOT / 'examples' / 'data' / rows}",
+        ]
+        made.append(Run(tmp_path, arguments, **(options or pipes)))
+        return made[-1]
+
+    yield begin
+    for run in made:
+        with suppress(ProcessLookupError):
+            run.process.kill()
+        run.process.communicate()
+        until(lambda run=run: not run.left_behind(), 150)  # type: ignore[misc]
+
+
+def metrics_of(run: Run) -> str:
+    status = run.status()
+    (found,) = [each for each in status.conditions if each.type == "MonitoringReady"]
+    url = found.message.rpartition(" ")[2]
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own address
+        return str(answer.read().decode())
+
+
+def test_a_model_is_trained_watched_and_validated(start: Start) -> None:
+    run = start()
+    run.wait_for_step(1)
+    assert re.search(r"^finetuning_train_loss\{.*\} \d", metrics_of(run), re.MULTILINE)
+    code, out, err = run.finish()
+    assert (code, err) == (0, "")
+    assert "Summary: 4/4 checks passed" in out
+    shown = [int(step) for step in re.findall(r"step (\d+)/170", out)]
+    assert len(shown) > 1
+    assert shown == sorted(shown)
+    status = run.status()
+    assert status.phase is Phase.SUCCEEDED
+    assert status.validation is not None
+    assert status.validation.phase is ValidationPhase.PASSED
+    assert status.validation.report == Path(status.validation.report_path).read_text().strip()
+    assert status.model_path == str(run.output)
+    assert {each.type: each.status for each in status.conditions} == {
+        "ConfigValid": "True",
+        "MonitoringReady": "False",
+        "Suspended": "False",
+        "Complete": "True",
+        "Validated": "True",
+    }
+    assert run.left_behind() == []
+
+
+def test_ctrl_c_pauses_and_the_same_command_continues(start: Start) -> None:
+    settings = {"maxSteps": 600, "saveSteps": 20, "batchSize": 4, "evalSteps": 10_000}
+    first = start(settings=settings, validate=False)
+    first.wait_for_step(25)
+    first.process.send_signal(signal.SIGINT)
+    code, out, err = first.finish()
+    assert (code, err) == (130, "")
+    assert "Continue   finetuning run job.yaml" in out
+    paused = first.status()
+    assert paused.phase is Phase.PAUSED
+    assert Path(paused.checkpoint_path).is_dir()
+    assert first.left_behind() == []
+
+    again = start(settings=settings, validate=False)
+    code, out, _ = again.finish()
+    assert code == 0
+    assert "validation is turned off" in out
+    assert again.steps() == list(range(1, 601))
+    resumed = min(int(step) for step in re.findall(r"step (\d+)/600", out))
+    assert resumed >= (paused.current_step or 0) >= 25
+
+
+def test_a_broken_row_is_one_line_and_exit_code_2(start: Start) -> None:
+    run = start(rows="bad/broken-line-17.jsonl")
+    code, _, err = run.finish()
+    assert code == 2
+    assert err.startswith("finetuning: DatasetInvalid: ")
+    assert "17" in err
+    assert err.count("\n") == 1
+    status = run.status()
+    assert (status.phase, status.reason, status.restarts) == (Phase.FAILED, "DatasetInvalid", 0)
+
+
+ENDLESS = {"maxSteps": 100_000, "saveSteps": 10_000, "evalSteps": 100_000}
+
+
+def test_a_second_run_in_the_same_folder_is_refused(start: Start) -> None:
+    first = start(settings=ENDLESS)
+    until(first.left_behind)
+    until((first.output / ".run.lock").exists)
+    second = start(settings=ENDLESS)
+    code, out, err = second.finish()
+    assert (code, out) == (2, "")
+    assert f"in use by another `finetuning run` (process {first.process.pid})" in err
+    assert first.process.poll() is None
+
+
+def test_a_killed_runner_leaves_nothing_behind_and_its_work_is_saved(start: Start) -> None:
+    run = start(settings=ENDLESS)
+    run.wait_for_step(5)
+    assert len(run.left_behind()) >= 3  # the runner, the trainer, the metrics server
+    run.process.kill()
+    run.process.wait()
+    until(lambda: not run.left_behind(), PATIENCE)
+    saved = [folder.name for folder in (run.output / "checkpoints").iterdir()]
+    assert len(saved) == 1
+    assert int(saved[0].removeprefix("checkpoint-")) >= 5
+
+
+def test_a_terminal_shows_a_panel_and_closing_it_pauses(start: Start) -> None:
+    master, slave = os.openpty()
+    run = start(
+        settings=ENDLESS,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        preexec_fn=lambda: os.login_tty(slave),
+    )
+    os.close(slave)
+    shown = bytearray()
+
+    def training_is_on_the_screen() -> bool:
+        shown.extend(os.read(master, 65536))
+        return b"tokens/s" in shown and "█".encode() in shown
+
+    until(training_is_on_the_screen, PATIENCE)
+    text = shown.decode(errors="replace")
+    assert "demo" in text
+    assert "finetuning-examples/tiny-qwen2" in text
+    os.close(master)
+    assert run.process.wait(PATIENCE) == 128 + signal.SIGHUP
+    assert run.status().phase is Phase.PAUSED
+    assert run.left_behind() == []
