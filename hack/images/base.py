@@ -95,4 +95,5 @@ def torch_base(program: Builder) -> str:
         secrets = pip_settings.secrets(hidden)
         wanted = Build(name, file, context, python, secrets, keep_layers=False)
         builder.build(program, wanted)
+    builder.remove_old(program, name.rpartition(":")[0], keep=2)
     return name

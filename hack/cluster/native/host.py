@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -113,11 +114,17 @@ def make_cgroups() -> None:
             inherited = controller / file
             if inherited.exists():
                 (group / file).write_text(inherited.read_text())
-    if (CGROUPS / "cgroup.subtree_control").exists():
-        wanted = (CGROUPS / "cgroup.controllers").read_text().split()
-        for controller in (CGROUPS, CGROUPS / CGROUP):
-            enabled = " ".join(f"+{name}" for name in wanted)
-            (controller / "cgroup.subtree_control").write_text(enabled)
+    if (CGROUPS / "cgroup.controllers").exists():
+        delegate_controllers()
+
+
+def delegate_controllers() -> None:
+    """Hand every controller of version 2 down that the kernel lets us hand down."""
+    wanted = (CGROUPS / "cgroup.controllers").read_text().split()
+    for group in (CGROUPS, CGROUPS / CGROUP):
+        for name in wanted:
+            with contextlib.suppress(OSError):
+                (group / "cgroup.subtree_control").write_text(f"+{name}")
 
 
 def cgroup_pids() -> set[int]:

@@ -24,7 +24,7 @@ COMPONENTS = (*FIRST, "kube-apiserver", "etcd", "containerd")
 def sweep(record: Record) -> None:
     """Leave the machine as it was before `up`; safe to repeat."""
     live = list(record.processes) if record.boot == boot_id() else []
-    stop([process for process in live if process.name in FIRST])
+    stop([process for process in live if process.name in FIRST], grace_s=0.5)
     kill_containers()
     containers.forget_all()
     stop(live[::-1])
