@@ -54,9 +54,7 @@ def test_only_missing_nvidia_libraries_are_planned() -> None:
         ("libc10_cuda.so", False),
     ],
 )
-def test_driver_runtime_and_strangers_are_never_stubbed(
-    soname: str, *, stubbed: bool
-) -> None:
+def test_driver_runtime_and_strangers_are_never_stubbed(soname: str, *, stubbed: bool) -> None:
     assert stub_cuda.is_stubbed(soname) == stubbed
 
 
