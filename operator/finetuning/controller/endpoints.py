@@ -28,5 +28,10 @@ async def serve(port: int, registry: CollectorRegistry, ready: Callable[[], bool
     app.add_routes([web.get("/metrics", metrics)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
-    await web.TCPSite(runner, port=port).start()
+    try:
+        await web.TCPSite(runner, port=port).start()
+    except OSError as error:
+        await runner.cleanup()
+        remedy = "choose another with --http-port or FINETUNING_OPERATOR_HTTP_PORT"
+        raise OSError(f"port {port} cannot be used: {error.strerror}; {remedy}") from error
     return runner

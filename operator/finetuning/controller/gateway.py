@@ -59,7 +59,8 @@ class ApiError(Exception):
 
     def __init__(self, code: int, reason: str, message: str, after: float | None = None) -> None:
         self.code, self.reason, self.message, self.after = code, reason, message, after
-        super().__init__(f"{code} {reason}: {message}"[:500])
+        known = [str(code)] if code else []
+        super().__init__(": ".join([*known, reason, message])[:500])
 
 
 class Gateway:
@@ -195,14 +196,14 @@ def _error(code: int, text: bytes, retry_after: str | None) -> ApiError:
 
 
 async def wait_for_kind(gateway: Gateway, resource: Resource, seconds: float) -> bool:
-    """Wait until the API server is there and serves the kind."""
+    """Wait until the API server serves the kind; raises ApiError when it never answers."""
     deadline = time.monotonic() + seconds
     while True:
         try:
             if await gateway.serves(resource):
                 return True
         except ApiError as error:
-            if error.code in {401, 403}:
+            if error.code in {401, 403} or time.monotonic() > deadline:
                 raise
         if time.monotonic() > deadline:
             return False

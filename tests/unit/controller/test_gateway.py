@@ -189,6 +189,14 @@ async def test_waiting_for_a_kind_ends_when_time_is_up(api: Gateway, server: Ser
     assert not await gateway.wait_for_kind(api, CUSTOMS, seconds=-1)
 
 
+async def test_a_server_that_never_answers_is_told_apart_from_a_missing_kind(
+    api: Gateway, server: Server
+) -> None:
+    server.answer(503, status("Unavailable", "starting"))
+    with pytest.raises(ApiError, match="starting"):
+        await gateway.wait_for_kind(api, CUSTOMS, seconds=-1)
+
+
 async def test_waiting_makes_no_sense_without_rights(api: Gateway, server: Server) -> None:
     server.answer(401, status("Unauthorized", "who are you"))
     with pytest.raises(ApiError, match="who are you"):

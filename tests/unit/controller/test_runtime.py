@@ -66,3 +66,12 @@ async def test_the_process_is_alive_before_it_is_ready() -> None:
     ready = True
     assert (await code("/readyz"), await code("/metrics"), await code("/other")) == (200, 200, 404)
     await runner.cleanup()
+
+
+async def test_a_port_in_use_is_one_message_with_the_remedy() -> None:
+    registry = OperatorMetrics(Cache()).registry
+    first = await endpoints.serve(0, registry, lambda: True)
+    port = next(address[1] for address in first.addresses if address[0] == "0.0.0.0")  # noqa: S104
+    with pytest.raises(OSError, match=f"port {port} cannot be used: .*; choose another"):
+        await endpoints.serve(port, registry, lambda: True)
+    await first.cleanup()
