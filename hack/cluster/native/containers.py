@@ -30,9 +30,16 @@ def forget_all() -> bool:
     return bool(found)
 
 
+def digests() -> dict[str, str]:
+    """Give the digest of every image reference."""
+    lines = attempt(*CTR, "images", "list").stdout.splitlines()[1:]
+    rows = (line.split() for line in lines)
+    return {row[0]: row[2] for row in rows if len(row) > 2}  # noqa: PLR2004
+
+
 def images() -> set[str]:
     """Name the images that the node has."""
-    return set(attempt(*CTR, "images", "list", "--quiet").stdout.split())
+    return set(digests())
 
 
 def blobs() -> Path:
@@ -71,9 +78,18 @@ def tag(source: str, name: str) -> None:
 
 
 def remove(names: list[str]) -> None:
-    """Remove images by name; content that no name needs goes with the last one."""
+    """Remove images by name, and the references by number that would keep their layers."""
     if names:
         attempt(*CTR, "images", "remove", *names)
+    numbers = unnamed(digests())
+    if numbers:
+        attempt(*CTR, "images", "remove", *numbers)
+
+
+def unnamed(known: dict[str, str]) -> list[str]:
+    """List the runtime's own references to images that have lost every name."""
+    wanted = {digest for name, digest in known.items() if not name.startswith("sha256:")}
+    return [name for name, digest in known.items() if digest not in wanted]
 
 
 def main_pid(container_id: str) -> int:

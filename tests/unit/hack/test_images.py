@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from hack.cluster import paths
+from hack.cluster.native import containers
 from hack.cluster.shell import ClusterError
 from hack.images import base, inputs, oci, pip_settings, storage
 from hack.images.inputs import OPERATOR, TORCH_CPU, TRAINER, Recipe
@@ -173,3 +174,8 @@ def test_an_image_that_was_never_built_is_named_with_the_remedy(tmp_path: Path) 
     (tmp_path / "overlay-images" / "images.json").write_text("[]")
     with pytest.raises(ClusterError, match="no image localhost/x:1: build it with `make images`"):
         storage.read_image(tmp_path, "localhost/x:1")
+
+
+def test_only_references_to_images_without_a_name_are_given_up() -> None:
+    known = {"localhost/x:dev": "sha256:aa", "sha256:1": "sha256:aa", "sha256:2": "sha256:bb"}
+    assert containers.unnamed(known) == ["sha256:2"]
