@@ -24,7 +24,7 @@ from finetuning.monitoring.validators.checks.probe import (
     ProbeReport,
     ProbeRequest,
 )
-from finetuning.monitoring.validators.outcome import Finding, first_finding
+from finetuning.monitoring.validators.outcome import Finding, first_finding, shortened
 from finetuning.monitoring.validators.settings import DEFAULT_PROMPT, ValidationSettings
 from finetuning.monitoring.validators.subject import Subject, subject
 
@@ -88,6 +88,14 @@ def test_a_model_that_does_not_load_is_told_apart_from_a_machine_that_cannot(
     finding = judged(failure=ProbeFailure(**failure))
     assert finding is not None
     assert (finding.reason, finding.result) == (reason, result)
+
+
+def test_a_base_that_does_not_load_is_told_with_its_name_and_the_remedy_first() -> None:
+    failure = ProbeFailure(stage="base", message="OSError: " + "a long story " * 100)
+    facts = Facts(ProbeReport(failure=failure), asking(), "org/base")
+    finding = first_finding(model_output.RULES, facts)
+    assert finding is not None
+    assert "--base-model (org/base: OSError" in shortened(finding.message)
 
 
 def test_two_words_twice_are_no_repetition() -> None:

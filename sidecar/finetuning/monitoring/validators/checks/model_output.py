@@ -61,6 +61,7 @@ class Facts:
 
     report: ProbeReport
     questions: list[ValidationPrompt]
+    base: str = ""
 
     @property
     def pairs(self) -> list[tuple[ValidationPrompt, Answer]]:
@@ -86,7 +87,7 @@ def check(subject: Subject) -> CheckOutcome:
     report = run(request, TIMEOUT_SECONDS)
     if isinstance(report, Finding):
         return outcome(NAME, report)
-    facts = Facts(report, subject.settings.questions)
+    facts = Facts(report, subject.settings.questions, request.base or "")
     verdict = first_finding(RULES, facts) or Passed(_message(facts))
     return outcome(NAME, verdict, score=_score(facts), details=_details(facts))
 
@@ -158,7 +159,7 @@ def _offline() -> bool:
 
 
 def _base_missing(why: str) -> Finding:
-    text = f"The adapter's base model was not found ({why}); name its folder with --base-model"
+    text = f"The adapter's base model was not found; name its folder with --base-model ({why})"
     return Finding("BaseModelMissing", text, CheckResult.ERROR)
 
 
@@ -209,7 +210,7 @@ def model_did_not_load(facts: Facts) -> Finding | None:
     if failure.out_of_memory:
         return Finding("OutOfMemory", f"Not enough memory: {failure.message}", CheckResult.ERROR)
     if failure.stage == "base":
-        return _base_missing(failure.message)
+        return _base_missing(f"{facts.base}: {failure.message}")
     return Finding("ModelLoadFailed", _load_message(failure))
 
 
