@@ -71,7 +71,7 @@ class BatchJob:
     completion_time: datetime | None
     complete: Mark | None
     failed: Mark | None
-    failing: Mark | None
+    failing: Mark | None = None
     """It will fail, as soon as its Pods have ended."""
 
     @property

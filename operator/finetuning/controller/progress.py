@@ -1,53 +1,18 @@
-"""How far the training is: asked of the metrics sidecar while it runs, never more than a GET."""
+"""How far the training is, in the figures and words of the status."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from finetuning.artifacts.models import STATE_MAX_BYTES, RunState, TrainingResult, TrainingState
-from finetuning.controller import naming
+from finetuning.artifacts.models import RunState, TrainingResult, TrainingState
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    import aiohttp
-
     from finetuning.api.v1alpha1 import FineTuningJobStatus
 
 TIMEOUT_SECONDS = 2.0
-
-
-async def fetch(
-    session: aiohttp.ClientSession, ip: str, port: int = naming.METRICS_PORT
-) -> TrainingState | None:
-    """The sidecar's live state; None when there is none yet, or nobody answers."""
-    # Local runs use this module as well, where no aiohttp need be installed.
-    import aiohttp  # noqa: PLC0415
-
-    host = f"[{ip}]" if ":" in ip else ip
-    url = f"http://{host}:{port}/status"
-    limit = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-    try:
-        async with session.get(url, timeout=limit, allow_redirects=False) as response:
-            data = await response.content.read(STATE_MAX_BYTES + 1)
-            # A body may come in pieces; what is larger than allowed is no state at all.
-            while len(data) <= STATE_MAX_BYTES and not response.content.at_eof():
-                data += await response.content.read(STATE_MAX_BYTES + 1 - len(data))
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        return None
-    return parse(data) if response.status == 200 else None  # noqa: PLR2004 - OK
-
-
-def parse(data: bytes) -> TrainingState | None:
-    if len(data) > STATE_MAX_BYTES:
-        return None
-    try:
-        return TrainingState.model_validate_json(data)
-    except ValidationError:
-        return None
 
 
 def worth_showing(old: FineTuningJobStatus, live: TrainingState) -> bool:

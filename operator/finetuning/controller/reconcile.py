@@ -21,7 +21,7 @@ from finetuning.controller import (
     desired,
     monitors,
     observed,
-    progress,
+    sidecar,
     status,
     training_status,
 )
@@ -135,7 +135,7 @@ class Reconciler:
         elif self._clock() - memory.fetched < self._settings.progress_interval_seconds:
             return
         memory.fetched = self._clock()
-        memory.live = await progress.fetch(self._http, pod.ip) or memory.live
+        memory.live = await sidecar.fetch(self._http, pod.ip) or memory.live
 
     async def _ask_events(self, job: FineTuningJob, found: Children, memory: Memory) -> None:
         """Quotas, pod security and mounts say only in events why nothing starts."""

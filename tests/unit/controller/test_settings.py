@@ -88,9 +88,9 @@ def test_help_shows_how_to_run_it_and_loads_nothing_heavy() -> None:
     assert "--kubeconfig .cluster/kubeconfig" in found.stdout
 
 
-def test_desired_state_and_settings_need_neither_kopf_nor_a_client() -> None:
+def test_what_the_local_runner_shares_needs_neither_kopf_nor_a_client() -> None:
     script = (
-        "import sys; import finetuning.controller.desired, finetuning.controller.settings; "
+        "import sys; import finetuning.controller.desired, finetuning.controller.status; "
         "loaded = {name.split('.')[0] for name in sys.modules}; "
         "heavy = {'kopf', 'kubernetes', 'aiohttp', 'torch'} & loaded; "
         "sys.exit(str(heavy) if heavy else 0)"
