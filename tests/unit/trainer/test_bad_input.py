@@ -211,6 +211,7 @@ def test_the_result_must_not_replace_the_base_model(
     where = ("--output-dir", tiny_model)
     outcome = refuse("--model-id", tiny_model, "--dataset-path", rows_file, *where)
     check(outcome, "ConfigInvalid", "is the base model's own folder")
+    assert not (tiny_model / "state").exists()
 
 
 @pytest.mark.training

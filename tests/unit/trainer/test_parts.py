@@ -2,6 +2,7 @@
 
 # ruff: noqa: PLC0415 - collecting the tests should not cost the seconds that torch takes
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 from finetuning.api.hyperparameters import Precision
 from finetuning.base.aim_profile import kv_bytes_per_token, readable_count
 from finetuning.base.console import Figures, duration
-from finetuning.base.device import on_cpu, on_gpu
+from finetuning.base.device import Device, on_cpu, on_gpu, unused_gpu
 from finetuning.base.encode import Example
 from finetuning.base.environment import cpu_limit
-from finetuning.base.errors import ConfigError
+from finetuning.base.errors import ConfigError, InterruptedRun
 from finetuning.base.model import target_modules
+from finetuning.base.stop import Stop
 
 THERE = {"q_proj", "v_proj", "down_proj"}
 
@@ -175,3 +177,59 @@ def test_without_a_gpu_there_are_no_gpu_figures_and_no_invented_ones() -> None:
 
     assert gpu_states(torch.device("cpu")) == []
     assert _utilization(0) is None
+
+
+@pytest.mark.parametrize(
+    ("driver", "rocm", "words"),
+    [
+        (False, False, None),
+        (False, True, None),
+        (True, False, "built without ROCm"),
+        (True, True, "groups render and video"),
+    ],
+)
+def test_a_gpu_that_goes_unused_is_told(driver: bool, rocm: bool, words: str | None) -> None:  # noqa: FBT001
+    warning = unused_gpu(driver=driver, rocm=rocm)
+    assert warning is None if words is None else words in str(warning)
+
+
+def test_the_first_signal_asks_and_the_second_ctrl_c_ends_at_once() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    stop = Stop()
+    with stop.handling():
+        stop.raises = False
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_interrupts_what_has_nothing_to_save_and_only_once() -> None:
+    stop = Stop()
+    with stop.handling():
+        with pytest.raises(InterruptedRun):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    assert stop.requested
+
+
+@pytest.mark.training
+def test_a_wish_to_stop_drops_the_half_step_and_the_evaluation(tiny_model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from finetuning.base.step import Stepper, make_optimizer
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    device = Device(torch.device("cpu"), "the CPU", Precision.FP32)
+    stepper = Stepper(model, make_optimizer(model, 0.0), device, 1.0)
+    stop = Stop()
+    stop.requested = True
+    rows = [[example(5, 3)], [example(9, 2)]]
+    assert stepper.step(rows, 1.0, stop) is None
+    assert stepper.evaluate(rows, stop) is None
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert stepper.step(rows[:1], 1.0, stop) is not None
+    assert not torch.equal(before["lm_head.weight"], model.state_dict()["lm_head.weight"])

@@ -18,7 +18,7 @@ from finetuning.artifacts.models import ExitCode, RunState, TrainFailure, Traini
 from finetuning.base import console, environment, rows, shapes
 from finetuning.base.errors import ConfigError, InterruptedRun, TrainerError
 from finetuning.base.facts import differences, facts_of
-from finetuning.base.hub import local_folder, settings_folder
+from finetuning.base.hub import settings_folder
 from finetuning.base.last_words import figures_of, finished_result, paused_early, say
 from finetuning.base.live import LiveState
 from finetuning.base.options import Options, parse
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     console.set_up()
     try:
         options = parse(argv)
-        output = writable_folder(Path(options.config.output_dir).expanduser(), "--output-dir")
+        output = _output_folder(options.config)
         state_dir = Path(options.config.state_dir or output / STATE_DIR).expanduser()
     except TrainerError as error:
         return _failed(error, None)
@@ -67,7 +67,6 @@ def _outcome(options: Options, output: Path, live: LiveState, stop: Stop) -> int
 
 def _run(options: Options, output: Path, live: LiveState, stop: Stop) -> TrainingResult:
     config = options.config
-    _check_folders(config, output)
     data = rows.read(config.dataset)
     samples = shapes.interpret(data)
     facts = facts_of(config, data.digest())
@@ -91,12 +90,15 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop) -> Trainin
     return train(run, live, stop)
 
 
-def _check_folders(config: RunConfig, output: Path) -> None:
-    base = local_folder(config)
-    if base is not None and base == output.resolve():
+def _output_folder(config: RunConfig) -> Path:
+    """Where the result goes; raises TrainerError before anything is written there."""
+    output = Path(config.output_dir).expanduser()
+    base = Path(config.model_path or config.model_id).expanduser()
+    if base.resolve() == output.resolve():
         raise ConfigError(
             f"--output-dir {output}: is the base model's own folder; give another one"
         )
+    return writable_folder(output, "--output-dir")
 
 
 @contextmanager

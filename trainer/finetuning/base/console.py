@@ -22,6 +22,7 @@ def set_up() -> None:
     logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # "triton not found"
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 
 def duration(seconds: float) -> str:

@@ -1,12 +1,18 @@
 """Which device computes, and in which number format, given what was wished for."""
 
+import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetuning.api.hyperparameters import Precision
 
 if TYPE_CHECKING:
     import torch
+
+AMD_DRIVER = Path("/dev/kfd")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,29 @@ def choose(wish: Precision) -> Device:
     import torch  # noqa: PLC0415 - arguments are checked before torch is loaded
 
     if torch.cuda.is_available():
-        device = torch.device("cuda", 0)
+        count = torch.cuda.device_count()
+        name = torch.cuda.get_device_name(0) + (f", the first of {count} GPUs" if count > 1 else "")
         precision, note = on_gpu(wish, bf16=torch.cuda.is_bf16_supported())
-        return Device(device, torch.cuda.get_device_name(0), precision, note)
+        return Device(torch.device("cuda", 0), name, precision, note)
+    if warning := unused_gpu(driver=AMD_DRIVER.exists(), rocm=torch.version.hip is not None):
+        log.warning("%s", warning)
     precision, note = on_cpu(wish)
     return Device(torch.device("cpu"), "the CPU", precision, note)
+
+
+def unused_gpu(*, driver: bool, rocm: bool) -> str | None:
+    """Why an AMD GPU of this machine goes unused: a costly thing to find out late."""
+    if not driver:
+        return None
+    if not rocm:
+        return (
+            f"An AMD GPU is here ({AMD_DRIVER}), but this torch was built without ROCm: training "
+            "on the CPU. Use an image with ROCm's own torch."
+        )
+    return (
+        f"An AMD GPU is here ({AMD_DRIVER}), but torch cannot use it: training on the CPU. Check "
+        "the groups render and video, and HIP_VISIBLE_DEVICES."
+    )
 
 
 def on_gpu(wish: Precision, *, bf16: bool) -> tuple[Precision, str]:

@@ -119,9 +119,9 @@ class Loop:
         if result is None:
             return
         self._count(result, time.perf_counter() - began)
-        self._evaluate_if_due()
+        eval_loss = self._evaluate_if_due(stop)
         with space_for(LOSS_HISTORY, self._run.output):
-            history.append(self._line(result, rate))
+            history.append(self._line(result, rate, eval_loss))
         progress.step()
         self._tell(progress, rate, result)
         self._check(result)
@@ -143,29 +143,32 @@ class Loop:
         state.nonfinite_losses += not result.applied
         self._interval.add(result, seconds)
 
-    def _evaluate_if_due(self) -> None:
+    def _evaluate_if_due(self, stop: Stop) -> float | None:
+        """None when no evaluation is due, or when there is no time left for one."""
         step = self.state.global_step
         if not self._data.held_out or not self._plan.evaluates_after(step):
-            return
+            return None
         self._live.event(RunState.EVALUATING)
         size = self._plan.batch_size
         rows = self._data.held_out
         batches = [rows[i : i + size] for i in range(0, len(rows), size)]
-        self.state.eval_loss = self._stepper.evaluate(batches)
-        log.info("step %d  eval loss %.4f", step, self.state.eval_loss)
+        last = step == self._plan.total_steps
+        loss = self._stepper.evaluate(batches, None if last else stop)
+        if loss is not None:
+            self.state.eval_loss = loss
+            log.info("step %d  eval loss %.4f", step, loss)
         self._live.event(RunState.TRAINING, eval_loss=self.state.eval_loss)
+        return loss
 
-    def _line(self, result: StepResult, rate: float) -> HistoryLine:
-        step = self.state.global_step
-        evaluated = self._data.held_out and self._plan.evaluates_after(step)
+    def _line(self, result: StepResult, rate: float, eval_loss: float | None) -> HistoryLine:
         return HistoryLine(
-            step=step,
+            step=self.state.global_step,
             epoch=round(self.state.epoch, 6),
             loss=result.loss,
             learning_rate=rate,
             tokens=result.tokens,
             grad_norm=result.grad_norm,
-            eval_loss=self.state.eval_loss if evaluated else None,
+            eval_loss=eval_loss,
         )
 
     def _check(self, result: StepResult) -> None:

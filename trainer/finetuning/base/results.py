@@ -55,7 +55,7 @@ def publish(
     output: Path,
     config: RunConfig,
     model: Any,
-    tokenizer_folder: Path,
+    base: Path,
     chat_template: str | None,
 ) -> list[str]:
     """Write model and tokenizer beside the output, then move them in; the names of the files.
@@ -69,7 +69,9 @@ def publish(
         with space_for("the trained model", output):
             staging.mkdir()
             write_weights(model, config, staging)
-            _copy_tokenizer(tokenizer_folder, staging, chat_template)
+            _copy_from_base(base, staging, config.method)
+            if chat_template is not None:
+                write_atomic(staging / "chat_template.jinja", chat_template.encode())
             names = finish_files(staging)
             (output / MANIFEST).unlink(missing_ok=True)
             for name in names:
@@ -116,13 +118,12 @@ def remove_run(output: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _copy_tokenizer(source: Path, target: Path, chat_template: str | None) -> None:
+def _copy_from_base(source: Path, target: Path, method: Method) -> None:
     """Byte for byte: what this version of transformers writes does not load in older ones."""
-    for name in TOKENIZER_FILES:
+    whole = ("generation_config.json",) if method is Method.FULL else ()
+    for name in (*TOKENIZER_FILES, *whole):
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
-    if chat_template is not None:
-        write_atomic(target / "chat_template.jinja", chat_template.encode())
 
 
 def _adapter_config(model: Any, config: RunConfig) -> Any:

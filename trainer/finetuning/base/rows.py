@@ -65,9 +65,10 @@ def read(config: DatasetConfig) -> Rows:
 
 
 def _read_any(config: DatasetConfig) -> Rows:
-    if config.path.startswith(HUB_PREFIX):
-        return _from_hub(config.path.removeprefix(HUB_PREFIX))
     path = Path(config.path).expanduser()
+    on_hub = config.format is DatasetFormat.HF and not path.exists()
+    if config.path.startswith(HUB_PREFIX) or on_hub:
+        return _from_hub(config.path.removeprefix(HUB_PREFIX))
     if path.is_dir():
         return _from_folder(path)
     if not path.exists():

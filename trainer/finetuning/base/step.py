@@ -118,32 +118,37 @@ class Stepper:
         None when a wish to stop came before the last forward pass: nothing was changed then.
         """
         targets = sum(example.targets for batch in micro_batches for example in batch)
-        loss = 0.0
+        total = torch.zeros((), device=self.device.device)
         tokens = 0
         for examples in micro_batches:
             batch = collate(examples, self.device.device)
             with self._autocast():
                 part = summed_loss(self.model, batch, short=self._short) / targets
             torch.autograd.backward(self.scaler.scale(part))
-            loss += part.item()
+            total += part.detach()
             tokens += sum(len(example.ids) for example in examples)
             if stop.requested and examples is not micro_batches[-1]:
                 self.optimizer.zero_grad(set_to_none=True)
                 return None
+        loss = total.item()  # The one wait for the device, after all of its work is queued.
         applied, norm = self._apply(rate) if math.isfinite(loss) else (False, None)
         self.optimizer.zero_grad(set_to_none=True)
         samples = sum(map(len, micro_batches))
         return StepResult(loss, norm, tokens, samples, applied)
 
-    def evaluate(self, batches: list[list[Example]]) -> float:
-        """Nats per trained token over the held-out examples."""
+    def evaluate(self, batches: list[list[Example]], stop: Stop | None) -> float | None:
+        """Nats per trained token over the held-out examples; None when a stop came between."""
         self.model.eval()
         total = 0.0
         with torch.no_grad(), self._autocast():
             for examples in batches:
+                if stop is not None and stop.requested:
+                    break
                 batch = collate(examples, self.device.device)
                 total += summed_loss(self.model, batch, short=self._short).item()
         self.model.train()
+        if stop is not None and stop.requested:
+            return None
         return total / sum(example.targets for batch in batches for example in batch)
 
     def scaler_state(self) -> dict[str, float]:
