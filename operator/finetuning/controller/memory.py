@@ -19,6 +19,7 @@ class Memory:
     fetched: float = NEVER
     monitoring: Problem | None = None
     monitor_tried: float = NEVER
+    has_service: bool = False
     waiting: float | None = None
     hint: str = ""
     hinted: float = NEVER

@@ -46,7 +46,9 @@ class Monitors:
             return
         memory.monitor_tried = self._clock()
         try:
-            await apply.create(self._gateway, wanted.service)
+            if not memory.has_service:
+                await apply.create(self._gateway, wanted.service)
+                memory.has_service = True
             memory.monitoring = await self._monitor(wanted.service_monitor)
         except apply.CannotApplyError as error:
             memory.monitoring = error.problem

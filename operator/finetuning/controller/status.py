@@ -241,6 +241,7 @@ def now() -> datetime:
 
 
 _PROGRESS = {
+    "message",
     "progress",
     "current_epoch",
     "total_epochs",

@@ -53,21 +53,16 @@ def validation_status(seen: Seen, manifest: str | None = None) -> ValidationStat
 
 
 def _underway(seen: Seen) -> dict[str, object]:
-    problem = seen.validation_problem
+    """Running from the start unless something stands against it: the Pod's start is no news."""
+    problem, pods = seen.validation_problem, seen.children.validation_pods
     if problem is not None:
         phase = ValidationPhase.ERROR if problem.final else ValidationPhase.PENDING
         return {"phase": phase, "summary": plain(problem.message, 128)}
-    pods = seen.children.validation_pods
-    container = pods[0].container(naming.VALIDATION_CONTAINER) if pods else None
-    if container is not None and (container.running_since or container.exit_code is not None):
-        return {
-            "phase": ValidationPhase.RUNNING,
-            "summary": "checks are running",
-            "start_time": container.started_at,
-        }
     found = trouble(pods[0], seen.hint) if pods else None
-    summary = f"{found[0]}: {found[1]}" if found else seen.hint or "waiting for the pod"
-    return {"phase": ValidationPhase.PENDING, "summary": plain(summary, 128)}
+    words = f"{found[0]}: {found[1]}" if found else seen.hint
+    if words:
+        return {"phase": ValidationPhase.PENDING, "summary": plain(words, 128)}
+    return {"phase": ValidationPhase.RUNNING, "summary": "checks are running"}
 
 
 def _judged(

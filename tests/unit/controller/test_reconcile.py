@@ -83,7 +83,7 @@ async def test_the_order_and_number_of_writes_of_a_quick_job(
         ("create", "servicemonitors", "demo-metrics"),
         ("patch", "finetuningjobs", "demo"),  # Running
         ("create", "jobs", "demo-validate"),
-        ("patch", "finetuningjobs", "demo"),  # Succeeded, validation Pending
+        ("patch", "finetuningjobs", "demo"),  # Succeeded, being validated
         ("patch", "finetuningjobs", "demo"),  # the verdict
     ]
 
@@ -280,6 +280,13 @@ async def test_without_the_servicemonitor_kind_training_goes_on_and_one_event_sa
 ) -> None:
     world = World(with_monitoring=False)
     process = Process(world, http)
+    calls: list[str] = []
+
+    def note(verb: str, plural: str) -> None:
+        if plural.startswith("service"):
+            calls.append(plural)
+
+    world.fail_with = note
     await tell(world, process, STORY[:3])
     assert (world.status["phase"], conditions(world)["MonitoringReady"]) == ("Running", "False")
     for _ in range(5):
@@ -287,6 +294,7 @@ async def test_without_the_servicemonitor_kind_training_goes_on_and_one_event_sa
         await process.reconciler.reconcile(KEY)
     reasons = [each["reason"] for each in world.of("events")]
     assert reasons.count("ServiceMonitorCRDMissing") == 1
+    assert calls == ["services", *["servicemonitors"] * 6]
     world.kinds.add("servicemonitors")
     process.time += 61
     await process.settle()
@@ -308,7 +316,6 @@ async def test_a_kind_that_is_missing_is_probed_once_a_minute_for_all_jobs(
     world.fail_with = note
     for name in ("demo", "other"):
         world.create("finetuningjobs", job_body(name=name, uid=f"uid-{name}"))
-    world.run_jobs()
     for _ in range(3):
         for name in ("demo", "other"):
             process.watch()

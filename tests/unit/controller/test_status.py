@@ -102,7 +102,7 @@ def test_success_takes_its_figures_from_the_last_words() -> None:
 def test_success_and_the_beginning_of_validation_are_one_status() -> None:
     found = status.status_of(succeeded(), NOW)
     assert found.validation is not None
-    assert found.validation.phase is ValidationPhase.PENDING
+    assert found.validation.phase is ValidationPhase.RUNNING
     assert found.validation.manifest_sha256 == "c" * 64
     assert by_type(found)["Complete"].status == "True"
     assert by_type(found)["Validated"].status == "Unknown"
@@ -227,12 +227,12 @@ def test_progress_alone_is_no_turn() -> None:
     assert not status.is_progress_only(old, ended_now)
 
 
-def test_a_verdict_is_a_turn_and_a_started_validation_is_not() -> None:
+def test_a_verdict_is_a_turn_and_a_validation_that_waits_is_not() -> None:
     trained = status.status_of(succeeded(), NOW)
     assert trained.validation is not None
-    runs = trained.validation.model_copy(update={"phase": ValidationPhase.RUNNING})
+    waits = trained.validation.model_copy(update={"phase": ValidationPhase.PENDING})
     passed = trained.validation.model_copy(update={"phase": ValidationPhase.PASSED})
-    assert not status.is_turn(trained, trained.model_copy(update={"validation": runs}))
+    assert not status.is_turn(trained, trained.model_copy(update={"validation": waits}))
     assert status.is_turn(trained, trained.model_copy(update={"validation": passed}))
 
 

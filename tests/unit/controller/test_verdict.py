@@ -15,6 +15,7 @@ from tests.unit.controller.objects import (
     running,
     seen,
     validator_says,
+    waiting,
 )
 
 from finetuning.api.v1alpha1 import CheckStatus, ValidationPhase, ValidationStatus
@@ -178,10 +179,20 @@ def test_validation_that_is_turned_off_is_skipped() -> None:
     assert found.phase is ValidationPhase.SKIPPED
 
 
-def test_a_running_validator_is_running() -> None:
-    pods = (pod(running(), component=naming.VALIDATION, phase="Running"),)
+@pytest.mark.parametrize("state", [None, waiting("ContainerCreating"), running()])
+def test_a_validation_runs_from_its_creation_so_that_its_start_is_no_write(
+    state: dict[str, Any] | None,
+) -> None:
+    pods = (pod(state, component=naming.VALIDATION),) if state is not None else ()
     found = validation_status(seen(validation=batch_job(naming.VALIDATION), validation_pods=pods))
-    assert (found.phase, found.start_time is not None) == (ValidationPhase.RUNNING, True)
+    assert (found.phase, found.summary) == (ValidationPhase.RUNNING, "checks are running")
+
+
+def test_a_validation_that_cannot_start_is_pending_and_says_why() -> None:
+    pods = (pod(waiting("ErrImagePull", "no such tag"), component=naming.VALIDATION),)
+    found = validation_status(seen(validation=batch_job(naming.VALIDATION), validation_pods=pods))
+    assert found.phase is ValidationPhase.PENDING
+    assert found.summary.startswith("ImagePullFailed: Container validation: ErrImagePull")
 
 
 def test_a_validation_job_that_cannot_be_made_is_an_error_only_if_it_never_can() -> None:
