@@ -5,7 +5,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from finetuning.artifacts import MANIFEST, TERMINATION_LOG_ENV
 from finetuning.artifacts.files import write_atomic
@@ -21,8 +20,8 @@ from finetuning.monitoring.validators.validator import REPORT_ORDER, FineTuningV
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, 1 or 2."""
-    # An exit instead of an end, so that the process with the model does not stay behind.
-    signal.signal(signal.SIGTERM, _leave)
+    # Ctrl-C ends it without a traceback; the process with the model ends with this one.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         job = read_arguments(argv)
     except UsageError as error:
@@ -99,10 +98,6 @@ def _tell_kubelet(result: ValidationResult) -> bool:
         _say(f"the termination message {path} cannot be written: {error.strerror}")
         return False
     return True
-
-
-def _leave(_signal: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + signal.SIGTERM)
 
 
 def _say(text: str) -> None:

@@ -169,7 +169,7 @@ def run(request: ProbeRequest, timeout: float) -> ProbeReport | Finding:
     try:
         done = subprocess.run(
             command,
-            input=request.model_dump_json(),
+            input=request.model_copy(update={"parent": os.getpid()}).model_dump_json(),
             capture_output=True,
             encoding="utf-8",
             errors="replace",

@@ -5,8 +5,10 @@ ProbeReport; whatever the libraries print goes to stderr.
 """
 
 import contextlib
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 _SHOWN_TENSORS = 3
+_SET_PARENT_DEATH_SIGNAL = 1
 
 
 class _StageError(Exception):
@@ -43,12 +46,22 @@ class _WeightsError(Exception):
 
 def main() -> int:
     """Answer on the stream that was stdout; give libraries stderr instead."""
+    _die_with_the_parent()
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    report = answer_to(ProbeRequest.model_validate_json(sys.stdin.read()))
+    request = ProbeRequest.model_validate_json(sys.stdin.read())
+    if request.parent not in (None, os.getppid()):
+        return 1  # It died before it could be watched.
+    report = answer_to(request)
     answer.write(report.model_dump_json())
     answer.close()
     return 0
+
+
+def _die_with_the_parent() -> None:
+    """Whatever kills the validator: a model in memory must not stay behind. Linux only."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def answer_to(request: ProbeRequest) -> ProbeReport:

@@ -17,6 +17,8 @@ class ProbeRequest(_Message):
     revision: str | None = None
     prompts: list[str]
     max_new_tokens: int = 96
+    parent: int | None = None
+    """Process id of whoever asks; without it nobody wants the answer."""
 
 
 class Answer(_Message):
