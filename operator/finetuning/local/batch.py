@@ -1,7 +1,7 @@
 """Runs a batch/v1 Job as local processes, by the rules that the Job controller goes by."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
@@ -37,9 +37,12 @@ class LocalJob:
         self,
         manifest: Mapping[str, Any],
         launches: Sequence[Launch],
+        mount: Callable[[], None],
         kept_open: tuple[int, ...] = (),
     ) -> None:
         self._manifest = manifest
+        self._mount = mount
+        """Makes the volumes that each pod gets anew."""
         self._spec = manifest["spec"]
         self._launches = launches
         self._kept_open = kept_open
@@ -72,6 +75,7 @@ class LocalJob:
                     pause = await self._wait(pause)
 
     async def _attempt(self) -> int:
+        self._mount()
         pod = LocalPod(self._pod_metadata(), self._launches, self._kept_open)
         self._pods.append(pod)
         run = asyncio.create_task(pod.run())

@@ -40,6 +40,7 @@ class Plan:
     training: tuple[Launch, ...]
     validation: tuple[Launch, ...]
     metrics_port: int
+    files: volumes.Contents
     lock: int
     notes: tuple[str, ...]
 
@@ -59,6 +60,11 @@ class Plan:
     def metrics_url(self) -> str:
         return f"http://localhost:{self.metrics_port}/metrics"
 
+    def mount(self) -> None:
+        """Fresh emptyDirs and ConfigMaps, as each pod gets them."""
+        scratch.make(self.places.scratch)
+        volumes.fill(_pod(self.children.training_job), self.places, self.files)
+
 
 def prepare(options: Options, environ: Mapping[str, str]) -> Plan:
     """Read, check, make folders; raises InputError before anything is started."""
@@ -70,8 +76,6 @@ def prepare(options: Options, environ: Mapping[str, str]) -> Plan:
     if missing := list(_missing(found, trainer_pod, places, files)):
         raise InputError(*missing)
     port = ports.choose(naming.METRICS_PORT, options.metrics_port)
-    held = _make_folders(places)
-    volumes.fill(trainer_pod, places, files)
     return Plan(
         job=found.job,
         children=children,
@@ -79,7 +83,8 @@ def prepare(options: Options, environ: Mapping[str, str]) -> Plan:
         training=_launches(children.training_job, places, environ, port),
         validation=_launches(children.validation_job, places, environ, port),
         metrics_port=port,
-        lock=held,
+        files=files,
+        lock=_make_folders(places),
         notes=tuple(_notes(found, options, trainer_pod, port)),
     )
 
@@ -141,7 +146,7 @@ def _remedy(source: sources.Source) -> str:
 
 
 def _make_folders(places: Places) -> int:
-    """The output folder, locked, and an empty scratch folder."""
+    """The output folder and the lock on it."""
     try:
         for folder in (places.output / VALIDATION_DIR, places.output / LOGS):
             folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +155,6 @@ def _make_folders(places: Places) -> int:
         raise InputError(
             f"{places.output}: {error.strerror}; choose another folder with --output DIR"
         ) from None
-    scratch.make(places.scratch)
     return held
 
 

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import monotonic
 
 from rich.console import Console
@@ -25,7 +25,7 @@ from finetuning.local.batch import LocalJob
 from finetuning.local.options import Options
 from finetuning.local.plan import Plan
 from finetuning.local.problems import InputError
-from finetuning.local.screen import RunConsole, Screen, screen_for
+from finetuning.local.screen import RunConsole, Screen, perhaps_unseen, screen_for
 
 STATUS_FILE = "status.json"
 _TICK_SECONDS = 0.25
@@ -37,27 +37,28 @@ def main(options: Options) -> int:
     """Run the job; the exit code, with every error as one line on stderr."""
     try:
         prepared = plan.prepare(options, os.environ)
+        try:
+            return asyncio.run(execute(prepared, options))
+        finally:
+            scratch.remove(prepared.places.scratch)
+            os.close(prepared.lock)
     except InputError as error:
         for line in error.lines:
             sys.stderr.write(f"finetuning: {line}\n")
         return 2
-    try:
-        return asyncio.run(execute(prepared, options))
     except OSError as error:
         # What the processes need from the machine: a full disk, no more processes, no permission.
-        sys.stderr.write(f"finetuning: {error.filename or prepared.output}: {error.strerror}\n")
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"finetuning: {where}{error.strerror}\n")
         return 1
-    finally:
-        scratch.remove(prepared.places.scratch)
-        os.close(prepared.lock)
 
 
 async def execute(prepared: Plan, options: Options) -> int:
     """Training, then validation, watched by the monitor."""
     kept = (prepared.lock,)
-    training = LocalJob(prepared.children.training_job, prepared.training, kept)
+    training = LocalJob(prepared.children.training_job, prepared.training, prepared.mount, kept)
     judge = prepared.children.validation_job
-    validation = LocalJob(judge, prepared.validation, kept) if judge is not None else None
+    validation = LocalJob(judge, prepared.validation, prepared.mount, kept) if judge else None
     console = RunConsole(highlight=False)
     screen = screen_for(prepared.job, prepared.metrics_url, console)
     monitor = Monitor(prepared, training, validation, screen)
@@ -74,7 +75,8 @@ async def execute(prepared: Plan, options: Options) -> int:
             watching.cancel()
             status = monitor.tick(final=True)
         finally:
-            screen.close()
+            with perhaps_unseen():
+                screen.close()
     say_farewell(prepared, options, status, console)
     return outcome.exit_code(status, training.exit_code, next(iter(received), None))
 
@@ -128,8 +130,7 @@ class Monitor:
         )
         self._job = self._job.model_copy(update={"status": status})
         shown = outcome.localized(status, self._job, self._plan.output)
-        # A terminal that is gone ends by its signal; until then the run goes on unseen.
-        with suppress(OSError):
+        with perhaps_unseen():
             self._screen.show(shown, live)
         self._watch_sidecar(found.training_pods)
         self._write(shown, final=final)
@@ -159,7 +160,8 @@ class Monitor:
     def _say(self, text: str) -> None:
         if text not in self._said:
             self._said.add(text)
-            self._screen.note(text)
+            with perhaps_unseen():
+                self._screen.note(text)
 
 
 def say_farewell(
@@ -169,7 +171,7 @@ def say_farewell(
     lines = words.farewell(
         status, prepared.output, prepared.logs, options.manifest, options.command
     )
-    with suppress(OSError):
+    with perhaps_unseen():
         console.print("\n".join(lines), markup=False, soft_wrap=True)
-    if trouble := words.trouble(status):
-        sys.stderr.write(f"finetuning: {trouble}\n")
+        if trouble := words.trouble(status):
+            sys.stderr.write(f"finetuning: {trouble}\n")

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from math import isfinite
@@ -42,9 +43,22 @@ class RunConsole(Console):
     @override
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        _write_nowhere()
+
+
+@contextmanager
+def perhaps_unseen() -> Iterator[None]:
+    """A terminal that is gone ends the run by its signal, not by what cannot be written to it."""
+    try:
+        yield
+    except OSError:
+        _write_nowhere()
+
+
+def _write_nowhere() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 class Screen(Protocol):

@@ -6,6 +6,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,13 @@ def launch(folder: Path, script: str, name: str = "finetuning", **fields: Any) -
     )
 
 
-def job(folder: Path, script: str, *sidecars: Launch, **spec: Any) -> LocalJob:
+def job(
+    folder: Path,
+    script: str,
+    *sidecars: Launch,
+    mount: Callable[[], None] | None = None,
+    **spec: Any,
+) -> LocalJob:
     manifest = {
         "metadata": {"name": "demo-train", "namespace": "default", "uid": "1"},
         "spec": {
@@ -58,7 +65,7 @@ def job(folder: Path, script: str, *sidecars: Launch, **spec: Any) -> LocalJob:
             **spec,
         },
     }
-    return LocalJob(manifest, [*sidecars, launch(folder, script)])
+    return LocalJob(manifest, [*sidecars, launch(folder, script)], mount or (lambda: None))
 
 
 async def until(holds: Callable[[], object], seconds: float = 20) -> None:
@@ -244,7 +251,8 @@ async def test_a_command_that_does_not_exist_is_a_failed_pod(tmp_path: Path) -> 
         "metadata": {"name": "x"},
         "spec": {"backoffLimit": 0, "template": {"metadata": {}}},
     }
-    done = LocalJob(manifest, [Launch(**{**_fields(missing), "argv": ("no-such-program",)})])
+    launches = [replace(missing, argv=("no-such-program",))]
+    done = LocalJob(manifest, launches, lambda: None)
     await done.run()
     container = done.pods()[0].container("finetuning")
     assert container is not None
@@ -254,8 +262,16 @@ async def test_a_command_that_does_not_exist_is_a_failed_pod(tmp_path: Path) -> 
     )
 
 
-def _fields(found: Launch) -> dict[str, Any]:
-    return {name: getattr(found, name) for name in Launch.__slots__}
+async def test_each_attempt_gets_its_volumes_anew(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    script = """
+        import sys
+        with open("state", "x"), open("tries", "a") as tries: tries.write("x")
+        sys.exit(1 if os.path.getsize("tries") < 2 else 0)
+    """
+    done = job(tmp_path, script, mount=lambda: state.unlink(missing_ok=True))
+    await done.run()
+    assert done.view().complete is not None
 
 
 async def test_last_words_longer_than_a_kubelet_keeps_count_as_none(tmp_path: Path) -> None:

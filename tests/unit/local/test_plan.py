@@ -52,6 +52,7 @@ def prepare(here: Path) -> Iterator[Prepare]:
         (here / "job.yaml").write_text(text)
         given = Options(Path("job.yaml"), **options)  # type: ignore[arg-type]
         made.append(plan.prepare(given, environ or {}))
+        made[-1].mount()
         return made[-1]
 
     yield make
