@@ -16,13 +16,10 @@ class InvalidSpecError(ReconcileError):
     """The spec names something that can never work; says the field, the value and the remedy."""
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        self.field = field
         super().__init__(f"{field}: {str(value)[:200]!r} {remedy}")
 
 
 class RetryLaterError(ReconcileError):
-    """The world is not ready; `after` seconds from now it may be."""
+    """The world is not ready; the queue decides when to look again."""
 
-    def __init__(self, message: str, after: float | None = None) -> None:
-        self.after = after
-        super().__init__(message)
+    after: float | None = None

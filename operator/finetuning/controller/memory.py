@@ -20,7 +20,9 @@ class Memory:
     monitoring: Problem | None = None
     monitor_tried: float = NEVER
     has_service: bool = False
-    waiting: float | None = None
+    waiting: float = NEVER
+    waiting_for: str = ""
+    """The uid of the Job without Pod, or of the Pod that does not start."""
     hint: str = ""
     hinted: float = NEVER
     looked_at: set[str] = field(default_factory=set)

@@ -47,6 +47,7 @@ HINT_EVERY_SECONDS = 60.0
 _FROM_EVENTS = {Reason.PODS_FORBIDDEN, Reason.CONTAINER_CONFIG_ERROR}
 _RETRY_SECONDS = {Reason.PREVIOUS_RUN_TERMINATING: 2.0}
 _RETRY_DEFAULT = 30.0
+_NOISE = "Value error, "
 
 
 class Reconciler:
@@ -140,19 +141,17 @@ class Reconciler:
     async def _ask_events(self, job: FineTuningJob, found: Children, memory: Memory) -> None:
         """Quotas, pod security and mounts say only in events why nothing starts."""
         about = None if job.spec.suspend else children.waits_for(found)
-        if about is None:
-            memory.waiting, memory.hint = None, ""
+        now, uid = self._clock(), about.uid if about is not None else ""
+        if uid != memory.waiting_for:
+            # After a restart, what an earlier life of this process read is still the best answer.
+            first = not memory.waiting_for and job.status.reason in _FROM_EVENTS
+            memory.hint = job.status.message if first and about is not None else ""
+            memory.waiting_for, memory.waiting, memory.hinted = uid, now, NEVER
+        if about is None or now - memory.waiting < HINT_AFTER_SECONDS:
             return
-        now = self._clock()
-        memory.waiting = now if memory.waiting is None else memory.waiting
-        if memory.hinted == NEVER and job.status.reason in _FROM_EVENTS:
-            # An earlier life of this process asked already.
-            memory.hint = job.status.message
-        too_early = now - memory.waiting < HINT_AFTER_SECONDS
-        if too_early or now - memory.hinted < HINT_EVERY_SECONDS:
-            return
-        memory.hinted = now
-        memory.hint = await children.hint(self._gateway, about)
+        if now - memory.hinted >= HINT_EVERY_SECONDS:
+            memory.hinted = now
+            memory.hint = await children.hint(self._gateway, about)
 
     async def _write(
         self, custom: Custom, memory: Memory, new: FineTuningJobStatus
@@ -189,7 +188,7 @@ class Reconciler:
         problem = seen.problem or seen.validation_problem
         return [
             self._settings.progress_interval_seconds if running else None,
-            HINT_AFTER_SECONDS if memory.waiting is not None else None,
+            HINT_AFTER_SECONDS if memory.waiting_for else None,
             monitors.next_try(memory) if running else None,
             _retry_seconds(problem) if problem is not None else None,
         ]
@@ -212,7 +211,7 @@ def _problem_text(error: ValidationError | InvalidSpecError) -> str:
     if isinstance(error, InvalidSpecError):
         return str(error)
     lines = [
-        f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']} "
+        f"{'.'.join(str(part) for part in each['loc'])}: {each['msg'].removeprefix(_NOISE)} "
         f"(got {json.dumps(each['input'], default=str)[:80]})"
         for each in error.errors(include_url=False)[:5]
     ]

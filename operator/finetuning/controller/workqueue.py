@@ -78,13 +78,6 @@ class WorkQueue(Generic[K]):
         """Start the delays of `key` over."""
         self._failures.pop(key, None)
 
-    def forget(self, key: K) -> None:
-        """Drop delays and timer of a key that is gone for good."""
-        self._failures.pop(key, None)
-        timer = self._timers.pop(key, None)
-        if timer is not None:
-            timer.cancel()
-
     async def get(self) -> K:
         """The next key, which is this worker's alone until `done`; raises ClosedError."""
         while not self._closed:

@@ -423,6 +423,9 @@ async def test_a_job_whose_pod_does_not_come_reads_why_from_events(
     await process.settle()
     assert (world.status["phase"], world.status["reason"]) == ("Pending", "PodsForbidden")
     assert "exceeded quota: gpus" in world.status["message"]
+    world.run_jobs()
+    await process.settle()
+    assert world.status["reason"] == "ContainerStarting"
     await tell(world, process, STORY[2:])
     assert world.status["validation"]["phase"] == "Passed"
 

@@ -91,15 +91,6 @@ async def test_a_server_that_names_a_delay_is_obeyed() -> None:
     queue.close()
 
 
-async def test_a_forgotten_key_does_not_come_back() -> None:
-    queue: WorkQueue[str] = WorkQueue()
-    queue.add_after("a", 0.001)
-    queue.forget("a")
-    queue.add_after("b", 0.002)
-    assert await asyncio.wait_for(queue.get(), 5) == "b"
-    assert queue.depth == 0
-
-
 async def test_every_worker_wakes_up_when_the_queue_closes() -> None:
     queue: WorkQueue[str] = WorkQueue()
     workers = [asyncio.create_task(queue.get()) for _ in range(3)]
