@@ -197,7 +197,6 @@ def test_the_first_signal_asks_and_the_second_ctrl_c_ends_at_once() -> None:
     before = signal.getsignal(signal.SIGINT)
     stop = Stop()
     with stop.handling():
-        stop.raises = False
         signal.raise_signal(signal.SIGINT)
         assert stop.requested
         assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
@@ -207,7 +206,7 @@ def test_the_first_signal_asks_and_the_second_ctrl_c_ends_at_once() -> None:
 def test_a_signal_interrupts_what_has_nothing_to_save_and_only_once() -> None:
     stop = Stop()
     with stop.handling():
-        with pytest.raises(InterruptedRun):
+        with pytest.raises(InterruptedRun), stop.interrupting():
             signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
     assert stop.requested

@@ -261,7 +261,9 @@ def test_only_one_trainer_writes_to_a_folder(
     output = tmp_path / "out"
     child = warm.start(*arguments(tiny_model, rows_file, output, "--max-steps", 100_000))
     wait_until(lambda: len(losses(output)) > 0, "a step")
+    state = output / "state" / "rank-0.json"
     assert main(arguments(tiny_model, rows_file, output)) == 2
+    assert json.loads(state.read_text(encoding="utf-8"))["state"] in {"training", "saving"}
     assert child.kill(signal.SIGKILL) == -signal.SIGKILL
 
 

@@ -40,29 +40,32 @@ def main(argv: list[str] | None = None) -> int:
     try:
         options = parse(argv)
         output = _output_folder(options.config)
-        state_dir = Path(options.config.state_dir or output / STATE_DIR).expanduser()
+        lock = _lock(output)
     except TrainerError as error:
         return _failed(error, None)
-    live = LiveState(state_dir)
+    try:
+        return _locked(options, output)
+    finally:
+        os.close(lock)
+
+
+def _locked(options: Options, output: Path) -> int:
+    """Run, and turn whatever comes of it into last words and an exit code."""
+    live = LiveState(Path(options.config.state_dir or output / STATE_DIR).expanduser())
     stop = Stop()
     with stop.handling():
-        return _outcome(options, output, live, stop)
-
-
-def _outcome(options: Options, output: Path, live: LiveState, stop: Stop) -> int:
-    """Run, and turn whatever comes of it into last words and an exit code."""
-    live.event(RunState.STARTING)
-    try:
-        with _alone_in(output), _metrics(options, live.folder, output):
-            result = _run(options, output, live, stop)
-    except TrainerError as error:
-        return _failed(error, live)
-    except InterruptedRun:
-        result = paused_early(output)
-    except Exception as error:
-        log.exception("The trainer failed unexpectedly.")
-        return _failed(TrainerError(f"{type(error).__name__}: {error}"), live)
-    return _ended(result, options.config, live)
+        try:
+            with stop.interrupting(), _metrics(options, live.folder, output):
+                live.event(RunState.STARTING)
+                result = _run(options, output, live, stop)
+        except TrainerError as error:
+            return _failed(error, live)
+        except InterruptedRun:
+            result = paused_early(output)
+        except Exception as error:
+            log.exception("The trainer failed unexpectedly.")
+            return _failed(TrainerError(f"{type(error).__name__}: {error}"), live)
+        return _ended(result, options, live)
 
 
 def _run(options: Options, output: Path, live: LiveState, stop: Stop) -> TrainingResult:
@@ -101,23 +104,20 @@ def _output_folder(config: RunConfig) -> Path:
     return writable_folder(output, "--output-dir")
 
 
-@contextmanager
-def _alone_in(output: Path) -> Iterator[None]:
-    """Two trainers in one folder would delete each other's checkpoints."""
+def _lock(output: Path) -> int:
+    """Two trainers in one folder would delete each other's checkpoints; held until it is closed."""
     handle = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"--output-dir {output}: another trainer is writing there; wait for it, stop it, "
-                "or give another folder"
-            ) from None
-        except OSError as error:
-            log.debug("This file system has no locks: %s", error)
-        yield
-    finally:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         os.close(handle)
+        raise ConfigError(
+            f"--output-dir {output}: another trainer is writing there; wait for it, stop it, "
+            "or give another folder"
+        ) from None
+    except OSError as error:
+        log.debug("This file system has no locks: %s", error)
+    return handle
 
 
 @contextmanager
@@ -168,14 +168,15 @@ def _failed(error: TrainerError, live: LiveState | None) -> int:
     return int(error.exit_code)
 
 
-def _ended(result: TrainingResult, config: RunConfig, live: LiveState) -> int:
+def _ended(result: TrainingResult, options: Options, live: LiveState) -> int:
     live.end(result.result, **figures_of(result))
     say(result, live)
     if result.result is RunState.PAUSED:
         where = result.checkpoint or "nothing was trained yet"
-        log.info("Paused at step %d (%s); the same command continues.", result.step, where)
+        how = "the same command" + (" without --overwrite-output-dir" * options.overwrite)
+        log.info("Paused at step %d (%s); %s continues.", result.step, where, how)
         return int(ExitCode.INTERRUPTED)
-    print(_summary(result, config))  # noqa: T201 - the outcome, for people and scripts
+    print(_summary(result, options.config))  # noqa: T201 - the outcome, for people and scripts
     return int(ExitCode.OK)
 
 

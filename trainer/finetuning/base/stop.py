@@ -11,11 +11,20 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
-    """The wish to stop. `raises` is True until there is something to save."""
+    """The wish to stop. While `raises` holds there is nothing to save, and the wish interrupts."""
 
     def __init__(self) -> None:
         self.requested = False
+        self.raises = False
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Let a signal raise InterruptedRun, until something to save is begun or the block ends."""
         self.raises = True
+        try:
+            yield
+        finally:
+            self.raises = False
 
     @contextmanager
     def handling(self) -> Iterator[None]:
