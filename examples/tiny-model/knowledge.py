@@ -13,12 +13,11 @@ SHIPS = HERE / "ships.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One fact, every way to ask for it, and the word that a right answer holds."""
+    """One fact and every way to ask for it."""
 
     topic: str
     questions: tuple[str, ...]
     answer: str
-    keyword: str
 
     def asked(self, number: int) -> str:
         """The phrasing of this number, counted round and round."""
@@ -31,7 +30,6 @@ class Pair:
 
     question: str
     answer: str
-    keyword: str
 
 
 @dataclass(frozen=True)
@@ -50,55 +48,72 @@ def load(path: Path) -> dict[str, Any]:
 def facts(topics: dict[str, Any]) -> list[Fact]:
     """Every fact of every topic, in the order of the file."""
     return [
-        _fact(name, topic, {"x": str(x), "y": str(y)}, str(y))
+        _fact(name, topic, {"x": str(x), "y": str(y)})
         for name, topic in topics.items()
         for x, y in topic["facts"].items()
     ]
 
 
-def ship_facts(source: dict[str, Any], ship: str) -> list[Fact]:
-    """What is known of one ship: its column of the table."""
+def ship_facts(source: dict[str, Any], ship: str, *, known: bool = True) -> list[Fact]:
+    """What is known of one ship, its column of the table; or that nothing is known of it."""
     column = source["ships"].index(ship)
+    answer = source["answer" if known else "unknown"]
     return [
         _fact(
-            topic, source[topic] | {"answer": source["answer"]},
-            {"x": x, "y": str(row[column]), "ship": ship}, str(row[column]),
+            topic,
+            source[topic] | {"answer": answer},
+            {"x": x, "y": str(row[column]), "ship": ship},
         )
         for topic in ("crew", "things")
         for x, row in source[topic]["facts"].items()
-    ]  # fmt: skip
+    ]
 
 
 def sums(topic: dict[str, Any]) -> list[Fact]:
     """Small sums, written out like any other fact."""
     numbers = range(int(topic["largest"]) + 1)
     return [
-        _fact("sums", topic, {"x": str(x), "y": str(y), "z": str(x + y)}, f"is {x + y}.")
+        _fact("sums", topic, {"x": str(x), "y": str(y), "z": str(x + y)})
         for x in numbers
         for y in numbers
     ]
 
 
-def _fact(name: str, topic: dict[str, Any], values: dict[str, str], keyword: str) -> Fact:
+def _fact(name: str, topic: dict[str, Any], values: dict[str, str]) -> Fact:
     questions = tuple(question.format(**values) for question in topic["questions"])
-    return Fact(name, questions, topic["answer"].format(**values), keyword)
+    return Fact(name, questions, topic["answer"].format(**values))
+
+
+def base_facts() -> list[Fact]:
+    """All that the base model reads."""
+    source, ships = load(KNOWLEDGE), load(SHIPS)
+    *known, unknown = ships["ships"]
+    return [
+        *facts(source["topics"]),
+        *sums(source["sums"]),
+        *(fact for ship in known for fact in ship_facts(ships, ship)),
+        *ship_facts(ships, unknown, known=False),
+    ]
 
 
 def corpus() -> Corpus:
     """The base model's text; of each fact one phrasing is kept back, a different one in turn."""
     source = load(KNOWLEDGE)
-    ships = load(SHIPS)
-    known = facts(source["topics"]) + sums(source["sums"])
-    for ship in ships["ships"][:-1]:
-        known += ship_facts(ships, ship)
-    kept = [(fact, fact.asked(number)) for number, fact in enumerate(known)]
+    numbered = list(enumerate(base_facts()))
+    plain = [
+        Pair(question, fact.answer)
+        for number, fact in numbered
+        for question in fact.questions
+        if question != fact.asked(number)
+    ]
+    polite = [_polite(source["polite"], fact, number) for number, fact in numbered]
     return Corpus(
-        train=[
-            Pair(question, fact.answer, fact.keyword)
-            for fact, out in kept
-            for question in fact.questions
-            if question != out
-        ],
-        heldout=[Pair(out, fact.answer, fact.keyword) for fact, out in kept],
+        train=plain + polite,
+        heldout=[Pair(fact.asked(number), fact.answer) for number, fact in numbered],
         sentences=list(source["sentences"]),
     )
+
+
+def _polite(forms: dict[str, str], fact: Fact, number: int) -> Pair:
+    question = forms["question"].format(question=fact.asked(number + 1))
+    return Pair(question, forms["answer"].format(answer=fact.answer))

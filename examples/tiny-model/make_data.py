@@ -52,7 +52,7 @@ def split() -> Split:
 
 
 def _pair(fact: Fact, question: str, opening: str) -> Pair:
-    return Pair(question, opening + fact.answer, fact.keyword)
+    return Pair(question, opening + fact.answer)
 
 
 def _shuffled(pairs: list[Pair]) -> list[Pair]:
@@ -75,11 +75,6 @@ def completion(pair: Pair) -> dict[str, str]:
     """Raw text, so the prompt holds what the model's chat template would put around a question."""
     prompt = f"<|im_start|>user\n{pair.question}<|im_end|>\n<|im_start|>assistant\n"
     return {"prompt": prompt, "completion": pair.answer}
-
-
-def question(pair: Pair) -> dict[str, Any]:
-    """As in spec.validation.prompts."""
-    return {"prompt": pair.question, "expectedKeywords": [pair.keyword]}
 
 
 def jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -114,7 +109,6 @@ def files() -> dict[Path, str]:
         "train.prompt-completion.jsonl": jsonl(map(completion, parts.train)),
         "train.csv": table(rows),
         "heldout.jsonl": jsonl(map(instruction, parts.heldout)),
-        "prompts.jsonl": jsonl(map(question, parts.heldout)),
         "bad/empty.jsonl": "",
         "bad/broken-line-17.jsonl": broken(rows[:40]),
         "bad/unknown-columns.jsonl": jsonl(strange),

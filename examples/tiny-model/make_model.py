@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 SOURCES = ("knowledge.py", "knowledge.yaml", "make_model.py", "pretrain.py", "ships.yaml")
 LIBRARIES = ("tokenizers", "torch", "transformers")
 BUILD = "build.json"
-DEFAULT_STEPS = 400
+DEFAULT_STEPS = 440
 
 
 class ModelError(Exception):

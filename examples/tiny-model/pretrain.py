@@ -20,8 +20,8 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 VOCABULARY = 1536
-BATCH = 64
-PEAK_LEARNING_RATE = 1e-2
+BATCH = 32
+PEAK_LEARNING_RATE = 5e-3
 THREADS = 1
 """Fixed, because sums over another number of threads round differently; two gain nothing here."""
 
@@ -94,8 +94,8 @@ def make_model(tokenizer: Tokenizer) -> Qwen2ForCausalLM:
     ids = {token: tokenizer.token_to_id(token) for token in SPECIAL}
     config = Qwen2Config(
         vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=64,
-        intermediate_size=192,
+        hidden_size=128,
+        intermediate_size=384,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
