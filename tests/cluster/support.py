@@ -53,7 +53,7 @@ class Cluster:
         words = ("get", kind, *([name] if name else []), *args, "--output", "json")
         text = self.kubectl(*words, "--ignore-not-found")
         if not text.strip():
-            return None
+            return None if name else []
         found = json.loads(text)
         return found if name else found["items"]
 
