@@ -11,13 +11,14 @@ from finetuning.api.v1alpha1 import (
     ValidationPhase,
 )
 from finetuning.artifacts.models import ExitCode, TrainingState
+from finetuning.controller import conditions
 from finetuning.controller import status as operator_status
 from finetuning.controller.desired import sources
 from finetuning.controller.observed import Children
 from finetuning.controller.training_status import Problem, Seen
 from finetuning.local.batch import LocalJob
 
-CONTINUE = "Run the same command again to continue from the newest checkpoint."
+CONTINUE = "Run the same command again to continue."
 
 
 def children(training: LocalJob, validation: LocalJob | None) -> Children:
@@ -42,7 +43,21 @@ def next_status(
         live=live,
         monitoring=Problem(Reason.MONITORING_DISABLED, f"No cluster; scrape {metrics}"),
     )
-    return operator_status.status_of(seen, now)
+    status = operator_status.status_of(seen, now)
+    stopped = found.validation is not None and found.validation.suspend
+    return _put_off(status, now) if stopped else status
+
+
+def _put_off(status: FineTuningJobStatus, now: datetime) -> FineTuningJobStatus:
+    """Checks that were interrupted are not running: they are still to come."""
+    if status.validation is None:
+        return status
+    update = {"phase": ValidationPhase.PENDING, "summary": "the checks were interrupted"}
+    verdict = status.validation.model_copy(update=update)
+    held = conditions.merge(
+        status.conditions, conditions.validated(verdict), status.observed_generation or 1, now
+    )
+    return status.model_copy(update={"validation": verdict, "conditions": held})
 
 
 def localized(status: FineTuningJobStatus, job: FineTuningJob, output: Path) -> FineTuningJobStatus:
