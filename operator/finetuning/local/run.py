@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
 
 from rich.console import Console
@@ -60,7 +61,8 @@ async def execute(prepared: Plan, options: Options) -> int:
     judge = prepared.children.validation_job
     validation = LocalJob(judge, prepared.validation, prepared.mount, kept) if judge else None
     console = RunConsole(highlight=False)
-    screen = screen_for(prepared.job, prepared.metrics_url, console)
+    earlier = partial(live_state.earlier_losses, prepared.output)
+    screen = screen_for(prepared.job, prepared.metrics_url, console, earlier)
     monitor = Monitor(prepared, training, validation, screen)
     with interrupts(training, validation) as received:
         try:

@@ -71,8 +71,13 @@ class Screen(Protocol):
     def close(self) -> None: ...
 
 
-def screen_for(job: FineTuningJob, metrics: str, console: Console) -> Screen:
-    return PanelScreen(job, metrics, console) if console.is_terminal else LineScreen(console)
+def screen_for(
+    job: FineTuningJob, metrics: str, console: Console, losses: Callable[[], dict[int, float]]
+) -> Screen:
+    """`losses` are those of the steps before a pause, by step."""
+    if console.is_terminal:
+        return PanelScreen(job, metrics, console, losses())
+    return LineScreen(console)
 
 
 class LineScreen:
@@ -112,11 +117,13 @@ class LineScreen:
 class PanelScreen:
     """For people at a terminal."""
 
-    def __init__(self, job: FineTuningJob, metrics: str, console: Console) -> None:
+    def __init__(
+        self, job: FineTuningJob, metrics: str, console: Console, losses: dict[int, float]
+    ) -> None:
         self._job = job
         self._metrics = metrics
         self._console = console
-        self._losses: dict[int, float] = {}
+        self._losses = losses
         self._live = Live(console=console, auto_refresh=False)
         self._live.start()
 
@@ -176,7 +183,10 @@ def _bar(status: FineTuningJobStatus, colour: str) -> RenderableType:
     row = Table.grid(padding=(0, 1), expand=True)
     row.add_column(ratio=1)
     row.add_column(justify="right", width=4)
-    row.add_row(ProgressBar(100, percent(status), complete_style=colour), status.progress or "0%")
+    row.add_row(
+        ProgressBar(100, percent(status), complete_style=colour, finished_style=colour),
+        status.progress or "0%",
+    )
     return row
 
 
@@ -187,12 +197,16 @@ def percent(status: FineTuningJobStatus) -> float:
 def _rows(picture: Picture) -> list[tuple[str, RenderableType]]:
     status, losses = picture.status, picture.losses
     rows: list[tuple[str, RenderableType]] = []
-    activity = [words.activity(status, picture.live)]
-    if figures := [text for text in activity + words.figures(status, picture.live) if text]:
-        rows.append(("now", " · ".join(figures)))
+    activity = words.activity(status, picture.live)
+    now = [activity] if activity else []
+    figures = {
+        "now": [*now, *words.position(status), *words.time_left(status)],
+        "train": words.learning(status, picture.live),
+    }
+    rows += [(name, " · ".join(texts)) for name, texts in figures.items() if texts]
     if len(losses) > 1:
         curve = words.spark(losses, _SPARK_WIDTH)
-        rows.append(("loss", f"{losses[0]:.3f} [cyan]{curve}[/] {losses[-1]:.3f}"))
+        rows.append(("curve", f"{losses[0]:.3f} [cyan]{curve}[/] {losses[-1]:.3f}"))
     if status.phase in {Phase.PENDING, Phase.RUNNING}:
         rows.append(("metrics", Text(picture.metrics)))
     if found := status.validation:

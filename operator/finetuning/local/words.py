@@ -27,19 +27,32 @@ def activity(status: FineTuningJobStatus, live: TrainingState | None) -> str:
 
 def figures(status: FineTuningJobStatus, live: TrainingState | None) -> list[str]:
     """Step, epoch, loss, learning rate, throughput and time left, as far as they are known."""
+    return [*position(status), *learning(status, live), *time_left(status)]
+
+
+def position(status: FineTuningJobStatus) -> list[str]:
     found = [
         _of("step", status.current_step, status.total_steps),
         _of("epoch", status.current_epoch, status.total_epochs),
-        f"loss {status.train_loss:.4f}" if status.train_loss is not None else "",
-        f"eval loss {status.eval_loss:.4f}" if status.eval_loss is not None else "",
     ]
+    return [text for text in found if text]
+
+
+def learning(status: FineTuningJobStatus, live: TrainingState | None) -> list[str]:
+    found = []
+    if status.train_loss is not None:
+        found.append(f"loss {status.train_loss:.4f}")
+    if status.eval_loss is not None:
+        found.append(f"eval loss {status.eval_loss:.4f}")
     if status.phase is Phase.RUNNING and live is not None and live.learning_rate is not None:
         found.append(f"lr {live.learning_rate:.2e}")
     if status.tokens_per_second is not None:
         found.append(f"{status.tokens_per_second:,.0f} tokens/s")
-    if status.estimated_remaining:
-        found.append(f"{status.estimated_remaining} left")
-    return [text for text in found if text]
+    return found
+
+
+def time_left(status: FineTuningJobStatus) -> list[str]:
+    return [f"{status.estimated_remaining} left"] if status.estimated_remaining else []
 
 
 def _of(name: str, current: int | None, total: int | None) -> str:

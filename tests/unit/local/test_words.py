@@ -237,10 +237,10 @@ def test_brackets_in_a_message_are_no_markup() -> None:
     assert "[red]x[/] [/]" in rendered(status, LIVE)
 
 
-def test_a_loss_that_is_no_number_is_not_drawn() -> None:
+def test_the_curve_goes_on_from_before_a_pause_and_leaves_out_what_is_no_number() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    screen = PanelScreen(JOB, "http://x", console)
-    for step, loss in enumerate((1.0, float("nan"), 2.0)):
+    screen = PanelScreen(JOB, "http://x", console, {0: 3.0})
+    for step, loss in enumerate((1.0, float("nan"), 2.0), 1):
         screen.show(RUNNING, LIVE.model_copy(update={"loss": loss, "step": step}))
     screen.close()
-    assert "▁█" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "█▁▅" in console.file.getvalue()  # type: ignore[attr-defined]
