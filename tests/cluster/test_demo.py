@@ -8,7 +8,6 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-
 from tests.cluster.support import ROOT, STATE, Cluster
 
 if TYPE_CHECKING:
