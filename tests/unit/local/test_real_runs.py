@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[3]
 COMMAND = str(Path(sys.executable).with_name("finetuning"))
 PATIENCE = 300.0
 
+PIPES: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
 Start = Callable[..., "Run"]
 
 
@@ -39,13 +42,10 @@ def model_claim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Run:
     """One `finetuning run`, as typed in a folder of its own."""
 
-    def __init__(self, folder: Path, arguments: list[str], **options: Any) -> None:
-        self.folder = folder
-        self.output = folder / "runs" / "demo"
+    def __init__(self, folder: Path, arguments: list[str], job: str, **options: Any) -> None:
+        self.output = folder / "runs" / job
         environ = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-        self.process = subprocess.Popen(
-            [COMMAND, "run", "job.yaml", *arguments], cwd=folder, env=environ, **options
-        )
+        self.process = subprocess.Popen([COMMAND, *arguments], cwd=folder, env=environ, **options)
 
     def status(self) -> FineTuningJobStatus:
         try:
@@ -76,9 +76,21 @@ class Run:
 
 
 @pytest.fixture
-def start(tmp_path: Path, model_claim: Path) -> Iterator[Start]:
-    """Starts runs of the LoRA example, changed as a test needs it."""
+def runs() -> Iterator[list[Run]]:
+    """Whatever a test leaves running here is ended after it."""
     made: list[Run] = []
+    yield made
+    for run in made:
+        with suppress(ProcessLookupError):
+            run.process.kill()
+        run.process.communicate()
+    for run in made:
+        until(lambda run=run: not run.left_behind(), 150)  # type: ignore[misc]
+
+
+@pytest.fixture
+def start(tmp_path: Path, model_claim: Path, runs: list[Run]) -> Start:
+    """Starts runs of the LoRA example, changed as a test needs it."""
 
     def begin(
         rows: str = "train.jsonl", *, settings: Any = None, validate: bool = True, **options: Any
@@ -88,20 +100,15 @@ def start(tmp_path: Path, model_claim: Path) -> Iterator[Start]:
         body["spec"]["hyperparameters"] |= settings or {}
         body["spec"]["validation"]["enabled"] = validate
         (tmp_path / "job.yaml").write_text(yaml.safe_dump(body))
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         arguments = [
+            *("run", "job.yaml"),
             f"--claims=tiny-model={model_claim}",
             f"--configmap=finetuning-demo-data={ROOT / 'examples' / 'data' / rows}",
         ]
-        made.append(Run(tmp_path, arguments, **(options or pipes)))
-        return made[-1]
+        runs.append(Run(tmp_path, arguments, "demo", **(options or PIPES)))
+        return runs[-1]
 
-    yield begin
-    for run in made:
-        with suppress(ProcessLookupError):
-            run.process.kill()
-        run.process.communicate()
-        until(lambda run=run: not run.left_behind(), 150)  # type: ignore[misc]
+    return begin
 
 
 def metrics_of(run: Run) -> str:
@@ -112,14 +119,27 @@ def metrics_of(run: Run) -> str:
         return str(answer.read().decode())
 
 
-def test_a_model_is_trained_watched_and_validated(start: Start) -> None:
-    run = start()
+def documented_commands() -> list[list[str]]:
+    """The commands of the page's first block, in the words of the page."""
+    page = (ROOT / "docs" / "without-a-cluster.md").read_text()
+    (block, *_) = re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    return [shlex.split(line) for line in block.splitlines()]
+
+
+def test_a_model_is_trained_watched_and_validated_as_documented(
+    tmp_path: Path, runs: list[Run]
+) -> None:
+    make, train = documented_commands()
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    assert make[0] == "python"
+    subprocess.run([sys.executable, *make[1:]], cwd=tmp_path, check=True)
+    runs.append(run := Run(tmp_path, train[1:], "tiny-lora", **PIPES))
     run.wait_for_step(1)
     assert re.search(r"^finetuning_train_loss\{.*\} \d", metrics_of(run), re.MULTILINE)
     code, out, err = run.finish()
     assert (code, err) == (0, "")
     assert "Summary: 4/4 checks passed" in out
-    shown = [int(step) for step in re.findall(r"step (\d+)/170", out)]
+    shown = [int(step) for step in re.findall(r"step (\d+)/", out)]
     assert len(shown) > 1
     assert shown == sorted(shown)
     status = run.status()
@@ -139,7 +159,7 @@ def test_a_model_is_trained_watched_and_validated(start: Start) -> None:
 
 
 def test_ctrl_c_pauses_and_the_same_command_continues(start: Start) -> None:
-    settings = {"maxSteps": 600, "saveSteps": 20, "batchSize": 4, "evalSteps": 10_000}
+    settings = {"maxSteps": 300, "saveSteps": 50, "batchSize": 4, "evalSteps": 10_000}
     first = start(settings=settings, validate=False)
     first.wait_for_step(25)
     first.process.send_signal(signal.SIGINT)
@@ -155,8 +175,8 @@ def test_ctrl_c_pauses_and_the_same_command_continues(start: Start) -> None:
     code, out, _ = again.finish()
     assert code == 0
     assert "validation is turned off" in out
-    assert again.steps() == list(range(1, 601))
-    resumed = min(int(step) for step in re.findall(r"step (\d+)/600", out))
+    assert again.steps() == list(range(1, 301))
+    resumed = min(int(step) for step in re.findall(r"step (\d+)/300", out))
     assert resumed >= (paused.current_step or 0) >= 25
 
 
