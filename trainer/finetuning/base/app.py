@@ -26,6 +26,7 @@ from finetuning.base.results import finished_info, remove_run
 from finetuning.base.run import Run
 from finetuning.base.stop import Stop
 from finetuning.base.storage import writable_folder
+from finetuning.base.wording import in_the_users_words
 
 if TYPE_CHECKING:
     from finetuning.monitoring.metrics import FineTuningMetricsExporter
@@ -160,11 +161,12 @@ def _exporter(
 
 
 def _failed(error: TrainerError, live: LiveState | None) -> int:
-    log.error("error: %s", error)
+    text = in_the_users_words(str(error), os.environ)
+    log.error("error: %s", text)
     reason = TrainFailure(error.reason)
     if live is not None:
-        live.end(RunState.FAILED, reason, str(error))
-    say(TrainingResult(result=RunState.FAILED, reason=reason, message=str(error)[:1024]), live)
+        live.end(RunState.FAILED, reason, text)
+    say(TrainingResult(result=RunState.FAILED, reason=reason, message=text[:1024]), live)
     return int(error.exit_code)
 
 
