@@ -8,8 +8,11 @@ The prompts are a .jsonl file of `instruction` (and `input`) or `prompt`; where 
 
 import argparse
 import json
+import logging
 import os
 import sys
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,10 +124,12 @@ def right(questions: list[Question], given: list[str]) -> int:
 
 def ask(base: Path, adapter: Path | None, model: Path | None, questions: list[Question]) -> Any:
     """Both lists of answers: the base model's and the tuned one's."""
-    from transformers.utils import logging  # noqa: PLC0415
+    # What the libraries say about GPUs that are not there would bury the answers.
+    logging.disable(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    disable_progress_bar()
     tokenizer = load_tokenizer(base)
     texts = [question.text for question in questions]
     first = load_base(base)
@@ -133,20 +138,30 @@ def ask(base: Path, adapter: Path | None, model: Path | None, questions: list[Qu
     return before, answers(tuned, tokenizer, texts)
 
 
-def _folder(text: str) -> Path:
-    path = Path(text)
-    if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is no folder")
-    return path
+def _folder_with(name: str) -> Callable[[str], Path]:
+    """A folder that holds this file; transformers would look for it on the Hub."""
+
+    def checked(text: str) -> Path:
+        if not (Path(text) / name).is_file():
+            raise argparse.ArgumentTypeError(f"{text!r} is no folder with a file {name}")
+        return Path(text)
+
+    return checked
 
 
 def _parser() -> argparse.ArgumentParser:
     about = __doc__.partition("\n")[0]
     parser = argparse.ArgumentParser(prog="ask.py", description=about)
-    parser.add_argument("--base", type=_folder, required=True, help="the base model's folder")
+    parser.add_argument(
+        "--base", type=_folder_with("config.json"), required=True, help="the base model's folder"
+    )
     tuned = parser.add_mutually_exclusive_group(required=True)
-    tuned.add_argument("--adapter", type=_folder, help="output folder of lora or qlora")
-    tuned.add_argument("--model", type=_folder, help="output folder of full fine-tuning")
+    tuned.add_argument(
+        "--adapter", type=_folder_with("adapter_config.json"), help="output folder of lora or qlora"
+    )
+    tuned.add_argument(
+        "--model", type=_folder_with("config.json"), help="output folder of full fine-tuning"
+    )
     parser.add_argument("--prompts", type=Path, required=True, help="the questions, as .jsonl")
     parser.add_argument("--show", type=int, help="rows in the table; all are counted")
     return parser

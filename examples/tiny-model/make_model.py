@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ("knowledge.py", "knowledge.yaml", "make_model.py", "pretrain.py", "ships.yaml")
+SOURCES = ("knowledge.py", "knowledge.yaml", "pretrain.py", "ships.yaml")
 LIBRARIES = ("tokenizers", "torch", "transformers")
 BUILD = "build.json"
 DEFAULT_STEPS = 440
@@ -72,7 +72,7 @@ def _train_into(folder: Path, wanted: str, steps: int, seed: int) -> None:
     # Heavy, and not needed when the cache has the model.
     import knowledge  # noqa: PLC0415
     import pretrain  # noqa: PLC0415
-    from tqdm import tqdm  # noqa: PLC0415
+    from tqdm import tqdm  # type: ignore[import-untyped]  # noqa: PLC0415
 
     started = time.monotonic()
     every = 0.2 if sys.stderr.isatty() else 5.0
@@ -136,13 +136,16 @@ def _cache_root() -> Path:
 
 
 def _check_output(output: Path) -> None:
-    """A folder that somebody else filled is never replaced."""
+    """Before the minute of training: the place is ours, or empty, and can be written to."""
     if output.exists() and not output.is_dir():
         raise ModelError(f"--output {output} is a file; name a folder")
     if output.is_dir() and any(output.iterdir()) and not (output / BUILD).is_file():
         raise ModelError(
             f"--output {output} holds files that this program did not write; name an empty folder"
         )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(output.parent, os.W_OK):
+        raise ModelError(f"--output {output}: {output.parent} cannot be written to")
 
 
 def deliver(output: Path, steps: int, seed: int) -> str:
@@ -190,8 +193,11 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         done = deliver(given.output.resolve(), given.steps, given.seed)
-    except (ModelError, OSError) as error:
+    except ModelError as error:
         print(f"make_model: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"make_model: cannot write --output {given.output}: {error}", file=sys.stderr)
         return 2
     print(f"tiny-model: {done}")
     return 0
