@@ -168,6 +168,11 @@ def without_a_cluster(reason: str) -> None:
         str(Path(sys.executable).with_name("finetuning")), "run", MANIFEST,
         "--claims", f"tiny-model={model}", "--configmap", "finetuning-demo-data=examples/data",
     )  # fmt: skip
+    title("The model's answers before and after")
+    run(
+        sys.executable, "examples/ask.py", "--base", str(model / "tiny-qwen2"),
+        "--adapter", f"runs/{JOB}", "--prompts", "examples/data/heldout.jsonl", "--show", "8",
+    )  # fmt: skip
 
 
 def main() -> int:
