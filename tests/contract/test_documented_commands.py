@@ -45,6 +45,11 @@ RUN_ELSEWHERE: dict[str, str] = {
     # The same file, by buildah where there is no Docker daemon.
     r"docker build -f Dockerfile\.trainer": DEMO + "test_both_images_were_built",
     r"python examples/tiny-model/make_model\.py": LOCAL + "test_a_model_is_trained_watched",
+    r"python examples/tiny-model/make_data\.py": "unit/examples/test_data.py::test_every_derived",
+    r"python examples/ask\.py ": DEMO + "test_the_result_can_be_fetched_and_asked",
+    r"^bash examples/fetch\.sh ": DEMO + "test_the_result_can_be_fetched_and_asked",
+    r"^bash examples/tiny-model/load\.sh ": "cluster/conftest.py::workspace",
+    r"^kubectl create configmap finetuning-demo-data ": "cluster/conftest.py::workspace",
     r"finetuning run examples/finetuningjob-lora": LOCAL + "test_a_model_is_trained_watched",
 }
 """Pattern of a command: the test that runs it, as file::name below tests/."""
