@@ -26,6 +26,7 @@ def demo(operator: Cluster) -> Iterator[str]:
     assert done.returncode == 0, done.stdout + done.stderr
     yield done.stdout
     Cluster().kubectl("delete", "namespace", "finetuning-demo", "--wait=false")
+    subprocess.run([sys.executable, "-m", "hack.deploy"], cwd=ROOT, check=True)
 
 
 def test_make_demo_trains_and_validates_a_model(demo: str) -> None:

@@ -86,3 +86,12 @@ def test_make_help_lists_every_target_of_the_readme() -> None:
     texts = chain([ROOT / "README.md", ROOT / "CONTRIBUTING.md"], (ROOT / "docs").rglob("*.md"))
     named = {m for p in texts for m in re.findall(r"`?\bmake ([a-z]+(?:-[a-z]+)*)`", p.read_text())}
     assert named <= set(re.findall(r"^  ([a-z-]+) ", listed.stdout, re.MULTILINE))
+
+
+def test_pages_link_only_to_files_that_are_there() -> None:
+    pages = [p for p in tracked("*.md") if p.name != "LICENSE"]
+    links = [
+        (p, m) for p in pages for m in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", p.read_text())
+    ]
+    assert len(links) > 10
+    assert [(p.name, link) for p, link in links if not (p.parent / link).exists()] == []

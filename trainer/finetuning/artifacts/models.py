@@ -30,6 +30,12 @@ WireFloat = Annotated[
 ]
 """A float whose NaN and infinities travel as strings, since JSON has none."""
 
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""A whole number that JSON readers, Prometheus and the API server all hold exactly."""
+
+Amount = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
+"""A finite figure; what a hostile file puts beyond any real one is refused."""
+
 
 class Artifact(BaseModel):
     """camelCase on the wire; unknown keys are ignored so that versions can mix."""
@@ -60,8 +66,8 @@ class GpuState(Artifact):
     name: str | None = Field(default=None, max_length=128)
     uuid: str | None = Field(default=None, max_length=64)
     utilization_percent: float | None = Field(default=None, ge=0, le=100)
-    memory_used_bytes: int | None = Field(default=None, ge=0)
-    memory_total_bytes: int | None = Field(default=None, ge=0)
+    memory_used_bytes: Count | None = None
+    memory_total_bytes: Count | None = None
 
 
 class TrainingState(Artifact):
@@ -71,34 +77,32 @@ class TrainingState(Artifact):
     Unix seconds. None means not known yet.
     """
 
-    schema_version: int = SCHEMA_VERSION
-    seq: int = Field(default=0, ge=0)
-    updated_at: float = Field(ge=0)
-    started_at: float | None = Field(default=None, ge=0)
-    finished_at: float | None = Field(default=None, ge=0)
+    schema_version: Count = SCHEMA_VERSION
+    seq: Count = 0
+    updated_at: Amount
+    started_at: Amount | None = None
+    finished_at: Amount | None = None
     state: RunState = RunState.STARTING
     reason: str = Field(default="", max_length=128)
     message: str = Field(default="", max_length=1024)
-    step: int = Field(default=0, ge=0)
-    total_steps: int | None = Field(default=None, ge=0)
-    epoch: float | None = Field(default=None, ge=0)
-    total_epochs: int | None = Field(default=None, ge=0)
+    step: Count = 0
+    total_steps: Count | None = None
+    epoch: Amount | None = None
+    total_epochs: Count | None = None
     loss: WireFloat | None = None
     eval_loss: WireFloat | None = None
     grad_norm: WireFloat | None = None
-    learning_rate: float | None = Field(default=None, ge=0)
-    samples_per_second: float | None = Field(default=None, ge=0)
-    tokens_per_second: float | None = Field(default=None, ge=0)
-    tokens_total: int = Field(default=0, ge=0)
-    samples_total: int = Field(default=0, ge=0)
-    nonfinite_losses: int = Field(default=0, ge=0)
-    estimated_remaining_seconds: float | None = Field(default=None, ge=0)
-    checkpoints_total: int = Field(default=0, ge=0)
-    checkpoint_sizes_bytes: list[Annotated[int, Field(ge=0)]] = Field(
-        default_factory=list, max_length=4096
-    )
+    learning_rate: Amount | None = None
+    samples_per_second: Amount | None = None
+    tokens_per_second: Amount | None = None
+    tokens_total: Count = 0
+    samples_total: Count = 0
+    nonfinite_losses: Count = 0
+    estimated_remaining_seconds: Amount | None = None
+    checkpoints_total: Count = 0
+    checkpoint_sizes_bytes: list[Count] = Field(default_factory=list, max_length=4096)
     last_checkpoint: str | None = Field(default=None, max_length=256)
-    last_checkpoint_at: float | None = Field(default=None, ge=0)
+    last_checkpoint_at: Amount | None = None
     gpus: list[GpuState] = Field(default_factory=list, max_length=MAX_GPUS)
 
 
@@ -112,15 +116,15 @@ class TrainingResult(Artifact):
     result: RunState
     reason: str = Field(default="", max_length=128)
     message: str = Field(default="", max_length=1024)
-    step: int = Field(default=0, ge=0)
-    total_steps: int | None = Field(default=None, ge=0)
-    epoch: float | None = Field(default=None, ge=0)
-    total_epochs: int | None = Field(default=None, ge=0)
+    step: Count = 0
+    total_steps: Count | None = None
+    epoch: Amount | None = None
+    total_epochs: Count | None = None
     loss: WireFloat | None = None
     eval_loss: WireFloat | None = None
-    tokens_per_second: float | None = Field(default=None, ge=0)
-    samples_per_second: float | None = Field(default=None, ge=0)
-    train_seconds: float | None = Field(default=None, ge=0)
+    tokens_per_second: Amount | None = None
+    samples_per_second: Amount | None = None
+    train_seconds: Amount | None = None
     checkpoint: str | None = Field(default=None, max_length=256)
     manifest_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 

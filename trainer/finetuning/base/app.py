@@ -22,7 +22,7 @@ from finetuning.base.hub import settings_folder
 from finetuning.base.last_words import figures_of, finished_result, paused_early, say
 from finetuning.base.live import LiveState
 from finetuning.base.options import Options, parse
-from finetuning.base.results import finished_info, remove_run
+from finetuning.base.results import finished_info, foreign_files, remove_run
 from finetuning.base.run import Run
 from finetuning.base.stop import Stop
 from finetuning.base.storage import writable_folder
@@ -76,6 +76,7 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop) -> Trainin
     facts = facts_of(config, data.digest())
     if options.overwrite:
         remove_run(output)
+    _refuse_foreign(output)
     done = finished_info(output)
     if done is not None:
         changed = differences(done.get("training_config", {}), facts)
@@ -92,6 +93,15 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop) -> Trainin
     from finetuning.base.train import train  # noqa: PLC0415 - loads torch
 
     return train(run, live, stop)
+
+
+def _refuse_foreign(output: Path) -> None:
+    """The result would replace these files, and nobody could have them back."""
+    if foreign := foreign_files(output):
+        raise ConfigError(
+            f"--output-dir {output}: holds {foreign[0]}, which no run of this trainer wrote; "
+            "give an empty folder"
+        )
 
 
 def _output_folder(config: RunConfig) -> Path:

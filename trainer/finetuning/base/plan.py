@@ -101,7 +101,7 @@ def _order(seed: int, epoch: int, rows: int) -> npt.NDArray[np.int64]:
 
 def warmup_for(wish: int, total: int) -> int:
     """A warm-up that never ends would never reach the peak rate."""
-    return wish if wish < total else math.ceil(total * SHORT_RUN_WARMUP)
+    return wish if wish < total else min(total - 1, math.ceil(total * SHORT_RUN_WARMUP))
 
 
 def split_rows(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:

@@ -10,6 +10,7 @@ from finetuning.api.hyperparameters import Method
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts import (
     AIM_PROFILE,
+    CHECKPOINT_PREFIX,
     CHECKPOINTS_DIR,
     LOSS_HISTORY,
     MANIFEST,
@@ -108,14 +109,33 @@ def finished_info(output: Path) -> dict[str, Any] | None:
 
 
 def remove_run(output: Path) -> None:
-    """Delete what an earlier run wrote here, and nothing else."""
-    for folder in (CHECKPOINTS_DIR, STAGING):
-        shutil.rmtree(output / folder, ignore_errors=True)
-    known = [MANIFEST, TRAINING_INFO, AIM_PROFILE, LOSS_HISTORY, f"{STATE_DIR}/{STATE_FILE}"]
-    known += [*CONFIG_NAMES, *TOKENIZER_FILES]
-    weights = (path for pattern in WEIGHT_PATTERNS for path in output.glob(pattern))
-    for path in (*(output / name for name in known), *weights):
-        path.unlink(missing_ok=True)
+    """Delete what an earlier run wrote here, and nothing else.
+
+    Files of a common name, such as config.json, are a run's own only where its manifest says so,
+    or where its history shows that a run was stopped while it wrote them.
+    """
+    try:
+        own = list(read_manifest(output).files)
+    except (OSError, UnreadableFileError):
+        own = _result_files(output) if (output / LOSS_HISTORY).exists() else []
+    shutil.rmtree(output / STAGING, ignore_errors=True)
+    for checkpoint in (output / CHECKPOINTS_DIR).glob(f"*{CHECKPOINT_PREFIX}*"):
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    known = (MANIFEST, TRAINING_INFO, AIM_PROFILE, LOSS_HISTORY, f"{STATE_DIR}/{STATE_FILE}")
+    for name in (*own, *known):
+        (output / name).unlink(missing_ok=True)
+
+
+def foreign_files(output: Path) -> list[str]:
+    """Names that the result would take and that no earlier run's manifest owns."""
+    if (output / MANIFEST).exists() or (output / LOSS_HISTORY).exists():
+        return []
+    return _result_files(output)
+
+
+def _result_files(output: Path) -> list[str]:
+    patterns = (*CONFIG_NAMES, *TOKENIZER_FILES, *WEIGHT_PATTERNS)
+    return sorted(path.name for pattern in patterns for path in output.glob(pattern))
 
 
 def _copy_from_base(source: Path, target: Path, method: Method) -> None:

@@ -7,7 +7,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -141,7 +141,8 @@ def _json_problem(error: Exception, line: str) -> str:
     if not isinstance(error, json.JSONDecodeError):
         return f"not valid JSON ({error})"
     near = _excerpt(line, error.pos)
-    return f"not valid JSON: {error.msg} at column {error.colno}, near {near}; mend the line"
+    problem = error.msg.removesuffix(" at")
+    return f"not valid JSON: {problem} at column {error.colno}, near {near}; mend the line"
 
 
 def _excerpt(line: str, at: int) -> str:
@@ -197,6 +198,7 @@ def _read_csv(path: Path) -> Rows:
     )
     rows: list[Row] = []
     try:
+        _refuse_twins(path, reader.fieldnames or [])
         for data in reader:
             if None in data:
                 expected = len(reader.fieldnames or [])
@@ -211,6 +213,13 @@ def _read_csv(path: Path) -> Rows:
             f"{path}: line {start}: {error}; check the quotes of the row that begins there"
         ) from None
     return Rows(str(path), "line", rows)
+
+
+def _refuse_twins(path: Path, header: Sequence[str]) -> None:
+    """Of two columns with one name the first would be lost without a word."""
+    twins = sorted({name for name in header if list(header).count(name) > 1})
+    if twins:
+        raise DatasetError(f"{path}: line 1: the column {twins[0]!r} is there twice; rename one")
 
 
 def _read_parquet(path: Path) -> Rows:
