@@ -172,7 +172,9 @@ class FineTuningJobStatus(ApiModel):
     estimated_remaining: str = Field(
         default="", max_length=32, description='Time left at the present speed, such as "3m20s".'
     )
-    restarts: int = Field(default=0, ge=0, description="Training pods that failed so far.")
+    restarts: int = Field(
+        default=0, ge=0, description="Training pods that failed and were replaced."
+    )
     checkpoint_path: str = Field(
         default="", max_length=512, description="Newest complete checkpoint, pvc://<claim>/<path>."
     )

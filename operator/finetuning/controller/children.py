@@ -84,8 +84,10 @@ class Steps:
             self.cache.jobs.put(observed.batch_job(raw))
             return
         message = (
-            f"Job {name} was deleted before the training was over. Create the FineTuningJob again; "
-            "with output.storage.claimName it continues from its newest checkpoint."
+            f"Job {name} was deleted before the training was over. Its checkpoints are kept for as "
+            "long as this FineTuningJob: copy what you need from its claim, then delete and create "
+            "it again. In a claim of your own (spec.output.storage.claimName) they outlive it, and "
+            "the new one continues from the newest."
         )
         raise apply.CannotApplyError(Problem(Reason.JOB_DELETED, message, final=True))
 

@@ -24,8 +24,8 @@ def condition(kind: ConditionType, status: str, reason: str, message: str = "") 
 
 
 def config_valid(status: FineTuningJobStatus) -> Condition:
-    if status.reason == Reason.INVALID_SPEC:
-        return invalid_config(status.message)
+    if status.reason in {Reason.INVALID_SPEC, Reason.CONFIG_INVALID}:
+        return condition(ConditionType.CONFIG_VALID, FALSE, Reason(status.reason), status.message)
     return condition(ConditionType.CONFIG_VALID, TRUE, Reason.ACCEPTED, "The spec can be served.")
 
 

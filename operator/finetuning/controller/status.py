@@ -94,7 +94,9 @@ def _of_training(seen: Seen) -> FineTuningJobStatus:
     }
     if training is not None:
         update["training_job_name"] = training.meta.name
-        update["restarts"] = training.failed_pods
+        # The last pod of a failed job was not followed by another.
+        last = 1 if stand.phase is Phase.FAILED else 0
+        update["restarts"] = max(0, training.failed_pods - last)
     if stand.phase is not Phase.RUNNING:
         update["estimated_remaining"] = ""
     if stand.phase in {Phase.SUCCEEDED, Phase.FAILED}:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from finetuning.api.v1alpha1 import FineTuningJob, Phase, Reason
 from finetuning.artifacts.models import ExitCode, TrainFailure, TrainingState
-from finetuning.controller import last_words, naming
+from finetuning.controller import last_words, naming, remedies
 from finetuning.controller.last_words import plain
 from finetuning.controller.observed import BatchJob, Children, Container, Pod
 
@@ -138,7 +138,10 @@ def _is_last_try(seen: Seen, pod: Pod) -> bool:
 
 def _stuck(seen: Seen) -> Standing | None:
     found = trouble(seen.children.training_pods[0], seen.hint)
-    return Standing(Phase.PENDING, *found) if found else None
+    if found is None:
+        return None
+    reason, words = found
+    return Standing(Phase.PENDING, reason, plain(remedies.named(seen.job, words), 1024))
 
 
 def _starting(seen: Seen) -> Standing | None:
@@ -192,7 +195,8 @@ def failure(job: FineTuningJob, training: BatchJob, pods: tuple[Pod, ...]) -> tu
     ended = [pod for pod in pods if _ended_badly(pod)]
     reason, words = pod_failure(job, ended[0]) if ended else (Reason.TRAINING_FAILED, mark.message)
     if mark.reason == "BackoffLimitExceeded":
-        words = f"{words} Tried {training.failed_pods} times."
+        stop = "" if words.endswith((".", "!", "?")) else "."
+        words = f"{words}{stop} Tried {training.failed_pods} times."
         if reason is Reason.TRAINING_FAILED:
             reason = Reason.BACKOFF_LIMIT_EXCEEDED
     return reason, plain(words, 1024)

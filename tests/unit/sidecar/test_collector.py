@@ -8,6 +8,7 @@ from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
 )
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import ValidationError
 
 from finetuning.artifacts.models import RunState, TrainingState
 from finetuning.monitoring.catalog import METRICS, SPECIFIED, JobStatus, Kind
@@ -198,17 +199,15 @@ def test_epochs_are_counted_from_one(epoch: float | None, label: str) -> None:
     assert epoch_label(epoch) == label
 
 
-def test_numbers_that_no_float_can_hold_do_not_break_a_scrape(state: dict[str, Any]) -> None:
-    huge = 10**400
-    series = series_with(
-        state,
-        step=huge,
-        totalSteps=huge,
-        checkpointSizesBytes=[huge],
-        epoch=1e308,
-        tokensTotal=huge,
-    )
-    assert value(series, "finetuning_training_step") == math.inf
+@pytest.mark.parametrize("field", ["step", "totalSteps", "tokensTotal", "epoch", "updatedAt"])
+@pytest.mark.parametrize(
+    "figure", [2**53 + 1, 10**400, math.inf, -1], ids=["large", "huge", "infinite", "negative"]
+)
+def test_figures_beyond_any_real_one_are_no_state(
+    state: dict[str, Any], field: str, figure: float
+) -> None:
+    with pytest.raises(ValidationError):
+        TrainingState.model_validate(state | {field: figure})
 
 
 def test_openmetrics_clients_get_valid_openmetrics(state: dict[str, Any]) -> None:

@@ -101,6 +101,8 @@ def _announce(run: Run, plan: Plan, data: Data, found: Checkpoint | None) -> Non
             plan.total_steps,
             plan.warmup_steps,
         )
+    if settings.eval_steps is not None and not data.held_out:
+        log.warning("evalSteps has no effect: no rows are held out; set evalSplit (--eval-split).")
     if found:
         log.info("Continuing from %s.", found.folder.name)
 
