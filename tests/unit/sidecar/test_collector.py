@@ -201,7 +201,7 @@ def test_epochs_are_counted_from_one(epoch: float | None, label: str) -> None:
 
 @pytest.mark.parametrize("field", ["step", "totalSteps", "tokensTotal", "epoch", "updatedAt"])
 @pytest.mark.parametrize(
-    "figure", [2**53 + 1, 10**400, math.inf, -1], ids=["large", "huge", "infinite", "negative"]
+    "figure", [2**54, 10**400, math.inf, -1], ids=["large", "huge", "infinite", "negative"]
 )
 def test_figures_beyond_any_real_one_are_no_state(
     state: dict[str, Any], field: str, figure: float
