@@ -99,7 +99,7 @@ def cluster_steps() -> None:
     run(sys.executable, "-m", "hack.cluster", "images", shown="make images")
     title("The operator, as an admin installs it")
     # The small model trains in half a minute: its status may move more often than every 10 s.
-    if deploy.main(["--set", "training.progressIntervalSeconds=3"]):
+    if deploy.main(["--set", "operator.progressIntervalSeconds=3"]):
         raise DemoError("helm did not finish")
     kubectl("get", "pods", "--namespace", deploy.NAMESPACE)
 
