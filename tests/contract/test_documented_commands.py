@@ -40,6 +40,7 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^kubectl wait --for=condition=Validated": TRAINING + "test_a_job_trains_and_its_model",
     r"^kubectl apply -f examples/finetuningjob-lora": DEMO + "test_make_demo_trains",
     r"^kubectl get finetuningjobs --watch$": DEMO + "test_make_demo_trains",
+    r"^kubectl get ftj -o wide$": DEMO + "test_the_commands_it_suggests_work",
     r"^kubectl get ftj .*validation.report": DEMO + "test_make_demo_trains",
     r"^(export KUBECONFIG=|kubectl get nodes)": DEMO + "test_the_commands_it_suggests_work",
     # The same file, by buildah where there is no Docker daemon.
