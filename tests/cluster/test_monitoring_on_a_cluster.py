@@ -70,7 +70,8 @@ def test_without_the_servicemonitor_crd_the_job_runs_and_says_so(workspace: Clus
         assert seen["phase"] == "Succeeded"
         missing = condition(seen, "MonitoringReady")
         assert (missing["status"], missing["reason"]) == ("False", "ServiceMonitorCRDMissing")
-        field = f"--field-selector=involvedObject.name={name},reason=ServiceMonitorCRDMissing"
+        uid = workspace.get("finetuningjob", name)["metadata"]["uid"]
+        field = f"--field-selector=involvedObject.uid={uid},reason=ServiceMonitorCRDMissing"
         assert len(workspace.get("events", "", field)) == 1
 
 
