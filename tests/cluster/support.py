@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
+from hack import deploy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
-ROOT = Path(__file__).resolve().parents[2]
-STATE = ROOT / ".cluster"
-OPERATOR_NAMESPACE = "finetuning-system"
+ROOT, STATE, OPERATOR_NAMESPACE = deploy.ROOT, deploy.STATE, deploy.NAMESPACE
 
 
 class CommandError(AssertionError):
@@ -33,11 +30,7 @@ class Cluster:
 
     def run(self, *command: str, stdin: str | None = None, check: bool = True) -> str:
         """Run a command in the cluster's environment; unchecked, errors are part of the answer."""
-        env = {
-            **os.environ,
-            "KUBECONFIG": str(STATE / "kubeconfig"),
-            "PATH": f"{STATE / 'bin'}:{os.environ['PATH']}",
-        }
+        env = deploy.environment()
         done = subprocess.run(
             command, input=stdin, env=env, capture_output=True, text=True, check=False, cwd=ROOT
         )
