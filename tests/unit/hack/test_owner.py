@@ -49,9 +49,12 @@ def test_what_up_does_follows_from_the_record(
 
 @pytest.fixture
 def child() -> Iterator[Process]:
-    started = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    yield Process("child", started.pid, process.start_time(started.pid) or 0)
-    started.communicate()
+    # Its first line says that the kernel has put the program and its words in place.
+    command = [sys.executable, "-u", "-c", "import sys; print(); sys.stdin.read()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as started:
+        assert started.stdout
+        started.stdout.readline()
+        yield Process("child", started.pid, process.start_time(started.pid) or 0)
 
 
 def test_a_process_counts_as_alive_only_with_its_own_start_time(child: Process) -> None:
@@ -77,4 +80,4 @@ def test_stop_ends_a_process_that_ignores_the_request() -> None:
 
 
 def test_a_process_is_found_by_words_of_its_command_line(child: Process) -> None:
-    assert child.pid in {found.pid for found in process.find("-c", "input()")}
+    assert child.pid in {found.pid for found in process.find("-c", "sys.stdin.read()")}
