@@ -1,12 +1,13 @@
-"""How far the trainer is, from the state file that it keeps; the sidecar reads the same file."""
+"""How far a run is, from the files in its folders; the sidecar reads the trainer's state too."""
 
 from math import isfinite
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from finetuning.api.v1alpha1 import FineTuningJobStatus, Phase
 from finetuning.artifacts import LOSS_HISTORY, STATE_FILE
-from finetuning.artifacts.files import UnreadableFileError, read_bounded
+from finetuning.artifacts.files import UnreadableFileError, read_bounded, read_json
 from finetuning.artifacts.history import read_history
 from finetuning.artifacts.models import STATE_MAX_BYTES, TrainingState
 
@@ -27,3 +28,17 @@ def earlier_losses(output: Path) -> dict[int, float]:
     except UnreadableFileError:
         return {}
     return {line.step: line.loss for line in lines if isfinite(line.loss)}
+
+
+def holds_result(status_file: Path) -> bool:
+    """Whether an earlier run has left a finished result behind."""
+    try:
+        found = FineTuningJobStatus.model_validate(read_json(status_file, STATE_MAX_BYTES))
+    except (UnreadableFileError, ValidationError):
+        return False
+    return found.phase is Phase.SUCCEEDED
+
+
+def replaces(status: FineTuningJobStatus, live: TrainingState | None) -> bool:
+    """Whether the status is about a new result: a run that was refused has changed nothing."""
+    return status.phase is Phase.SUCCEEDED or (live is not None and live.total_steps is not None)

@@ -115,6 +115,8 @@ class Monitor:
         self._training = training
         self._validation = validation
         self._screen = screen
+        self._file = prepared.output / STATUS_FILE
+        self._keeps = live_state.holds_result(self._file)
         self._written: FineTuningJobStatus | None = None
         self._written_at = 0.0
         self._said: set[str] = set()
@@ -135,7 +137,9 @@ class Monitor:
         with perhaps_unseen():
             self._screen.show(shown, live)
         self._watch_sidecar(found.training_pods)
-        self._write(shown, final=final)
+        self._keeps = self._keeps and not live_state.replaces(shown, live)
+        if not self._keeps:
+            self._write(shown, final=final)
         return shown
 
     def _watch_sidecar(self, pods: tuple[Pod, ...]) -> None:
@@ -154,9 +158,9 @@ class Monitor:
         if not (final or flipped or monotonic() - self._written_at >= _WRITE_SECONDS):
             return
         try:
-            write_json(self._plan.output / STATUS_FILE, operator_status.wire(status))
+            write_json(self._file, operator_status.wire(status))
         except OSError as error:
-            self._say(f"{self._plan.output / STATUS_FILE}: {error.strerror}")
+            self._say(f"{self._file}: {error.strerror}")
         self._written, self._written_at = status, monotonic()
 
     def _say(self, text: str) -> None:

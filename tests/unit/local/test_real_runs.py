@@ -191,6 +191,17 @@ def test_a_broken_row_is_one_line_and_exit_code_2(start: Start) -> None:
     assert (status.phase, status.reason, status.restarts) == (Phase.FAILED, "DatasetInvalid", 0)
 
 
+def test_a_refused_run_leaves_the_status_of_the_finished_one(start: Start) -> None:
+    short = {"maxSteps": 20, "saveSteps": 20, "evalSteps": 100_000}
+    assert start(settings=short, validate=False).finish()[0] == 0
+    other = start(settings=short | {"learningRate": 0.0123}, validate=False)
+    code, _, err = other.finish()
+    assert code == 2
+    assert "holds the result of another run" in err
+    status = other.status()
+    assert (status.phase, status.current_step) == (Phase.SUCCEEDED, 20)
+
+
 ENDLESS = {"maxSteps": 100_000, "saveSteps": 10_000, "evalSteps": 100_000}
 
 
