@@ -47,7 +47,7 @@ check: setup  ## Lint, format, types, import rules, generated files
 
 .PHONY: test-unit
 test-unit: setup  ## Tests that need no cluster
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not cluster"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not cluster" -n auto --maxprocesses 4 --dist loadfile --durations 10
 
 .PHONY: test-cluster
 test-cluster: setup  ## Tests on a real cluster; says so in one line where none is possible

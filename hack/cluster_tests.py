@@ -32,7 +32,7 @@ def main() -> int:
     for step in STEPS:
         if code := run(*step):
             return code
-    return run("pytest", "-m", "cluster", "tests/cluster")
+    return run("pytest", "-m", "cluster", "--durations", "10", "tests/cluster")
 
 
 if __name__ == "__main__":
