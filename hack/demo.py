@@ -21,6 +21,9 @@ ROOT = deploy.ROOT
 NAMESPACE = "finetuning-demo"
 JOB = "tiny-lora"
 MANIFEST = "examples/finetuningjob-lora.yaml"
+CLAIMS = "runs/claims"
+BASE = f"{CLAIMS}/tiny-model/tiny-qwen2"
+FETCHED = f"runs/fetched/{JOB}"
 CONSOLE = Console(highlight=False, soft_wrap=True)
 
 
@@ -130,22 +133,19 @@ def job_steps() -> None:
     if seen.get("Validated") != "True":
         kubectl("get", "ftj", JOB, "-o", "jsonpath={.status.reason}: {.status.message}{'\\n'}")
         raise DemoError("the model did not pass validation")
+    title("The model, out of its claim")
+    run("bash", "examples/fetch.sh", JOB, FETCHED, NAMESPACE)
 
 
-def answer_steps() -> None:
+def answer_steps(base: str, tuned: str) -> None:
     """The same held-out questions, asked of the base model and of the tuned one."""
     title("The model's answers before and after")
-    files = ("--from-file=examples/ask.py", "--from-file=examples/data/heldout.jsonl")
-    made = ("create", "configmap", "before-and-after", "--dry-run=client", "-o", "yaml", *files)
-    kubectl("apply", "--server-side", "-f", "-", stdin=output("kubectl", *made))
-    kubectl("delete", "pod", "before-and-after", "--ignore-not-found")
-    image = deploy.images()["trainer"]
-    pod = (ROOT / "hack" / "ask.yaml").read_text().replace("TRAINER_IMAGE", image)
-    kubectl("apply", "-f", "-", stdin=pod)
-    succeeded = "--for=jsonpath={.status.phase}=Succeeded"
-    kubectl("wait", succeeded, "--timeout=180s", "pod/before-and-after")
-    kubectl("logs", "before-and-after")
-    kubectl("delete", "pod", "before-and-after", "--wait=false")
+    run(
+        sys.executable, "examples/ask.py", "--base", base, "--adapter", tuned,
+        "--prompts", "examples/data/heldout.jsonl", "--show", "8",
+        shown=f".venv/bin/python examples/ask.py --base {base} --adapter {tuned} "
+        "--prompts examples/data/heldout.jsonl --show 8",
+    )  # fmt: skip
 
 
 def hints(started: float) -> None:
@@ -163,17 +163,13 @@ Clean up:            make cluster-down""")
 def without_a_cluster(reason: str) -> None:
     """The main job where no Kubernetes can run: the same manifest as local processes."""
     CONSOLE.print(f"demo: no cluster here ({reason}); the same job runs as local processes")
-    model = ROOT / "runs" / "claims" / "tiny-model"
-    run(sys.executable, "examples/tiny-model/make_model.py", "--output", str(model / "tiny-qwen2"))
+    run(sys.executable, "examples/tiny-model/make_model.py", "--output", BASE)
     run(
         str(Path(sys.executable).with_name("finetuning")), "run", MANIFEST,
-        "--claims", f"tiny-model={model}", "--configmap", "finetuning-demo-data=examples/data",
+        "--claims", f"tiny-model={CLAIMS}/tiny-model",
+        "--configmap", "finetuning-demo-data=examples/data",
     )  # fmt: skip
-    title("The model's answers before and after")
-    run(
-        sys.executable, "examples/ask.py", "--base", str(model / "tiny-qwen2"),
-        "--adapter", f"runs/{JOB}", "--prompts", "examples/data/heldout.jsonl", "--show", "8",
-    )  # fmt: skip
+    answer_steps(BASE, f"runs/{JOB}")
 
 
 def main() -> int:
@@ -187,7 +183,7 @@ def main() -> int:
         cluster_steps()
         input_steps()
         job_steps()
-        answer_steps()
+        answer_steps(BASE, FETCHED)
     except DemoError as error:
         CONSOLE.print(f"[red]demo: {error}[/]")
         return 1
