@@ -10,7 +10,8 @@ import argparse
 import json
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from finetuning.api.crd import NAME as CRD_NAME
 from finetuning.api.crd import crd, job_schema
 from finetuning.api.v1alpha1 import GROUP, VERSION
 from finetuning.controller.permissions import PERMISSIONS, Permission
-from finetuning.monitoring import catalog
+from finetuning.monitoring import catalog, operator_catalog
+from finetuning.monitoring.catalog import Metric
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = "charts/finetuning-operator"
@@ -153,17 +155,23 @@ def _allowed(schema: dict[str, Any]) -> str:
 
 
 def metrics_reference() -> str:
-    """Every metric of a training run, by group."""
+    """Every metric by group, first those of a training run, then the operator's."""
     lines = ["# Metrics of a training run", "", f"<!-- {MARK} -->", ""]
-    for group in catalog.Group:
-        lines += [f"## {group}", "", "| metric | type | labels | unit | meaning |"]
-        lines += ["|---|---|---|---|---|"]
-        lines += [_metric_row(metric) for metric in catalog.METRICS if metric.group is group]
-        lines.append("")
+    lines += _metric_tables(catalog.Group, catalog.METRICS)
+    lines += ["# Metrics of the operator", ""]
+    lines += _metric_tables(operator_catalog.Group, operator_catalog.METRICS)
     return "\n".join(lines)
 
 
-def _metric_row(metric: catalog.Metric) -> str:
+def _metric_tables(groups: Iterable[StrEnum], metrics: Iterable[Metric]) -> Iterator[str]:
+    for group in groups:
+        yield from (f"## {group}", "", "| metric | type | labels | unit | meaning |")
+        yield "|---|---|---|---|---|"
+        yield from (_metric_row(metric) for metric in metrics if metric.group is group)
+        yield ""
+
+
+def _metric_row(metric: Metric) -> str:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
     return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.unit} | {_cell(metric.help)} |"
 

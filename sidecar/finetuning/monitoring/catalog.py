@@ -45,7 +45,7 @@ class Metric:
     labels: tuple[str, ...]
     unit: str
     help: str
-    group: Group
+    group: StrEnum
     buckets: tuple[float, ...] = ()
 
 
