@@ -46,6 +46,7 @@ RUN_AS_USER: {{ .Values.training.runAsUser | int64 | quote }}
 MONITORING_MODE: {{ .Values.monitoring.mode | quote }}
 MONITORING_INTERVAL: {{ .Values.monitoring.interval | quote }}
 MONITORING_EXTRA_LABELS: {{ .Values.monitoring.extraLabels | toJson | quote }}
+METRICS_FINISHED_JOBS: {{ .Values.monitoring.finishedJobs | int64 | quote }}
 METRICS_LINGER_SECONDS: {{ .Values.monitoring.lingerSeconds | int64 | quote }}
 PROGRESS_INTERVAL_SECONDS: {{ .Values.operator.progressIntervalSeconds | quote }}
 WATCH_NAMESPACES: {{ join "," .Values.watchNamespaces | quote }}

@@ -25,8 +25,8 @@ PAGE = 500
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _MERGE_PATCH = "application/merge-patch+json"
 
-Count = Callable[[str, str, int], None]
-"""Told verb, resource and status code of every call."""
+Count = Callable[[str, str, int, float], None]
+"""Told verb, resource, status code and seconds of every call."""
 
 Raw = dict[str, Any]
 
@@ -155,7 +155,7 @@ class Gateway:
         body: Any = None,
         accept: str = "application/json",
     ) -> Raw:
-        code = 0
+        code, begun = 0, time.monotonic()
         try:
             response = await self._send(method, path, query or {}, body, accept)
             code = response.status
@@ -164,7 +164,7 @@ class Gateway:
             message = str(error) or type(error).__name__
             raise ApiError(0, "Unreachable", message) from error
         finally:
-            self._count(verb, resource.plural, code)
+            self._count(verb, resource.plural, code, time.monotonic() - begun)
         if code >= 400:  # noqa: PLR2004 - the first of the error codes
             raise _error(code, text, response.headers.get("Retry-After"))
         return json.loads(text) if text else {}

@@ -1,108 +1,114 @@
-"""The operator's own metrics, all under finetuning_operator_ so that nothing is counted twice.
+"""The operator's own metrics: what the process did, counted as it happens.
 
-What describes a job is made from the cache at each scrape: its series go when it goes.
+What describes a single job comes from `job_metrics`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from datetime import datetime
 from importlib.metadata import version
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
-from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
-from typing_extensions import override
 
-from finetuning.api.v1alpha1 import Phase, ValidationPhase
+from finetuning.api.hyperparameters import Method
+from finetuning.api.v1alpha1 import FineTuningJobStatus, ValidationPhase
+from finetuning.controller import verdict
 from finetuning.controller.cache import Cache
+from finetuning.controller.job_metrics import ENDED, JobCollector
 from finetuning.controller.observed import Custom
+from finetuning.controller.settings import Settings
+from finetuning.monitoring import operator_catalog as catalog
+from finetuning.monitoring.catalog import Metric
 
-PREFIX = "finetuning_operator_"
-_JOB_LABELS = ("namespace", "job_name")
-_RECONCILE_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30)
+_VERDICTS = (ValidationPhase.PASSED, ValidationPhase.FAILED, ValidationPhase.ERROR)
 
-
-class JobCollector(Collector):
-    """One look at the cache per scrape."""
-
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
-
-    @override
-    def collect(self) -> Iterable[Metric]:
-        info = InfoMetricFamily(f"{PREFIX}job", "What a job trains.", labels=_JOB_LABELS)
-        phase = GaugeMetricFamily(
-            f"{PREFIX}job_phase",
-            "Phase of a job: 1 for the one it is in, 0 for the others.",
-            labels=(*_JOB_LABELS, "phase"),
-        )
-        passed = GaugeMetricFamily(
-            f"{PREFIX}validation_passed",
-            "Verdict on the trained model: 1 passed, 0 not; absent while there is none.",
-            labels=_JOB_LABELS,
-        )
-        for custom in list(self._cache.customs):
-            _add(custom, info, phase, passed)
-        yield from (info, phase, passed)
-
-
-def _add(
-    custom: Custom, info: InfoMetricFamily, phase: GaugeMetricFamily, passed: GaugeMetricFamily
-) -> None:
-    labels = custom.key
-    spec, status = custom.body.get("spec") or {}, custom.body.get("status") or {}
-    model = (spec.get("baseModel") or {}).get("modelId", "")
-    info.add_metric(labels, {"model_id": model, "method": spec.get("method", "")})
-    current = status.get("phase", Phase.PENDING)
-    for each in Phase:
-        phase.add_metric((*labels, each.value), float(each == current))
-    verdict = _verdict(status.get("validation") or {})
-    if verdict is not None:
-        passed.add_metric(labels, verdict)
-
-
-def _verdict(validation: dict[str, Any]) -> float | None:
-    match validation.get("phase"):
-        case ValidationPhase.PASSED:
-            return 1.0
-        case ValidationPhase.FAILED | ValidationPhase.ERROR:
-            return 0.0
-        case _:
-            return None
+Observation = tuple[Metric, tuple[str, ...], float]
+"""A histogram of the catalogue, its label values, and seconds."""
 
 
 class OperatorMetrics:
-    """Counters of the process, in a registry of its own."""
+    """Counters and histograms of the process, in a registry of its own."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, settings: Settings) -> None:
         self.registry = CollectorRegistry()
-        self.reconciles = Counter(
-            f"{PREFIX}reconcile",
-            "Looks at a job: ok, retry (will be tried again), error (a bug).",
-            ["outcome"],
-            registry=self.registry,
-        )
-        self.duration = Histogram(
-            f"{PREFIX}reconcile_duration_seconds",
-            "Time of one look at a job.",
-            buckets=_RECONCILE_BUCKETS,
-            registry=self.registry,
-        )
-        self.requests = Counter(
-            f"{PREFIX}api_requests",
-            "Calls of the Kubernetes API besides the watches; code 0 means no answer.",
-            ["verb", "resource", "code"],
-            registry=self.registry,
-        )
+        self.reconciles = self._counter(catalog.RECONCILE_TOTAL)
+        self.duration = self._histogram(catalog.RECONCILE_DURATION)
         self.depth = Gauge(
-            f"{PREFIX}queue_depth", "Jobs that wait for a worker.", registry=self.registry
+            catalog.WORKQUEUE_DEPTH.name, catalog.WORKQUEUE_DEPTH.help, registry=self.registry
         )
-        build = Gauge(
-            f"{PREFIX}build_info", "Version of the operator.", ["version"], registry=self.registry
+        self._requests = self._counter(catalog.API_REQUESTS_TOTAL)
+        self._request_duration = self._histogram(catalog.API_REQUEST_DURATION)
+        self._monitor_errors = self._counter(catalog.MONITOR_ERRORS_TOTAL)
+        turns = (catalog.QUEUE_WAIT, catalog.JOB_DURATION, catalog.VALIDATION_DURATION)
+        self._turns = {metric: self._histogram(metric) for metric in turns}
+        self._start_at_zero()
+        self._build_info()
+        self.registry.register(
+            JobCollector(cache, settings.gpu_resource_name, settings.metrics_finished_jobs)
         )
-        build.labels(version("finetuning-operator")).set(1)
+        ProcessCollector(registry=self.registry)
+
+    def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
+        """Count a call of the Kubernetes API."""
+        self._requests.labels(verb, resource, str(code)).inc()
+        self._request_duration.labels(verb).observe(seconds)
+
+    def monitor_failed(self, reason: str) -> None:
+        """Count a try to wire up monitoring that came to nothing."""
+        self._monitor_errors.labels(reason).inc()
+
+    def turned(
+        self, custom: Custom, old: FineTuningJobStatus | None, new: FineTuningJobStatus
+    ) -> None:
+        """Observe what a status that was just written says for the first time."""
+        for metric, labels, seconds in durations(custom, old or FineTuningJobStatus(), new):
+            histogram = self._turns[metric]
+            (histogram.labels(*labels) if labels else histogram).observe(seconds)
+
+    def _counter(self, metric: Metric) -> Counter:
+        return Counter(metric.name, metric.help, metric.labels, registry=self.registry)
+
+    def _histogram(self, metric: Metric) -> Histogram:
+        return Histogram(
+            metric.name, metric.help, metric.labels, buckets=metric.buckets, registry=self.registry
+        )
+
+    def _start_at_zero(self) -> None:
+        """A series that appears with its first count has no rate before the second."""
         for outcome in ("ok", "retry", "error"):
             self.reconciles.labels(outcome)
-        self.registry.register(JobCollector(cache))
-        ProcessCollector(registry=self.registry)
+        for result in _VERDICTS:
+            self._turns[catalog.VALIDATION_DURATION].labels(result.value)
+        for method in Method:
+            for phase in ENDED:
+                self._turns[catalog.JOB_DURATION].labels(method.value, phase.value)
+
+    def _build_info(self) -> None:
+        info = catalog.BUILD_INFO
+        gauge = Gauge(info.name, info.help, info.labels, registry=self.registry)
+        gauge.labels(version("finetuning-operator")).set(1)
+
+
+def durations(
+    custom: Custom, old: FineTuningJobStatus, new: FineTuningJobStatus
+) -> Iterator[Observation]:
+    """What the turn from one status to the next makes known, so that nothing counts twice."""
+    if old.start_time is None:
+        yield from _took(catalog.QUEUE_WAIT, (), custom.meta.created, new.start_time)
+    if new.phase in ENDED and old.phase not in ENDED:
+        method = str((custom.body.get("spec") or {}).get("method", ""))
+        about = (method, new.phase.value)
+        yield from _took(catalog.JOB_DURATION, about, new.start_time, new.completion_time)
+    found = new.validation
+    if found is not None and found.phase in _VERDICTS and not verdict.is_over(old.validation):
+        result = (found.phase.value,)
+        yield from _took(
+            catalog.VALIDATION_DURATION, result, found.start_time, found.completion_time
+        )
+
+
+def _took(
+    metric: Metric, labels: tuple[str, ...], begun: datetime | None, ended: datetime | None
+) -> Iterator[Observation]:
+    if begun is not None and ended is not None:
+        yield metric, labels, max(0.0, (ended - begun).total_seconds())

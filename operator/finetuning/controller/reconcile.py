@@ -30,6 +30,7 @@ from finetuning.controller.desired import Desired
 from finetuning.controller.errors import InvalidSpecError
 from finetuning.controller.gateway import Gateway
 from finetuning.controller.memory import NEVER, Memory
+from finetuning.controller.metrics import OperatorMetrics
 from finetuning.controller.observed import Children, Custom, Key
 from finetuning.controller.settings import Settings
 from finetuning.controller.training_status import Problem, Seen
@@ -59,10 +60,12 @@ class Reconciler:
         gateway: Gateway,
         http: aiohttp.ClientSession,
         settings: Settings,
+        metrics: OperatorMetrics,
+        *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cache, self._gateway, self._http = cache, gateway, http
-        self._settings, self._clock = settings, clock
+        self._settings, self._metrics, self._clock = settings, metrics, clock
         self._monitors = monitors.Monitors(gateway, clock)
         self._announcer = announcements.Announcer(gateway, clock)
         self._memories: dict[Key, Memory] = {}
@@ -169,6 +172,7 @@ class Reconciler:
             return None
         memory.wrote = self._clock()
         self._cache.customs.put(observed.custom(written))
+        self._metrics.turned(custom, old, new)
         announcements.log_transition(custom.key, old, new)
         await self._announcer.announce(custom, old, new)
         return None

@@ -48,7 +48,7 @@ class Operator:
     async def run(self, gateway: Gateway) -> None:
         """Serve until SIGTERM or SIGINT, which kopf takes; raises when a watch cannot go on."""
         async with aiohttp.ClientSession() as http:
-            reconciler = Reconciler(self._cache, gateway, http, self._settings)
+            reconciler = Reconciler(self._cache, gateway, http, self._settings, self._metrics)
             server = await endpoints.serve(
                 self._settings.http_port, self._metrics.registry, lambda: self._ready
             )
@@ -163,12 +163,8 @@ async def _run(settings: Settings, kubeconfig: str | None) -> int:
 
 async def _serve(settings: Settings, kubeconfig: str | None) -> int:
     cache = Cache()
-    metrics = OperatorMetrics(cache)
-
-    def count(verb: str, resource: str, code: int) -> None:
-        metrics.requests.labels(verb, resource, str(code)).inc()
-
-    gateway = await Gateway.connect(kubeconfig, count)
+    metrics = OperatorMetrics(cache, settings)
+    gateway = await Gateway.connect(kubeconfig, metrics.requested)
     try:
         if not await wait_for_kind(gateway, CUSTOMS, CRD_WAIT_SECONDS):
             name = f"{CUSTOMS.plural}.{CUSTOMS.group}"

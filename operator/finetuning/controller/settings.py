@@ -89,6 +89,12 @@ class Settings(BaseModel):
         le=110,
         description="Longest time that a finished pod waits for the scrape of its final state.",
     )
+    metrics_finished_jobs: int = Field(
+        default=500,
+        ge=0,
+        le=100_000,
+        description="Finished jobs with metrics of their own, newest first; the others have none.",
+    )
     progress_interval_seconds: float = Field(
         default=10, ge=1, le=3600, description="Shortest time between progress updates of a job."
     )

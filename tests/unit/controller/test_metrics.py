@@ -1,68 +1,314 @@
+import time
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import disable_created_metrics, enable_created_metrics
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.unit.controller.objects import UID, job_body
+from tests.unit.controller.objects import SETTINGS, UID, job_body
 
-from finetuning.controller import observed
+from finetuning.controller import job_metrics, observed, status
 from finetuning.controller.cache import Cache
+from finetuning.controller.job_metrics import JobCollector
 from finetuning.controller.metrics import OperatorMetrics
+from finetuning.monitoring.operator_catalog import METRICS, PREFIX
 
-Samples = dict[tuple[str, tuple[str, ...]], float]
+Labels = tuple[tuple[str, str], ...]
+CREATED, STARTED, ENDED = "2026-01-01T09:59:00Z", "2026-01-01T10:00:00Z", "2026-01-01T10:05:00Z"
+NOW = 1767262200.0
+"""2026-01-01T10:10:00Z"""
+CHECK = {"name": "training_loss", "result": "Fail", "score": 0.25}
 
 
-def scrape(metrics: OperatorMetrics) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
-    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
-    for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
+@pytest.fixture(autouse=True, scope="module")
+def as_in_the_process() -> Iterator[None]:
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    yield
+    enable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+def text(metrics: OperatorMetrics) -> str:
+    return generate_latest(metrics.registry).decode()
+
+
+def scrape(metrics: OperatorMetrics) -> dict[str, dict[Labels, float]]:
+    """Values by name, without our prefix, and labels."""
+    found: dict[str, dict[Labels, float]] = {}
+    for family in text_string_to_metric_families(text(metrics)):
         for sample in family.samples:
-            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+            labels = tuple(sorted(sample.labels.items()))
+            series = found.setdefault(sample.name.removeprefix(PREFIX), {})
+            assert labels not in series, f"{sample.name} twice"
+            series[labels] = sample.value
     return found
 
 
-def labels(**given: str) -> tuple[tuple[str, str], ...]:
+def labels(**given: str) -> Labels:
     return tuple(sorted({"namespace": "team", "job_name": "demo", **given}.items()))
 
 
-def cache_with(**status: Any) -> Cache:
+def cache_of(*bodies: dict[str, Any]) -> Cache:
     cache = Cache()
-    cache.customs.put(observed.custom(job_body(method="qlora") | {"status": status}))
+    for body in bodies:
+        cache.customs.put(observed.custom(body))
     return cache
 
 
+def scraped(found: dict[str, Any] | None = None, **spec: Any) -> dict[str, dict[Labels, float]]:
+    """One scrape with one job of that status."""
+    body = job_body(**{"method": "qlora", **spec}) | ({"status": found} if found else {})
+    return scrape(OperatorMetrics(cache_of(body), SETTINGS))
+
+
+def ended(name: str, when: str, phase: str = "Succeeded") -> dict[str, Any]:
+    return job_body(name, f"uid-of-{name}") | {"status": {"phase": phase, "completionTime": when}}
+
+
+def test_a_job_that_has_everything_shows_every_metric_of_the_catalogue_and_no_other() -> None:
+    body = job_body() | {
+        "status": {
+            "phase": "Failed",
+            "startTime": STARTED,
+            "completionTime": ENDED,
+            "trainLoss": 0.5,
+            "validation": {"phase": "Failed", "checks": [CHECK]},
+        }
+    }
+    metrics = OperatorMetrics(cache_of(body), SETTINGS)
+    metrics.requested("get", "jobs", 200, 0.1)
+    metrics.monitor_failed("Forbidden")
+    families = text_string_to_metric_families(text(metrics))
+    ours = {family.name: family for family in families if family.name.startswith(PREFIX)}
+    assert set(ours) == {metric.name.removesuffix("_total") for metric in METRICS}
+    for metric in METRICS:
+        family = ours[metric.name.removesuffix("_total")]
+        assert (family.type, family.documentation) == (metric.kind.value, metric.help)
+        assert {tuple(name for name in sample.labels if name != "le") for sample in family.samples}
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == set(metric.labels)
+
+
 def test_a_job_is_in_one_phase_and_not_in_the_others() -> None:
-    found = scrape(OperatorMetrics(cache_with(phase="Running")))
-    series = found["finetuning_operator_job_phase"]
+    series = scraped({"phase": "Running"})["job_phase"]
     assert series[labels(phase="Running")] == 1
     assert sum(series.values()) == 1
     assert len(series) == 5
 
 
-def test_a_job_says_what_it_trains() -> None:
-    found = scrape(OperatorMetrics(cache_with()))
-    info = found["finetuning_operator_job_info"]
-    assert info == {labels(model_id="example/tiny", method="qlora"): 1}
+@pytest.mark.parametrize(
+    ("resources", "gpus"),
+    [
+        ({}, "1"),
+        ({"limits": {"cpu": "2"}}, "1"),
+        ({"limits": {"amd.com/gpu": 8}}, "8"),
+        ({"limits": {"amd.com/gpu": "4"}}, "4"),
+        ({"requests": {"amd.com/gpu": 2}}, "2"),
+        ({"limits": {"amd.com/gpu": 0}}, "0"),
+        ({"limits": {"amd.com/gpu": "500m"}}, ""),
+    ],
+)
+def test_a_job_says_what_it_trains_and_on_how_many_gpus(
+    resources: dict[str, Any], gpus: str
+) -> None:
+    info = scraped(resources=resources)["job_info"]
+    assert info == {labels(model_id="example/tiny", method="qlora", gpus=gpus): 1}
+
+
+def test_what_a_job_has_not_reached_has_no_series() -> None:
+    found = scraped()
+    assert [name for name in found if name.startswith(("job_", "validation_"))] == [
+        "job_duration_seconds_bucket",
+        "job_duration_seconds_count",
+        "job_duration_seconds_sum",
+        "validation_duration_seconds_bucket",
+        "validation_duration_seconds_count",
+        "validation_duration_seconds_sum",
+        "job_info",
+        "job_phase",
+        "job_created_timestamp_seconds",
+        "job_restarts",
+    ]
+    running = scraped({"phase": "Running", "startTime": STARTED, "trainLoss": 2.0})
+    assert "job_final_train_loss" not in running
+
+
+def test_a_finished_job_keeps_its_figures() -> None:
+    found = scraped(
+        {
+            "phase": "Succeeded",
+            "startTime": STARTED,
+            "completionTime": ENDED,
+            "trainLoss": 0.75,
+            "restarts": 2,
+        },
+        resources={"limits": {"amd.com/gpu": 2}},
+    )
+    figures = {name: series[labels()] for name, series in found.items() if labels() in series}
+    start = NOW - 600
+    assert figures == {
+        "job_created_timestamp_seconds": start - 60,
+        "job_started_timestamp_seconds": start,
+        "job_completed_timestamp_seconds": start + 300,
+        "job_final_train_loss": 0.75,
+        "job_restarts": 2,
+        "job_gpu_seconds": 600,
+    }
 
 
 def test_a_verdict_is_there_when_there_is_one() -> None:
     for phase, expected in (("Passed", 1), ("Failed", 0), ("Error", 0)):
-        found = scrape(OperatorMetrics(cache_with(validation={"phase": phase})))
-        assert found["finetuning_operator_validation_passed"] == {labels(): expected}
-    pending = scrape(OperatorMetrics(cache_with(validation={"phase": "Running"})))
-    assert "finetuning_operator_validation_passed" not in pending
+        found = scraped({"validation": {"phase": phase}})
+        assert found["validation_passed"] == {labels(): expected}
+    for phase in ("Pending", "Running", "Skipped"):
+        assert "validation_passed" not in scraped({"validation": {"phase": phase}})
+
+
+def test_a_check_has_one_result_and_a_score_where_it_has_one() -> None:
+    other = {"name": "aim_profile", "result": "Skip"}
+    found = scraped({"validation": {"phase": "Failed", "checks": [CHECK, other]}})
+    results = found["validation_check_result"]
+    assert {key for key, value in results.items() if value == 1} == {
+        labels(check="training_loss", result="Fail"),
+        labels(check="aim_profile", result="Skip"),
+    }
+    assert len(results) == 8
+    assert found["validation_check_score"] == {labels(check="training_loss"): 0.25}
+
+
+def suspended(since: str, state: str = "False") -> dict[str, Any]:
+    """Conditions whose first write was at 10:00:02, and the one that a pause flips."""
+    first = {"type": "ConfigValid", "status": "True", "lastTransitionTime": "2026-01-01T10:00:02Z"}
+    return {
+        "conditions": [first, {"type": "Suspended", "status": state, "lastTransitionTime": since}]
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"phase": "Pending"}, None),
+        ({"phase": "Running", "startTime": STARTED}, 600),
+        # The status is first written after the start: that is no pause.
+        ({"phase": "Running", "startTime": STARTED} | suspended("2026-01-01T10:00:02Z"), 600),
+        # Suspended from the creation on, and let go before the start.
+        ({"phase": "Running", "startTime": ENDED} | suspended("2026-01-01T10:04:00Z"), 300),
+        ({"phase": "Succeeded", "startTime": STARTED, "completionTime": ENDED}, 300),
+        ({"phase": "Failed", "startTime": STARTED}, None),
+        ({"phase": "Paused", "startTime": STARTED} | suspended(ENDED, "True"), None),
+        ({"phase": "Running", "startTime": STARTED} | suspended(ENDED), None),
+        # The clock of the node was ahead.
+        ({"phase": "Running", "startTime": "2026-01-01T11:00:00Z"}, 0),
+    ],
+)
+def test_gpu_seconds_are_counted_or_absent_but_never_wrong(
+    found: dict[str, Any], expected: float | None
+) -> None:
+    assert job_metrics.gpu_seconds(1, status.parse(found), NOW) == expected
 
 
 def test_the_series_of_a_job_go_with_it() -> None:
-    cache = cache_with(phase="Running")
-    metrics = OperatorMetrics(cache)
+    cache = cache_of(job_body() | {"status": {"phase": "Running"}})
+    metrics = OperatorMetrics(cache, SETTINGS)
+    assert scrape(metrics)["watched_jobs"] == {(): 1}
     cache.customs.drop(UID)
     found = scrape(metrics)
-    assert not [name for name in found if name.startswith("finetuning_operator_job_")]
+    assert found["watched_jobs"] == {(): 0}
+    assert "demo" not in text(metrics)
+
+
+def test_of_two_objects_with_one_name_the_newer_counts() -> None:
+    successor = job_body(uid="uid-of-the-next") | {"status": {"phase": "Running"}}
+    successor["metadata"]["resourceVersion"] = "2"
+    for bodies in ((job_body(), successor), (successor, job_body())):
+        found = scrape(OperatorMetrics(cache_of(*bodies), SETTINGS))
+        assert found["job_phase"][labels(phase="Running")] == 1
+
+
+def test_only_the_newest_finished_jobs_are_shown_and_every_other_job() -> None:
+    cache = cache_of(
+        ended("old", "2026-01-01T10:00:00Z"),
+        ended("new", "2026-01-03T10:00:00Z", "Failed"),
+        ended("middle", "2026-01-02T10:00:00Z"),
+        job_body() | {"status": {"phase": "Running"}},
+        job_body("waits", "uid-of-waits"),
+    )
+    limited = SETTINGS.model_copy(update={"metrics_finished_jobs": 2})
+    found = scrape(OperatorMetrics(cache, limited))
+    names = {dict(series)["job_name"] for series in found["job_phase"]}
+    assert names == {"new", "middle", "demo", "waits"}
+    assert found["watched_jobs"] == {(): 5}
 
 
 def test_the_counters_of_the_process_start_at_zero() -> None:
-    found = scrape(OperatorMetrics(Cache()))
-    assert found["finetuning_operator_reconcile_total"] == {
+    found = scrape(OperatorMetrics(Cache(), SETTINGS))
+    assert found["reconcile_total"] == {
         (("outcome", outcome),): 0 for outcome in ("error", "ok", "retry")
     }
-    assert list(found["finetuning_operator_build_info"].values()) == [1]
+    assert list(found["build_info"].values()) == [1]
+    assert len(found["job_duration_seconds_count"]) == 6
+    assert len(found["validation_duration_seconds_count"]) == 3
     assert "process_resident_memory_bytes" in found
+
+
+def turn(metrics: OperatorMetrics, old: dict[str, Any] | None, new: dict[str, Any]) -> None:
+    custom = observed.custom(job_body(method="qlora"))
+    metrics.turned(custom, status.parse(old) if old else None, status.parse(new))
+
+
+def test_each_turn_is_observed_once() -> None:
+    metrics = OperatorMetrics(Cache(), SETTINGS)
+    running = {"phase": "Running", "startTime": STARTED}
+    trained = running | {"phase": "Succeeded", "completionTime": ENDED}
+    validating = trained | {"validation": {"phase": "Running"}}
+    times = {"startTime": "2026-01-01T10:05:10Z", "completionTime": "2026-01-01T10:05:50Z"}
+    judged = trained | {"validation": {"phase": "Failed", **times}}
+    turn(metrics, None, {"phase": "Pending"})
+    turn(metrics, {"phase": "Pending"}, running)
+    turn(metrics, running, running | {"currentStep": 4})
+    turn(metrics, running, validating)
+    turn(metrics, validating, judged)
+    turn(metrics, judged, judged | {"message": "again"})
+    found = scrape(metrics)
+    assert (found["queue_wait_seconds_count"][()], found["queue_wait_seconds_sum"][()]) == (1, 60)
+    done = (("method", "qlora"), ("result", "Succeeded"))
+    assert found["job_duration_seconds_sum"][done] == 300
+    assert sum(found["job_duration_seconds_count"].values()) == 1
+    assert found["validation_duration_seconds_sum"][(("result", "Failed"),)] == 40
+    assert sum(found["validation_duration_seconds_count"].values()) == 1
+
+
+def test_a_job_that_never_started_has_no_duration() -> None:
+    metrics = OperatorMetrics(Cache(), SETTINGS)
+    turn(metrics, None, {"phase": "Failed", "reason": "InvalidSpec"})
+    found = scrape(metrics)
+    assert sum(found["job_duration_seconds_count"].values()) == 0
+    assert found["queue_wait_seconds_count"][()] == 0
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+FIELDS = ("phase", "startTime", "trainLoss", "restarts", "validation", "conditions")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.sampled_from(FIELDS), ANYTHING))
+def test_a_status_that_somebody_scribbled_in_breaks_no_scrape(found: dict[str, Any]) -> None:
+    cache = cache_of(job_body() | {"status": found}, job_body("other", "uid-of-the-other"))
+    series = scrape(OperatorMetrics(cache, SETTINGS))["job_phase"]
+    assert {dict(each)["job_name"] for each in series} == {"demo", "other"}
+
+
+def test_a_scrape_sees_what_was_there_when_it_began() -> None:
+    cache = cache_of(*(job_body(f"job-{n}", f"uid-{n}") for n in range(50)))
+    collected = iter(JobCollector(cache, SETTINGS.gpu_resource_name, 500, time.time).collect())
+    next(collected)
+    for n in range(50):
+        cache.customs.drop(f"uid-{n}")
+    (info, *_) = list(collected)
+    assert len(info.samples) == 50

@@ -128,6 +128,29 @@ async def test_after_a_crash_at_any_write_the_next_operator_finishes_the_work(
     assert len(created) == len(set(created)) == 5
     order = {"Pending": 0, "Running": 1, "Succeeded": 2}
     assert phases == sorted(phases, key=lambda phase: order[phase])
+    assert [count <= 1 for count in observations(process)] == [True] * 3
+
+
+def observations(process: Process) -> list[float]:
+    """How often the process saw a wait, a training and a validation end."""
+    names = ("queue_wait", "job_duration", "validation_duration")
+    found: dict[str, float] = dict.fromkeys(names, 0)
+    for family in process.metrics.registry.collect():
+        for sample in family.samples:
+            for name in names:
+                if sample.name == f"finetuning_operator_{name}_seconds_count":
+                    found[name] += sample.value
+    return list(found.values())
+
+
+async def test_what_a_job_took_is_observed_once_and_not_again_after_a_restart(
+    world: World, process: Process, http: aiohttp.ClientSession
+) -> None:
+    await tell(world, process, STORY)
+    assert observations(process) == [1, 1, 1]
+    successor = Process(world, http)
+    await successor.settle()
+    assert observations(successor) == [0, 0, 0]
 
 
 async def test_a_lost_answer_to_a_create_does_not_make_a_second_child(

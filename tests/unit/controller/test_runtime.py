@@ -23,7 +23,7 @@ def looks(answer: float | Exception | None) -> Look:
 @pytest.fixture
 async def operator() -> Operator:
     cache = Cache()
-    return Operator(SETTINGS, cache, OperatorMetrics(cache))
+    return Operator(SETTINGS, cache, OperatorMetrics(cache, SETTINGS))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ async def test_a_success_starts_the_delays_over(operator: Operator) -> None:
 
 async def test_the_process_is_alive_before_it_is_ready() -> None:
     ready = False
-    runner = await endpoints.serve(0, OperatorMetrics(Cache()).registry, lambda: ready)
+    runner = await endpoints.serve(0, OperatorMetrics(Cache(), SETTINGS).registry, lambda: ready)
     port = next(address[1] for address in runner.addresses if address[0] == "0.0.0.0")  # noqa: S104
     base = f"http://127.0.0.1:{port}"
 
@@ -68,8 +68,21 @@ async def test_the_process_is_alive_before_it_is_ready() -> None:
     await runner.cleanup()
 
 
+async def test_the_metrics_are_compressed_for_a_client_that_asks() -> None:
+    runner = await endpoints.serve(0, OperatorMetrics(Cache(), SETTINGS).registry, lambda: True)
+    port = next(address[1] for address in runner.addresses if address[0] == "0.0.0.0")  # noqa: S104
+    url = f"http://127.0.0.1:{port}/metrics"
+    async with aiohttp.ClientSession() as http:
+        for wish, encoding in (("gzip", "gzip"), ("identity", None)):
+            async with http.get(url, headers={"Accept-Encoding": wish}) as response:
+                assert response.headers.get("Content-Encoding") == encoding
+                assert response.content_type == "text/plain"
+                assert "finetuning_operator_watched_jobs 0.0" in await response.text()
+    await runner.cleanup()
+
+
 async def test_a_port_in_use_is_one_message_with_the_remedy() -> None:
-    registry = OperatorMetrics(Cache()).registry
+    registry = OperatorMetrics(Cache(), SETTINGS).registry
     first = await endpoints.serve(0, registry, lambda: True)
     port = next(address[1] for address in first.addresses if address[0] == "0.0.0.0")  # noqa: S104
     with pytest.raises(OSError, match=f"port {port} cannot be used: .*; choose another"):

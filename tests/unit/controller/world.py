@@ -18,6 +18,7 @@ from finetuning.controller import naming, observed
 from finetuning.controller.cache import Cache, Store
 from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import ApiError, Gateway
+from finetuning.controller.metrics import OperatorMetrics
 from finetuning.controller.observed import Key
 from finetuning.controller.reconcile import Reconciler
 
@@ -248,7 +249,10 @@ class Process:
         self.cache = Cache()
         self.time = 1000.0
         self.gateway = FakeGateway(world)
-        self.reconciler = Reconciler(self.cache, self.gateway, http, SETTINGS, lambda: self.time)
+        self.metrics = OperatorMetrics(self.cache, SETTINGS)
+        self.reconciler = Reconciler(
+            self.cache, self.gateway, http, SETTINGS, self.metrics, clock=lambda: self.time
+        )
 
     def watch(self) -> None:
         """Bring the cache up to date, deletions included."""

@@ -1,0 +1,162 @@
+"""What describes a job, read from the watches' cache at each scrape.
+
+Nothing is kept between scrapes: the series of a job outlive its pods and go with the resource, and
+a restart of the operator loses none.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+from typing_extensions import override
+
+from finetuning.api.v1alpha1 import ConditionType, FineTuningJobStatus, Phase, ValidationPhase
+from finetuning.artifacts.models import CheckResult
+from finetuning.controller import conditions, status
+from finetuning.controller.cache import Cache
+from finetuning.controller.observed import Custom, Key
+from finetuning.monitoring import operator_catalog as catalog
+from finetuning.monitoring.catalog import Metric
+
+ENDED = (Phase.SUCCEEDED, Phase.FAILED)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One value; `labels` are those that follow namespace and job_name."""
+
+    metric: Metric
+    value: float | None
+    """None is unknown and leaves no series."""
+    labels: tuple[str, ...] = ()
+
+
+class JobCollector(Collector):
+    """All jobs that run or wait, and the newest `finished` of the others."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        gpu_resource: str,
+        finished: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._cache, self._gpu_resource = cache, gpu_resource
+        self._finished, self._clock = finished, clock
+
+    @override
+    def collect(self) -> Iterable[Family]:
+        # The scrape runs in a thread of its own: the watches may put while it goes on.
+        known = list(self._cache.customs)
+        families: dict[str, GaugeMetricFamily] = {}
+        yield _family(catalog.WATCHED_JOBS, [((), float(len(known)))])
+        for custom in shown(known, self._finished):
+            for sample in samples(custom, self._gpu_resource, self._clock()):
+                if sample.value is not None:
+                    name = sample.metric.name
+                    family = families.get(name) or families.setdefault(name, _family(sample.metric))
+                    family.add_metric((*custom.key, *sample.labels), sample.value)
+        yield from families.values()
+
+
+def _family(
+    metric: Metric, values: Iterable[tuple[tuple[str, ...], float]] = ()
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+    for labels, value in values:
+        family.add_metric(labels, value)
+    return family
+
+
+def shown(known: Iterable[Custom], finished: int) -> list[Custom]:
+    """One object per name (a deleted one may linger beside its successor), not too many ended."""
+    newest: dict[Key, Custom] = {}
+    for custom in known:
+        other = newest.get(custom.key)
+        if other is None or other.meta.version < custom.meta.version:
+            newest[custom.key] = custom
+    ended = [custom for custom in newest.values() if _ended_at(custom)]
+    ended.sort(key=_ended_at, reverse=True)
+    return [custom for custom in newest.values() if not _ended_at(custom)] + ended[:finished]
+
+
+def _ended_at(custom: Custom) -> str:
+    """Time of the end as the API writes it, which sorts; empty before the end."""
+    found = custom.body.get("status") or {}
+    if found.get("phase") not in ENDED:
+        return ""
+    return str(found.get("completionTime") or custom.body["metadata"].get("creationTimestamp", "?"))
+
+
+def samples(custom: Custom, gpu_resource: str, now: float) -> Iterator[Sample]:
+    """Everything about one job; `now` in Unix seconds."""
+    spec, found = custom.body.get("spec") or {}, status.parse(custom.body.get("status"))
+    gpus = gpu_count(spec, gpu_resource)
+    model = (spec.get("baseModel") or {}).get("modelId", "")
+    shape = (str(model), str(spec.get("method", "")), "" if gpus is None else str(gpus))
+    yield Sample(catalog.JOB_INFO, 1, shape)
+    for phase in Phase:
+        yield Sample(catalog.JOB_PHASE, float(phase is found.phase), (phase.value,))
+    yield Sample(catalog.JOB_CREATED, _seconds(custom.meta.created))
+    yield Sample(catalog.JOB_STARTED, _seconds(found.start_time))
+    yield Sample(catalog.JOB_COMPLETED, _seconds(found.completion_time))
+    yield Sample(catalog.JOB_FINAL_TRAIN_LOSS, found.train_loss if found.phase in ENDED else None)
+    yield Sample(catalog.JOB_RESTARTS, found.restarts)
+    yield Sample(catalog.JOB_GPU_SECONDS, gpu_seconds(gpus, found, now))
+    yield from _verdict(found)
+
+
+def _verdict(found: FineTuningJobStatus) -> Iterator[Sample]:
+    validation = found.validation
+    if validation is None:
+        return
+    match validation.phase:
+        case ValidationPhase.PASSED:
+            yield Sample(catalog.VALIDATION_PASSED, 1)
+        case ValidationPhase.FAILED | ValidationPhase.ERROR:
+            yield Sample(catalog.VALIDATION_PASSED, 0)
+        case _:
+            pass
+    for check in validation.checks:
+        for result in CheckResult:
+            is_it = float(result == check.result)
+            yield Sample(catalog.VALIDATION_CHECK_RESULT, is_it, (check.name, result.value))
+        yield Sample(catalog.VALIDATION_CHECK_SCORE, check.score, (check.name,))
+
+
+def gpu_count(spec: dict[str, Any], resource: str) -> int | None:
+    """GPUs of the training pod: as asked for, or the one that it gets (`desired.pod.resources`)."""
+    wanted = spec.get("resources") or {}
+    for part in ("limits", "requests"):
+        amount = (wanted.get(part) or {}).get(resource)
+        if amount is not None:
+            return int(amount) if str(amount).isdecimal() else None
+    return 1
+
+
+def gpu_seconds(gpus: int | None, found: FineTuningJobStatus, now: float) -> float | None:
+    """GPUs times seconds from the first start; None where that would count a pause."""
+    begun = _seconds(found.start_time)
+    if gpus is None or begun is None or _was_paused(found):
+        return None
+    end = now if found.phase not in ENDED else _seconds(found.completion_time)
+    return None if end is None else gpus * max(0.0, end - begun)
+
+
+def _was_paused(found: FineTuningJobStatus) -> bool:
+    """Whether Suspended flipped after the start: the first write of a status is no flip."""
+    suspended = conditions.find(found.conditions, ConditionType.SUSPENDED)
+    flipped = suspended.last_transition_time if suspended else None
+    if flipped is None or found.start_time is None:
+        return False
+    times = [each.last_transition_time for each in found.conditions if each.last_transition_time]
+    return flipped > max(found.start_time, min(times))
+
+
+def _seconds(time: datetime | None) -> float | None:
+    return None if time is None else time.timestamp()
