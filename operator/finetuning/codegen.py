@@ -20,7 +20,8 @@ import yaml
 from finetuning.api.crd import NAME as CRD_NAME
 from finetuning.api.crd import crd, job_schema
 from finetuning.api.v1alpha1 import GROUP, VERSION
-from finetuning.controller.permissions import PERMISSIONS, Permission
+from finetuning.controller import permissions
+from finetuning.controller.settings import MonitoringMode
 from finetuning.monitoring import catalog, operator_catalog
 from finetuning.monitoring.catalog import Metric
 
@@ -69,27 +70,32 @@ def chart_yaml() -> str:
 
 def chart_rules() -> str:
     """The operator's rights as named templates; the role files decide where they are bound."""
-    everywhere = [_rule(p) for p in PERMISSIONS if p.cluster_scoped]
-    namespaced = [_rule(p) for p in PERMISSIONS if not p.cluster_scoped]
-    return (
-        f"{{{{- /* {MARK} */ -}}}}\n"
-        + _named_template("finetuning-operator.clusterRules", everywhere)
-        + _named_template("finetuning-operator.namespacedRules", namespaced)
+    templates = (
+        _rules_template(f"finetuning-operator.{scope}Rules", scope) for scope in permissions.Scope
     )
+    return f"{{{{- /* {MARK} */ -}}}}\n{''.join(templates)}"
 
 
-def _named_template(name: str, rules: list[dict[str, Any]]) -> str:
-    return f'{{{{- define "{name}" -}}}}\n{_yaml(rules)}{{{{- end }}}}\n'
+def _rules_template(name: str, scope: permissions.Scope) -> str:
+    rules = "".join(_rule(each) for each in permissions.PERMISSIONS if each.scope is scope)
+    return f'{{{{- define "{name}" -}}}}\n{rules}{{{{- end }}}}\n'
 
 
-def _rule(permission: Permission) -> dict[str, Any]:
+def _rule(permission: permissions.Permission) -> str:
+    """One rule, there only in the monitoring modes that need it."""
     rule: dict[str, Any] = {
         "apiGroups": [permission.group],
         "resources": [permission.resource],
         "verbs": list(permission.verbs),
     }
-    names = permission.resource_names
-    return rule | ({"resourceNames": list(names)} if names else {})
+    if permission.resource_names:
+        rule["resourceNames"] = list(permission.resource_names)
+    fullname = '{{ include "finetuning-operator.fullname" . }}'
+    text = _yaml([rule]).replace(permissions.DEPLOYMENT, fullname)
+    if set(permission.modes) == set(MonitoringMode):
+        return text
+    modes = " ".join(f'"{mode}"' for mode in permission.modes)
+    return f"{{{{- if has .Values.monitoring.mode (list {modes}) }}}}\n{text}{{{{- end }}}}\n"
 
 
 def api_reference() -> str:

@@ -12,7 +12,10 @@ from hack.cluster.shell import attempt
 from tests.chart.conftest import CHART, IMAGES, ROOT, HelmError, Objects, Render
 
 from finetuning.api.crd import NAME as CRD_NAME
-from finetuning.controller.settings import ENV_PREFIX, Settings
+from finetuning.api.v1alpha1 import ObjectMeta
+from finetuning.controller import naming
+from finetuning.controller.permissions import PERMISSIONS, Scope
+from finetuning.controller.settings import ENV_PREFIX, MonitoringMode, Settings
 
 # The first test may have to build helm.
 pytestmark = pytest.mark.timeout(900)
@@ -28,12 +31,21 @@ CHANGED: dict[str, Any] = {
     "watchNamespaces": ["team-a", "team-b"],
     "training": {"runAsUser": 10000001},
     "monitoring": {
-        "mode": "none",
+        "mode": "shared",
         "interval": "1m",
         "extraLabels": {"release": "prom", "example.com/team": "ml"},
         "lingerSeconds": 0,
         "finishedJobs": 100000,
+        "sampleLimit": 1000,
+        "labelLimit": 1000000,
+        "labelValueLengthLimit": 512,
         "serviceMonitor": True,
+        "networkPolicy": {
+            "enabled": True,
+            "namespaces": ["prometheus", "grafana"],
+            "podLabels": {"app": "prometheus"},
+            "jobNamespaces": ["team-a"],
+        },
     },
     "crds": {"install": False, "keep": False},
     "rbac": {"aggregate": False},
@@ -116,9 +128,14 @@ def test_every_changed_value_reaches_the_operator(objects: Callable[..., Objects
         "gpu_resource_name": "example.com/gpu",
         "gpu_supplemental_groups": [44, 1000109],
         "run_as_user": 10000001,
-        "monitoring_mode": "none",
+        "monitoring_mode": "shared",
         "monitoring_interval": "1m",
         "monitoring_extra_labels": {"release": "prom", "example.com/team": "ml"},
+        "monitoring_sample_limit": 1000,
+        "monitoring_label_limit": 1000000,
+        "monitoring_label_value_length_limit": 512,
+        "deployment_name": NAME,
+        "deployment_namespace": "finetuning-system",
         "metrics_finished_jobs": 100000,
         "metrics_linger_seconds": 0,
         "progress_interval_seconds": 2.5,
@@ -195,6 +212,100 @@ def test_named_namespaces_take_the_place_of_cluster_wide_rights(
     assert ("Role", NAME) not in wide
 
 
+def rights(objects: Objects, kind: str, name: str = NAME) -> set[tuple[str, str]]:
+    """Verb and resource of every rule of a role."""
+    rules = objects[kind, name]["rules"]
+    return {(verb, each) for rule in rules for verb in rule["verbs"] for each in rule["resources"]}
+
+
+@pytest.mark.parametrize("mode", MonitoringMode)
+def test_the_roles_hold_what_the_monitoring_mode_needs_and_no_more(
+    objects: Callable[..., Objects], mode: MonitoringMode
+) -> None:
+    found = objects({"monitoring": {"mode": mode.value}})
+    needed = [each for each in PERMISSIONS if mode in each.modes]
+    for kind, name, scopes in (
+        ("ClusterRole", NAME, {Scope.CLUSTER, Scope.JOBS}),
+        ("Role", f"{NAME}-monitor", {Scope.RELEASE}),
+    ):
+        expected = {
+            (verb, each.resource) for each in needed if each.scope in scopes for verb in each.verbs
+        }
+        assert rights(found, kind, name) == expected
+
+
+def test_the_right_to_delete_a_monitor_of_the_release_names_it(
+    objects: Callable[..., Objects],
+) -> None:
+    rules = objects()["Role", f"{NAME}-monitor"]["rules"]
+    assert {tuple(rule["resourceNames"]) for rule in rules if "delete" in rule["verbs"]} == {
+        (f"{NAME}-jobs",)
+    }
+
+
+def test_no_network_policy_unless_one_is_wanted(objects: Callable[..., Objects]) -> None:
+    assert "NetworkPolicy" not in {kind for kind, _ in objects()}
+
+
+def test_the_policy_lets_the_operator_and_the_named_pods_scrape(
+    objects: Callable[..., Objects],
+) -> None:
+    found = objects(CHANGED)
+    scrapers = [
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
+            "podSelector": {"matchLabels": {"app": "prometheus"}},
+        }
+        for name in ("prometheus", "grafana")
+    ]
+    own, of_jobs = found["NetworkPolicy", NAME], found["NetworkPolicy", f"{NAME}-jobs"]
+    pod = found["Deployment", NAME]["spec"]["template"]["metadata"]
+    (rule,) = own["spec"]["ingress"]
+    assert rule["from"] == scrapers
+    assert rule["ports"] == [
+        {"port": port["port"], "protocol": "TCP"}
+        for port in found["Service", NAME]["spec"]["ports"]
+    ]
+    assert own["spec"]["podSelector"]["matchLabels"].items() <= pod["labels"].items()
+
+    (rule,) = of_jobs["spec"]["ingress"]
+    operator, *others = rule["from"]
+    assert others == scrapers
+    assert operator["podSelector"]["matchLabels"].items() <= pod["labels"].items()
+    assert operator["namespaceSelector"]["matchLabels"] == {
+        "kubernetes.io/metadata.name": "finetuning-system"
+    }
+    assert of_jobs["metadata"]["namespace"] == "team-a"
+    assert rule["ports"] == [{"port": naming.METRICS_PORT, "protocol": "TCP"}]
+    meta = ObjectMeta(name="demo", namespace="team-a", uid="u")
+    labels = naming.labels(meta, naming.TRAINING)
+    assert of_jobs["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        ({}, "monitoring.networkPolicy.jobNamespaces or in watchNamespaces"),
+        ({"jobNamespaces": ["a"], "namespaces": []}, "namespaces: name the namespaces that may"),
+        ({"jobNamespaces": ["a"], "namespaces": None}, "namespaces: name the namespaces that may"),
+    ],
+)
+def test_a_policy_that_guards_nothing_is_refused_with_the_remedy(
+    render: Render, policy: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(HelmError) as refused:
+        render({"monitoring": {"networkPolicy": {"enabled": True, **policy}}})
+    assert says in str(refused.value)
+
+
+def test_the_watched_namespaces_get_the_policy_when_no_other_is_named(
+    objects: Callable[..., Objects],
+) -> None:
+    wanted = {"networkPolicy": {"enabled": True}}
+    found = objects({"watchNamespaces": ["team-b"], "monitoring": wanted})
+    assert found["NetworkPolicy", f"{NAME}-jobs"]["metadata"]["namespace"] == "team-b"
+
+
 def test_the_definition_is_the_generated_one_and_stays_on_uninstall(
     objects: Callable[..., Objects],
 ) -> None:
@@ -235,7 +346,9 @@ def test_every_value_is_explained_and_read_by_a_template() -> None:
         ("watchNamespaces={Team_A}", "'/watchNamespaces/0': 'Team_A' does not match pattern"),
         ("watchNamespaces=team-a", "'/watchNamespaces': got string, want array"),
         ("training.runAsUser=0", "'/training/runAsUser': minimum: got 0, want 1"),
-        ("monitoring.mode=perjob", "'/monitoring/mode': value must be one of 'perJob', 'none'"),
+        ("monitoring.mode=perjob", "'/monitoring/mode': value must be one of 'perJob', 'shared'"),
+        ("monitoring.sampleLimit=100", "'/monitoring/sampleLimit': minimum: got 100, want 1,000"),
+        ("monitoring.networkPolicy.namespaces={Mon}", "'/monitoring/networkPolicy/namespaces/0'"),
         ("monitoring.interval=30", "'/monitoring/interval': got number, want string"),
         ("monitoring.interval=fast", "'/monitoring/interval': 'fast' does not match pattern"),
         ("monitoring.extraLabels.release=1", "'/monitoring/extraLabels/release': got number"),

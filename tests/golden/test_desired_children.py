@@ -12,6 +12,7 @@ import yaml
 from finetuning.api.run_config import ENV, RunConfig
 from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.controller import desired
+from finetuning.controller.desired import monitoring
 from finetuning.controller.settings import MonitoringMode, Settings
 
 HERE = Path(__file__).parent
@@ -82,6 +83,19 @@ def test_without_monitoring_there_is_no_service() -> None:
     off = SETTINGS.model_copy(update={"monitoring_mode": MonitoringMode.NONE})
     found = desired.build(read_job(JOBS[0]), off)
     assert (found.service, found.service_monitor) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [(MonitoringMode.SHARED, "shared"), (MonitoringMode.POD_MONITOR, "pod-monitor")],
+)
+def test_the_one_monitor_of_all_jobs_is_as_recorded(
+    mode: MonitoringMode, name: str, request: pytest.FixtureRequest
+) -> None:
+    settings = TAILORED.model_copy(update={"monitoring_mode": mode})
+    found = monitoring.shared_monitor(settings, "33333333-4444-5555-6666-777777777777")
+    text = yaml.safe_dump(found, sort_keys=False, width=100)
+    compare(text, HERE / "monitors" / f"{name}.yaml", request)
 
 
 def pods(path: Path) -> list[dict[str, Any]]:

@@ -46,6 +46,11 @@ RUN_AS_USER: {{ .Values.training.runAsUser | int64 | quote }}
 MONITORING_MODE: {{ .Values.monitoring.mode | quote }}
 MONITORING_INTERVAL: {{ .Values.monitoring.interval | quote }}
 MONITORING_EXTRA_LABELS: {{ .Values.monitoring.extraLabels | toJson | quote }}
+MONITORING_SAMPLE_LIMIT: {{ .Values.monitoring.sampleLimit | int64 | quote }}
+MONITORING_LABEL_LIMIT: {{ .Values.monitoring.labelLimit | int64 | quote }}
+MONITORING_LABEL_VALUE_LENGTH_LIMIT: {{ .Values.monitoring.labelValueLengthLimit | int64 | quote }}
+DEPLOYMENT_NAME: {{ include "finetuning-operator.fullname" . | quote }}
+DEPLOYMENT_NAMESPACE: {{ .Release.Namespace | quote }}
 METRICS_FINISHED_JOBS: {{ .Values.monitoring.finishedJobs | int64 | quote }}
 METRICS_LINGER_SECONDS: {{ .Values.monitoring.lingerSeconds | int64 | quote }}
 PROGRESS_INTERVAL_SECONDS: {{ .Values.operator.progressIntervalSeconds | quote }}
@@ -57,4 +62,19 @@ HTTP_PORT: "8080"
 {{- /* Numbers from a values file are floats to Helm: 1000000 would be printed as 1e+06. */ -}}
 {{- define "finetuning-operator.integers" -}}
 {{- range $i, $n := . }}{{ if $i }},{{ end }}{{ $n | int64 }}{{ end -}}
+{{- end -}}
+
+{{- /* Who may scrape, as the peers of a NetworkPolicy. */ -}}
+{{- define "finetuning-operator.scrapers" -}}
+{{- $policy := .Values.monitoring.networkPolicy -}}
+{{- range $policy.namespaces }}
+- namespaceSelector:
+    matchLabels:
+      kubernetes.io/metadata.name: {{ . }}
+  {{- with $policy.podLabels }}
+  podSelector:
+    matchLabels:
+      {{- toYaml . | nindent 6 }}
+  {{- end }}
+{{- end }}
 {{- end -}}

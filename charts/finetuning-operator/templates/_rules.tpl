@@ -10,7 +10,7 @@
   resourceNames:
   - finetuningjobs.aim.amd.com
 {{- end }}
-{{- define "finetuning-operator.namespacedRules" -}}
+{{- define "finetuning-operator.jobsRules" -}}
 - apiGroups:
   - aim.amd.com
   resources:
@@ -51,17 +51,29 @@
 - apiGroups:
   - ''
   resources:
-  - services
-  verbs:
-  - get
-  - create
-- apiGroups:
-  - ''
-  resources:
   - events
   verbs:
   - list
   - create
+{{- if has .Values.monitoring.mode (list "perJob" "shared") }}
+- apiGroups:
+  - ''
+  resources:
+  - services
+  verbs:
+  - get
+  - create
+{{- end }}
+{{- if has .Values.monitoring.mode (list "podMonitor" "none") }}
+- apiGroups:
+  - ''
+  resources:
+  - services
+  verbs:
+  - list
+  - delete
+{{- end }}
+{{- if has .Values.monitoring.mode (list "perJob") }}
 - apiGroups:
   - monitoring.coreos.com
   resources:
@@ -69,4 +81,60 @@
   verbs:
   - get
   - create
+{{- end }}
+{{- if has .Values.monitoring.mode (list "shared" "podMonitor" "none") }}
+- apiGroups:
+  - monitoring.coreos.com
+  resources:
+  - servicemonitors
+  verbs:
+  - list
+  - delete
+{{- end }}
+{{- end }}
+{{- define "finetuning-operator.releaseRules" -}}
+- apiGroups:
+  - monitoring.coreos.com
+  resources:
+  - servicemonitors
+  verbs:
+  - get
+  - delete
+  resourceNames:
+  - '{{ include "finetuning-operator.fullname" . }}-jobs'
+- apiGroups:
+  - monitoring.coreos.com
+  resources:
+  - podmonitors
+  verbs:
+  - get
+  - delete
+  resourceNames:
+  - '{{ include "finetuning-operator.fullname" . }}-jobs'
+{{- if has .Values.monitoring.mode (list "shared") }}
+- apiGroups:
+  - monitoring.coreos.com
+  resources:
+  - servicemonitors
+  verbs:
+  - create
+{{- end }}
+{{- if has .Values.monitoring.mode (list "podMonitor") }}
+- apiGroups:
+  - monitoring.coreos.com
+  resources:
+  - podmonitors
+  verbs:
+  - create
+{{- end }}
+{{- if has .Values.monitoring.mode (list "shared" "podMonitor") }}
+- apiGroups:
+  - apps
+  resources:
+  - deployments
+  verbs:
+  - get
+  resourceNames:
+  - '{{ include "finetuning-operator.fullname" . }}'
+{{- end }}
 {{- end }}

@@ -17,6 +17,7 @@ from finetuning.controller.gateway import (
     CUSTOMS,
     EVENTS,
     JOBS,
+    POD_MONITORS,
     SERVICE_MONITORS,
     SERVICES,
     ApiError,
@@ -32,6 +33,7 @@ _RESOURCES: dict[str, Resource] = {
     "PersistentVolumeClaim": CLAIMS,
     "Service": SERVICES,
     "ServiceMonitor": SERVICE_MONITORS,
+    "PodMonitor": POD_MONITORS,
 }
 
 _BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _INVALID = 400, 403, 404, 409, 422
@@ -66,7 +68,8 @@ async def _adopt(gateway: Gateway, resource: Resource, manifest: Manifest) -> Ra
     if found is None:
         raise RetryLaterError(f"{_label(manifest)} was there and went")
     meta = observed.meta(found)
-    if meta.owner_uid == wanted["ownerReferences"][0]["uid"] and not meta.deleting:
+    owners = [each["uid"] for each in wanted.get("ownerReferences", ())]
+    if meta.owner_uid == next(iter(owners), "") and not meta.deleting:
         return found
     if meta.deleting or meta.owner_kind == KIND:
         message = f"{_label(manifest)} of an earlier job of this name is still being deleted."
@@ -94,24 +97,6 @@ def _explained(error: ApiError, manifest: Manifest) -> Exception:
 
 def _label(manifest: Mapping[str, Any]) -> str:
     return f"{manifest['kind']} {manifest['metadata']['name']}"
-
-
-async def create_monitor(gateway: Gateway, manifest: Manifest) -> Problem:
-    """Make the ServiceMonitor; whatever comes of it, training goes on."""
-    try:
-        await create(gateway, manifest)
-    except CannotApplyError as error:
-        return error.problem
-    except ApiError as error:
-        if error.code != _NOT_FOUND:
-            raise
-        message = (
-            "The cluster has no ServiceMonitor resource, so Prometheus is not told of this job. "
-            "Install prometheus-operator, or set monitoring.mode to none."
-        )
-        return Problem(Reason.SERVICE_MONITOR_CRD_MISSING, message)
-    name = manifest["metadata"]["name"]
-    return Problem(Reason.SERVICE_MONITOR_CREATED, f"ServiceMonitor {name} selects this job.")
 
 
 async def suspend(gateway: Gateway, job: observed.BatchJob, *, wanted: bool) -> Raw:

@@ -18,6 +18,11 @@ from finetuning.controller.training_status import Problem
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 
+MONITORED = frozenset(
+    {Reason.SERVICE_MONITOR_CREATED, Reason.SERVICE_MONITOR_SHARED, Reason.POD_MONITOR_SHARED}
+)
+"""The reasons for which MonitoringReady is true, one for each mode."""
+
 
 def condition(kind: ConditionType, status: str, reason: str, message: str = "") -> Condition:
     return Condition(type=kind.value, status=status, reason=str(reason), message=message)
@@ -42,8 +47,7 @@ def suspended(status: FineTuningJobStatus) -> Condition:
 def monitoring(outcome: Problem | None, old: Condition | None) -> Condition:
     """What was tried last; a job that was never monitored yet is pending."""
     if outcome is not None:
-        done = outcome.reason is Reason.SERVICE_MONITOR_CREATED
-        status = TRUE if done else FALSE
+        status = TRUE if outcome.reason in MONITORED else FALSE
         return condition(ConditionType.MONITORING_READY, status, outcome.reason, outcome.message)
     return old or condition(
         ConditionType.MONITORING_READY,

@@ -1,4 +1,4 @@
-"""The Kubernetes API in nine calls on plain dictionaries: the only user of the official client.
+"""The Kubernetes API in ten calls on plain dictionaries: the only user of the official client.
 
 Every call has a time limit and is counted. Nothing is tried again here: a failed call ends the
 look at its job, and the queue brings that job back with back-off. That is safe because every
@@ -51,6 +51,8 @@ PODS = Resource("", "v1", "pods")
 CLAIMS = Resource("", "v1", "persistentvolumeclaims")
 SERVICES = Resource("", "v1", "services")
 SERVICE_MONITORS = Resource("monitoring.coreos.com", "v1", "servicemonitors")
+POD_MONITORS = Resource("monitoring.coreos.com", "v1", "podmonitors")
+DEPLOYMENTS = Resource("apps", "v1", "deployments")
 EVENTS = Resource("", "v1", "events")
 
 
@@ -102,6 +104,16 @@ class Gateway:
         path = resource.path(namespace, name, *sub)
         query = {"fieldManager": naming.FIELD_MANAGER}
         return await self._call("patch", resource, "PATCH", path, query=query, body=patch)
+
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
+        """Delete this very object; one that is gone, or has a successor, is left alone."""
+        path = resource.path(namespace, name)
+        body = {"preconditions": {"uid": uid}}
+        try:
+            await self._call("delete", resource, "DELETE", path, body=body)
+        except ApiError as error:
+            if error.code not in {404, 409}:
+                raise
 
     async def items(
         self, resource: Resource, namespace: str | None, **selectors: str

@@ -1,22 +1,48 @@
 """What the operator may do in the cluster, once: the chart's roles are generated from this list.
 
-Nothing here reads Secrets, ConfigMaps or logs, and nothing may run a command in a pod.
+Nothing here reads Secrets, ConfigMaps or logs, and nothing may run a command in a pod. What is
+deleted is what another monitoring mode left behind.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+from finetuning.controller.settings import MonitoringMode
+
+
+class Scope(StrEnum):
+    """Where a right holds."""
+
+    CLUSTER = "cluster"
+    """The kind has no namespace: the rule goes into a ClusterRole, also with watchNamespaces."""
+    JOBS = "jobs"
+    """In every namespace that is served."""
+    RELEASE = "release"
+    """In the operator's own namespace."""
+
+
+DEPLOYMENT = "{deployment}"
+"""Stands in a resource name for that of the operator's Deployment."""
+
+_SHARED_MONITOR = (f"{DEPLOYMENT}-jobs",)
+_PER_JOB, _SHARED = MonitoringMode.PER_JOB, MonitoringMode.SHARED
+_POD_MONITOR, _NONE = MonitoringMode.POD_MONITOR, MonitoringMode.NONE
+_MONITORS = "monitoring.coreos.com"
 
 
 @dataclass(frozen=True)
 class Permission:
-    """One rule of a role; `resource_names` empty means every object of the kind."""
+    """One rule of a role."""
 
     group: str
     resource: str
     verbs: tuple[str, ...]
     why: str
     resource_names: tuple[str, ...] = ()
-    cluster_scoped: bool = False
-    """The kind has no namespace: the rule goes into a ClusterRole, also with watchNamespaces."""
+    """The objects that it is about; empty means every object of the kind."""
+    scope: Scope = Scope.JOBS
+    modes: tuple[MonitoringMode, ...] = tuple(MonitoringMode)
+    """The monitoring modes that need it."""
 
 
 PERMISSIONS: tuple[Permission, ...] = (
@@ -26,7 +52,7 @@ PERMISSIONS: tuple[Permission, ...] = (
         ("list", "watch"),
         "notices when the resource definition is installed, changed or gone",
         resource_names=("finetuningjobs.aim.amd.com",),
-        cluster_scoped=True,
+        scope=Scope.CLUSTER,
     ),
     Permission("aim.amd.com", "finetuningjobs", ("list", "watch"), "the jobs themselves"),
     Permission("aim.amd.com", "finetuningjobs/status", ("patch",), "what it tells about them"),
@@ -38,12 +64,54 @@ PERMISSIONS: tuple[Permission, ...] = (
     ),
     Permission("", "pods", ("list", "watch"), "where a run is, and why it failed"),
     Permission("", "persistentvolumeclaims", ("get", "create"), "<job>-output"),
-    Permission("", "services", ("get", "create"), "<job>-metrics"),
     Permission("", "events", ("list", "create"), "why a pod waits; what `kubectl describe` shows"),
+    Permission("", "services", ("get", "create"), "<job>-metrics", modes=(_PER_JOB, _SHARED)),
     Permission(
-        "monitoring.coreos.com",
+        "", "services", ("list", "delete"), "left by another mode", modes=(_POD_MONITOR, _NONE)
+    ),
+    Permission(
+        _MONITORS,
         "servicemonitors",
         ("get", "create"),
         "<job>-metrics, where Prometheus Operator is installed",
+        modes=(_PER_JOB,),
+    ),
+    Permission(
+        _MONITORS,
+        "servicemonitors",
+        ("list", "delete"),
+        "left by the mode perJob",
+        modes=(_SHARED, _POD_MONITOR, _NONE),
+    ),
+    *(
+        Permission(
+            _MONITORS,
+            kind,
+            ("get", "delete"),
+            "the one monitor of all jobs: the mode's own, or left by another",
+            resource_names=_SHARED_MONITOR,
+            scope=Scope.RELEASE,
+        )
+        for kind in ("servicemonitors", "podmonitors")
+    ),
+    *(
+        Permission(
+            _MONITORS,
+            kind,
+            ("create",),
+            "the one monitor of all jobs",
+            scope=Scope.RELEASE,
+            modes=(mode,),
+        )
+        for kind, mode in (("servicemonitors", _SHARED), ("podmonitors", _POD_MONITOR))
+    ),
+    Permission(
+        "apps",
+        "deployments",
+        ("get",),
+        "owns that monitor, so that it goes with the release",
+        resource_names=(DEPLOYMENT,),
+        scope=Scope.RELEASE,
+        modes=(_SHARED, _POD_MONITOR),
     ),
 )

@@ -31,6 +31,7 @@ from finetuning.controller.errors import InvalidSpecError
 from finetuning.controller.gateway import Gateway
 from finetuning.controller.memory import NEVER, Memory
 from finetuning.controller.metrics import OperatorMetrics
+from finetuning.controller.monitoring_mode import ModeKeeper
 from finetuning.controller.observed import Children, Custom, Key
 from finetuning.controller.settings import Settings
 from finetuning.controller.training_status import Problem, Seen
@@ -60,13 +61,14 @@ class Reconciler:
         gateway: Gateway,
         http: aiohttp.ClientSession,
         settings: Settings,
-        metrics: OperatorMetrics,
         *,
+        metrics: OperatorMetrics,
+        keeper: ModeKeeper,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cache, self._gateway, self._http = cache, gateway, http
         self._settings, self._metrics, self._clock = settings, metrics, clock
-        self._monitors = monitors.Monitors(gateway, clock)
+        self._monitors = monitors.Monitors(gateway, keeper, metrics.monitor_failed, clock)
         self._announcer = announcements.Announcer(gateway, clock)
         self._memories: dict[Key, Memory] = {}
 

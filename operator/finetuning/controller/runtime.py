@@ -15,6 +15,7 @@ from finetuning.controller.cache import Cache
 from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import CUSTOMS, ApiError, Gateway, wait_for_kind
 from finetuning.controller.metrics import OperatorMetrics
+from finetuning.controller.monitoring_mode import ModeKeeper
 from finetuning.controller.observed import Key
 from finetuning.controller.reconcile import Reconciler
 from finetuning.controller.resync import Resync
@@ -48,14 +49,17 @@ class Operator:
     async def run(self, gateway: Gateway) -> None:
         """Serve until SIGTERM or SIGINT, which kopf takes; raises when a watch cannot go on."""
         async with aiohttp.ClientSession() as http:
-            reconciler = Reconciler(self._cache, gateway, http, self._settings, self._metrics)
+            keeper = ModeKeeper(gateway, self._settings, self._metrics.monitor_failed)
+            reconciler = Reconciler(
+                self._cache, gateway, http, self._settings, metrics=self._metrics, keeper=keeper
+            )
             server = await endpoints.serve(
                 self._settings.http_port, self._metrics.registry, lambda: self._ready
             )
             resync = Resync(
                 self._cache, gateway, self._queue, tuple(self._settings.watch_namespaces)
             )
-            self._tasks = [asyncio.create_task(self._work(resync, reconciler.reconcile))]
+            self._tasks = [asyncio.create_task(self._work(resync, keeper, reconciler.reconcile))]
             try:
                 await self._watch(server)
             finally:
@@ -86,16 +90,17 @@ class Operator:
         for task in done:
             task.result()
 
-    async def _work(self, resync: Resync, look: Look) -> None:
+    async def _work(self, resync: Resync, keeper: ModeKeeper, look: Look) -> None:
         """Look at nothing before everything is known: a missing child could just be unseen."""
         await resync.first()
         self._ready = True
         log.info("ready: %d jobs known", len(self._cache.customs))
         async with asyncio.TaskGroup() as group:
-            sweeping = group.create_task(resync.forever())
+            beside = [group.create_task(task) for task in (resync.forever(), keeper.forever())]
             workers = [group.create_task(self._worker(look)) for _ in range(WORKERS)]
             await asyncio.wait(workers)
-            sweeping.cancel()
+            for task in beside:
+                task.cancel()
 
     async def _worker(self, look: Look) -> None:
         while True:

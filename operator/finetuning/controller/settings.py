@@ -13,6 +13,7 @@ _LABEL_KEY = (
     r"^([a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$"
 )
 _LABEL_VALUE = r"^([A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?)?$"
+_NAME = r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$"
 _NAMESPACE = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 
 
@@ -35,9 +36,11 @@ Namespace = Annotated[str, Field(pattern=_NAMESPACE)]
 
 
 class MonitoringMode(StrEnum):
-    """Whether each job gets a Service and a ServiceMonitor of its own."""
+    """How Prometheus finds the training pods; one way at a time."""
 
     PER_JOB = "perJob"
+    SHARED = "shared"
+    POD_MONITOR = "podMonitor"
     NONE = "none"
 
 
@@ -72,7 +75,8 @@ class Settings(BaseModel):
     )
     monitoring_mode: MonitoringMode = Field(
         default=MonitoringMode.PER_JOB,
-        description="perJob: a Service and a ServiceMonitor for each job; none: neither.",
+        description="perJob: a Service and a ServiceMonitor for each job; shared: a Service for "
+        "each, one ServiceMonitor for all; podMonitor: one PodMonitor for all; none: nothing.",
     )
     monitoring_interval: str = Field(
         default="30s", pattern=r"^[1-9][0-9]{0,4}(s|m)$", description="Scrape interval."
@@ -80,8 +84,25 @@ class Settings(BaseModel):
     monitoring_extra_labels: Annotated[dict[LabelKey, LabelValue], BeforeValidator(_from_json)] = (
         Field(
             default_factory=dict,
-            description="Labels on each ServiceMonitor, as JSON; what your Prometheus selects by.",
+            description="Labels on each monitor, as JSON; what your Prometheus selects by.",
         )
+    )
+    monitoring_sample_limit: int = Field(
+        default=2000, ge=1000, description="Most samples that Prometheus takes from one pod."
+    )
+    monitoring_label_limit: int = Field(
+        default=30, ge=20, description="Most labels of one sample, those of the target included."
+    )
+    monitoring_label_value_length_limit: int = Field(
+        default=256, ge=256, description="Most bytes of a label's value."
+    )
+    deployment_name: Annotated[str, Field(pattern=_NAME)] = Field(
+        default="finetuning-operator",
+        description="The operator's own Deployment, which owns the monitor of the modes shared and "
+        "podMonitor.",
+    )
+    deployment_namespace: Namespace = Field(
+        default="finetuning-system", description="Its namespace, where that monitor is made."
     )
     metrics_linger_seconds: int = Field(
         default=35,
@@ -107,6 +128,11 @@ class Settings(BaseModel):
     http_port: int = Field(
         default=8080, ge=0, le=65535, description="Port of /livez, /readyz and /metrics."
     )
+
+    @property
+    def shared_monitor_name(self) -> str:
+        """Of the one monitor in the modes shared and podMonitor."""
+        return f"{self.deployment_name}-jobs"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **overrides: Any) -> Self:

@@ -1,25 +1,45 @@
 """The rights of the operator: all that it uses, nothing that it does not, nothing dangerous."""
 
 import aiohttp
-from tests.unit.controller.objects import trainer_says, validator_says
+import pytest
+from tests.unit.controller.objects import SETTINGS, trainer_says, validator_says
 from tests.unit.controller.world import KEY, Process, World
 
 from finetuning.controller import naming
 from finetuning.controller.gateway import ApiError
-from finetuning.controller.permissions import PERMISSIONS
+from finetuning.controller.permissions import PERMISSIONS, Scope
+from finetuning.controller.settings import MonitoringMode, Settings
 
 WATCHED = {("watch", kind) for kind in ("finetuningjobs", "jobs", "pods")}
 BY_THE_RESYNC = {("list", kind) for kind in ("finetuningjobs", "jobs", "pods")}
 BY_KOPF = {(verb, "customresourcedefinitions") for verb in ("list", "watch")}
 
 
-def allowed() -> set[tuple[str, str]]:
-    return {(verb, each.resource.partition("/")[0]) for each in PERMISSIONS for verb in each.verbs}
+def allowed(mode: MonitoringMode) -> set[tuple[str, str]]:
+    return {
+        (verb, each.resource.partition("/")[0])
+        for each in PERMISSIONS
+        if mode in each.modes
+        for verb in each.verbs
+    }
 
 
-async def used() -> set[tuple[str, str]]:
+def leave_behind(world: World) -> None:
+    """What every other mode could have left."""
+    names = {naming.MANAGED_BY_LABEL: naming.MANAGED_BY, naming.COMPONENT_LABEL: naming.METRICS}
+    where = {"name": SETTINGS.shared_monitor_name, "namespace": SETTINGS.deployment_namespace}
+    owner = {"kind": "FineTuningJob", "uid": "uid-of-a-job", "name": "old", "controller": True}
+    for plural in ("servicemonitors", "podmonitors"):
+        world.create(plural, {"metadata": {**where, "labels": names}})
+    for plural in ("servicemonitors", "services"):
+        of_a_job = {"name": "old-metrics", "namespace": "team", "ownerReferences": [owner]}
+        world.create(plural, {"metadata": {**of_a_job, "labels": names}})
+
+
+async def used(mode: MonitoringMode) -> set[tuple[str, str]]:
     """What a life with every kind of trouble calls."""
     world = World()
+    leave_behind(world)
     calls: set[tuple[str, str]] = set()
 
     def note(verb: str, plural: str) -> ApiError | None:
@@ -27,6 +47,12 @@ async def used() -> set[tuple[str, str]]:
         return None
 
     world.fail_with = note
+    await live(world, SETTINGS.model_copy(update={"monitoring_mode": mode}))
+    assert world.status["validation"]["phase"] == "Passed"
+    return calls
+
+
+async def live(world: World, settings: Settings) -> None:
     async with aiohttp.ClientSession() as http:
         for name, plural in (
             ("demo-metrics", "services"),
@@ -34,18 +60,19 @@ async def used() -> set[tuple[str, str]]:
         ):
             world.create(plural, {"metadata": {"name": name, "namespace": "team"}})
         world.apply()
-        await Process(world, http).settle()
+        await Process(world, http, settings).settle()
         world.delete("finetuningjobs", "demo")
         world.delete("persistentvolumeclaims", "demo-output")
         world.create("servicemonitors", {"metadata": {"name": "demo-metrics", "namespace": "team"}})
-        process = Process(world, http)
+        process = Process(world, http, settings)
         world.apply()
         await process.settle()
         process.time += 16
         await process.settle()
         world.start(naming.TRAINING)
         await process.settle()
-        world.delete("services", "demo-metrics")
+        if world.objects.get(("services", "team", "demo-metrics")):
+            world.delete("services", "demo-metrics")
         process.time += 61
         await process.settle()
         world.change(suspend=True)
@@ -53,7 +80,7 @@ async def used() -> set[tuple[str, str]]:
         world.change(suspend=False)
         process.time += 20
         await process.settle()
-        await Process(world, http).settle()
+        await Process(world, http, settings).settle()
         for known in list(process.cache.jobs):
             process.cache.jobs.drop(known.meta.uid)
         await process.reconciler.reconcile(KEY)
@@ -66,16 +93,26 @@ async def used() -> set[tuple[str, str]]:
         world.start(naming.VALIDATION)
         world.finish(naming.VALIDATION, validator_says())
         await process.settle()
-    assert world.status["validation"]["phase"] == "Passed"
-    return calls
 
 
-async def test_every_right_is_used_and_every_call_is_allowed() -> None:
-    assert await used() | WATCHED | BY_THE_RESYNC | BY_KOPF == allowed()
+@pytest.mark.parametrize("mode", MonitoringMode)
+async def test_every_right_is_used_and_every_call_is_allowed(mode: MonitoringMode) -> None:
+    assert await used(mode) | WATCHED | BY_THE_RESYNC | BY_KOPF == allowed(mode)
 
 
 def test_nothing_dangerous_is_asked_for() -> None:
     for each in PERMISSIONS:
         assert "*" not in (each.group, each.resource, *each.verbs)
         assert each.resource not in {"secrets", "configmaps", "nodes", "pods/log", "pods/exec"}
-        assert not {"delete", "deletecollection", "update", "escalate"} & set(each.verbs)
+        assert not {"deletecollection", "update", "escalate"} & set(each.verbs)
+
+
+def test_only_what_another_mode_left_is_ever_deleted() -> None:
+    assert {each.resource for each in PERMISSIONS if "delete" in each.verbs} == {
+        "services",
+        "servicemonitors",
+        "podmonitors",
+    }
+    for each in PERMISSIONS:
+        if each.scope is not Scope.RELEASE and MonitoringMode.PER_JOB in each.modes:
+            assert "delete" not in each.verbs

@@ -19,10 +19,14 @@ from finetuning.controller.cache import Cache, Store
 from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import ApiError, Gateway
 from finetuning.controller.metrics import OperatorMetrics
+from finetuning.controller.monitoring_mode import ModeKeeper
 from finetuning.controller.observed import Key
 from finetuning.controller.reconcile import Reconciler
+from finetuning.controller.settings import Settings
 
 KEY: Key = ("team", "demo")
+BEGINNING = [("get", "servicemonitors"), ("get", "podmonitors")]
+"""What a process reads before anything else: whether another mode left its monitor."""
 IDLE_SECONDS = 3.0
 Raw = dict[str, Any]
 Name = tuple[str, str, str]
@@ -43,7 +47,8 @@ class World:
         self.crashes = 0
         self.fail_with: Callable[[str, str], ApiError | None] = lambda _verb, _plural: None
         self.kinds = {"jobs", "pods", "persistentvolumeclaims", "services", "finetuningjobs"}
-        self.kinds |= {"events"} | ({"servicemonitors"} if with_monitoring else set())
+        self.kinds |= {"events", "deployments"}
+        self.kinds |= {"servicemonitors", "podmonitors"} if with_monitoring else set()
         self._versions = itertools.count(1)
 
     # The API
@@ -222,7 +227,9 @@ class FakeGateway(Gateway):
         return copy.deepcopy(found)
 
     def _write(self, verb: str, plural: str, path: str, body: Raw) -> Raw:
-        if verb == "create":
+        if verb == "delete":
+            done = self._delete(plural, path, body)
+        elif verb == "create":
             done = self.world.create(plural, body)
         else:
             parts = path.split("/namespaces/")[1].split("/")
@@ -235,6 +242,15 @@ class FakeGateway(Gateway):
             raise Crash
         return done
 
+    def _delete(self, plural: str, path: str, body: Raw) -> Raw:
+        _, _, namespace, _, name = path.rsplit("/", 4)
+        found = self.world.objects.get((plural, namespace, name))
+        if found is None:
+            raise ApiError(404, "NotFound", f"{name} not found")
+        if body["preconditions"]["uid"] != found["metadata"]["uid"]:
+            raise ApiError(409, "Conflict", "the uid is another")
+        return self.world.objects.pop((plural, namespace, name))
+
 
 def _selected(selector: str) -> Callable[[Raw], bool]:
     wanted = dict(part.split("=", 1) for part in selector.split(",") if part)
@@ -244,14 +260,24 @@ def _selected(selector: str) -> Callable[[Raw], bool]:
 class Process:
     """One life of the operator: its cache and memory die with it."""
 
-    def __init__(self, world: World, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, world: World, http: aiohttp.ClientSession, settings: Settings = SETTINGS
+    ) -> None:
         self.world = world
         self.cache = Cache()
         self.time = 1000.0
         self.gateway = FakeGateway(world)
-        self.metrics = OperatorMetrics(self.cache, SETTINGS)
+        self.metrics = OperatorMetrics(self.cache, settings)
+        self.keeper = ModeKeeper(self.gateway, settings, self.metrics.monitor_failed)
+        self._keep = self.time
         self.reconciler = Reconciler(
-            self.cache, self.gateway, http, SETTINGS, self.metrics, clock=lambda: self.time
+            self.cache,
+            self.gateway,
+            http,
+            settings,
+            metrics=self.metrics,
+            keeper=self.keeper,
+            clock=lambda: self.time,
         )
 
     def watch(self) -> None:
@@ -271,6 +297,8 @@ class Process:
         idle = 0.0
         for _ in range(limit):
             before = len(self.world.writes)
+            if self.time >= self._keep:
+                self._keep = self.time + await self.keeper.attempt()
             self.watch()
             try:
                 again = await self.reconciler.reconcile(KEY)

@@ -27,11 +27,13 @@ class Desired:
 
 def build(job: FineTuningJob, settings: Settings) -> Desired:
     """Everything that the job needs in its life; raises InvalidSpecError where it cannot be had."""
-    monitored = settings.monitoring_mode is MonitoringMode.PER_JOB
+    mode = settings.monitoring_mode
+    with_service = mode in {MonitoringMode.PER_JOB, MonitoringMode.SHARED}
+    with_monitor = mode is MonitoringMode.PER_JOB
     return Desired(
         storage=None if job.spec.output.storage.claim_name else storage.claim(job),
         training_job=training.job(job, settings),
         validation_job=validation.job(job, settings) if job.spec.validation.enabled else None,
-        service=monitoring.service(job) if monitored else None,
-        service_monitor=monitoring.service_monitor(job, settings) if monitored else None,
+        service=monitoring.service(job) if with_service else None,
+        service_monitor=monitoring.service_monitor(job, settings) if with_monitor else None,
     )

@@ -1,17 +1,16 @@
-"""How Prometheus finds the training pod: a headless Service and a ServiceMonitor per job."""
+"""How Prometheus finds the training pods.
+
+By a Service and a ServiceMonitor of each job, or by one ServiceMonitor or PodMonitor of all.
+"""
 
 from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.controller import naming
 from finetuning.controller.desired.metadata import Manifest, metadata
-from finetuning.controller.settings import Settings
+from finetuning.controller.settings import MonitoringMode, Settings
 
-_LIMITS: Manifest = {
-    # The sidecar sits beside code of the user's choice: what it can push at Prometheus is bounded.
-    "bodySizeLimit": "1MB",
-    "labelLimit": 30,
-    "labelValueLengthLimit": 256,
-    "sampleLimit": 2000,
-}
+BODY_LIMIT = "1MB"
+
+_MONITORS = "monitoring.coreos.com/v1"
 
 
 def service(job: FineTuningJob) -> Manifest:
@@ -40,7 +39,7 @@ def service_monitor(job: FineTuningJob, settings: Settings) -> Manifest:
     meta = _metadata(job)
     meta["labels"] = {**settings.monitoring_extra_labels, **meta["labels"]}
     return {
-        "apiVersion": "monitoring.coreos.com/v1",
+        "apiVersion": _MONITORS,
         "kind": "ServiceMonitor",
         "metadata": meta,
         "spec": {
@@ -48,8 +47,85 @@ def service_monitor(job: FineTuningJob, settings: Settings) -> Manifest:
             "jobLabel": "app",
             "selector": {"matchLabels": {"app": naming.METRICS_APP, **_own(job)}},
             "endpoints": [_endpoint(settings)],
-            **_LIMITS,
+            **_limits(settings),
         },
+    }
+
+
+def shared_monitor(settings: Settings, owner_uid: str | None) -> Manifest:
+    """The one monitor of all jobs; `owner_uid` is that of the operator's Deployment."""
+    by_pod = settings.monitoring_mode is MonitoringMode.POD_MONITOR
+    build = _pod_monitor if by_pod else _shared_service_monitor
+    return build(settings, _shared_metadata(settings, owner_uid))
+
+
+def _shared_service_monitor(settings: Settings, meta: Manifest) -> Manifest:
+    return {
+        "apiVersion": _MONITORS,
+        "kind": "ServiceMonitor",
+        "metadata": meta,
+        "spec": {
+            "jobLabel": "app",
+            "namespaceSelector": _namespaces(settings),
+            "selector": {"matchLabels": {"app": naming.METRICS_APP, **_managed()}},
+            "endpoints": [_endpoint(settings)],
+            **_limits(settings),
+        },
+    }
+
+
+def _pod_monitor(settings: Settings, meta: Manifest) -> Manifest:
+    # A pod has no label that could be the `job`, which is the same in every mode.
+    job = {"action": "replace", "targetLabel": "job", "replacement": naming.METRICS_APP}
+    return {
+        "apiVersion": _MONITORS,
+        "kind": "PodMonitor",
+        "metadata": meta,
+        "spec": {
+            "namespaceSelector": _namespaces(settings),
+            "selector": {
+                "matchLabels": {**_managed(), naming.COMPONENT_LABEL: naming.TRAINING},
+            },
+            "podMetricsEndpoints": [{**_endpoint(settings), "relabelings": [job]}],
+            **_limits(settings),
+        },
+    }
+
+
+def _shared_metadata(settings: Settings, owner_uid: str | None) -> Manifest:
+    meta: Manifest = {
+        "name": settings.shared_monitor_name,
+        "namespace": settings.deployment_namespace,
+        "labels": {
+            **settings.monitoring_extra_labels,
+            **_managed(),
+            naming.COMPONENT_LABEL: naming.METRICS,
+        },
+    }
+    if owner_uid is not None:
+        owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": settings.deployment_name}
+        meta["ownerReferences"] = [
+            {**owner, "uid": owner_uid, "controller": True, "blockOwnerDeletion": False}
+        ]
+    return meta
+
+
+def _namespaces(settings: Settings) -> Manifest:
+    named = list(settings.watch_namespaces)
+    return {"matchNames": named} if named else {"any": True}
+
+
+def _managed() -> dict[str, str]:
+    return {naming.MANAGED_BY_LABEL: naming.MANAGED_BY}
+
+
+def _limits(settings: Settings) -> Manifest:
+    """The sidecar sits beside code of the user's choice: what it can push is bounded."""
+    return {
+        "bodySizeLimit": BODY_LIMIT,
+        "labelLimit": settings.monitoring_label_limit,
+        "labelValueLengthLimit": settings.monitoring_label_value_length_limit,
+        "sampleLimit": settings.monitoring_sample_limit,
     }
 
 
