@@ -30,7 +30,7 @@ from finetuning.controller.training_status import Problem
 
 log = logging.getLogger(__name__)
 
-PROBE_SECONDS = 20.0
+PROBE_SECONDS = 10.0
 """Between two tries with something in the way: every job knows a new CRD in twice that time,"""
 RECHECK_SECONDS = 600.0
 """and between two looks whether the shared monitor is still there."""

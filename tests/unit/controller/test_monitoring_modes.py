@@ -228,7 +228,7 @@ async def seconds_until_noticed(process: Process, world: World, appears: int) ->
 @pytest.mark.parametrize(
     "mode", [MonitoringMode.PER_JOB, MonitoringMode.SHARED, MonitoringMode.POD_MONITOR]
 )
-@pytest.mark.parametrize("appears", [5, 19, 20, 21, 33, 47, 61])
+@pytest.mark.parametrize("appears", [5, 9, 10, 11, 33, 47, 61])
 async def test_a_definition_that_comes_later_is_noticed_within_a_minute(
     mode: MonitoringMode, appears: int, http: aiohttp.ClientSession
 ) -> None:
@@ -275,7 +275,7 @@ async def test_an_api_server_that_fails_is_tried_again(
     down = ApiError(503, "ServiceUnavailable", "later")
     world.fail_with = lambda _verb, kind: down if kind == "podmonitors" else None
     process = Process(world, http, in_mode(MonitoringMode.POD_MONITOR))
-    assert await process.keeper.attempt() == 20
+    assert await process.keeper.attempt() == 10
     world.fail_with = lambda _verb, _kind: None
     assert await process.keeper.attempt() == 600
 

@@ -1,0 +1,133 @@
+"""Each monitoring mode with a real prometheus-operator, and the way from one to the next."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from tests.cluster.jobs import condition, long_run, reached_step, running, status
+from tests.cluster.support import OPERATOR_NAMESPACE, Cluster
+from tests.cluster.test_monitoring_on_a_cluster import prometheus, query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+__all__ = ["prometheus"]
+SHARED = "finetuning-operator-jobs"
+MONITORING = Cluster("monitoring")
+EXPECTED = {
+    "shared": (
+        {"service", "shared monitor"},
+        f"serviceMonitor/{OPERATOR_NAMESPACE}/{SHARED}/0",
+        "ServiceMonitorShared",
+    ),
+    "podMonitor": (
+        {"pod monitor"},
+        f"podMonitor/{OPERATOR_NAMESPACE}/{SHARED}/0",
+        "PodMonitorShared",
+    ),
+    # Last, because this is how the release was.
+    "perJob": (
+        {"service", "own monitor"},
+        "serviceMonitor/e2e/moded-metrics/0",
+        "ServiceMonitorCreated",
+    ),
+}
+"""By mode: the objects that are there, the scrape pool, and the reason of MonitoringReady."""
+
+
+@pytest.fixture(scope="module")
+def job(workspace: Cluster) -> Iterator[str]:
+    """One that trains through all of this, begun before the cluster knows any monitor."""
+    assert workspace.get("crd", "servicemonitors.monitoring.coreos.com") is None
+    with running(workspace, long_run("lora", "moded")) as name:
+        reached_step(workspace, name)
+        yield name
+
+
+@pytest.fixture(scope="module")
+def system(operator: Cluster) -> Iterator[Cluster]:
+    """The release; what a failed test leaves is put right."""
+    yield operator
+    if mode_of(operator) != "perJob":
+        deploy("perJob")
+
+
+def deploy(mode: str) -> None:
+    Cluster().run(sys.executable, "-m", "hack.deploy", "--set", f"monitoring.mode={mode}")
+
+
+def mode_of(operator: Cluster) -> str:
+    values = operator.run("helm", "get", "values", SHARED.removesuffix("-jobs"), "--all", "-n",
+                          OPERATOR_NAMESPACE)  # fmt: skip
+    return str(yaml.safe_load(values.partition("\n")[2])["monitoring"]["mode"])
+
+
+def pools() -> set[str]:
+    """The scrape pools for jobs that the prometheus-operator made of the monitors."""
+    secret = MONITORING.get("secret", "prometheus-main")
+    packed = base64.b64decode(secret["data"]["prometheus.yaml.gz"]) if secret else b""
+    config = yaml.safe_load(gzip.decompress(packed)) if packed else {}
+    names = {each["job_name"] for each in config.get("scrape_configs") or ()}
+    return names - {f"serviceMonitor/{OPERATOR_NAMESPACE}/{SHARED.removesuffix('-jobs')}/0"}
+
+
+def objects(workspace: Cluster, name: str) -> set[str]:
+    """Which of the objects of any mode are there."""
+    system = Cluster(OPERATOR_NAMESPACE)
+    places = {
+        "service": (workspace, "service", f"{name}-metrics"),
+        "own monitor": (workspace, "servicemonitor", f"{name}-metrics"),
+        "shared monitor": (system, "servicemonitor", SHARED),
+        "pod monitor": (system, "podmonitor", SHARED),
+    }
+    return {key for key, (where, *what) in places.items() if where.get(*what) is not None}
+
+
+def monitoring_reason(workspace: Cluster, job: str) -> str:
+    return str(condition(status(workspace, job), "MonitoringReady").get("reason"))
+
+
+def test_a_definition_that_comes_later_is_noticed_within_a_minute(
+    workspace: Cluster, system: Cluster, job: str, request: pytest.FixtureRequest
+) -> None:
+    missing = "ServiceMonitorCRDMissing"
+    workspace.wait(missing, lambda: monitoring_reason(workspace, job) == missing, 30)
+    request.getfixturevalue("prometheus")
+    found: dict[str, Any] = workspace.wait(
+        "the job's monitor", lambda: workspace.get("servicemonitor", f"{job}-metrics"), 60
+    )
+    crd = workspace.get("crd", "servicemonitors.monitoring.coreos.com")
+    there = datetime.fromisoformat(condition(crd["status"], "Established")["lastTransitionTime"])
+    made = datetime.fromisoformat(found["metadata"]["creationTimestamp"])
+    assert (made - there).total_seconds() <= 60
+    done = "ServiceMonitorCreated"
+    workspace.wait(done, lambda: monitoring_reason(workspace, job) == done, 30)
+
+
+@pytest.mark.parametrize("mode", EXPECTED)
+def test_a_switch_leaves_one_scrape_pool_also_for_a_running_job(
+    workspace: Cluster, system: Cluster, job: str, prometheus: str, mode: str
+) -> None:
+    there, pool, reason = EXPECTED[mode]
+    deploy(mode)
+    workspace.wait("the mode's objects alone", lambda: objects(workspace, job) == there, 60)
+    workspace.wait("the mode's scrape pool alone", lambda: pools() == {pool}, 30)
+    workspace.wait("the condition", lambda: monitoring_reason(workspace, job) == reason, 30)
+    # kubelet looks at mounted Secrets about once a minute, or when their pod changes.
+    MONITORING.kubectl("annotate", "--overwrite", "pod", "prometheus-main-0", f"look={mode}")
+
+    def once() -> bool:
+        """Whether the pod is scraped, and not twice."""
+        found = query(prometheus, f'finetuning_job_status{{job_name="{job}"}}')
+        ways = ["service" in each["metric"] for each in found]
+        return ways == [mode != "podMonitor"] and found[0]["metric"]["job"] == "finetuning-metrics"
+
+    workspace.wait(f"one series by {mode}", once, 90)
