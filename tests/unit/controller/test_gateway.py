@@ -10,7 +10,7 @@ import yaml
 from aiohttp import web
 
 from finetuning.controller import gateway
-from finetuning.controller.gateway import CUSTOMS, JOBS, PODS, ApiError, Gateway
+from finetuning.controller.gateway import CUSTOMS, JOBS, PODS, SERVICES, ApiError, Gateway
 
 Calls = list[tuple[str, str, int]]
 
@@ -108,6 +108,20 @@ async def test_a_status_is_merged_into_its_subresource(api: Gateway, server: Ser
     )
     assert body == {"status": {"phase": "Running"}}
     assert server.headers["Content-Type"] == "application/merge-patch+json"
+
+
+@pytest.mark.parametrize("code", [200, 404, 409])
+async def test_only_the_very_object_is_deleted(api: Gateway, server: Server, code: int) -> None:
+    server.answer(code, status("NotFound" if code == 404 else "Conflict", "") if code > 200 else {})
+    await api.delete(SERVICES, "team", "a", "uid-of-a")
+    path = "/api/v1/namespaces/team/services/a"
+    assert server.requests == [("DELETE", path, {}, {"preconditions": {"uid": "uid-of-a"}})]
+
+
+async def test_a_deletion_that_is_refused_is_an_error(api: Gateway, server: Server) -> None:
+    server.answer(403, status("Forbidden", "no"))
+    with pytest.raises(ApiError, match="403: Forbidden"):
+        await api.delete(SERVICES, "team", "a", "uid-of-a")
 
 
 async def test_what_is_not_there_is_none(api: Gateway, server: Server, calls: Calls) -> None:
