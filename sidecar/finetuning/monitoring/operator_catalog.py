@@ -85,8 +85,8 @@ JOB_GPU_SECONDS = Metric(
     Kind.GAUGE,
     _JOB,
     "seconds",
-    "GPUs of the training pod times the seconds from its first start to the end, the pause or now; "
-    "absent once a paused job goes on, as nobody records how long it stood",
+    "GPUs of the training pod times the seconds from its first start to its end, or to now; absent "
+    "for a job that was ever paused, as how long it stood is not recorded",
     Group.JOBS,
 )
 QUEUE_WAIT = Metric(
