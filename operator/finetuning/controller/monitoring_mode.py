@@ -50,7 +50,6 @@ _SHARED: Mapping[Resource, MonitoringMode] = {
 }
 """What there is once for all jobs, and the mode in which there is one."""
 
-
 DONE: Mapping[MonitoringMode, Reason] = {
     MonitoringMode.PER_JOB: Reason.SERVICE_MONITOR_CREATED,
     MonitoringMode.SHARED: Reason.SERVICE_MONITOR_SHARED,
@@ -111,10 +110,10 @@ class ModeKeeper:
             self.outcome = await self._ensure_shared()
         except (ApiError, RetryLaterError, apply.NamespaceGoneError) as error:
             log.warning("monitoring mode %s is tried again: %s", self.mode, error)
-            if isinstance(error, ApiError) and error.code == _FORBIDDEN:
-                self.outcome = Problem(Reason.FORBIDDEN, plain(str(error), 1024))
-            self._failed("ApiError")
-            return PROBE_SECONDS
+            if not isinstance(error, ApiError) or error.code != _FORBIDDEN:
+                self._failed("ApiError")
+                return PROBE_SECONDS
+            self.outcome = Problem(Reason.FORBIDDEN, plain(str(error), 1024))
         if self.outcome is None or self.outcome.reason in MONITORED:
             return RECHECK_SECONDS
         self._failed(self.outcome.reason)
@@ -124,12 +123,11 @@ class ModeKeeper:
         for resource, modes in _PER_JOB.items():
             if self.mode not in modes:
                 async for meta in self._of_jobs(resource):
-                    log.info("%s %s/%s goes", resource.plural, meta.namespace, meta.name)
-                    await self._gateway.delete(resource, meta.namespace, meta.name, meta.uid)
+                    await self._delete(resource, meta)
         for resource, mode in _SHARED.items():
             found = await self._found(resource) if self.mode is not mode else None
             if found is not None and _is_ours(found):
-                await self._delete(resource, found)
+                await self._delete(resource, observed.meta(found))
 
     async def _of_jobs(self, resource: Resource) -> AsyncIterator[observed.Meta]:
         """Those that a FineTuningJob owns: a label alone makes nothing ours."""
@@ -159,7 +157,7 @@ class ModeKeeper:
             return monitored(self.mode, wanted)
         if found is not None:
             # What is new in the settings is not merged into what is old.
-            await self._delete(resource, found)
+            await self._delete(resource, observed.meta(found))
         return await create_monitor(self._gateway, self.mode, wanted)
 
     async def _wanted(self) -> Manifest:
@@ -173,8 +171,7 @@ class ModeKeeper:
         where, name = self._settings.deployment_namespace, self._settings.shared_monitor_name
         return await self._gateway.get(resource, where, name)
 
-    async def _delete(self, resource: Resource, found: Raw) -> None:
-        meta = observed.meta(found)
+    async def _delete(self, resource: Resource, meta: observed.Meta) -> None:
         log.info("%s %s/%s goes", resource.plural, meta.namespace, meta.name)
         await self._gateway.delete(resource, meta.namespace, meta.name, meta.uid)
 
