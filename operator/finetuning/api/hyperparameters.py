@@ -5,11 +5,11 @@ trains with the same values here.
 """
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from finetuning.api.base import ApiModel
+from finetuning.api.base import ApiModel, Rule
 from finetuning.api.text import TargetModule
 
 
@@ -35,11 +35,15 @@ class Precision(StrEnum):
 
 
 class LrSchedulerType(StrEnum):
-    """Shape of the learning rate after warm-up."""
+    """Shape of the learning rate over the run, by the names of transformers' SchedulerType."""
 
     LINEAR = "linear"
     COSINE = "cosine"
+    COSINE_WITH_MIN_LR = "cosine_with_min_lr"
+    POLYNOMIAL = "polynomial"
     CONSTANT = "constant"
+    CONSTANT_WITH_WARMUP = "constant_with_warmup"
+    INVERSE_SQRT = "inverse_sqrt"
 
 
 class ComputeDtype(StrEnum):
@@ -57,8 +61,45 @@ class QuantType(StrEnum):
     FP4 = "fp4"
 
 
+ALL_LINEAR = "all-linear"
+"""In place of names: every linear layer but the head."""
+
+
 class Hyperparameters(ApiModel):
     """How the training runs, in the terms of transformers' TrainingArguments."""
+
+    RULES: ClassVar = (
+        Rule(
+            "has(self.minLrRate) == (self.lrSchedulerType == 'cosine_with_min_lr')",
+            lambda settings: (
+                (settings.min_lr_rate is not None)
+                == (settings.lr_scheduler_type is LrSchedulerType.COSINE_WITH_MIN_LR)
+            ),
+            "minLrRate and lrSchedulerType cosine_with_min_lr need each other: set both, such as "
+            "minLrRate 0.1, or drop minLrRate and take the scheduler cosine",
+            field="minLrRate",
+        ),
+        Rule(
+            "!has(self.warmupRatio) || self.lrSchedulerType != 'constant'",
+            lambda settings: (
+                settings.warmup_ratio is None
+                or settings.lr_scheduler_type is not LrSchedulerType.CONSTANT
+            ),
+            "warmupRatio does nothing with lrSchedulerType constant, which has no warm-up: take "
+            "constant_with_warmup, or drop warmupRatio",
+            field="warmupRatio",
+        ),
+        Rule(
+            "self.earlyStoppingThreshold == 0.0 || has(self.earlyStoppingPatience)",
+            lambda settings: (
+                not settings.early_stopping_threshold
+                or settings.early_stopping_patience is not None
+            ),
+            "earlyStoppingThreshold does nothing without earlyStoppingPatience: set that too, for "
+            "example to 3, or drop earlyStoppingThreshold",
+            field="earlyStoppingThreshold",
+        ),
+    )
 
     learning_rate: float = Field(
         default=2e-4,
@@ -94,6 +135,13 @@ class Hyperparameters(ApiModel):
         description="Optimizer steps over which the learning rate rises from zero. "
         "When the whole run is not longer than this, a tenth of the run is used instead.",
     )
+    warmup_ratio: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="The same as a share of the run's steps, rounded up: 0.03 warms up over 3 % of "
+        "them. Wins over warmupSteps.",
+    )
     gradient_accumulation_steps: int = Field(
         default=1,
         ge=1,
@@ -119,7 +167,18 @@ class Hyperparameters(ApiModel):
         description="Stop after this many optimizer steps, whatever epochs says.",
     )
     lr_scheduler_type: LrSchedulerType = Field(
-        default=LrSchedulerType.LINEAR, description="Shape of the learning rate after warm-up."
+        default=LrSchedulerType.LINEAR,
+        description="Shape of the learning rate after warm-up. linear and cosine fall to zero, "
+        "cosine_with_min_lr to minLrRate times learningRate, polynomial (power 1) to 1e-7; "
+        "inverse_sqrt falls as 1/sqrt(step), constant_with_warmup stays at the peak, constant is "
+        "there from the first step.",
+    )
+    min_lr_rate: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Share of learningRate at which lrSchedulerType cosine_with_min_lr ends; 0.1 "
+        "is usual.",
     )
     weight_decay: float = Field(
         default=0.0, ge=0, le=1, description="How strongly AdamW pulls weights to zero."
@@ -149,6 +208,33 @@ class Hyperparameters(ApiModel):
         description="Optimizer steps between evaluations of the held-out split; "
         "once per epoch when absent. Needs dataset.evalSplit.",
     )
+    early_stopping_patience: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Stop when the loss on the held-out split has not improved in this many "
+        "evaluations in a row. The best weights are the result, unless loadBestModelAtEnd is "
+        "false. Needs dataset.evalSplit.",
+    )
+    early_stopping_threshold: float = Field(
+        default=0.0,
+        ge=0,
+        le=1000,
+        description="How far the held-out loss must fall below the best to count as improved.",
+    )
+    load_best_model_at_end: bool | None = Field(
+        default=None,
+        description="Keep a checkpoint of the step with the lowest held-out loss, beyond "
+        "saveTotalLimit, and make its weights the result in place of the last ones. When absent: "
+        "true with earlyStoppingPatience, else false. Needs dataset.evalSplit.",
+    )
+    neftune_noise_alpha: float | None = Field(
+        default=None,
+        gt=0,
+        le=1000,
+        description="Add noise of this size to the embeddings while training (NEFTune); 5 to 15 "
+        "is usual, none when absent.",
+    )
     lora_rank: int | None = Field(
         default=None,
         ge=1,
@@ -169,9 +255,33 @@ class Hyperparameters(ApiModel):
             return Precision.BF16
         return Precision.FP16 if self.fp16 else Precision.FP32
 
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights of the lowest held-out loss are the result."""
+        if self.load_best_model_at_end is None:
+            return self.early_stopping_patience is not None
+        return self.load_best_model_at_end
+
 
 class LoraConfig(ApiModel):
     """The low-rank adapter, in the terms of peft's LoraConfig; ignored by method `full`."""
+
+    RULES: ClassVar = (
+        Rule(
+            "!('all-linear' in self.targetModules) || size(self.targetModules) == 1",
+            lambda lora: ALL_LINEAR not in lora.target_modules or len(lora.target_modules) == 1,
+            "targetModules: all-linear stands alone, since it means every linear layer: drop the "
+            "other names, or drop all-linear",
+            field="targetModules",
+        ),
+        Rule(
+            "!self.modulesToSave.exists(name, name in self.targetModules)",
+            lambda lora: not set(lora.modules_to_save) & set(lora.target_modules),
+            "modulesToSave and targetModules name the same layer, which cannot be trained in full "
+            "and by an adapter at once: drop it from one of them",
+            field="modulesToSave",
+        ),
+    )
 
     r: int = Field(
         default=16,
@@ -198,6 +308,29 @@ class LoraConfig(ApiModel):
     lora_dropout: float = Field(
         default=0.05, ge=0, lt=1, description="Dropout before the adapter, in training only."
     )
+    use_rslora: bool = Field(
+        default=False,
+        description="Multiply the adapter's update by loraAlpha / sqrt(r) in place of "
+        "loraAlpha / r (rsLoRA), so that a high rank learns as fast as a low one.",
+    )
+    use_dora: bool = Field(
+        default=False,
+        description="Train the length of each weight column apart from its direction (DoRA): "
+        "closer to full tuning at a low rank, for more time per step.",
+    )
+    loraplus_lr_ratio: float | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Train the adapter's B matrices at this many times learningRate (LoRA+); 16 is "
+        "usual, with a learningRate about half of that without it.",
+    )
+    modules_to_save: list[TargetModule] = Field(
+        default=[],
+        max_length=16,
+        description="Layers that are trained in full beside the adapter and saved with it, by the "
+        "end of their name, such as lm_head or embed_tokens when the data brings new tokens.",
+    )
 
 
 class QuantizationConfig(ApiModel):
@@ -221,3 +354,47 @@ class QuantizationConfig(ApiModel):
     bnb_4bit_quant_type: QuantType = Field(
         default=QuantType.NF4, alias="bnb4bitQuantType", description="4-bit data type."
     )
+
+
+def _of_the_adapter(name: str, is_set: str) -> Rule:
+    """An option that method full would ignore, and whoever wrote it would not know."""
+    alias = LoraConfig.model_fields[name].alias
+    return Rule(
+        f"self.method != 'full' || !has(self.loraConfig) || !({is_set})",
+        lambda config: (
+            config.method is not Method.FULL
+            or not config.lora_config
+            or not getattr(config.lora_config, name)
+        ),
+        f"{alias} is an option of the adapter, and method full has none: drop it, or set method "
+        "to lora or qlora",
+        field=f"loraConfig.{alias}",
+    )
+
+
+METHOD_RULES = (
+    _of_the_adapter("use_rslora", "self.loraConfig.useRslora"),
+    _of_the_adapter("use_dora", "self.loraConfig.useDora"),
+    _of_the_adapter("loraplus_lr_ratio", "has(self.loraConfig.loraplusLrRatio)"),
+    _of_the_adapter("modules_to_save", "size(self.loraConfig.modulesToSave) > 0"),
+    Rule(
+        "!has(self.hyperparameters.earlyStoppingPatience) || self.dataset.evalSplit > 0.0",
+        lambda config: (
+            config.hyperparameters.early_stopping_patience is None or config.dataset.eval_split > 0
+        ),
+        "earlyStoppingPatience needs rows to evaluate on: set evalSplit of the dataset, for "
+        "example to 0.1, or drop earlyStoppingPatience",
+        field="hyperparameters.earlyStoppingPatience",
+    ),
+    Rule(
+        "!has(self.hyperparameters.loadBestModelAtEnd) || "
+        "!self.hyperparameters.loadBestModelAtEnd || self.dataset.evalSplit > 0.0",
+        lambda config: (
+            not config.hyperparameters.load_best_model_at_end or config.dataset.eval_split > 0
+        ),
+        "loadBestModelAtEnd needs rows to evaluate on: set evalSplit of the dataset, for example "
+        "to 0.1, or drop loadBestModelAtEnd",
+        field="hyperparameters.loadBestModelAtEnd",
+    ),
+)
+"""What must hold between the sections of a FineTuningJob's spec, and of a run's configuration."""

@@ -5,12 +5,18 @@ It travels as one environment variable. Nothing that kubelet or a shell could ex
 """
 
 import json
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field
 
 from finetuning.api.base import ApiModel
-from finetuning.api.hyperparameters import Hyperparameters, LoraConfig, Method, QuantizationConfig
+from finetuning.api.hyperparameters import (
+    METHOD_RULES,
+    Hyperparameters,
+    LoraConfig,
+    Method,
+    QuantizationConfig,
+)
 from finetuning.api.v1alpha1 import DatasetFormat
 
 ENV = "FINETUNING_RUN_CONFIG"
@@ -27,6 +33,8 @@ class DatasetConfig(ApiModel):
 
 class RunConfig(ApiModel):
     """The whole configuration of `python3 -m finetuning.base.app`."""
+
+    RULES: ClassVar = METHOD_RULES
 
     job_name: str = "finetuning"
     model_id: str

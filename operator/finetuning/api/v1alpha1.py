@@ -10,7 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from finetuning.api.base import ApiModel, Rule
-from finetuning.api.hyperparameters import Hyperparameters, LoraConfig, Method, QuantizationConfig
+from finetuning.api.hyperparameters import (
+    METHOD_RULES,
+    Hyperparameters,
+    LoraConfig,
+    Method,
+    QuantizationConfig,
+)
 from finetuning.api.status import (
     CheckStatus,
     Condition,
@@ -291,6 +297,7 @@ class FineTuningJobSpec(ApiModel):
             "drop evalSteps",
             field="hyperparameters.evalSteps",
         ),
+        *METHOD_RULES,
     )
 
     base_model: ModelSpec = Field(description="The model to start from.")

@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel  # noqa: TC002 - for mypy and people alike
 
 from finetuning.api.hyperparameters import Hyperparameters, LoraConfig, QuantizationConfig
+from finetuning.artifacts.manifest import sha256_of
 from finetuning.base.app import main
 
 pytestmark = pytest.mark.training
@@ -58,6 +59,28 @@ CASES: dict[tuple[str, str], tuple[str, list[str], list[str]]] = {
     ("hyperparameters", "save_steps"): ("lora", ["--save-steps", "3"], ["checkpoints"]),
     ("hyperparameters", "save_total_limit"): ("lora", ["--save-total-limit", "1"], ["checkpoints"]),
     ("hyperparameters", "eval_steps"): ("lora", ["--eval-steps", "3"], ["evaluated_at"]),
+    ("hyperparameters", "warmup_ratio"): ("lora", ["--warmup-ratio", "0.5"], ["rates", "losses"]),
+    ("hyperparameters", "min_lr_rate"): ("lora", ["--min-lr-rate", "0.5"], ["rates", "losses"]),
+    ("hyperparameters", "early_stopping_patience"): (
+        "lora",
+        ["--early-stopping-patience", "1"],
+        ["steps", "planned"],
+    ),
+    ("hyperparameters", "early_stopping_threshold"): (
+        "lora",
+        ["--early-stopping-threshold", "9"],
+        ["steps", "planned"],
+    ),
+    ("hyperparameters", "load_best_model_at_end"): (
+        "lora",
+        ["--load-best-model-at-end"],
+        ["weights"],
+    ),
+    ("hyperparameters", "neftune_noise_alpha"): (
+        "lora",
+        ["--neftune-noise-alpha", "5"],
+        ["losses"],
+    ),
     ("lora_config", "r"): ("lora", ["--lora-rank", "2"], ["losses", "trained_parameters"]),
     ("lora_config", "lora_alpha"): ("lora", ["--lora-alpha", "1"], ["losses"]),
     ("lora_config", "target_modules"): (
@@ -66,6 +89,14 @@ CASES: dict[tuple[str, str], tuple[str, list[str], list[str]]] = {
         ["losses", "trained_parameters"],
     ),
     ("lora_config", "lora_dropout"): ("lora", ["--lora-dropout", "0.5"], ["losses"]),
+    ("lora_config", "use_rslora"): ("lora", ["--use-rslora"], ["losses"]),
+    ("lora_config", "use_dora"): ("lora", ["--use-dora"], ["losses", "trained_parameters"]),
+    ("lora_config", "loraplus_lr_ratio"): ("lora", ["--loraplus-lr-ratio", "16"], ["losses"]),
+    ("lora_config", "modules_to_save"): (
+        "lora",
+        ["--modules-to-save", "norm"],
+        ["losses", "trained_parameters"],
+    ),
     ("quantization_config", "load_in_4bit"): ("qlora", ["--no-load-in-4bit"], ["losses"]),
     ("quantization_config", "bnb_4bit_compute_dtype"): (
         "qlora",
@@ -83,6 +114,21 @@ CASES: dict[tuple[str, str], tuple[str, list[str], list[str]]] = {
         ["losses"],
     ),
 }
+BESIDE: dict[tuple[str, str], tuple[str, ...]] = {
+    ("hyperparameters", "min_lr_rate"): (
+        *("--lr-scheduler-type", "cosine_with_min_lr"),
+        *("--min-lr-rate", "0.1"),
+    ),
+    # Too fast to learn: the held-out loss rises.
+    ("hyperparameters", "early_stopping_patience"): ("--learning-rate", "1", "--eval-steps", "1"),
+    ("hyperparameters", "load_best_model_at_end"): ("--learning-rate", "1", "--eval-steps", "1"),
+    ("hyperparameters", "early_stopping_threshold"): (
+        *("--early-stopping-patience", "1"),
+        *("--eval-steps", "2"),
+    ),
+}
+"""Flags of both runs, without which the setting could not show."""
+
 ELSEWHERE = {
     # Older spellings of loraConfig; test_options.py shows that they become those.
     ("hyperparameters", "lora_rank"),
@@ -98,7 +144,9 @@ class Seen:
     rates: list[float]
     tokens: list[int]
     steps: int
+    planned: int
     epoch: float
+    weights: str
     evaluated_at: list[int]
     checkpoints: list[str]
     cut: int
@@ -137,7 +185,9 @@ class Trainer:
             rates=[line["learning_rate"] for line in lines],
             tokens=[line["tokens"] for line in lines],
             steps=len(lines),
+            planned=info["results"]["total_steps"],
             epoch=info["results"]["epoch"],
+            weights=sha256_of(output / "adapter_model.safetensors"),
             evaluated_at=[line["step"] for line in lines if "eval_loss" in line],
             checkpoints=sorted(path.name for path in (output / "checkpoints").iterdir()),
             cut=info["dataset"]["cut_examples"],
@@ -168,7 +218,7 @@ def _counted_layers() -> Iterator[list[None]]:
         Qwen2MLP.forward = original
 
 
-_baselines: dict[str, Seen] = {}
+_baselines: dict[tuple[str, ...], Seen] = {}
 
 
 @pytest.fixture
@@ -179,18 +229,19 @@ def trainer(
     return Trainer(tiny_model, rows_file, tmp_path, caplog)
 
 
-def baseline(trainer: Trainer, method: str) -> Seen:
-    """Two methods for 26 cases: trained once each."""
-    if method not in _baselines:
-        _baselines[method] = trainer.run("baseline", "--method", method)
-    return _baselines[method]
+def baseline(trainer: Trainer, method: str, *beside: str) -> Seen:
+    """The few that many cases are compared with: trained once each."""
+    if (method, *beside) not in _baselines:
+        _baselines[method, *beside] = trainer.run("baseline", "--method", method, *beside)
+    return _baselines[method, *beside]
 
 
 @pytest.mark.parametrize("setting", CASES, ids=".".join)
 def test_the_setting_changes_what_it_says(setting: tuple[str, str], trainer: Trainer) -> None:
     method, flags, evidence = CASES[setting]
-    before = asdict(baseline(trainer, method))
-    after = asdict(trainer.run("changed", "--method", method, *flags))
+    beside = BESIDE.get(setting, ())
+    before = asdict(baseline(trainer, method, *beside))
+    after = asdict(trainer.run("changed", "--method", method, *beside, *flags))
     unchanged = [name for name in evidence if before[name] == after[name]]
     assert not unchanged, f"{setting} left {unchanged} as they were"
 

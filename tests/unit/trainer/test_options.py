@@ -151,6 +151,42 @@ def test_lists_may_be_given_with_blanks_or_commas() -> None:
         ([*NEEDED, "--metrics-port", "0"], ["--metrics-port", "'0'", "1 to 65535"]),
         ([*NEEDED, "--config", "/nowhere.json"], ["--config /nowhere.json", "No such file"]),
         ([*NEEDED, "--target-modules", "a/b"], ["--target-modules", "'a/b'"]),
+        ([*NEEDED, "--lr-scheduler-type", "step"], ["--lr-scheduler-type", "'inverse_sqrt'"]),
+        ([*NEEDED, "--loraplus-lr-ratio", "0.5"], ["--loraplus-lr-ratio", "'0.5'", "equal to 1"]),
+        ([*NEEDED, "--warmup-ratio", "1"], ["--warmup-ratio", "'1'", "less than 1"]),
+        ([*NEEDED, "--neftune-noise-alpha", "0"], ["--neftune-noise-alpha", "greater than 0"]),
+        (
+            [*NEEDED, "--early-stopping-patience", "2"],
+            ["--early-stopping-patience needs rows", "set --eval-split"],
+        ),
+        (
+            [*NEEDED, "--load-best-model-at-end"],
+            ["--load-best-model-at-end needs rows", "set --eval-split"],
+        ),
+        (
+            [*NEEDED, "--early-stopping-threshold", "1"],
+            ["--early-stopping-threshold does nothing without --early-stopping-patience"],
+        ),
+        (
+            [*NEEDED, "--method", "full", "--use-dora"],
+            ["--use-dora is an option of the adapter", "set method to lora or qlora"],
+        ),
+        (
+            [*NEEDED, "--lr-scheduler-type", "cosine_with_min_lr"],
+            ["--min-lr-rate and --lr-scheduler-type cosine_with_min_lr need each other"],
+        ),
+        (
+            [*NEEDED, "--lr-scheduler-type", "constant", "--warmup-ratio", "0.1"],
+            ["--warmup-ratio does nothing with --lr-scheduler-type constant"],
+        ),
+        (
+            [*NEEDED, "--target-modules", "all-linear", "q_proj"],
+            ["--target-modules: all-linear stands alone"],
+        ),
+        (
+            [*NEEDED, "--modules-to-save", "q_proj"],
+            ["--modules-to-save and --target-modules name the same layer"],
+        ),
     ],
 )
 def test_a_wrong_flag_is_refused_by_its_name(flags: list[str], words: list[str]) -> None:

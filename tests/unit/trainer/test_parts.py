@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from finetuning.api.hyperparameters import Precision
+from finetuning.api.run_config import RunConfig
 from finetuning.base.aim_profile import kv_bytes_per_token, readable_count
 from finetuning.base.console import Figures, duration
 from finetuning.base.device import Device, on_cpu, on_gpu, unused_gpu
@@ -222,7 +223,8 @@ def test_a_wish_to_stop_drops_the_half_step_and_the_evaluation(tiny_model: Path)
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     device = Device(torch.device("cpu"), "the CPU", Precision.FP32)
-    stepper = Stepper(model, make_optimizer(model, 0.0), device, 1.0)
+    config = RunConfig.model_validate({"model_id": "m", "method": "full", "dataset": {"path": "d"}})
+    stepper = Stepper(model, make_optimizer(model, config), device, 1.0)
     stop = Stop()
     stop.requested = True
     rows = [[example(5, 3)], [example(9, 2)]]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetuning.api.hyperparameters import Hyperparameters
+from finetuning.api.hyperparameters import Hyperparameters, LrSchedulerType
 from finetuning.base.plan import Plan, split_rows, warmup_for
 
 
@@ -59,25 +59,39 @@ def test_the_order_changes_with_the_epoch_and_the_seed_only() -> None:
     assert first.batches(0) != plan(50, batch_size=50, seed=7).batches(0)
 
 
-@pytest.mark.parametrize("shape", ["linear", "cosine", "constant"])
-def test_rates_are_those_of_transformers_schedules(shape: str) -> None:
+@pytest.mark.parametrize("warmup", [0, 4])
+@pytest.mark.parametrize("shape", list(LrSchedulerType))
+def test_rates_are_those_of_transformers_schedules(shape: LrSchedulerType, warmup: int) -> None:
     import torch
     from transformers import get_scheduler
 
+    lowest = {"min_lr_rate": 0.1} if shape == "cosine_with_min_lr" else {}
     settings: dict[str, Any] = {
         "learning_rate": 0.5,
-        "warmup_steps": 4,
+        "warmup_steps": warmup,
         "max_steps": 20,
         "lr_scheduler_type": shape,
+        **lowest,
     }
     found = plan(**settings)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
-    name = "constant_with_warmup" if shape == "constant" else shape
-    schedule = get_scheduler(name, optimizer, num_warmup_steps=4, num_training_steps=20)
+    schedule = get_scheduler(
+        shape.value, optimizer, warmup, num_training_steps=20, scheduler_specific_kwargs=lowest
+    )
     for step in range(20):
         assert found.learning_rate(step) == pytest.approx(schedule.get_last_lr()[0], abs=1e-9)
         optimizer.step()
         schedule.step()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "total", "expected"), [(0.0, 50, 0), (0.03, 50, 2), (0.1, 5, 1), (0.99, 5, 4)]
+)
+def test_a_warm_up_by_ratio_wins_and_ends_before_the_run_does(
+    ratio: float, total: int, expected: int
+) -> None:
+    found = plan(warmup_ratio=ratio, warmup_steps=100, max_steps=total)
+    assert found.warmup_steps == expected
 
 
 @pytest.mark.parametrize(

@@ -54,14 +54,14 @@ def _labelled(tokenizer: Any, row: dict[str, str]) -> tuple[list[int], list[int]
     return prompt + answer + newline, labels
 
 
-def reference_losses(model: Any, batches: list[list[Any]]) -> list[float]:
+def reference_losses(model: Any, batches: list[list[Any]], optimizer: Any = None) -> list[float]:
     """transformers' own loss, AdamW and linear schedule, one row at a time."""
     import torch
     from transformers import get_linear_schedule_with_warmup
 
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
+    optimizer = optimizer or torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
     schedule = get_linear_schedule_with_warmup(optimizer, 2, STEPS)
     found = []
     for batch in batches:
@@ -92,20 +92,54 @@ def test_full_tuning_has_the_losses_of_a_plain_loop(
     assert ours[-1] < ours[0] - 0.05
 
 
+@pytest.mark.parametrize(
+    ("flags", "options"),
+    [
+        ([], {}),
+        (["--use-rslora"], {"use_rslora": True}),
+        (["--use-dora"], {"use_dora": True}),
+        (["--modules-to-save", "norm"], {"modules_to_save": ["norm"]}),
+        (["--target-modules", "all-linear"], {"target_modules": "all-linear"}),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_lora_has_the_losses_of_a_plain_peft_loop(
-    tiny_model: Path, rows_file: Path, tmp_path: Path
+    flags: list[str], options: dict[str, Any], tiny_model: Path, rows_file: Path, tmp_path: Path
 ) -> None:
+    ours = run(
+        *(tiny_model, rows_file, tmp_path / "out"),
+        *("--lora-rank", "4", "--lora-alpha", "8", *flags),
+    )
+    model = peft_model(tiny_model, **options)
+    theirs = reference_losses(model, reference_batches(tiny_model))
+    assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def peft_model(model: Path, **options: Any) -> Any:
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    ours = run(tiny_model, rows_file, tmp_path / "out", "--lora-rank", "4", "--lora-alpha", "8")
-    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    base = AutoModelForCausalLM.from_pretrained(model)
     torch.manual_seed(42)
-    modules = ["k_proj", "o_proj", "q_proj", "v_proj"]
-    model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules=modules))
-    theirs = reference_losses(model, reference_batches(tiny_model))
+    modules = {"target_modules": ["k_proj", "o_proj", "q_proj", "v_proj"]}
+    return get_peft_model(base, LoraConfig(r=4, lora_alpha=8, **(modules | options)))
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_lora_plus_has_the_losses_of_peft_s_own_optimizer(
+    tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    import torch
+    from peft.optimizers import create_loraplus_optimizer
+
+    ours = run(
+        *(tiny_model, rows_file, tmp_path / "out", "--lora-rank", "4", "--lora-alpha", "8"),
+        *("--loraplus-lr-ratio", "8", "--use-dora"),
+    )
+    model = peft_model(tiny_model, use_dora=True)
+    optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr=RATE, loraplus_lr_ratio=8)
+    theirs = reference_losses(model, reference_batches(tiny_model), optimizer)
     assert ours == pytest.approx(theirs, abs=1e-4)
 
 

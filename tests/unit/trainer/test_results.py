@@ -71,9 +71,11 @@ def test_adapters_and_their_checkpoints_load_with_plain_peft_and_change_the_answ
 ) -> None:
     lora = train(tiny_model, rows_file, tmp_path / "lora", "--method", "lora")
     qlora = train(tiny_model, rows_file, tmp_path / "qlora", "--method", "qlora")
+    options = ("--use-dora", "--use-rslora", "--modules-to-save", "lm_head")
+    every = train(tiny_model, rows_file, tmp_path / "options", *options)
     last = lora / "checkpoints" / "checkpoint-4"
-    moved = in_a_clean_process(LOAD_ADAPTERS, tiny_model, lora, qlora, last)
-    assert len(moved) == 3
+    moved = in_a_clean_process(LOAD_ADAPTERS, tiny_model, lora, qlora, last, every)
+    assert len(moved) == 4
     assert min(moved) > 1e-3
     assert moved[0] == moved[2]
     config = read(lora / "adapter_config.json")

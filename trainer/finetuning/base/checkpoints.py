@@ -45,6 +45,9 @@ class TrainerState(BaseModel):
     bad_steps_in_a_row: int = Field(default=0, ge=0)
     loss: WireFloat | None = None
     eval_loss: WireFloat | None = None
+    best_metric: float | None = None
+    best_global_step: int | None = Field(default=None, ge=0)
+    evaluations_without_gain: int = Field(default=0, ge=0)
     checkpoints_total: int = Field(default=0, ge=0)
     checkpoint_sizes_bytes: list[int] = Field(default_factory=list)
     loss_scaler: dict[str, float] = Field(default_factory=dict)
@@ -74,8 +77,12 @@ def save(
     write_weights: Callable[[Path], None],
     optimizer: "dict[str, torch.Tensor]",
     keep: int,
+    *,
+    spare: int | None = None,
 ) -> tuple[Path, int]:
     """Write a checkpoint, delete those beyond `keep`; the new one's folder and size in bytes.
+
+    The checkpoint of step `spare` stays in any case.
 
     Raises:
         StorageFullError: what was complete before still is.
@@ -96,7 +103,7 @@ def save(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _delete_old(root, keep)
+    _delete_old(root, keep, spare)
     return final, size
 
 
@@ -165,9 +172,9 @@ def _by_age(root: Path) -> list[Path]:
     return sorted(found, key=_step_of, reverse=True)
 
 
-def _delete_old(root: Path, keep: int) -> None:
+def _delete_old(root: Path, keep: int, spare: int | None) -> None:
     """A rename first, so that a crash in between leaves no checkpoint that only looks complete."""
-    for folder in _by_age(root)[keep:]:
+    for folder in (old for old in _by_age(root)[keep:] if _step_of(old) != spare):
         rubbish = root / f"{TEMPORARY}old-{folder.name}"
         folder.rename(rubbish)
         shutil.rmtree(rubbish, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from finetuning.api.hyperparameters import Method
+from finetuning.api.hyperparameters import Hyperparameters, LoraConfig, Method
 from finetuning.api.run_config import RunConfig
 from finetuning.base.hub import base_name
 
@@ -21,6 +21,9 @@ BINDING = (
     "lora_rank",
     "lora_alpha",
     "target_modules",
+    "use_rslora",
+    "use_dora",
+    "modules_to_save",
     "load_in_4bit",
     "bnb_4bit_quant_type",
     "bnb_4bit_use_double_quant",
@@ -30,6 +33,8 @@ which rows its steps have seen. The rest (rates, lengths, intervals) may be chan
 
 COSMETIC = ("logging_steps", "save_steps", "save_total_limit", "eval_steps")
 """Settings that leave the trained weights as they are."""
+
+_DEFAULTS: Facts = Hyperparameters().model_dump(mode="json") | LoraConfig().model_dump(mode="json")
 
 
 def facts_of(config: RunConfig, dataset_sha256: str) -> Facts:
@@ -62,8 +67,8 @@ def differences(before: Facts, now: Facts) -> list[str]:
 
 
 def _changes(before: Facts, now: Facts, names: tuple[str, ...]) -> list[str]:
-    return [
-        f"{name}: {before.get(name)} → {now.get(name)}"
-        for name in names
-        if before.get(name) != now.get(name)
+    """A setting that an earlier version did not write down had its default there."""
+    pairs = [
+        (name, *(facts.get(name, _DEFAULTS.get(name)) for facts in (before, now))) for name in names
     ]
+    return [f"{name}: {was} → {is_now}" for name, was, is_now in pairs if was != is_now]

@@ -12,6 +12,7 @@ from finetuning.artifacts import LOSS_HISTORY
 from finetuning.artifacts.history import HistoryLine, HistoryWriter
 from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.base import checkpoints
+from finetuning.base.best import gives_up, judge
 from finetuning.base.checkpoints import Checkpoint, TrainerState
 from finetuning.base.console import Figures, Progress
 from finetuning.base.data import Data
@@ -76,6 +77,7 @@ class Loop:
         self.state.num_train_epochs = plan.total_epochs
         self.state.run = run.facts
         self._run, self._plan, self._data = run, plan, data
+        self._settings = run.config.hyperparameters
         self._stepper, self._live = stepper, live
         self._saved = checkpoints.path_of(self.state.global_step) if found else None
         trained = (item for item in stepper.model.named_parameters() if item[1].requires_grad)
@@ -98,10 +100,18 @@ class Loop:
         progress = Progress(self._plan.total_steps, self.state.global_step)
         try:
             with closing(history), closing(progress), progress.redirect():
-                while self.state.global_step < self._plan.total_steps and not stop.requested:
+                while not self.done and not stop.requested:
                     self._one(history, progress, stop)
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(_memory_advice(run, error)) from error
+        if self.done:
+            self.state.max_steps = self.state.global_step
+
+    @property
+    def done(self) -> bool:
+        """Whether the plan's end is reached, or the held-out loss has not improved in a while."""
+        finished = self.state.global_step >= self._plan.total_steps
+        return finished or gives_up(self.state, self._settings)
 
     def pause(self) -> TrainingResult:
         """Keep what was done since the last checkpoint."""
@@ -120,12 +130,13 @@ class Loop:
             return
         self._count(result, time.perf_counter() - began)
         eval_loss = self._evaluate_if_due(stop)
+        best = eval_loss is not None and self._is_best(eval_loss)
         with space_for(LOSS_HISTORY, self._run.output):
             history.append(self._line(result, rate, eval_loss))
         progress.step()
         self._tell(progress, rate, result)
         self._check(result)
-        if self._plan.saves_after(self.state.global_step):
+        if best or self.done or self._plan.saves_after(self.state.global_step):
             self._save()
 
     def _examples(self, done: int) -> list[list[Example]]:
@@ -160,6 +171,17 @@ class Loop:
         self._live.event(RunState.TRAINING, eval_loss=self.state.eval_loss)
         return loss
 
+    def _is_best(self, eval_loss: float) -> bool:
+        """Whether these weights must be kept as the best so far."""
+        best = judge(self.state, eval_loss, self._settings.early_stopping_threshold)
+        if gives_up(self.state, self._settings):
+            log.info(
+                "Stopping at step %d: the held-out loss has not improved in %d evaluations.",
+                self.state.global_step,
+                self.state.evaluations_without_gain,
+            )
+        return best and self._settings.keeps_best
+
     def _line(self, result: StepResult, rate: float, eval_loss: float | None) -> HistoryLine:
         return HistoryLine(
             step=self.state.global_step,
@@ -179,11 +201,10 @@ class Loop:
             self.state.global_step,
         )
         if self.state.bad_steps_in_a_row >= DIVERGED_AFTER:
-            settings = self._run.config.hyperparameters
             raise DivergedError(
                 f"the loss was not finite in {DIVERGED_AFTER} steps in a row, up to step "
                 f"{self.state.global_step}; lower --learning-rate (now "
-                f"{settings.learning_rate:g}), warm up longer, or use --bf16 in place of fp16"
+                f"{self._settings.learning_rate:g}), warm up longer, or use --bf16 in place of fp16"
             )
 
     def _tell_start(self) -> None:
@@ -208,8 +229,7 @@ class Loop:
     def _tell(self, progress: Progress, rate: float, result: StepResult) -> None:
         """Publish the interval's figures when the step ends one."""
         state, interval = self.state, self._interval
-        every = self._run.config.hyperparameters.logging_steps
-        if state.global_step % every and state.global_step < self._plan.total_steps:
+        if state.global_step % self._settings.logging_steps and not self.done:
             return
         self._interval = _Interval()
         state.loss = interval.loss
@@ -255,7 +275,8 @@ class Loop:
             state,
             partial(write_weights, self._stepper.model, self._run.config),
             checkpoints.optimizer_tensors(self._stepper.optimizer, self._names),
-            self._run.config.hyperparameters.save_total_limit,
+            self._settings.save_total_limit,
+            spare=state.best_global_step if self._settings.keeps_best else None,
         )
         self._saved = checkpoints.path_of(state.global_step)
         state.add_checkpoint(size)

@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetuning.api.hyperparameters import ComputeDtype, Method
+from finetuning.api.hyperparameters import ALL_LINEAR, ComputeDtype, Method
 from finetuning.api.run_config import RunConfig
 from finetuning.base.device import Device
 from finetuning.base.encode import chatml_for
@@ -15,7 +15,6 @@ from finetuning.base.hub import read_settings
 if TYPE_CHECKING:
     import torch
 
-ALL_LINEAR = "all-linear"
 _SHOWN_TENSORS = 3
 
 log = logging.getLogger(__name__)
@@ -79,11 +78,16 @@ def add_adapter(model: Any, config: RunConfig) -> Any:
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - takes seconds
 
     lora = config.lora_config
+    whole = whole_modules(lora.modules_to_save, trainable_names(model))
     adapter = LoraConfig(
         r=lora.r,
         lora_alpha=lora.lora_alpha,
         lora_dropout=lora.lora_dropout,
         target_modules=target_modules(lora.target_modules, linear_names(model)),
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        modules_to_save=whole or None,
+        ensure_weight_tying=_tied(model, whole),
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(config.hyperparameters.seed)
@@ -131,6 +135,39 @@ def target_modules(wish: list[str], there: set[str]) -> list[str]:
         raise ConfigError(
             f"--target-modules: this model has no linear layer named {', '.join(unknown)}; "
             f"it has {', '.join(sorted(there))}; or give {ALL_LINEAR}"
+        )
+    return sorted(set(wish))
+
+
+def _tied(model: Any, whole: list[str]) -> bool:
+    """Whether a head that is trained in full shares its weights with the embeddings, as before."""
+    from peft.utils.constants import EMBEDDING_LAYER_NAMES  # noqa: PLC0415 - takes seconds
+
+    shares = bool(model.config.get_text_config().tie_word_embeddings)
+    return shares and any(name.rsplit(".")[-1] in EMBEDDING_LAYER_NAMES for name in whole)
+
+
+def trainable_names(model: Any) -> set[str]:
+    """The last part of the name of every module whose own weights are no 4-bit ones."""
+    return {
+        name.rsplit(".", maxsplit=1)[-1]
+        for name, module in model.named_modules()
+        if (own := list(module.parameters(recurse=False)))
+        and all(parameter.is_floating_point() for parameter in own)
+    }
+
+
+def whole_modules(wish: list[str], there: set[str]) -> list[str]:
+    """The layers that are trained in full, sorted so that every adapter reads the same.
+
+    Raises:
+        ConfigError: a name matches nothing that can be trained, which peft passes over in silence.
+    """
+    unknown = sorted({name for name in wish if name.rsplit(".", maxsplit=1)[-1] not in there})
+    if unknown:
+        raise ConfigError(
+            f"--modules-to-save: this model has no layer that can be trained in full named "
+            f"{', '.join(unknown)}; it has {', '.join(sorted(there))}"
         )
     return sorted(set(wish))
 

@@ -8,6 +8,7 @@ import argparse
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -188,7 +189,7 @@ def _add(group: argparse._ArgumentGroup, flag: Flag) -> None:
 def _help(flag: Flag) -> str:
     text = flag.help or flag.field.description or ""
     default = flag.field.get_default(call_default_factory=False)
-    if flag.field.is_required() or default is None:
+    if flag.field.is_required() or default in (None, []):
         return text
     return f"{text} (default: {' '.join(default) if isinstance(default, list) else default})"
 
@@ -304,12 +305,22 @@ def _explain(problem: dict[str, Any], given: Mapping[str, Any], source: str) -> 
     flag = _flag_at(where)
     if problem["type"] == "missing":
         return f"{_required_flag(where)} is required; see --help"
+    if problem["type"] == "value_error" and isinstance(problem["input"], dict):
+        return in_flags(problem["msg"].removeprefix("Value error, "))
     if problem["type"] == "extra_forbidden":
         return f"{source}: unknown setting {'.'.join(where)!r}{_did_you_mean(where[-1])}"
     by_flag = flag is not None and flag.dest in given
     name = flag.name if flag and by_flag else f"{source}: {'.'.join(where)}"
     wish = problem["msg"].replace("Input should be", "must be").replace("Value error, ", "")
     return f"{name}: {problem['input']!r} is not allowed: {wish}"
+
+
+def in_flags(text: str) -> str:
+    """A rule between settings names fields of the resource; whoever types knows the flags."""
+    names = {
+        flag.field.alias: flag.name for flags in FLAGS.values() for flag in flags if flag.path[1:]
+    }
+    return re.sub(r"\b[a-z]+[A-Z]\w*", lambda found: names.get(found[0], found[0]), text)
 
 
 def _required_flag(where: tuple[str, ...]) -> str:

@@ -16,6 +16,12 @@ from finetuning.api.hyperparameters import Hyperparameters, LrSchedulerType
 
 SAVES_PER_RUN = 10
 SHORT_RUN_WARMUP = 0.1
+POLYNOMIAL_END = 1e-7
+"""Rate at the end of transformers' polynomial schedule, whose power is 1 by default."""
+
+INVERSE_SQRT_TIMESCALE = 10_000
+"""Steps over which transformers' inverse_sqrt falls when there is no warm-up to go by."""
+
 _SPLIT_STREAM = 0
 _ORDER_STREAM = 1
 """Streams of random numbers: the held-out split never moves with the order of the epochs."""
@@ -32,6 +38,7 @@ class Plan:
     total_steps: int
     warmup_steps: int
     peak_rate: float
+    lowest_rate: float
     shape: LrSchedulerType
     save_every: int
     eval_every: int
@@ -46,8 +53,9 @@ class Plan:
             accumulation=settings.gradient_accumulation_steps,
             seed=settings.seed,
             total_steps=total,
-            warmup_steps=warmup_for(settings.warmup_steps, total),
+            warmup_steps=warmup_of(settings, total),
             peak_rate=settings.learning_rate,
+            lowest_rate=settings.learning_rate * (settings.min_lr_rate or 0.0),
             shape=settings.lr_scheduler_type,
             save_every=settings.save_steps or max(1, math.ceil(total / SAVES_PER_RUN)),
             eval_every=settings.eval_steps or per_epoch,
@@ -79,12 +87,19 @@ class Plan:
             return self.peak_rate * step / self.warmup_steps
         left = (self.total_steps - step) / max(1, self.total_steps - self.warmup_steps)
         match self.shape:
-            case LrSchedulerType.CONSTANT:
+            case LrSchedulerType.CONSTANT | LrSchedulerType.CONSTANT_WITH_WARMUP:
                 return self.peak_rate
             case LrSchedulerType.LINEAR:
                 return self.peak_rate * left
-            case LrSchedulerType.COSINE:
-                return self.peak_rate * 0.5 * (1 + math.cos(math.pi * (1 - left)))
+            case LrSchedulerType.POLYNOMIAL:
+                return _between(min(POLYNOMIAL_END, self.peak_rate), self.peak_rate, left)
+            case LrSchedulerType.COSINE | LrSchedulerType.COSINE_WITH_MIN_LR:
+                height = 0.5 * (1 + math.cos(math.pi * (1 - left)))
+                return _between(self.lowest_rate, self.peak_rate, height)
+            case LrSchedulerType.INVERSE_SQRT:
+                timescale = self.warmup_steps or INVERSE_SQRT_TIMESCALE
+                past = step - self.warmup_steps
+                return self.peak_rate / math.sqrt(1 + past / timescale)
 
     def saves_after(self, step: int) -> bool:
         return step % self.save_every == 0 or step == self.total_steps
@@ -97,6 +112,19 @@ class Plan:
 def _order(seed: int, epoch: int, rows: int) -> npt.NDArray[np.int64]:
     """The order of the rows in one epoch; every step of it asks."""
     return np.random.default_rng([seed, _ORDER_STREAM, epoch]).permutation(rows)
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return low + (high - low) * share
+
+
+def warmup_of(settings: Hyperparameters, total: int) -> int:
+    """Steps of warm-up, by ratio or by number; `constant` has none, as in transformers."""
+    if settings.lr_scheduler_type is LrSchedulerType.CONSTANT:
+        return 0
+    if settings.warmup_ratio is not None:
+        return min(total - 1, math.ceil(total * settings.warmup_ratio))
+    return warmup_for(settings.warmup_steps, total)
 
 
 def warmup_for(wish: int, total: int) -> int:

@@ -47,8 +47,9 @@ def write_weights(model: Any, config: RunConfig, folder: Path) -> None:
     from safetensors.torch import save_file  # noqa: PLC0415 - loads torch
 
     tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    # A head that is tied to the embeddings shares their memory, which the format has no words for.
+    apart = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+    save_file(apart, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     write_json(folder / "adapter_config.json", _adapter_config(model, config))
 
 

@@ -11,7 +11,8 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from finetuning.api.hyperparameters import Precision
+from finetuning.api.hyperparameters import Method, Precision
+from finetuning.api.run_config import RunConfig
 from finetuning.base.device import Device
 from finetuning.base.encode import Example
 from finetuning.base.stop import Stop
@@ -164,7 +165,7 @@ class Stepper:
     def _apply(self, rate: float) -> tuple[bool, float | None]:
         """Update the weights, unless the gradient is no number; the gradient's norm, if it is."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_scale"]
         self.scaler.unscale_(self.optimizer)
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._clip))
         if not math.isfinite(norm) and not self.scaler.is_enabled():
@@ -185,11 +186,35 @@ def _has_short_logits(model: Any) -> bool:
     return "logits_to_keep" in inspect.signature(base.forward).parameters
 
 
-def make_optimizer(model: Any, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW; as is usual, biases and norms (one-dimensional weights) do not decay."""
+def make_optimizer(model: Any, config: RunConfig) -> torch.optim.AdamW:
+    """AdamW; as is usual, biases and norms (one-dimensional weights) do not decay.
+
+    Each group's rate is the run's rate times its `lr_scale`.
+    """
+    weight_decay, ratio = config.hyperparameters.weight_decay, config.lora_config.loraplus_lr_ratio
+    if config.method is not Method.FULL and ratio is not None:
+        return _loraplus(model, weight_decay, ratio)
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+    filled = [{**group, "lr_scale": 1.0} for group in groups if group["params"]]
+    return torch.optim.AdamW(filled, fused=True)
+
+
+def _loraplus(model: Any, weight_decay: float, ratio: float) -> torch.optim.AdamW:
+    """The groups of peft, at a rate of 1 so that each one's rate is its scale."""
+    from peft.optimizers import create_loraplus_optimizer  # noqa: PLC0415 - takes seconds
+
+    optimizer: torch.optim.AdamW = create_loraplus_optimizer(
+        model,
+        torch.optim.AdamW,
+        lr=1.0,
+        loraplus_lr_ratio=ratio,
+        loraplus_weight_decay=weight_decay,
+        fused=True,
+    )
+    for group in optimizer.param_groups:
+        group["lr_scale"] = group["lr"]
+    return optimizer

@@ -5,10 +5,13 @@ import time
 from functools import partial
 from typing import Any
 
+from transformers.integrations.neftune import activate_neftune
+
 from finetuning.api.hyperparameters import Method
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.base import checkpoints
+from finetuning.base.best import load_best
 from finetuning.base.checkpoints import Checkpoint
 from finetuning.base.console import duration
 from finetuning.base.data import Data, prepare
@@ -20,7 +23,7 @@ from finetuning.base.hub import weights_folder
 from finetuning.base.live import LiveState
 from finetuning.base.loop import Loop
 from finetuning.base.model import add_adapter, load_adapter, load_base, load_tokenizer
-from finetuning.base.plan import Plan
+from finetuning.base.plan import Plan, warmup_of
 from finetuning.base.report import Ending, write_result
 from finetuning.base.run import Run
 from finetuning.base.step import Stepper, make_optimizer
@@ -43,16 +46,17 @@ def train(run: Run, live: LiveState, stop: Stop) -> TrainingResult:
     _announce(run, plan, data, found)
 
     model = _load_model(run, device, found)
-    optimizer = make_optimizer(model, config.hyperparameters.weight_decay)
+    optimizer = make_optimizer(model, config)
     stepper = Stepper(model, optimizer, device, config.hyperparameters.max_grad_norm)
     loop = Loop(run, plan, data, stepper, live, found=found)
 
     stop.raises = False
     loop.run_until(stop)
-    if loop.state.global_step < plan.total_steps:
+    if not loop.done:
         return loop.pause()
 
-    live.event(RunState.SAVING)
+    live.event(RunState.SAVING, total_steps=loop.state.max_steps)
+    model = load_best(model, run, loop.state, device)
     ending = Ending(run, loop.state, plan, data, device, started)
     return write_result(ending, model, tokenizer)
 
@@ -94,7 +98,8 @@ def _announce(run: Run, plan: Plan, data: Data, found: Checkpoint | None) -> Non
         plan.total_steps,
         plan.total_epochs,
     )
-    if plan.warmup_steps != settings.warmup_steps:
+    by_steps = warmup_of(settings, plan.total_steps + settings.warmup_steps)
+    if plan.warmup_steps < by_steps and settings.warmup_ratio is None:
         log.info(
             "A warm-up of %d steps would not end in %d; warming up over %d.",
             settings.warmup_steps,
@@ -120,6 +125,8 @@ def _load_model(run: Run, device: Device, found: Checkpoint | None) -> Any:
     if config.hyperparameters.gradient_checkpointing:
         base = model if config.method is Method.FULL else model.get_base_model()
         base.activation_checkpointing_enable({"use_reentrant": False})
+    if config.hyperparameters.neftune_noise_alpha is not None:
+        activate_neftune(model, config.hyperparameters.neftune_noise_alpha)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     log.info(
         "Loaded %s in %s: %s, %s trained parameters.",
