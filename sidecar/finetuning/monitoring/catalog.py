@@ -1,4 +1,4 @@
-"""Every metric of a training run, once: the exporter, the documentation and the rules follow it.
+"""Every metric of a training run, once: exporter, documentation, rules and dashboards follow it.
 
 The first fourteen are the specification's: their names, labels and status codes never change.
 """
@@ -195,6 +195,22 @@ SPECIFIED: tuple[Metric, ...] = (
     CHECKPOINT_SIZE,
 )
 
+TRAINING_INFO = Metric(
+    "finetuning_training_info",
+    Kind.GAUGE,
+    (*_JOB, "precision"),
+    "1",
+    "Always 1; tells how the run computes",
+    Group.JOB_STATUS,
+)
+TRAINING_STATE = Metric(
+    "finetuning_training_state",
+    Kind.GAUGE,
+    (*_RUN, "state"),
+    "1",
+    "1 for what the trainer is doing, 0 for the other states",
+    Group.JOB_STATUS,
+)
 TRAIN_STEPS_PLANNED = Metric(
     "finetuning_train_steps_planned",
     Kind.GAUGE,
@@ -259,6 +275,14 @@ GRAD_NORM = Metric(
     "Norm of the gradient before clipping at the last step reported",
     Group.PERFORMANCE,
 )
+MFU = Metric(
+    "finetuning_mfu_ratio",
+    Kind.GAUGE,
+    _RUN,
+    "ratio",
+    "Model FLOP utilisation: arithmetic of the model over the GPU's peak in this precision, 0 to 1",
+    Group.PERFORMANCE,
+)
 NONFINITE_LOSS_TOTAL = Metric(
     "finetuning_nonfinite_loss_total",
     Kind.COUNTER,
@@ -270,9 +294,41 @@ NONFINITE_LOSS_TOTAL = Metric(
 GPU_INFO = Metric(
     "finetuning_gpu_info",
     Kind.GAUGE,
-    (*_GPU, "gpu_uuid", "gpu_name"),
+    (*_GPU, "gpu_uuid", "gpu_name", "pci_address"),
     "1",
     "Always 1; tells which device a gpu_id is, to join with the GPU exporter's series",
+    Group.RESOURCES,
+)
+GPU_PEAK_MEMORY = Metric(
+    "finetuning_gpu_peak_memory_bytes",
+    Kind.GAUGE,
+    _GPU,
+    "bytes",
+    "Most GPU memory that the training process has held",
+    Group.RESOURCES,
+)
+GPU_POWER = Metric(
+    "finetuning_gpu_power_watts",
+    Kind.GAUGE,
+    _GPU,
+    "watts",
+    "Power drawn by the GPU's socket",
+    Group.RESOURCES,
+)
+GPU_TEMPERATURE = Metric(
+    "finetuning_gpu_temperature_celsius",
+    Kind.GAUGE,
+    _GPU,
+    "degrees Celsius",
+    "Temperature of the hottest spot of the GPU",
+    Group.RESOURCES,
+)
+GPU_ENERGY_TOTAL = Metric(
+    "finetuning_gpu_energy_joules_total",
+    Kind.COUNTER,
+    _GPU,
+    "joules",
+    "Energy that the GPU has used since its driver started, by every process",
     Group.RESOURCES,
 )
 LAST_CHECKPOINT_TIMESTAMP = Metric(
@@ -281,6 +337,14 @@ LAST_CHECKPOINT_TIMESTAMP = Metric(
     _RUN,
     "Unix seconds",
     "When the newest checkpoint was complete",
+    Group.CHECKPOINTS,
+)
+CHECKPOINT_INTERVAL = Metric(
+    "finetuning_checkpoint_interval_steps",
+    Kind.GAUGE,
+    _RUN,
+    "steps",
+    "Optimizer steps from one checkpoint to the next",
     Group.CHECKPOINTS,
 )
 LAST_UPDATE_TIMESTAMP = Metric(
@@ -310,6 +374,8 @@ BUILD_INFO = Metric(
 
 METRICS: tuple[Metric, ...] = (
     *SPECIFIED,
+    TRAINING_INFO,
+    TRAINING_STATE,
     TRAIN_STEPS_PLANNED,
     EPOCHS_PLANNED,
     START_TIMESTAMP,
@@ -318,9 +384,15 @@ METRICS: tuple[Metric, ...] = (
     SAMPLES_TOTAL,
     EVAL_LOSS,
     GRAD_NORM,
+    MFU,
     NONFINITE_LOSS_TOTAL,
     GPU_INFO,
+    GPU_PEAK_MEMORY,
+    GPU_POWER,
+    GPU_TEMPERATURE,
+    GPU_ENERGY_TOTAL,
     LAST_CHECKPOINT_TIMESTAMP,
+    CHECKPOINT_INTERVAL,
     LAST_UPDATE_TIMESTAMP,
     STATE_PARSE_ERRORS_TOTAL,
     BUILD_INFO,

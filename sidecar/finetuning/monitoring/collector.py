@@ -43,6 +43,8 @@ _FIELDS: Mapping[Metric, str] = {
     catalog.GRAD_NORM: "grad_norm",
     catalog.NONFINITE_LOSS_TOTAL: "nonfinite_losses",
     catalog.LAST_CHECKPOINT_TIMESTAMP: "last_checkpoint_at",
+    catalog.CHECKPOINT_INTERVAL: "checkpoint_interval_steps",
+    catalog.MFU: "mfu_ratio",
     catalog.LAST_UPDATE_TIMESTAMP: "updated_at",
 }
 
@@ -50,6 +52,10 @@ _GPU_FIELDS: Mapping[Metric, str] = {
     catalog.GPU_UTILIZATION: "utilization_percent",
     catalog.GPU_MEMORY_USED: "memory_used_bytes",
     catalog.GPU_MEMORY_TOTAL: "memory_total_bytes",
+    catalog.GPU_PEAK_MEMORY: "peak_memory_bytes",
+    catalog.GPU_POWER: "power_watts",
+    catalog.GPU_TEMPERATURE: "temperature_celsius",
+    catalog.GPU_ENERGY_TOTAL: "energy_joules",
 }
 
 _STATUS: Mapping[RunState, JobStatus] = {
@@ -125,6 +131,10 @@ def _samples(snapshot: Snapshot, labels: Mapping[str, str]) -> Iterator[Sample]:
 
 
 def _state_samples(state: TrainingState, labels: Mapping[str, str]) -> Iterator[Sample]:
+    yield Sample(catalog.TRAINING_INFO, 1, {**labels, "precision": state.precision})
+    for each in RunState:
+        is_it = float(each is state.state)
+        yield Sample(catalog.TRAINING_STATE, is_it, {**labels, "state": each.value})
     for metric, field in _FIELDS.items():
         if field in state.model_fields_set:
             yield Sample(metric, _number(getattr(state, field)), labels)
@@ -141,6 +151,7 @@ def _gpu_samples(gpu: GpuState, labels: Mapping[str, str]) -> Iterator[Sample]:
         "gpu_id": str(gpu.index),
         "gpu_uuid": _label(gpu.uuid or ""),
         "gpu_name": _label(gpu.name or ""),
+        "pci_address": _label(gpu.pci_address or ""),
     }
     yield Sample(catalog.GPU_INFO, 1, known)
     for metric, field in _GPU_FIELDS.items():

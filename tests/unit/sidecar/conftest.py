@@ -46,6 +46,9 @@ def state() -> dict[str, Any]:
         "checkpointsTotal": 3,
         "checkpointSizesBytes": [2_000_000, 3_000_000, 5_000_000_000],
         "lastCheckpointAt": 2_000_000_090.0,
+        "checkpointIntervalSteps": 10,
+        "precision": "bf16",
+        "mfuRatio": 0.41,
         "gpus": [
             {
                 "index": 0,
@@ -54,6 +57,11 @@ def state() -> dict[str, Any]:
                 "utilizationPercent": 97.0,
                 "memoryUsedBytes": 1000,
                 "memoryTotalBytes": 2000,
+                "peakMemoryBytes": 1500,
+                "pciAddress": "0000:0c:00.0",
+                "powerWatts": 612.0,
+                "temperatureCelsius": 71.0,
+                "energyJoules": 98765.5,
             },
             {"index": 1, "memoryTotalBytes": 2000},
         ],

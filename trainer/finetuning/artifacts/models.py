@@ -66,15 +66,21 @@ class GpuState(Artifact):
     name: str | None = Field(default=None, max_length=128)
     uuid: str | None = Field(default=None, max_length=64)
     utilization_percent: float | None = Field(default=None, ge=0, le=100)
+    pci_address: str | None = Field(default=None, max_length=32)
     memory_used_bytes: Count | None = None
     memory_total_bytes: Count | None = None
+    peak_memory_bytes: Count | None = None
+    power_watts: Amount | None = None
+    temperature_celsius: float | None = Field(default=None, ge=-100, le=500)
+    energy_joules: Amount | None = None
 
 
 class TrainingState(Artifact):
     """The live state of a run: state/rank-0.json, and the sidecar's /status.
 
     Loss in nats per token, rates per second of wall clock over the last logging interval, times in
-    Unix seconds. None means not known yet.
+    Unix seconds, `mfu_ratio` the share of the GPU's peak that the model's arithmetic reaches. None
+    means not known yet.
     """
 
     schema_version: Count = SCHEMA_VERSION
@@ -103,6 +109,9 @@ class TrainingState(Artifact):
     checkpoint_sizes_bytes: list[Count] = Field(default_factory=list, max_length=4096)
     last_checkpoint: str | None = Field(default=None, max_length=256)
     last_checkpoint_at: Amount | None = None
+    checkpoint_interval_steps: Count | None = None
+    precision: str = Field(default="", pattern=r"^[a-z0-9]{0,16}$")
+    mfu_ratio: float | None = Field(default=None, ge=0, le=1)
     gpus: list[GpuState] = Field(default_factory=list, max_length=MAX_GPUS)
 
 

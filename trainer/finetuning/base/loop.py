@@ -224,6 +224,7 @@ class Loop:
             checkpoints_total=state.checkpoints_total,
             checkpoint_sizes_bytes=state.checkpoint_sizes_bytes,
             last_checkpoint=self._saved,
+            checkpoint_interval_steps=self._plan.save_every,
         )
 
     def _tell(self, progress: Progress, rate: float, result: StepResult) -> None:

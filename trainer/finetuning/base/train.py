@@ -38,6 +38,7 @@ def train(run: Run, live: LiveState, stop: Stop) -> TrainingResult:
     config = run.config
     device = _choose_device(config)
     live.gpus = partial(gpu_states, device.device)
+    live.progress(precision=device.precision.value)
 
     tokenizer = load_tokenizer(run.settings)
     data = prepare(run.rows, run.samples, tokenizer, config)
