@@ -232,7 +232,15 @@ START_TIMESTAMP = Metric(
     Kind.GAUGE,
     _RUN,
     "Unix seconds",
-    "When the training process started",
+    "When the training began; a resumed run counts the time it trained before, not the pause",
+    Group.PROGRESS,
+)
+RESUME_TIMESTAMP = Metric(
+    "finetuning_resume_timestamp_seconds",
+    Kind.GAUGE,
+    _RUN,
+    "Unix seconds",
+    "When this process took up training; later than the start where it resumed an earlier one's",
     Group.PROGRESS,
 )
 ESTIMATED_COMPLETION = Metric(
@@ -379,6 +387,7 @@ METRICS: tuple[Metric, ...] = (
     TRAIN_STEPS_PLANNED,
     EPOCHS_PLANNED,
     START_TIMESTAMP,
+    RESUME_TIMESTAMP,
     ESTIMATED_COMPLETION,
     TOKENS_TOTAL,
     SAMPLES_TOTAL,

@@ -37,6 +37,7 @@ _FIELDS: Mapping[Metric, str] = {
     catalog.TRAIN_STEPS_PLANNED: "total_steps",
     catalog.EPOCHS_PLANNED: "total_epochs",
     catalog.START_TIMESTAMP: "started_at",
+    catalog.RESUME_TIMESTAMP: "resumed_at",
     catalog.TOKENS_TOTAL: "tokens_total",
     catalog.SAMPLES_TOTAL: "samples_total",
     catalog.EVAL_LOSS: "eval_loss",

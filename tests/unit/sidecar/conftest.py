@@ -28,6 +28,7 @@ def state() -> dict[str, Any]:
         "seq": 7,
         "updatedAt": 2_000_000_100.0,
         "startedAt": 2_000_000_000.0,
+        "resumedAt": 2_000_000_010.0,
         "state": "training",
         "step": 37,
         "totalSteps": 100,

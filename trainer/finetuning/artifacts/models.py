@@ -87,6 +87,7 @@ class TrainingState(Artifact):
     seq: Count = 0
     updated_at: Amount
     started_at: Amount | None = None
+    resumed_at: Amount | None = None
     finished_at: Amount | None = None
     state: RunState = RunState.STARTING
     reason: str = Field(default="", max_length=128)

@@ -208,10 +208,11 @@ class Loop:
             )
 
     def _tell_start(self) -> None:
-        state = self.state
+        state, now = self.state, time.time()
         self._live.event(
             RunState.TRAINING,
-            started_at=time.time() - state.train_seconds,
+            started_at=now - state.train_seconds,
+            resumed_at=now,
             step=state.global_step,
             total_steps=self._plan.total_steps,
             epoch=state.epoch,
@@ -228,9 +229,10 @@ class Loop:
         )
 
     def _tell(self, progress: Progress, rate: float, result: StepResult) -> None:
-        """Publish the interval's figures when the step ends one."""
+        """Publish the interval's figures when the step ends one, else that the step was done."""
         state, interval = self.state, self._interval
         if state.global_step % self._settings.logging_steps and not self.done:
+            self._live.progress(step=state.global_step, epoch=state.epoch)
             return
         self._interval = _Interval()
         state.loss = interval.loss
