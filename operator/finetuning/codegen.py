@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from finetuning.controller import permissions
 from finetuning.controller.settings import MonitoringMode
 from finetuning.monitoring import catalog, operator_catalog
 from finetuning.monitoring.catalog import Metric
-from finetuning.observability import runbooks
+from finetuning.observability import grafana, runbooks
+from finetuning.observability.boards import DASHBOARDS
 from finetuning.observability.rules import rule_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -226,6 +228,10 @@ TARGETS: Mapping[str, Callable[[], str]] = {
     f"{CHART}/templates/crd.yaml": chart_crd,
     f"{CHART}/templates/_rules.tpl": chart_rules,
     f"{CHART}/rules/finetuning.yaml": chart_alerts,
+    **{
+        f"{CHART}/dashboards/{board.uid}.json": partial(grafana.rendered, board)
+        for board in DASHBOARDS
+    },
     RUNBOOKS: runbook_page,
     "docs/reference/finetuningjob.md": api_reference,
     "docs/reference/metrics.md": metrics_reference,

@@ -47,6 +47,17 @@ CHANGED: dict[str, Any] = {
             "jobNamespaces": ["team-a"],
         },
     },
+    "prometheusRule": {
+        "enabled": False,
+        "disabledAlerts": ["FineTuningOverfitting"],
+        "runbookUrl": "https://wiki.example.com/runbooks",
+    },
+    "dashboards": {
+        "enabled": False,
+        "labels": {"grafana": "yes"},
+        "annotations": {"folder": "ML"},
+        "namespace": "grafana",
+    },
     "crds": {"install": False, "keep": False},
     "rbac": {"aggregate": False},
     "serviceAccount": {"annotations": {"example.com/a": "b"}},
@@ -75,7 +86,7 @@ def environment(objects: Objects) -> dict[str, str]:
 
 def leaves(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
     for name, value in values.items():
-        if isinstance(value, dict) and value and name != "resources":
+        if isinstance(value, dict) and value and name not in ("annotations", "labels", "resources"):
             yield from leaves(value, f"{path}.{name}")
         else:
             yield f"{path}.{name}"
@@ -89,7 +100,7 @@ def test_lint_finds_nothing(helm: Path) -> None:
 @pytest.mark.parametrize(
     ("golden", "values", "options"),
     [
-        ("default", {"crds": {"install": False}}, ()),
+        ("default", {"crds": {"install": False}, "dashboards": {"enabled": False}}, ()),
         ("every-value-changed", CHANGED, PROMETHEUS),
     ],
 )
@@ -354,6 +365,11 @@ def test_every_value_is_explained_and_read_by_a_template() -> None:
         ("monitoring.extraLabels.release=1", "'/monitoring/extraLabels/release': got number"),
         ("monitoring.lingerSeconds=500", "'/monitoring/lingerSeconds': maximum: got 500, want 110"),
         ("monitoring.serviceMonitor=maybe", "value must be one of 'auto', true, false"),
+        ("prometheusRule.enabled=maybe", "value must be one of 'auto', true, false"),
+        ("prometheusRule.disabledAlerts={Stalled}", "'/prometheusRule/disabledAlerts/0'"),
+        ("prometheusRule.runbookUrl=wiki", "'/prometheusRule/runbookUrl': 'wiki' does not match"),
+        ("dashboards.enabled=auto", "'/dashboards/enabled': got string, want boolean"),
+        ("dashboards.labels.a=1", "'/dashboards/labels/a': got number, want string"),
         ("operator.logLevel=trace", "'debug', 'info', 'warning', 'error'"),
         ("operator.progressIntervalSeconds=0", "minimum: got 0, want 1"),
         ("replicas=2", "additional properties 'replicas' not allowed"),

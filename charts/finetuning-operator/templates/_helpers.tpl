@@ -34,6 +34,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if or (eq $wish "true") (and (eq $wish "auto") $known) -}}true{{- end -}}
 {{- end -}}
 
+{{- /* "true" where the alerts belong into the release. */ -}}
+{{- define "finetuning-operator.prometheusRule" -}}
+{{- $wish := .Values.prometheusRule.enabled | toString -}}
+{{- $known := .Capabilities.APIVersions.Has "monitoring.coreos.com/v1/PrometheusRule" -}}
+{{- if or (eq $wish "true") (and (eq $wish "auto") $known) -}}true{{- end -}}
+{{- end -}}
+
 {{- /* The operator's settings, one variable per field of finetuning.controller.settings. */ -}}
 {{- define "finetuning-operator.settings" -}}
 OPERATOR_IMAGE: {{ include "finetuning-operator.operatorImage" . | quote }}

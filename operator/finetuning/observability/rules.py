@@ -48,11 +48,6 @@ RECORDINGS: tuple[Recording, ...] = (
         "The gradient's norm, through restarts of its pod.",
     ),
     Recording(
-        "namespace_job_name:finetuning_tokens_per_second:sum",
-        "sum by (namespace, job_name) (finetuning_tokens_per_second)",
-        "Throughput of a job.",
-    ),
-    Recording(
         "namespace_job_name:finetuning_gpu_utilization_percent:avg",
         "avg by (namespace, job_name) (finetuning_gpu_utilization_percent)",
         "How busy a job's GPUs are.",
@@ -62,12 +57,6 @@ RECORDINGS: tuple[Recording, ...] = (
         "max by (namespace, job_name, gpu_id)"
         " (finetuning_gpu_memory_used_bytes / finetuning_gpu_memory_total_bytes)",
         "How full each GPU's memory is.",
-    ),
-    Recording(
-        "namespace_phase:finetuning_operator_job_phase:sum",
-        "sum by (namespace, phase) (max by (namespace, job_name, phase)"
-        " (finetuning_operator_job_phase))",
-        "Jobs in each phase, also while two operators are up during an upgrade.",
     ),
 )
 
