@@ -190,7 +190,10 @@ def chart_alerts() -> str:
 
 def runbook_page() -> str:
     """The page as it is, with the facts of the alerts renewed."""
-    return runbooks.updated((ROOT / RUNBOOKS).read_text())
+    page = ROOT / RUNBOOKS
+    return runbooks.updated(
+        page.read_text() if page.exists() else f"# Runbooks\n\n<!-- {MARK} -->\n"
+    )
 
 
 def _metric_row(metric: Metric) -> str:

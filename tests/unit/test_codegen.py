@@ -18,7 +18,9 @@ def test_rendering_twice_gives_the_same_bytes() -> None:
 
 
 def test_every_generated_file_says_so() -> None:
-    assert [path for path, render in codegen.TARGETS.items() if codegen.MARK not in render()] == []
+    """But for JSON, which has no comments."""
+    texts = {path: render() for path, render in codegen.TARGETS.items() if ".json" not in path}
+    assert [path for path, text in texts.items() if codegen.MARK not in text] == []
 
 
 def test_the_check_names_a_stale_file_and_the_command_that_mends_it(

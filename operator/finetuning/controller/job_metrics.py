@@ -105,6 +105,7 @@ def samples(custom: Custom, gpu_resource: str, now: float) -> Iterator[Sample]:
     yield Sample(catalog.JOB_CREATED, _seconds(custom.meta.created))
     yield Sample(catalog.JOB_STARTED, _seconds(found.start_time))
     yield Sample(catalog.JOB_COMPLETED, _seconds(found.completion_time))
+    yield Sample(catalog.JOB_DEADLINE, _deadline(spec, found))
     yield Sample(catalog.JOB_FINAL_TRAIN_LOSS, found.train_loss if found.phase in ENDED else None)
     yield Sample(catalog.JOB_RESTARTS, found.restarts)
     yield Sample(catalog.JOB_GPU_SECONDS, gpu_seconds(gpus, found, now))
@@ -115,6 +116,8 @@ def _verdict(found: FineTuningJobStatus) -> Iterator[Sample]:
     validation = found.validation
     if validation is None:
         return
+    for phase in ValidationPhase:
+        yield Sample(catalog.VALIDATION_PHASE, float(phase is validation.phase), (phase.value,))
     match validation.phase:
         case ValidationPhase.PASSED:
             yield Sample(catalog.VALIDATION_PASSED, 1)
@@ -146,6 +149,14 @@ def gpu_seconds(gpus: int | None, found: FineTuningJobStatus, now: float) -> flo
         return None
     end = now if found.phase not in ENDED else _seconds(found.completion_time)
     return None if end is None else gpus * max(0.0, end - begun)
+
+
+def _deadline(spec: dict[str, Any], found: FineTuningJobStatus) -> float | None:
+    """Kubernetes counts anew after a pause, from a time that the status does not tell."""
+    begun, limit = _seconds(found.start_time), spec.get("activeDeadlineSeconds")
+    if begun is None or not isinstance(limit, int) or _was_paused(found):
+        return None
+    return begun + limit
 
 
 def _was_paused(found: FineTuningJobStatus) -> bool:

@@ -64,6 +64,15 @@ JOB_COMPLETED = Metric(
     "When its training ended, well or not; absent before",
     Group.JOBS,
 )
+JOB_DEADLINE = Metric(
+    f"{PREFIX}job_deadline_timestamp_seconds",
+    Kind.GAUGE,
+    _JOB,
+    "Unix seconds",
+    "When activeDeadlineSeconds will stop the training; absent without one, before the start and "
+    "once a paused job goes on",
+    Group.JOBS,
+)
 JOB_FINAL_TRAIN_LOSS = Metric(
     f"{PREFIX}job_final_train_loss",
     Kind.GAUGE,
@@ -113,6 +122,15 @@ JOB_DURATION = Metric(
     catalog.JOB_DURATION.buckets,
 )
 
+VALIDATION_PHASE = Metric(
+    f"{PREFIX}validation_phase",
+    Kind.GAUGE,
+    (*_JOB, "phase"),
+    "1",
+    "1 for the phase that the validation is in, 0 for the others: Pending, Running, Passed, "
+    "Failed, Error, Skipped; absent while nothing is known of one",
+    Group.VALIDATION,
+)
 VALIDATION_PASSED = Metric(
     f"{PREFIX}validation_passed",
     Kind.GAUGE,
@@ -221,11 +239,13 @@ METRICS: tuple[Metric, ...] = (
     JOB_CREATED,
     JOB_STARTED,
     JOB_COMPLETED,
+    JOB_DEADLINE,
     JOB_FINAL_TRAIN_LOSS,
     JOB_RESTARTS,
     JOB_GPU_SECONDS,
     QUEUE_WAIT,
     JOB_DURATION,
+    VALIDATION_PHASE,
     VALIDATION_PASSED,
     VALIDATION_CHECK_RESULT,
     VALIDATION_CHECK_SCORE,

@@ -68,7 +68,7 @@ def ended(name: str, when: str, phase: str = "Succeeded") -> dict[str, Any]:
 
 
 def test_a_job_that_has_everything_shows_every_metric_of_the_catalogue_and_no_other() -> None:
-    body = job_body() | {
+    body = job_body(activeDeadlineSeconds=600) | {
         "status": {
             "phase": "Failed",
             "startTime": STARTED,
@@ -164,6 +164,23 @@ def test_a_verdict_is_there_when_there_is_one() -> None:
         assert found["validation_passed"] == {labels(): expected}
     for phase in ("Pending", "Running", "Skipped"):
         assert "validation_passed" not in scraped({"validation": {"phase": phase}})
+
+
+def test_a_validation_is_in_one_phase_and_not_in_the_others() -> None:
+    series = scraped({"validation": {"phase": "Running"}})["validation_phase"]
+    assert series[labels(phase="Running")] == 1
+    assert sum(series.values()) == 1
+    assert len(series) == 6
+
+
+def test_a_deadline_counts_from_the_start() -> None:
+    started = {"phase": "Running", "startTime": STARTED}
+    found = scraped(started, activeDeadlineSeconds=600)
+    assert found["job_deadline_timestamp_seconds"] == {labels(): NOW}
+    assert "job_deadline_timestamp_seconds" not in scraped(started)
+    assert "job_deadline_timestamp_seconds" not in scraped(activeDeadlineSeconds=600)
+    resumed = started | suspended("2026-01-01T10:03:00Z")
+    assert "job_deadline_timestamp_seconds" not in scraped(resumed, activeDeadlineSeconds=600)
 
 
 def test_a_check_has_one_result_and_a_score_where_it_has_one() -> None:
