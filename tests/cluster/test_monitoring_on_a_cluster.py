@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -12,7 +13,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.cluster.jobs import condition, ended, example, long_run, reached_step, running, status
+from tests.cluster.dashboards import firing, unhealthy_rules, without_answer
+from tests.cluster.jobs import (
+    condition,
+    ended,
+    example,
+    judged,
+    long_run,
+    reached_step,
+    running,
+    status,
+    with_spec,
+)
 from tests.cluster.support import ROOT, STATE, Cluster
 
 if TYPE_CHECKING:
@@ -49,6 +61,17 @@ def hack(*words: str) -> str:
 def prometheus(operator: Cluster) -> Iterator[str]:
     """URL of a Prometheus that the prometheus-operator runs; gone again afterwards."""
     hack("monitoring", "on")
+    # The chart renders these where it finds the kinds; here they come after it, and go with them.
+    operator.apply(
+        operator.run(
+            "helm", "template", "finetuning-operator", "charts/finetuning-operator",
+            "--namespace", operator.namespace,
+            "--set", "monitoring.serviceMonitor=true,monitoring.interval=5s",
+            "--set", "prometheusRule.enabled=true",
+            "--show-only", "templates/servicemonitor.yaml",
+            "--show-only", "templates/prometheusrule.yaml",
+        )
+    )  # fmt: skip
     yield json.loads(hack("status", "--json"))["prometheus"]
     hack("monitoring", "off")
 
@@ -78,7 +101,14 @@ def test_without_the_servicemonitor_crd_the_job_runs_and_says_so(workspace: Clus
 def test_prometheus_finds_every_metric_of_a_running_job(
     workspace: Cluster, prometheus: str
 ) -> None:
-    with running(workspace, long_run("lora", "watched")) as name:
+    broken = with_spec(
+        example("lora", "broken"), dataset={"source": "configmap:finetuning-demo-data:broken.jsonl"}
+    )
+    with (
+        running(workspace, broken),
+        running(workspace, example("lora", "shown")) as shown,
+        running(workspace, long_run("lora", "watched")) as name,
+    ):
         reached_step(workspace, name, 25)
         assert workspace.get("servicemonitor", f"{name}-metrics")["spec"]["endpoints"]
 
@@ -93,15 +123,31 @@ def test_prometheus_finds_every_metric_of_a_running_job(
         assert float(loss["value"][1]) > 0
         assert loss["metric"]["epoch"].isdigit()
         assert condition(status(workspace, name), "MonitoringReady")["status"] == "True"
+        judged(workspace, shown)
+        every_panel_and_every_rule_works(workspace, prometheus)
+
+
+def every_panel_and_every_rule_works(workspace: Cluster, prometheus: str) -> None:
+    """While one job runs, one is validated and one has failed."""
+
+    def complaints() -> list[Any]:
+        missing = {("FineTuningJobFailed", "broken")} - firing(prometheus)
+        return [*without_answer(prometheus), *unhealthy_rules(prometheus), *missing]
+
+    with contextlib.suppress(AssertionError):
+        workspace.wait("data in every panel", lambda: not complaints(), 150)
+    assert complaints() == []
+    assert {alert for alert, _ in firing(prometheus)} == {"FineTuningJobFailed"}
 
 
 WRITER = """
 import pathlib, time
 from finetuning.artifacts.models import GpuState, RunState, TrainingState
 gib = 1 << 30
-gpu = GpuState(index=0, utilization_percent=87.0, memory_used_bytes=50 * gib,
-               memory_total_bytes=192 * gib)
 for step in range(1, 100_000):
+    gpu = GpuState(index=0, uuid="abc", utilization_percent=87.0, memory_used_bytes=50 * gib,
+                   memory_total_bytes=192 * gib, peak_memory_bytes=60 * gib, power_watts=500.0,
+                   temperature_celsius=70.0, energy_joules=500.0 * step)
     state = TrainingState(updated_at=time.time(), state=RunState.TRAINING, step=step, gpus=[gpu])
     new = pathlib.Path("/workspace/output/state/rank-0.json.new")
     new.parent.mkdir(exist_ok=True)
@@ -184,3 +230,4 @@ def test_a_monitor_and_a_sidecar_made_by_hand_give_all_fourteen(
     (used,) = in_prometheus("finetuning_gpu_memory_used_bytes")
     assert float(used["value"][1]) == 50 * 2**30
     assert used["metric"]["gpu_id"] == "0"
+    scratch.wait("the GPU panels", lambda: not without_answer(prometheus, of_gpus=True), 120)
