@@ -174,10 +174,10 @@ def example(length: int, first: int) -> Example:
 def test_without_a_gpu_there_are_no_gpu_figures_and_no_invented_ones() -> None:
     import torch
 
-    from finetuning.base.gpu import _utilization, gpu_states
+    from finetuning.base import gpu
 
-    assert gpu_states(torch.device("cpu")) == []
-    assert _utilization(0) is None
+    assert gpu.states(torch.device("cpu"))() == []
+    assert gpu.TorchReader(0)._utilization() is None
 
 
 @pytest.mark.parametrize(

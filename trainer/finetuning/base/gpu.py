@@ -1,9 +1,18 @@
-"""What torch and the driver's own library tell about the GPU in use; unknown stays None."""
+"""The figures of the GPU that this process owns; what nobody knows stays None."""
 
+import importlib
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from finetuning.artifacts.models import GpuState
+from finetuning.base.gpu_readers import (
+    AmdSmiCommand,
+    AmdSmiLibrary,
+    Figures,
+    KernelFiles,
+    Reader,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -11,39 +20,109 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def gpu_states(device: "torch.device") -> list[GpuState]:
-    """The figures of the device that this run computes on; a CPU has none."""
+class GpuWatch:
+    """Asks several places in turn, each for what those before did not know."""
+
+    def __init__(self, address: str, readers: list[Reader]) -> None:
+        self._address = address
+        self._readers = list(readers)
+
+    def read(self) -> Figures:
+        figures = Figures()
+        for reader in list(self._readers):
+            if figures.complete:
+                break
+            figures = figures.completed(self._asked(reader))
+        return figures
+
+    def _asked(self, reader: Reader) -> Figures:
+        """A place that fails is not asked again: such failures last."""
+        try:
+            return reader.read(self._address)
+        except Exception as error:  # noqa: BLE001 - drivers fail in ways of their own
+            self._readers.remove(reader)
+            _useless(type(reader).__name__, error)
+            return Figures()
+
+
+def states(device: "torch.device") -> Callable[[], list[GpuState]]:
+    """A function that tells the figures of the device that this run computes on."""
     if device.type != "cuda":
-        return []
+        return list
     import torch  # noqa: PLC0415 - loaded by whoever made the device
 
     index = device.index or 0
-    free, total = torch.cuda.mem_get_info(index)
-    properties = torch.cuda.get_device_properties(index)
-    return [
-        GpuState(
-            index=index,
-            name=properties.name[:128],
-            uuid=str(getattr(properties, "uuid", ""))[:64] or None,
-            utilization_percent=_utilization(index),
+    address = pci_address(torch.cuda.get_device_properties(index))
+    amd = _amd_readers() if torch.version.hip is not None else []
+    watch = GpuWatch(address, [*amd, TorchReader(index)])
+    return lambda: [_state(index, address, watch.read())]
+
+
+def pci_address(properties: object) -> str:
+    """Such as 0000:0c:00.0; empty where torch is too old to tell."""
+    try:
+        domain, bus, device = (
+            int(getattr(properties, f"pci_{part}_id")) for part in ("domain", "bus", "device")
+        )
+    except AttributeError:
+        return ""
+    return f"{domain:04x}:{bus:02x}:{device:02x}.0"
+
+
+def _amd_readers() -> list[Reader]:
+    """The library, or the command where there is none; the kernel's files after either."""
+    for make in (lambda: AmdSmiLibrary(importlib.import_module("amdsmi")), AmdSmiCommand):
+        try:
+            return [make(), KernelFiles()]
+        except Exception as error:  # noqa: BLE001 - amdsmi raises KeyError without its library.
+            _useless("amdsmi", error)
+    return [KernelFiles()]
+
+
+class TorchReader:
+    """What torch itself knows: memory always, the rest where its own library is there."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._silent = False
+
+    def read(self, address: str) -> Figures:  # noqa: ARG002 - torch counts by itself
+        import torch  # noqa: PLC0415 - see above
+
+        free, total = torch.cuda.mem_get_info(self._index)
+        return Figures(
+            utilization_percent=self._utilization(),
             memory_used_bytes=total - free,
             memory_total_bytes=total,
         )
-    ]
+
+    def _utilization(self) -> float | None:
+        """Percent busy from amdsmi (ROCm) or NVML; None without the library or its permission."""
+        if self._silent:
+            return None
+        import torch  # noqa: PLC0415 - see above
+
+        try:
+            return float(min(100, max(0, torch.cuda.utilization(self._index))))
+        except Exception as error:  # noqa: BLE001 - see _amd_readers
+            self._silent = True
+            _useless("GPU utilisation by torch", error)
+            return None
 
 
-_silent: set[int] = set()
-
-
-def _utilization(index: int) -> float | None:
-    """Percent busy from amdsmi (ROCm) or NVML; None without the library or its permission."""
-    if index in _silent:
-        return None
+def _state(index: int, address: str, figures: Figures) -> GpuState:
     import torch  # noqa: PLC0415 - see above
 
-    try:
-        return float(min(100, max(0, torch.cuda.utilization(index))))
-    except Exception as error:  # noqa: BLE001 - amdsmi raises KeyError without its shared library.
-        _silent.add(index)
-        log.info("GPU utilisation stays unknown: %s", error or type(error).__name__)
-        return None
+    properties = torch.cuda.get_device_properties(index)
+    uuid = figures.uuid or str(getattr(properties, "uuid", ""))
+    return GpuState(
+        index=index,
+        name=properties.name[:128],
+        pci_address=address or None,
+        peak_memory_bytes=torch.cuda.max_memory_reserved(index),
+        **(vars(figures) | {"uuid": uuid[:64] or None}),
+    )
+
+
+def _useless(what: str, error: Exception) -> None:
+    log.info("%s cannot be asked: %s", what, error or type(error).__name__)

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from functools import partial
 from typing import Any
 
 from transformers.integrations.neftune import activate_neftune
@@ -10,7 +9,7 @@ from transformers.integrations.neftune import activate_neftune
 from finetuning.api.hyperparameters import Method
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts.models import RunState, TrainingResult
-from finetuning.base import checkpoints
+from finetuning.base import checkpoints, gpu
 from finetuning.base.best import load_best
 from finetuning.base.checkpoints import Checkpoint
 from finetuning.base.console import duration
@@ -18,7 +17,6 @@ from finetuning.base.data import Data, prepare
 from finetuning.base.device import Device, choose
 from finetuning.base.errors import ConfigError
 from finetuning.base.facts import binding_differences, differences
-from finetuning.base.gpu import gpu_states
 from finetuning.base.hub import weights_folder
 from finetuning.base.live import LiveState
 from finetuning.base.loop import Loop
@@ -37,7 +35,7 @@ def train(run: Run, live: LiveState, stop: Stop) -> TrainingResult:
     started = time.time()
     config = run.config
     device = _choose_device(config)
-    live.gpus = partial(gpu_states, device.device)
+    live.gpus = gpu.states(device.device)
     live.progress(precision=device.precision.value)
 
     tokenizer = load_tokenizer(run.settings)
