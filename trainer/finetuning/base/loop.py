@@ -8,10 +8,11 @@ from functools import partial
 
 import torch
 
+from finetuning.api.hyperparameters import Method
 from finetuning.artifacts import LOSS_HISTORY
 from finetuning.artifacts.history import HistoryLine, HistoryWriter
 from finetuning.artifacts.models import RunState, TrainingResult
-from finetuning.base import checkpoints
+from finetuning.base import checkpoints, mfu
 from finetuning.base.best import gives_up, judge
 from finetuning.base.checkpoints import Checkpoint, TrainerState
 from finetuning.base.console import Figures, Progress
@@ -85,6 +86,8 @@ class Loop:
         if found:
             checkpoints.restore_optimizer(stepper.optimizer, self._names, found.folder)
             stepper.load_scaler(found.state.loss_scaler)
+        method = run.config.method
+        self._mfu = mfu.meter(stepper.model, stepper.device, trains_all=method is Method.FULL)
         self._interval = _Interval()
         self._began, self._first = time.monotonic(), self.state.global_step
         self._seconds_before = self.state.train_seconds
@@ -257,6 +260,7 @@ class Loop:
             learning_rate=rate,
             samples_per_second=interval.samples / interval.seconds,
             tokens_per_second=speed,
+            mfu_ratio=self._mfu(interval.tokens, interval.samples, interval.seconds),
             tokens_total=state.tokens_total,
             samples_total=state.samples_total,
             nonfinite_losses=state.nonfinite_losses,
