@@ -119,7 +119,14 @@ def test_defaults_stand_in_the_stored_object(api: Cluster) -> None:
         "saveTotalLimit": 2,
     }
     assert spec["output"] == {"profile": "auto-generate", "storage": {"size": "50Gi"}}
-    assert spec["validation"] == {"enabled": True, "maxLoss": 10}
+    assert spec["validation"] == {
+        "enabled": True,
+        "maxLoss": 10,
+        "minLossDecrease": 0,
+        "baseline": {"compare": True},
+        "onFailure": "Report",
+        "timeoutSeconds": 3600,
+    }
     assert spec["dataset"]["format"] == "auto"
 
 
@@ -212,7 +219,7 @@ STATUS = {
     "tokensPerSecond": 812.5,
     "estimatedRemaining": "3m20s",
     "reason": "Training",
-    "conditions": [{"type": "Validated", "status": "Unknown"}],
+    "validation": {"phase": "Failed", "result": "3/4"},
 }
 
 
@@ -223,7 +230,7 @@ def test_kubectl_get_shows_what_matters(api: Cluster, job: str) -> None:
         "NAME", "PHASE", "METHOD", "MODEL", "PROGRESS", "LOSS", "VALIDATED", "AGE",
     ]  # fmt: skip
     assert line.split()[:-1] == [
-        "crd-case", "Running", "lora", "Qwen/Qwen2.5-7B-Instruct", "42%", "1.5234", "Unknown",
+        "crd-case", "Running", "lora", "Qwen/Qwen2.5-7B-Instruct", "42%", "1.5234", "3/4",
     ]  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from finetuning.api.v1alpha1 import (
     SHORT_NAMES,
     SINGULAR,
     VERSION,
-    ConditionType,
     FineTuningJob,
     FineTuningJobSpec,
     FineTuningJobStatus,
@@ -56,14 +55,13 @@ def _explained(schema: dict[str, Any]) -> dict[str, Any]:
 
 def printer_columns() -> list[dict[str, Any]]:
     """What `kubectl get ftj` shows; priority 1 is for `-o wide`."""
-    validated = f'.status.conditions[?(@.type=="{ConditionType.VALIDATED}")].status'
     return [
         _column("Phase", ".status.phase", "Where the training is."),
         _column("Method", ".spec.method", "How the model is tuned."),
         _column("Model", ".spec.baseModel.modelId", "The model that the training started from."),
         _column("Progress", ".status.progress", "Share of the optimizer steps done."),
         _column("Loss", ".status.trainLoss", "Training loss of the last step.", kind="number"),
-        _column("Validated", validated, "Whether every required check passed."),
+        _column("Validated", ".status.validation.result", "Required checks passed, of how many."),
         _column("Step", ".status.currentStep", "Optimizer steps done.", kind="integer", wide=True),
         _column("Tokens/s", ".status.tokensPerSecond", "Throughput.", kind="number", wide=True),
         _column("ETA", ".status.estimatedRemaining", "Time left.", wide=True),

@@ -59,6 +59,8 @@ class Reason(StrEnum):
     SUSPENDED = "Suspended"
     NOT_SUSPENDED = "NotSuspended"
     TRAINING_SUCCEEDED = "TrainingSucceeded"
+    VALIDATING = "Validating"
+    VALIDATION_FAILED = "ValidationFailed"
     DATASET_INVALID = "DatasetInvalid"
     MODEL_UNAVAILABLE = "ModelUnavailable"
     CONFIG_INVALID = "ConfigInvalid"
@@ -119,13 +121,50 @@ class CheckStatus(ApiModel):
     message: str = Field(default="", max_length=256, description="The same for people.")
 
 
+class ValidationRerun(ApiModel):
+    """A validation that is under way while an earlier verdict still stands."""
+
+    attempt: int = Field(ge=1, le=999, description="Its number.")
+    job_name: str = Field(default="", max_length=63, description="Its validation Job.")
+    phase: ValidationPhase = Field(description="Where it is.")
+    summary: str = Field(default="", max_length=128, description="What it waits for.")
+
+
 class ValidationStatus(ApiModel):
     """The verdict on the trained model."""
 
     phase: ValidationPhase = Field(description="Where the validation is.")
+    result: str = Field(
+        default="",
+        max_length=16,
+        description='What kubectl get shows: "4/4" required checks passed, or the phase.',
+    )
+    reason: str = Field(
+        default="", max_length=64, description="Why it is there, also why there is no verdict."
+    )
     summary: str = Field(default="", max_length=128, description='Such as "4/4 checks passed".')
     passed: int = Field(default=0, ge=0, le=32, description="Required checks that passed.")
+    failed: int = Field(default=0, ge=0, le=32, description="Required checks that failed.")
+    skipped: int = Field(default=0, ge=0, le=32, description="Required checks left out.")
+    errors: int = Field(default=0, ge=0, le=32, description="Required checks that broke off.")
     total: int = Field(default=0, ge=0, le=32, description="Required checks.")
+    attempt: int = Field(
+        default=0, ge=0, le=999, description="How often the model was judged, this time included."
+    )
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="metadata.generation of the policy that it goes by."
+    )
+    policy: str = Field(
+        default="", max_length=64, description="Digest of the policy: another one is judged anew."
+    )
+    revalidate: str = Field(
+        default="",
+        max_length=63,
+        description="Value of the annotation finetuning.aim.amd.com/revalidate that it answers.",
+    )
+    rerun: ValidationRerun | None = Field(
+        default=None, description="The validation that will replace this verdict."
+    )
     checks: list[CheckStatus] = Field(
         default_factory=list,
         max_length=16,
@@ -137,7 +176,10 @@ class ValidationStatus(ApiModel):
         default="", max_length=512, description="The report's file, as pvc://<claim>/<path>."
     )
     manifest_sha256: str = Field(
-        default="", max_length=64, description="sha256 of the manifest of the files judged."
+        default="",
+        max_length=64,
+        description="sha256 of the manifest that the training wrote: the verdict is about these "
+        "files.",
     )
     job_name: str = Field(default="", max_length=63, description="The validation Job.")
     start_time: datetime | None = Field(default=None, description="When the checks began.")

@@ -100,6 +100,18 @@ DatasetSource = Annotated[
     ),
 ]
 
+HeldOutSource = Annotated[
+    str,
+    Field(max_length=512),
+    Rule.matching(
+        rf"(/{_SEGMENT})+/?|configmap:{_OBJECT}:{_KEY}|{_PVC}",
+        "must be one of: a file path such as /workspace/templates/heldout.jsonl, "
+        "configmap:<name>:<key>, pvc://<claim>/<path>; '..' and spaces are not allowed, and rows "
+        "of the Hub are put into a claim first, so that every verdict is about the same rows",
+        never="..",
+    ),
+]
+
 SubPath = Annotated[
     str,
     Field(max_length=253),

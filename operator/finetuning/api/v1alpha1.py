@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
@@ -17,6 +17,7 @@ from finetuning.api.hyperparameters import (
     Method,
     QuantizationConfig,
 )
+from finetuning.api.resources import ResourceSpec
 from finetuning.api.status import (
     CheckStatus,
     Condition,
@@ -25,6 +26,7 @@ from finetuning.api.status import (
     Phase,
     Reason,
     ValidationPhase,
+    ValidationRerun,
     ValidationStatus,
 )
 from finetuning.api.text import (
@@ -38,10 +40,17 @@ from finetuning.api.text import (
     PvcUri,
     Quantity,
     RegistryUrl,
-    Resources,
     Revision,
     SubPath,
-    amount,
+)
+from finetuning.api.validation import (
+    BaselineSpec,
+    CheckName,
+    HeldOutSpec,
+    KeywordMatch,
+    OnFailure,
+    ValidationPrompt,
+    ValidationSpec,
 )
 
 __all__ = [
@@ -52,6 +61,8 @@ __all__ = [
     "SHORT_NAMES",
     "SINGULAR",
     "VERSION",
+    "BaselineSpec",
+    "CheckName",
     "CheckStatus",
     "Condition",
     "ConditionType",
@@ -60,8 +71,11 @@ __all__ = [
     "FineTuningJob",
     "FineTuningJobSpec",
     "FineTuningJobStatus",
+    "HeldOutSpec",
+    "KeywordMatch",
     "ModelSpec",
     "ObjectMeta",
+    "OnFailure",
     "OutputSpec",
     "Phase",
     "Reason",
@@ -70,6 +84,7 @@ __all__ = [
     "StorageSpec",
     "ValidationPhase",
     "ValidationPrompt",
+    "ValidationRerun",
     "ValidationSpec",
     "ValidationStatus",
 ]
@@ -198,94 +213,6 @@ class OutputSpec(ApiModel):
     )
 
 
-def _devices_agree(resources: "ResourceSpec") -> bool:
-    shared = resources.requests.keys() & resources.limits.keys()
-    return all(
-        str(resources.requests[name]) == str(resources.limits[name])
-        for name in shared
-        if "/" in name
-    )
-
-
-def _devices_are_whole(resources: "ResourceSpec") -> bool:
-    entries = [*resources.requests.items(), *resources.limits.items()]
-    return all(str(value).isdecimal() for name, value in entries if "/" in name)
-
-
-def _requests_fit(resources: "ResourceSpec") -> bool:
-    """Each amount is known to be a quantity here: its own rule comes first."""
-    shared = resources.requests.keys() & resources.limits.keys()
-    pairs = [(amount(resources.requests[name]), amount(resources.limits[name])) for name in shared]
-    return all(least <= most for least, most in pairs if least is not None and most is not None)
-
-
-class ResourceSpec(ApiModel):
-    """Resources of the training pod, as in a container."""
-
-    RULES: ClassVar = (
-        Rule(
-            "!has(self.requests) || !has(self.limits) || self.requests.all(name, "
-            "!name.contains('/') || !(name in self.limits) || "
-            "string(self.requests[name]) == string(self.limits[name]))",
-            _devices_agree,
-            "requests and limits of a device such as amd.com/gpu must be equal; naming it under "
-            "limits alone is enough",
-        ),
-        Rule(
-            "(!has(self.requests) || self.requests.all(name, !name.contains('/') || "
-            "string(self.requests[name]).matches('^[0-9]+$'))) && "
-            "(!has(self.limits) || self.limits.all(name, !name.contains('/') || "
-            "string(self.limits[name]).matches('^[0-9]+$')))",
-            _devices_are_whole,
-            "a device such as amd.com/gpu is given whole: 1, 2, 8 and so on",
-        ),
-        Rule(
-            "!has(self.requests) || !has(self.limits) || self.requests.all(name, "
-            "!(name in self.limits) || !isQuantity(string(self.requests[name])) || "
-            "!isQuantity(string(self.limits[name])) || quantity(string(self.requests[name]))"
-            ".compareTo(quantity(string(self.limits[name]))) <= 0)",
-            _requests_fit,
-            "no request may be larger than its limit: raise the limit or lower the request",
-        ),
-    )
-
-    requests: Resources = Field(
-        default_factory=dict,
-        description="What the scheduler sets aside, as in a container: cpu, memory, amd.com/gpu. "
-        "Equal to limits for GPUs.",
-    )
-    limits: Resources = Field(
-        default_factory=dict,
-        description="What the pod may use at most, as in a container. One `amd.com/gpu` when "
-        "neither map names the resource.",
-    )
-
-
-class ValidationPrompt(ApiModel):
-    """A question for the tuned model and what a good answer holds."""
-
-    prompt: str = Field(min_length=1, max_length=2000, description="Sent as one user message.")
-    expected_keywords: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
-        default_factory=list,
-        max_length=16,
-        description="At least one of these words must stand in the answer, in any case.",
-    )
-
-
-class ValidationSpec(ApiModel):
-    """What is checked after training; the verdict lands in status.validation."""
-
-    enabled: bool = Field(default=True, description="Run the validation Job after training.")
-    max_loss: float = Field(
-        default=10.0, gt=0, le=1000, description="The final training loss must be below this."
-    )
-    prompts: list[ValidationPrompt] = Field(
-        default_factory=list,
-        max_length=32,
-        description="Questions for the tuned model; a general one is asked when empty.",
-    )
-
-
 class FineTuningJobSpec(ApiModel):
     """What to train, on what, how, and where the result goes."""
 
@@ -298,6 +225,13 @@ class FineTuningJobSpec(ApiModel):
             field="hyperparameters.evalSteps",
         ),
         *METHOD_RULES,
+        Rule(
+            "!has(self.validation.maxOverfit) || self.dataset.evalSplit > 0.0",
+            lambda spec: spec.validation.max_overfit is None or spec.dataset.eval_split > 0,
+            "maxOverfit needs rows to evaluate on: set dataset.evalSplit, for example to 0.1, or "
+            "drop maxOverfit",
+            field="validation.maxOverfit",
+        ),
     )
 
     base_model: ModelSpec = Field(description="The model to start from.")
@@ -336,7 +270,9 @@ class FineTuningJobSpec(ApiModel):
     validation: ValidationSpec = Field(
         default_factory=ValidationSpec,
         description="What is checked after training. The verdict is the condition Validated, the "
-        "report stands in status.validation.report. May change after creation.",
+        "report stands in status.validation.report. May change after creation: the model is then "
+        "judged again, without training again. The annotation "
+        "finetuning.aim.amd.com/revalidate with any new value does the same.",
     )
     suspend: bool = Field(
         default=False,

@@ -11,7 +11,7 @@ from finetuning.api.v1alpha1 import (
     Reason,
     ValidationPhase,
 )
-from finetuning.controller import apply, conditions, status
+from finetuning.controller import apply, conditions, status, training_status
 from finetuning.controller.gateway import ApiError, Gateway
 from finetuning.controller.observed import Custom, Key
 
@@ -35,6 +35,7 @@ _MONITORING_TROUBLE = {
     Reason.FORBIDDEN,
     Reason.NAME_CONFLICT,
 }
+_JUDGED = {ValidationPhase.PASSED, ValidationPhase.FAILED, ValidationPhase.ERROR}
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def announcements(old: FineTuningJobStatus | None, new: FineTuningJobStatus) -> 
     """What is worth an Event: failures, obstacles, and the end."""
     before = old or FineTuningJobStatus()
     found: list[Announcement] = []
-    failed = new.phase is Phase.FAILED and before.phase is not Phase.FAILED
+    # What a failed validation means for the phase is told by the Event about the verdict.
+    failed = new.phase is Phase.FAILED and not training_status.is_over(before)
     if failed or (new.reason != before.reason and new.reason in _WORRYING):
         found.append(Announcement(new.reason, new.message, warning=True))
     return [*found, *_of_monitoring(before, new), *_of_validation(before, new)]
@@ -59,23 +61,23 @@ def _of_monitoring(before: FineTuningJobStatus, new: FineTuningJobStatus) -> lis
     was, now = conditions.find(before.conditions, kind), conditions.find(new.conditions, kind)
     if now is None or now.reason not in _MONITORING_TROUBLE:
         return []
-    same = was is not None and was.reason == now.reason
-    return [] if same else [Announcement(now.reason, now.message, warning=True)]
+    if was is not None and was.reason == now.reason:
+        return []
+    # A cluster without prometheus-operator is a choice, not a fault.
+    chosen = now.reason == Reason.SERVICE_MONITOR_CRD_MISSING
+    return [Announcement(now.reason, now.message, warning=not chosen)]
 
 
 def _of_validation(before: FineTuningJobStatus, new: FineTuningJobStatus) -> list[Announcement]:
-    found = new.validation
-    if found is None or (before.validation and before.validation.phase is found.phase):
+    """One for each attempt, in the words of the condition."""
+    found, was = new.validation, before.validation
+    if found is None or (was and (was.phase, was.attempt) == (found.phase, found.attempt)):
         return []
-    match found.phase:
-        case ValidationPhase.PASSED:
-            return [Announcement(Reason.CHECKS_PASSED.value, found.summary, warning=False)]
-        case ValidationPhase.FAILED:
-            return [Announcement(Reason.CHECKS_FAILED.value, found.summary, warning=True)]
-        case ValidationPhase.ERROR:
-            return [Announcement(Reason.VALIDATOR_ERROR.value, found.summary, warning=True)]
-        case _:
-            return []
+    if found.phase not in _JUDGED:
+        return []
+    passed = found.phase is ValidationPhase.PASSED
+    (told,) = conditions.validated(found)
+    return [Announcement(told.reason, told.message, warning=not passed)]
 
 
 def log_transition(key: Key, old: FineTuningJobStatus | None, new: FineTuningJobStatus) -> None:
@@ -87,7 +89,10 @@ def log_transition(key: Key, old: FineTuningJobStatus | None, new: FineTuningJob
         text = "job=%s/%s phase=%s reason=%s message=%r"
         log.log(level, text, *key, new.phase.value, new.reason, new.message)
     found = new.validation
-    if found is not None and (before.validation is None or before.validation.phase != found.phase):
+    was = before.validation
+    if found is not None and (
+        was is None or (was.phase, was.attempt) != (found.phase, found.attempt)
+    ):
         text = "job=%s/%s validation=%s summary=%r"
         log.info(text, *key, found.phase.value, found.summary)
 

@@ -1,17 +1,21 @@
 """The next missing step in a job's life: training Job, then validation Job, and pauses between."""
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from finetuning.api.v1alpha1 import KIND, FineTuningJob, Phase, Reason
-from finetuning.controller import apply, naming, observed, verdict
+from finetuning.api.v1alpha1 import KIND, FineTuningJob, Reason
+from finetuning.controller import apply, attempts, naming, observed, training_status
+from finetuning.controller.attempts import Attempt
 from finetuning.controller.cache import Cache
-from finetuning.controller.desired import Desired
-from finetuning.controller.gateway import EVENTS, JOBS, PODS, ApiError, Gateway
+from finetuning.controller.desired import Desired, Manifest, validation
+from finetuning.controller.gateway import EVENTS, JOBS, PODS, SERVICES, ApiError, Gateway
 from finetuning.controller.last_words import plain
 from finetuning.controller.observed import BatchJob, Children, Key, Meta, Pod
 from finetuning.controller.training_status import Problem
+
+log = logging.getLogger(__name__)
 
 _TELLING = {"FailedCreate", "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"}
 _RECENT = timedelta(minutes=4)
@@ -31,7 +35,7 @@ class Steps:
     async def training(self, job: FineTuningJob, wanted: Desired) -> Problem | None:
         """Create, pause or continue the training Job; says what stands against it."""
         found = self._children(job)
-        if job.status.phase is Phase.SUCCEEDED:
+        if training_status.is_over(job.status):
             return None
         try:
             if found.training is None:
@@ -41,28 +45,52 @@ class Steps:
             elif found.training.suspend != job.spec.suspend:
                 changed = await apply.suspend(self.gateway, found.training, wanted=job.spec.suspend)
                 self.cache.jobs.put(observed.batch_job(changed))
+            elif wanted.storage is not None and _lacks(wanted.storage, found.training_pods):
+                log.warning("job=%s/%s its claim was deleted and is made again", *self.key)
+                await apply.create(self.gateway, wanted.storage)
         except apply.CannotApplyError as error:
             return error.problem
         return None
 
     async def validation(self, job: FineTuningJob, wanted: Desired) -> Problem | None:
-        """Create the validation Job once the training has succeeded."""
+        """Have the trained model judged, once for each question; says what stands against it."""
         found = self._children(job)
         trained = found.training is not None and found.training.complete is not None
-        if wanted.validation_job is None or verdict.is_over(job.status.validation):
+        if not trained and not training_status.is_trained(job.status):
             return None
-        if not trained and job.status.phase is not Phase.SUCCEEDED:
-            return None
+        attempt = attempts.missing(job, found)
         try:
-            if found.validation is None:
-                created = await apply.create(self.gateway, wanted.validation_job)
+            await self._suspend_unless(attempt, found.validation)
+            if attempt is None or wanted.validation_job is None:
+                return None
+            if attempt.job is None:
+                manifest = validation.numbered(wanted.validation_job, job, attempt.number)
+                created = await apply.create(self.gateway, manifest)
                 self.cache.jobs.put(observed.batch_job(created))
-            elif found.validation.finished:
+            elif attempt.job.finished:
                 pods = found.validation_pods
-                await self._collect(found.validation, pods, naming.VALIDATION_CONTAINER)
+                await self._collect(attempt.job, pods, naming.VALIDATION_CONTAINER)
         except apply.CannotApplyError as error:
             return error.problem
         return None
+
+    async def _suspend_unless(self, attempt: Attempt | None, newest: BatchJob | None) -> None:
+        """A Job that judges by an earlier policy frees its GPU."""
+        if newest is None or newest.finished:
+            return
+        unwanted = attempt is None or attempt.job is None
+        if newest.suspend is not unwanted:
+            changed = await apply.suspend(self.gateway, newest, wanted=unwanted)
+            self.cache.jobs.put(observed.batch_job(changed))
+
+    async def service(self, wanted: Desired) -> None:
+        """Make the Service again if somebody deleted it."""
+        if wanted.service is None:
+            return
+        meta = wanted.service["metadata"]
+        if await self.gateway.get(SERVICES, meta["namespace"], meta["name"]) is None:
+            log.warning("job=%s/%s its Service was deleted and is made again", *self.key)
+            await apply.create(self.gateway, wanted.service)
 
     def _children(self, job: FineTuningJob) -> Children:
         return self.cache.children(self.key, job.metadata.uid)
@@ -104,6 +132,13 @@ class Steps:
         async for raw in self.gateway.items(PODS, job.meta.namespace, labelSelector=selector):
             self.cache.pods.put(observed.pod(raw))
         self.looked_at.add(job.meta.uid)
+
+
+def _lacks(claim: Manifest, pods: tuple[Pod, ...]) -> bool:
+    """Claims are not watched: the scheduler says which one a Pod misses."""
+    missing = f'persistentvolumeclaim "{claim["metadata"]["name"]}" not found'
+    mark = pods[0].unscheduled if pods and not pods[0].over else None
+    return mark is not None and missing in mark.message
 
 
 def waits_for(found: Children) -> Meta | None:

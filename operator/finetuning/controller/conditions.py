@@ -13,7 +13,6 @@ from finetuning.api.v1alpha1 import (
     ValidationStatus,
 )
 from finetuning.controller import verdict
-from finetuning.controller.last_words import plain
 from finetuning.controller.training_status import Problem
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
@@ -69,14 +68,25 @@ def outcome(status: FineTuningJobStatus) -> list[Condition]:
             return []
 
 
+def withdrawn(old: Iterable[Condition], status: FineTuningJobStatus) -> list[Condition]:
+    """An end that holds no more: another verdict can turn Failed into Complete, and back."""
+    now = {each.type for each in outcome(status)}
+    return [
+        condition(ConditionType(each.type), FALSE, status.reason, status.message)
+        for each in old
+        if each.type in _ENDS and each.status == TRUE and each.type not in now
+    ]
+
+
+_ENDS = {ConditionType.COMPLETE, ConditionType.FAILED}
+
+
 def validated(found: ValidationStatus | None) -> list[Condition]:
-    if found is None:
+    """The verdict; while a newer one is awaited, the old condition stays with its generation."""
+    if found is None or found.rerun is not None:
         return []
     status, reason = _VALIDATED[found.phase]
-    message = found.summary
-    if found.phase is ValidationPhase.FAILED:
-        message = plain(f"{found.summary}; {verdict.failed_checks(found)}", 1024)
-    return [condition(ConditionType.VALIDATED, status, reason, message)]
+    return [condition(ConditionType.VALIDATED, status, reason, verdict.in_words(found))]
 
 
 _VALIDATED = {

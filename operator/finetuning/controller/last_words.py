@@ -12,7 +12,7 @@ from finetuning.artifacts.models import TrainingResult, ValidationResult
 from finetuning.controller.observed import Container
 
 MESSAGE_LIMIT = 4096
-"""kubelet keeps this much of a message; more was not written by a kubelet."""
+"""kubelet keeps this many bytes of a message; more was not written by a kubelet."""
 
 _CREDENTIALS = re.compile(
     r"hf_[A-Za-z0-9]{8,}"
@@ -44,7 +44,7 @@ def training_result(container: Container) -> TrainingResult | None:
 def validation_result(container: Container) -> ValidationResult | None:
     """The validator's result; None when there is none that can be read."""
     text = container.exit_message
-    if not text or len(text) > MESSAGE_LIMIT:
+    if not text or len(text.encode()) > MESSAGE_LIMIT:
         return None
     try:
         return ValidationResult.model_validate_json(text)

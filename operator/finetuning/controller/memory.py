@@ -20,6 +20,7 @@ class Memory:
     monitoring: Problem | None = None
     monitor_tried: float = NEVER
     has_service: bool = False
+    service_looked: float = NEVER
     waiting: float = NEVER
     waiting_for: str = ""
     """The uid of the Job without Pod, or of the Pod that does not start."""

@@ -13,6 +13,12 @@ JOB_NAME_LABEL = "finetuning.aim.amd.com/job-name"
 JOB_UID_LABEL = "finetuning.aim.amd.com/job-uid"
 METRICS_APP = "finetuning-metrics"
 
+REVALIDATE_ANNOTATION = "finetuning.aim.amd.com/revalidate"
+"""On a FineTuningJob any new value means: judge the model again. Its Job has the value as well."""
+POLICY_ANNOTATION = "finetuning.aim.amd.com/validation-policy"
+GENERATION_ANNOTATION = "finetuning.aim.amd.com/job-generation"
+"""On a validation Job: what it judges by, and the generation of the FineTuningJob that said so."""
+
 TRAINING = "training"
 VALIDATION = "validation"
 METRICS = "metrics"
@@ -40,6 +46,20 @@ class Names:
 def names(job: str) -> Names:
     """Plain suffixes: a job's name is short enough for them (`v1alpha1.NAME_MAX_LENGTH`)."""
     return Names(f"{job}-train", f"{job}-validate", f"{job}-metrics", f"{job}-output")
+
+
+def validation_job(job: str, attempt: int) -> str:
+    """The first attempt has the plain name; `-999` still fits into the 63 of a label value."""
+    first = names(job).validation
+    return first if attempt == 1 else f"{first}-{attempt}"
+
+
+def attempt(job: str, name: str) -> int:
+    """The number of the attempt whose validation Job has this name; 0 for any other name."""
+    first, suffix = names(job).validation, name.removeprefix(f"{names(job).validation}-")
+    if name == first:
+        return 1
+    return int(suffix) if name != suffix and suffix.isdecimal() else 0
 
 
 def labels(meta: v1alpha1.ObjectMeta, component: str) -> dict[str, str]:

@@ -73,6 +73,10 @@ class BatchJob:
     failed: Mark | None
     failing: Mark | None = None
     """It will fail, as soon as its Pods have ended."""
+    policy: str = ""
+    revalidate: str = ""
+    generation: int | None = None
+    """What a validation Job was made for; see naming's annotations."""
 
     @property
     def finished(self) -> bool:
@@ -148,8 +152,19 @@ def meta(raw: Raw) -> Meta:
 _KEPT_METADATA = ("namespace", "name", "uid", "generation", "resourceVersion", "creationTimestamp")
 
 
+_ANNOTATION_LIMIT = 256
+"""Others may write 256 KiB; what counts of an annotation is less than this."""
+
+
+def _annotation(raw: Raw, name: str) -> str:
+    found = (raw.get("metadata") or {}).get("annotations") or {}
+    return str(found.get(name) or "")[:_ANNOTATION_LIMIT]
+
+
 def custom(raw: Raw) -> Custom:
     kept = {name: raw["metadata"][name] for name in _KEPT_METADATA if name in raw["metadata"]}
+    if wish := _annotation(raw, naming.REVALIDATE_ANNOTATION):
+        kept["annotations"] = {naming.REVALIDATE_ANNOTATION: wish}
     parts = ("apiVersion", "kind", "spec", "status")
     body = {part: raw[part] for part in parts if part in raw}
     return Custom(meta=meta(raw), body={**body, "metadata": kept})
@@ -184,6 +199,9 @@ def batch_job(raw: Raw) -> BatchJob:
         complete=conditions.get("Complete"),
         failed=conditions.get("Failed"),
         failing=conditions.get("FailureTarget"),
+        policy=_annotation(raw, naming.POLICY_ANNOTATION),
+        revalidate=_annotation(raw, naming.REVALIDATE_ANNOTATION),
+        generation=_version(_annotation(raw, naming.GENERATION_ANNOTATION)) or None,
     )
 
 
@@ -235,7 +253,7 @@ def _container(raw: Raw) -> Container:
 
 @dataclass(frozen=True)
 class Children:
-    """The Jobs that one job owns and their Pods, newest first."""
+    """The Jobs that one job owns and their Pods, newest first; of validations the last one."""
 
     training: BatchJob | None = None
     validation: BatchJob | None = None
@@ -247,7 +265,7 @@ def children(uid: str, jobs: Iterable[BatchJob], pods: Iterable[Pod]) -> Childre
     """Sort out what belongs to the job with this uid; a label alone makes no Job ours."""
     owned = {
         each.meta.component: each
-        for each in jobs
+        for each in sorted(jobs, key=_by_attempt)
         if each.meta.owner_uid == uid and each.meta.owner_kind == KIND
     }
     own_pods = sorted(
@@ -260,6 +278,11 @@ def children(uid: str, jobs: Iterable[BatchJob], pods: Iterable[Pod]) -> Childre
         training_pods=_pods_of(training, own_pods),
         validation_pods=_pods_of(validation, own_pods),
     )
+
+
+def _by_attempt(job: BatchJob) -> tuple[int, str]:
+    """-validate, -validate-2, -validate-10."""
+    return (len(job.meta.name), job.meta.name)
 
 
 def _by_age(pod: Pod) -> tuple[bool, float]:

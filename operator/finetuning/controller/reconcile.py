@@ -46,6 +46,9 @@ HINT_AFTER_SECONDS = 15.0
 HINT_EVERY_SECONDS = 60.0
 """and again after so long."""
 
+SERVICE_EVERY_SECONDS = 300.0
+"""Between two looks for the Service of a running job."""
+
 _FROM_EVENTS = {Reason.PODS_FORBIDDEN, Reason.CONTAINER_CONFIG_ERROR}
 _RETRY_SECONDS = {Reason.PREVIOUS_RUN_TERMINATING: 2.0}
 _RETRY_DEFAULT = 30.0
@@ -85,7 +88,7 @@ class Reconciler:
         except (ValidationError, InvalidSpecError) as error:
             new = status.invalid(custom.body, _problem_text(error), status.now())
             return await self._write(custom, memory, new)
-        if status.is_over(job.status):
+        if status.is_settled(job):
             return None
         return await self._look(custom, job, wanted, memory)
 
@@ -112,6 +115,7 @@ class Reconciler:
         problem_after = await steps.validation(job, wanted)
         found = self._cache.children(custom.key, job.metadata.uid)
         await self._monitors.ensure(job, wanted, found, memory)
+        await self._keep_service(steps, wanted, found, memory)
         await self._ask_sidecar(found, memory)
         await self._ask_events(job, found, memory)
         return Seen(
@@ -131,6 +135,18 @@ class Reconciler:
             memory = Memory(custom.meta.uid, wrote=self._clock() if fresh else NEVER)
             self._memories[key] = memory
         return memory
+
+    async def _keep_service(
+        self, steps: children.Steps, wanted: Desired, found: Children, memory: Memory
+    ) -> None:
+        """Services are not watched: while a trainer runs, look now and then for its own."""
+        if not any(training_status.trainer_runs(pod) for pod in found.training_pods):
+            return
+        if memory.service_looked == NEVER:
+            memory.service_looked = self._clock()
+        if self._clock() - memory.service_looked >= SERVICE_EVERY_SECONDS:
+            memory.service_looked = self._clock()
+            await steps.service(wanted)
 
     async def _ask_sidecar(self, found: Children, memory: Memory) -> None:
         pod = next((p for p in found.training_pods if training_status.trainer_runs(p)), None)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.controller.desired import sources
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,21 @@ def named(job: FineTuningJob, words: str) -> str:
 
 
 def _wanted(job: FineTuningJob) -> Iterator[Wanted]:
-    source, namespace = job.spec.dataset.source, job.metadata.namespace
-    if source.startswith("configmap:"):
-        _, name, key = source.split(":", 2)
-        make = f"kubectl --namespace {namespace} create configmap {name} --from-file={key}"
-        yield Wanted("configmap", name, "spec.dataset.source", f"create it with `{make}`")
-    yield from _claim(source, "spec.dataset.source", namespace)
-    yield from _claim(job.spec.base_model.source or "", "spec.baseModel.source", namespace)
-    claim = job.spec.output.storage.claim_name
-    if claim:
-        yield from _claim(f"pvc://{claim}", "spec.output.storage.claimName", namespace)
+    namespace, output = job.metadata.namespace, job.spec.output.storage.claim_name
+    named_sources = {
+        "spec.dataset.source": sources.dataset(job),
+        "spec.baseModel.source": sources.model(job),
+        "spec.validation.heldOut.source": sources.held_out(job),
+    }
+    for field, source in named_sources.items():
+        if source is not None and source.config_map is not None:
+            name, key = source.config_map
+            make = f"kubectl --namespace {namespace} create configmap {name} --from-file={key}"
+            yield Wanted("configmap", name, field, f"create it with `{make}`")
+        if source is not None and source.claim is not None:
+            yield _claim(source.claim, field, namespace)
+    if output:
+        yield _claim(output, "spec.output.storage.claimName", namespace)
     token = job.spec.base_model.token_secret_ref
     if token is not None:
         make = f"kubectl --namespace {namespace} create secret generic {token.name}"
@@ -44,8 +50,6 @@ def _wanted(job: FineTuningJob) -> Iterator[Wanted]:
         yield Wanted("secret", token.name, "spec.baseModel.tokenSecretRef", remedy)
 
 
-def _claim(uri: str, field: str, namespace: str) -> Iterator[Wanted]:
-    if uri.startswith("pvc://"):
-        name = uri.removeprefix("pvc://").partition("/")[0]
-        remedy = f"create the PersistentVolumeClaim in namespace {namespace} or name another"
-        yield Wanted("persistentvolumeclaim", name, field, remedy)
+def _claim(name: str, field: str, namespace: str) -> Wanted:
+    remedy = f"create the PersistentVolumeClaim in namespace {namespace} or name another"
+    return Wanted("persistentvolumeclaim", name, field, remedy)

@@ -17,6 +17,7 @@ from finetuning.api.v1alpha1 import (
 from finetuning.artifacts import AIM_PROFILE, CHECKPOINT_PREFIX, CHECKPOINTS_DIR
 from finetuning.artifacts.models import TrainingResult
 from finetuning.controller import (
+    attempts,
     conditions,
     last_words,
     naming,
@@ -25,7 +26,7 @@ from finetuning.controller import (
     verdict,
 )
 from finetuning.controller.desired import sources
-from finetuning.controller.observed import BatchJob, Container, Pod
+from finetuning.controller.observed import BatchJob, Children, Container, Pod
 from finetuning.controller.training_status import Seen, Standing
 
 _EMPTY: tuple[Any, ...] = ("", [], {})
@@ -40,22 +41,26 @@ def parse(raw: Any) -> FineTuningJobStatus:
         return FineTuningJobStatus()
 
 
-def is_over(status: FineTuningJobStatus) -> bool:
-    """Nothing will ever change again."""
-    if status.phase is Phase.FAILED:
-        return True
-    return status.phase is Phase.SUCCEEDED and verdict.is_over(status.validation)
+def is_settled(job: FineTuningJob) -> bool:
+    """All has been said, and the status speaks of the newest spec: no look changes anything."""
+    old, found = job.status, job.status.validation
+    if old.observed_generation != job.metadata.generation:
+        return False
+    if not training_status.is_trained(old):
+        return old.phase is Phase.FAILED
+    judged = found is not None and attempts.is_over(found) and found.rerun is None
+    return judged and attempts.missing(job, Children()) is None
 
 
 def status_of(seen: Seen, now: datetime) -> FineTuningJobStatus:
-    """What the status should say now; what is over is left as it was."""
-    old = seen.job.status
-    if is_over(old):
-        return old
-    new = _observed(seen) if old.phase is Phase.SUCCEEDED else _of_training(seen)
-    if new.phase is Phase.SUCCEEDED:
+    """What the status should say now; a training that is over is left as it was."""
+    if is_settled(seen.job):
+        return seen.job.status
+    over = training_status.is_over(seen.job.status)
+    new = _observed(seen) if over else _of_training(seen)
+    if training_status.is_trained(new):
         found = verdict.validation_status(seen, _manifest(seen))
-        new = new.model_copy(update={"validation": found})
+        new = _gated(seen.job, new.model_copy(update={"validation": found}))
     return _with_conditions(seen, new, now)
 
 
@@ -64,15 +69,29 @@ def _observed(seen: Seen) -> FineTuningJobStatus:
     return seen.job.status.model_copy(update=update)
 
 
+def _gated(job: FineTuningJob, trained: FineTuningJobStatus) -> FineTuningJobStatus:
+    """What the verdict means for the phase, by spec.validation.onFailure."""
+    stand = training_status.gate(job, trained)
+    if stand is None:
+        trained_before = trained.reason == Reason.TRAINING_SUCCEEDED
+        message = trained.message if trained_before else _trained_summary(trained)
+        stand = Standing(Phase.SUCCEEDED, Reason.TRAINING_SUCCEEDED, message)
+    update = {"phase": stand.phase, "reason": stand.reason.value, "message": stand.message}
+    return trained.model_copy(update=update)
+
+
+def _trained_summary(status: FineTuningJobStatus) -> str:
+    loss = "." if status.train_loss is None else f"; final loss {status.train_loss}."
+    return f"Trained {status.current_step or 0} steps{loss}"
+
+
 def invalid(raw: Mapping[str, Any], message: str, now: datetime) -> FineTuningJobStatus:
     """A spec that cannot be served fails the job, unless its training has begun already."""
     old = parse(raw.get("status"))
-    if is_over(old):
-        return old
     generation = raw["metadata"].get("generation", 1)
     update: dict[str, Any] = {"observed_generation": generation}
     found = [conditions.invalid_config(message)]
-    if not old.training_job_name:
+    if not old.training_job_name and not training_status.is_over(old):
         update |= {"phase": Phase.FAILED, "reason": Reason.INVALID_SPEC, "message": message}
         new = old.model_copy(update=update)
         found += conditions.outcome(new)
@@ -200,6 +219,7 @@ def _with_conditions(seen: Seen, new: FineTuningJobStatus, now: datetime) -> Fin
         conditions.monitoring(seen.monitoring, conditions.find(old.conditions, kind)),
         conditions.suspended(new),
         *conditions.outcome(new),
+        *conditions.withdrawn(old.conditions, new),
         *conditions.validated(new.validation),
     ]
     merged = conditions.merge(old.conditions, found, generation, now)
@@ -260,9 +280,13 @@ _PROGRESS = {
 
 def is_turn(old: FineTuningJobStatus, new: FineTuningJobStatus) -> bool:
     """A change that people and scripts wait for: it is written at once."""
-    if old.phase is not new.phase:
+    edited = old.observed_generation not in {None, new.observed_generation}
+    if edited or old.phase is not new.phase:
         return True
-    return verdict.is_over(new.validation) and not verdict.is_over(old.validation)
+    was, found = old.validation, new.validation
+    if found is None or not attempts.is_over(found):
+        return False
+    return was is None or not attempts.is_over(was) or was.attempt != found.attempt
 
 
 def is_progress_only(old: FineTuningJobStatus, new: FineTuningJobStatus) -> bool:

@@ -5,64 +5,110 @@ Nothing that is missing, garbled or contradictory ever counts as passed.
 
 import re
 
-from finetuning.api.v1alpha1 import CheckStatus, FineTuningJob, ValidationPhase, ValidationStatus
+from finetuning.api.v1alpha1 import (
+    CheckName,
+    CheckStatus,
+    FineTuningJob,
+    Reason,
+    ValidationPhase,
+    ValidationRerun,
+    ValidationStatus,
+)
 from finetuning.artifacts import VALIDATION_DIR, VALIDATION_REPORT_TEXT
 from finetuning.artifacts.models import Check, CheckResult, ValidationResult, render_report
-from finetuning.controller import last_words, naming
+from finetuning.controller import attempts, last_words, naming
+from finetuning.controller.attempts import Attempt
 from finetuning.controller.desired import sources
 from finetuning.controller.last_words import plain
 from finetuning.controller.observed import BatchJob, Container, Pod
 from finetuning.controller.training_status import Seen, trouble
 
-REQUIRED_CHECKS = ("training_loss", "model_output", "checkpoint_integrity", "aim_profile")
-"""What a validation in the cluster must have passed, whatever the report itself requires."""
-
 REPORT_LIMIT = 4096
 _CHECK_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_OVER = (ValidationPhase.PASSED, ValidationPhase.FAILED, ValidationPhase.ERROR)
+_BAD = (CheckResult.FAIL, CheckResult.ERROR, CheckResult.SKIP)
 
 
 class NoVerdictError(Exception):
-    """The validator's answer cannot be used; says why."""
+    """The validator's answer cannot be used; a word for scripts, and why in a sentence."""
 
-
-def is_over(status: ValidationStatus | None) -> bool:
-    return status is not None and status.phase in (*_OVER, ValidationPhase.SKIPPED)
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
 
 
 def validation_status(seen: Seen, manifest: str | None = None) -> ValidationStatus:
-    """The next state of status.validation; what is over stays as it is.
+    """The next state of status.validation; a verdict stands until there is a newer one.
 
     `manifest` is the sha256 of the manifest that the trainer wrote, when it has just ended.
     """
-    job = seen.job
-    old = job.status.validation
-    if old is not None and is_over(old):
-        return old
-    if not job.spec.validation.enabled:
-        return ValidationStatus(phase=ValidationPhase.SKIPPED, summary="validation is turned off")
-    begun = old or ValidationStatus(
-        phase=ValidationPhase.PENDING,
-        job_name=naming.names(job.metadata.name).validation,
-        manifest_sha256=manifest or "",
+    old, attempt = seen.job.status.validation, attempts.missing(seen.job, seen.children)
+    written = (old.manifest_sha256 if old is not None else "") or manifest or ""
+    if attempt is None:
+        return _without_attempt(old, written)
+    new = _next(seen, attempt, written)
+    if old is None or not attempts.is_over(old) or attempts.is_over(new):
+        return new
+    rerun = ValidationRerun(
+        attempt=new.attempt, job_name=new.job_name, phase=new.phase, summary=new.summary
     )
-    found = seen.children.validation
+    return old.model_copy(update={"rerun": rerun})
+
+
+def _without_attempt(old: ValidationStatus | None, manifest: str) -> ValidationStatus:
+    if old is not None and attempts.is_over(old):
+        return old.model_copy(update={"rerun": None})
+    return ValidationStatus(
+        phase=ValidationPhase.SKIPPED,
+        result=ValidationPhase.SKIPPED.value,
+        reason=Reason.VALIDATION_SKIPPED.value,
+        summary="validation is turned off",
+        manifest_sha256=manifest,
+    )
+
+
+def _next(seen: Seen, attempt: Attempt, manifest: str) -> ValidationStatus:
+    job, found = seen.job, attempt.job
+    asked = attempts.question(job)
+    begun = ValidationStatus(
+        phase=ValidationPhase.PENDING,
+        attempt=attempt.number,
+        job_name=naming.validation_job(job.metadata.name, attempt.number),
+        manifest_sha256=manifest,
+        policy=asked.policy,
+        revalidate=found.revalidate if found is not None else asked.revalidate,
+        observed_generation=(found and found.generation) or job.metadata.generation,
+    )
     if found is not None and found.finished:
         return _judged(job, begun, found, seen.children.validation_pods)
-    return begun.model_copy(update=_underway(seen))
+    return changed(begun, **_underway(seen, found))
 
 
-def _underway(seen: Seen) -> dict[str, object]:
+def changed(status: ValidationStatus, **update: object) -> ValidationStatus:
+    """A copy, with the result as `kubectl get` shows it."""
+    new = status.model_copy(update=update)
+    result = f"{new.passed}/{new.total}" if new.total else new.phase.value
+    return new.model_copy(update={"result": result})
+
+
+def _underway(seen: Seen, found: BatchJob | None) -> dict[str, object]:
     """Running from the start unless something stands against it: the Pod's start is no news."""
-    problem, pods = seen.validation_problem, seen.children.validation_pods
+    problem = seen.validation_problem
     if problem is not None:
         phase = ValidationPhase.ERROR if problem.final else ValidationPhase.PENDING
-        return {"phase": phase, "summary": plain(problem.message, 128)}
-    found = trouble(pods[0], seen.hint) if pods else None
-    words = f"{found[0]}: {found[1]}" if found else seen.hint
+        reason = problem.reason.value
+        return {"phase": phase, "reason": reason, "summary": plain(problem.message, 128)}
+    pods = seen.children.validation_pods if found is not None else ()
+    stuck = trouble(pods[0], seen.hint) if pods else None
+    words = f"{stuck[0]}: {stuck[1]}" if stuck else seen.hint
     if words:
-        return {"phase": ValidationPhase.PENDING, "summary": plain(words, 128)}
-    return {"phase": ValidationPhase.RUNNING, "summary": "checks are running"}
+        reason = (stuck[0] if stuck else Reason.VALIDATION_PENDING).value
+        phase = ValidationPhase.PENDING
+        return {"phase": phase, "reason": reason, "summary": plain(words, 128)}
+    return {
+        "phase": ValidationPhase.RUNNING,
+        "reason": Reason.VALIDATION_RUNNING.value,
+        "summary": "checks are running",
+    }
 
 
 def _judged(
@@ -72,66 +118,103 @@ def _judged(
     container = next((each for each in ended if each and each.exit_code is not None), None)
     mark = found.failed or found.complete
     times = {
-        "start_time": container.started_at if container else begun.start_time,
+        "start_time": container.started_at if container else None,
         "completion_time": found.completion_time or (mark.since if mark else None),
     }
     try:
-        result = _result(found, container, begun.manifest_sha256)
+        result = _result(job, found, container, pods)
     except NoVerdictError as error:
         outcome: dict[str, object] = {
             "phase": ValidationPhase.ERROR,
+            "reason": error.reason,
             "summary": plain(str(error), 128),
         }
     else:
-        outcome = _outcome(job, result)
-    return begun.model_copy(update={**times, **outcome})
+        outcome = _outcome(job, _bound(result, begun.manifest_sha256))
+        outcome["manifest_sha256"] = begun.manifest_sha256 or result.manifest_sha256 or ""
+    return changed(begun, **times, **outcome)
 
 
-def _result(found: BatchJob, container: Container | None, manifest: str) -> ValidationResult:
+def _result(
+    job: FineTuningJob, found: BatchJob, container: Container | None, pods: tuple[Pod, ...]
+) -> ValidationResult:
     """The report made fit to be shown; raises NoVerdictError."""
-    if found.failed is not None and found.failed.reason == "DeadlineExceeded":
-        raise NoVerdictError("the validation ran longer than its deadline")
+    if found.failed is not None and found.failed.reason == Reason.DEADLINE_EXCEEDED:
+        limit = job.spec.validation.timeout_seconds
+        text = f"the validation ran longer than spec.validation.timeoutSeconds ({limit} s)"
+        raise NoVerdictError(Reason.DEADLINE_EXCEEDED.value, text)
     if container is None:
-        raise NoVerdictError("the validation pod left no report")
+        raise _no_container(found, pods)
     reported = last_words.validation_result(container)
     if reported is None:
-        raise NoVerdictError(_no_report(container))
-    result = _cleaned(reported)
+        raise _no_report(found, container)
+    result = _cleaned(reported, job.spec.validation.checks)
     if container.exit_code not in {0, 1}:
-        raise NoVerdictError(f"the validator ended with exit code {container.exit_code}")
+        text = f"the validator ended with exit code {container.exit_code}"
+        raise NoVerdictError("ValidatorFailed", text)
     if result.ok != (container.exit_code == 0):
-        raise NoVerdictError(f"the report contradicts exit code {container.exit_code}")
-    if manifest and result.manifest_sha256 and manifest != result.manifest_sha256:
-        raise NoVerdictError("the model changed between training and validation")
+        text = f"the report contradicts exit code {container.exit_code}"
+        raise NoVerdictError("ReportInvalid", text)
     return result
 
 
-def _no_report(container: Container) -> str:
-    if container.exit_reason == "OOMKilled":
-        return "OOMKilled: the validator needs more memory (spec.resources.limits.memory)"
+def _no_container(found: BatchJob, pods: tuple[Pod, ...]) -> NoVerdictError:
+    """Evicted, or deleted with all that it had said."""
+    told = (": ".join(part for part in (pod.reason, pod.message) if part) for pod in pods)
+    words = next((each for each in told if each), "")
+    why = f": {words}" if words else f"; {found.failed_pods} of its pods were lost"
+    return NoVerdictError("PodLost", f"the validation pod left no report{why}")
+
+
+def _no_report(found: BatchJob, container: Container) -> NoVerdictError:
+    tried = f" ({found.failed_pods} pods)" if found.failed_pods > 1 else ""
+    if container.exit_reason == Reason.OOM_KILLED:
+        remedy = "it needs more memory (spec.validation.resources.limits.memory)"
+        return NoVerdictError(Reason.OOM_KILLED.value, f"OOMKilled{tried}: {remedy}")
     line = last_words.last_line(container)
-    return f"no report, exit code {container.exit_code}. {line}".rstrip()
+    text = f"no report, exit code {container.exit_code}{tried}. {line}".rstrip()
+    return NoVerdictError("NoReport", text)
 
 
-def _cleaned(reported: ValidationResult) -> ValidationResult:
+def _cleaned(reported: ValidationResult, required: list[CheckName]) -> ValidationResult:
     """Own the list of required checks: the report came from a container, not from us."""
     by_name: dict[str, Check] = {}
     for check in reported.checks:
         if _CHECK_NAME.fullmatch(check.name) is None or check.name in by_name:
-            raise NoVerdictError("the report has a broken or repeated check name")
-        by_name[check.name] = _clean(check)
-    for name in REQUIRED_CHECKS:
+            raise NoVerdictError("ReportInvalid", "the report has a broken or repeated check name")
+        by_name[check.name] = _clean(check, required)
+    for name in required:
         by_name.setdefault(name, _missing(name))
-    order = [*REQUIRED_CHECKS, *(name for name in by_name if name not in REQUIRED_CHECKS)]
+    ours = [name for name in CheckName if name in by_name]
+    order = [*ours, *(name for name in by_name if name not in ours)]
     checks = [by_name[name] for name in order]
     return ValidationResult(checks=checks, manifest_sha256=reported.manifest_sha256)
 
 
-def _clean(check: Check) -> Check:
+def _bound(result: ValidationResult, written: str) -> ValidationResult:
+    """The files that were judged must be those that the training wrote, whatever was checked."""
+    if not written or result.manifest_sha256 == written:
+        return result
+    changed_since = Check(
+        name=CheckName.CHECKPOINT_INTEGRITY.value,
+        result=CheckResult.FAIL,
+        reason="ManifestChanged",
+        message="manifest.json is not the one that the training wrote: the model changed between "
+        "training and validation",
+    )
+    checks = [changed_since if each.name == changed_since.name else each for each in result.checks]
+    if changed_since not in checks:
+        checks.append(changed_since)
+    return ValidationResult(checks=checks, manifest_sha256=result.manifest_sha256)
+
+
+def _clean(check: Check, required: list[CheckName]) -> Check:
+    """A check of ours counts as the policy says, any other as the report says."""
+    ours = check.name in set(CheckName)
     return Check(
         name=check.name,
         result=check.result,
-        required=check.name in REQUIRED_CHECKS or check.required,
+        required=check.name in required if ours else check.required,
         score=check.score,
         reason=plain(check.reason, 64),
         message=plain(check.message, 256),
@@ -146,16 +229,30 @@ def _missing(name: str) -> Check:
 
 def _outcome(job: FineTuningJob, result: ValidationResult) -> dict[str, object]:
     report = f"{VALIDATION_DIR}/{VALIDATION_REPORT_TEXT}"
+    failed, errors, skipped = (_count(result, each) for each in _BAD)
+    phase, reason = ValidationPhase.PASSED, Reason.CHECKS_PASSED
+    if not result.ok:
+        # A check that broke off says nothing about the model: it is not blamed for it.
+        blamed = failed > 0
+        phase = ValidationPhase.FAILED if blamed else ValidationPhase.ERROR
+        reason = Reason.CHECKS_FAILED if blamed else Reason.VALIDATOR_ERROR
     return {
-        "phase": ValidationPhase.PASSED if result.ok else ValidationPhase.FAILED,
+        "phase": phase,
+        "reason": reason.value,
         "summary": f"{result.passed}/{result.total} checks passed",
         "passed": result.passed,
+        "failed": failed,
+        "skipped": skipped,
+        "errors": errors,
         "total": result.total,
         "checks": [_shown(check) for check in result.checks],
         "report": render_report(result)[:REPORT_LIMIT],
         "report_path": sources.output(job).uri(report),
-        "manifest_sha256": result.manifest_sha256 or "",
     }
+
+
+def _count(result: ValidationResult, kind: CheckResult) -> int:
+    return sum(check.result is kind for check in result.required)
 
 
 def _shown(check: Check) -> CheckStatus:
@@ -169,7 +266,10 @@ def _shown(check: Check) -> CheckStatus:
     )
 
 
-def failed_checks(status: ValidationStatus) -> str:
-    """The required checks that did not pass, with what they said."""
+def in_words(status: ValidationStatus) -> str:
+    """Summary, why there is no verdict, and what the checks said that did not pass."""
     bad = [check for check in status.checks if check.required and check.result != CheckResult.PASS]
-    return "; ".join(f"{check.name}: {check.message}" for check in bad)
+    why = [f"{check.name}: {check.message}" for check in bad]
+    lost = status.phase is ValidationPhase.ERROR and not status.total
+    summary = f"{status.reason}: {status.summary}" if lost and status.reason else status.summary
+    return plain("; ".join([summary, *why]), 1024)

@@ -11,7 +11,7 @@ from finetuning.api.v1alpha1 import (
     ValidationPhase,
 )
 from finetuning.artifacts.models import ExitCode, TrainingState
-from finetuning.controller import conditions
+from finetuning.controller import conditions, verdict
 from finetuning.controller import status as operator_status
 from finetuning.controller.desired import sources
 from finetuning.controller.observed import Children
@@ -52,12 +52,16 @@ def _put_off(status: FineTuningJobStatus, now: datetime) -> FineTuningJobStatus:
     """Checks that were interrupted are not running: they are still to come."""
     if status.validation is None:
         return status
-    update = {"phase": ValidationPhase.PENDING, "summary": "the checks were interrupted"}
-    verdict = status.validation.model_copy(update=update)
-    held = conditions.merge(
-        status.conditions, conditions.validated(verdict), status.observed_generation or 1, now
+    put_off = verdict.changed(
+        status.validation,
+        phase=ValidationPhase.PENDING,
+        reason=Reason.VALIDATION_PENDING.value,
+        summary="the checks were interrupted",
     )
-    return status.model_copy(update={"validation": verdict, "conditions": held})
+    held = conditions.merge(
+        status.conditions, conditions.validated(put_off), status.observed_generation or 1, now
+    )
+    return status.model_copy(update={"validation": put_off, "conditions": held})
 
 
 def localized(status: FineTuningJobStatus, job: FineTuningJob, output: Path) -> FineTuningJobStatus:
@@ -95,8 +99,8 @@ def exit_code(status: FineTuningJobStatus, training_exit: int | None, signal: in
 
 def is_good(status: FineTuningJobStatus) -> bool:
     """Trained, and validated or told not to validate."""
-    verdict = status.validation.phase if status.validation else None
-    return status.phase is Phase.SUCCEEDED and verdict in (
+    found = status.validation.phase if status.validation else None
+    return status.phase is Phase.SUCCEEDED and found in (
         ValidationPhase.PASSED,
         ValidationPhase.SKIPPED,
     )

@@ -8,7 +8,8 @@ from typing import Any
 from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.artifacts import VALIDATION_DIR
 from finetuning.controller import desired, naming
-from finetuning.controller.desired import sources, training
+from finetuning.controller.desired import pod as desired_pod
+from finetuning.controller.desired import sources
 from finetuning.controller.errors import InvalidSpecError
 from finetuning.controller.settings import MonitoringMode, Settings
 from finetuning.local import launch, lock, manifest, ports, scratch, volumes
@@ -63,7 +64,8 @@ class Plan:
     def mount(self) -> None:
         """Fresh emptyDirs and ConfigMaps, as each pod gets them."""
         scratch.make(self.places.scratch)
-        volumes.fill(_pod(self.children.training_job), self.places, self.files)
+        for pod in _pods(self.children):
+            volumes.fill(pod, self.places, self.files)
 
 
 def prepare(options: Options, environ: Mapping[str, str]) -> Plan:
@@ -71,9 +73,11 @@ def prepare(options: Options, environ: Mapping[str, str]) -> Plan:
     found = manifest.load(options.manifest, options.name)
     children = _children(found)
     places = _places(found, options)
-    trainer_pod = _pod(children.training_job)
+    trainer_pod, *others = _pods(children)
     files = volumes.contents(trainer_pod, places)
-    if missing := list(_missing(found, trainer_pod, places, files)):
+    for pod in others:
+        files |= volumes.contents(pod, places)
+    if missing := list(_missing(found, children, places, files)):
         raise InputError(*missing)
     port = ports.choose(naming.METRICS_PORT, options.metrics_port)
     return Plan(
@@ -103,6 +107,11 @@ def _pod(job: Mapping[str, Any]) -> volumes.Pod:
     return spec
 
 
+def _pods(children: desired.Desired) -> list[volumes.Pod]:
+    """That of the training, then that of the validation if there is one."""
+    return [_pod(job) for job in (children.training_job, children.validation_job) if job]
+
+
 def _places(found: manifest.Manifest, options: Options) -> Places:
     output = sources.output(found.job)
     sub_path = output.sub_path or ""
@@ -121,27 +130,34 @@ def _places(found: manifest.Manifest, options: Options) -> Places:
 
 
 def _missing(
-    found: manifest.Manifest, trainer_pod: volumes.Pod, places: Places, files: volumes.Contents
+    found: manifest.Manifest, children: desired.Desired, places: Places, files: volumes.Contents
 ) -> Iterator[str]:
     """Local inputs that are not there, each with what to type."""
-    (trainer,) = trainer_pod["containers"]
-    folders = volumes.folders(trainer_pod, trainer, places)
-    fields = {"baseModel": sources.model(found.job), "dataset": sources.dataset(found.job)}
-    for name, source in fields.items():
+    folders: dict[str, str] = {}
+    for pod in _pods(children):
+        (container,) = pod["containers"]
+        folders |= volumes.folders(pod, container, places)
+    fields = {
+        ("baseModel", "source"): sources.model(found.job),
+        ("dataset", "source"): sources.dataset(found.job),
+        ("validation", "heldOut", "source"): sources.held_out(found.job),
+    }
+    for field, source in fields.items():
         if source is None or not source.local:
             continue
         path = Path(moved(source.path, folders))
         if why := volumes.why_missing(path, places, files):
-            where = found.at("spec", name, "source")
+            where = found.at("spec", *field)
             yield f"{where}: {source.path}: {path}: {why}{_remedy(source)}"
 
 
 def _remedy(source: sources.Source) -> str:
-    if source.volume is not None:
-        claim = source.volume["persistentVolumeClaim"]["claimName"]
-        return f"; type --claims {claim}=DIR, where DIR is the folder that stands for the claim"
+    if source.claim is not None:
+        return (
+            f"; type --claims {source.claim}=DIR, where DIR is the folder that stands for the claim"
+        )
     if source.path.startswith(sources.TEMPLATES):
-        return f"; type --configmap {training.TEMPLATES_CONFIGMAP}=DIR"
+        return f"; type --configmap {desired_pod.TEMPLATES_CONFIGMAP}=DIR"
     return ""
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from finetuning.api.v1alpha1 import FineTuningJobStatus, Phase, ValidationPhase
 from finetuning.artifacts.models import RunState, TrainingState
+from finetuning.controller.training_status import is_trained
 from finetuning.local.outcome import is_good
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -64,7 +65,7 @@ def _of(name: str, current: int | None, total: int | None) -> str:
 def headline(status: FineTuningJobStatus) -> str:
     """Phase and why, as far as it says more than the figures do."""
     found = status.validation
-    if status.phase is Phase.SUCCEEDED and found is not None:
+    if is_trained(status) and status.phase is not Phase.FAILED and found is not None:
         return f"{status.phase}: {status.message} Validation {found.phase}: {found.summary}"
     return f"{status.phase}: {status.message or status.reason}"
 
@@ -105,7 +106,7 @@ def farewell(
     if verdict is not None and verdict.report:
         yield from ("", verdict.report)
     yield ""
-    if status.phase is Phase.SUCCEEDED:
+    if is_trained(status):
         yield _row("Model", shown(output))
     elif status.checkpoint_path:
         yield _row("Checkpoint", shown(Path(status.checkpoint_path)))

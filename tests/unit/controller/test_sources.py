@@ -41,7 +41,7 @@ def test_a_deep_relative_name_is_neither_a_file_nor_an_id() -> None:
 
 def test_a_path_never_leaves_its_mount() -> None:
     with pytest.raises(InvalidSpecError, match="must not contain"):
-        sources._claim("data", "pvc://corpora/../../etc", sources.DATA, "spec.dataset.source")
+        sources._claim("pvc://corpora/../../etc", sources._DATA)
 
 
 @pytest.mark.parametrize(

@@ -135,8 +135,102 @@ def test_a_failed_run_keeps_the_figures_that_it_reached() -> None:
 )
 @pytest.mark.parametrize("training", [None, batch_job(), batch_job(failed="DeadlineExceeded")])
 def test_what_is_over_never_changes_again(written: dict[str, Any], training: Any) -> None:
-    found = seen(of=job(written), training=training, problem=Problem(Reason.JOB_DELETED, "x", True))
+    said = {**written, "observedGeneration": 1}
+    policy = {"enabled": written.get("validation", {}).get("phase") != "Skipped"}
+    problem = Problem(Reason.JOB_DELETED, "x", True)
+    found = seen(of=job(said, validation=policy), training=training, problem=problem)
     assert status.status_of(found, NOW) == found.job.status
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"phase": "Failed", "reason": "OOMKilled", "message": "m"},
+        {"phase": "Succeeded", "reason": "TrainingSucceeded", "validation": {"phase": "Passed"}},
+    ],
+)
+def test_an_edit_after_the_end_is_acknowledged_and_changes_nothing_else(
+    written: dict[str, Any],
+) -> None:
+    edited = job({**written, "observedGeneration": 1}, suspend=True)
+    edited.metadata.generation = 2
+    found = status.status_of(seen(of=edited, training=batch_job()), NOW)
+    assert (found.phase, found.reason) == (written["phase"], written["reason"])
+    assert found.observed_generation == 2
+    assert {each.observed_generation for each in found.conditions} == {2}
+
+
+FAIL = {"validation": {"onFailure": "Fail"}}
+
+
+def gated(verdict: dict[str, Any], before: dict[str, Any], **spec: Any) -> FineTuningJobStatus:
+    """The status of a job whose verdict stands already, after an edit of its policy."""
+    edited = job({"modelPath": "pvc://m", **before, "validation": verdict}, **spec)
+    edited.metadata.generation = 1 + (edited.status.observed_generation or 0)
+    return status.status_of(seen(of=edited), NOW)
+
+
+def test_with_on_failure_fail_a_job_is_complete_only_when_its_model_passed() -> None:
+    found = status.status_of(succeeded(**FAIL), NOW)
+    assert (found.phase, found.reason) == (Phase.RUNNING, "Validating")
+    assert found.message == "Trained 100 steps in 3m20s; final loss 0.5234."
+    assert (found.model_path, "Complete" in by_type(found)) == ("pvc://demo-output", False)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        ({"phase": "Passed", "summary": "4/4"}, ("Succeeded", "TrainingSucceeded", "m")),
+        (
+            {"phase": "Failed", "summary": "3/4 checks passed"},
+            (
+                "Failed",
+                "ValidationFailed",
+                "The model did not pass: 3/4 checks passed. It is kept in pvc://m.",
+            ),
+        ),
+        (
+            {"phase": "Error", "summary": "OOMKilled"},
+            (
+                "Failed",
+                "ValidatorError",
+                "The model did not pass: OOMKilled. It is kept in pvc://m.",
+            ),
+        ),
+    ],
+)
+def test_on_failure_decides_what_a_verdict_means_for_the_phase(
+    verdict: dict[str, Any], expected: tuple[str, str, str]
+) -> None:
+    before = {"phase": "Succeeded", "reason": "TrainingSucceeded", "message": "m"}
+    report = gated(verdict, before)
+    assert (report.phase, report.message) == ("Succeeded", "m")
+    fail = gated(verdict, before, **FAIL)
+    assert (fail.phase, fail.reason, fail.message) == expected
+    assert fail.model_path == "pvc://m"
+
+
+def test_turning_on_failure_moves_a_job_between_complete_and_failed() -> None:
+    verdict = {"phase": "Failed", "summary": "3/4 checks passed"}
+    before = {"phase": "Succeeded", "reason": "TrainingSucceeded", "currentStep": 9}
+    complete = {"type": "Complete", "status": "True", "reason": "TrainingSucceeded"}
+    failed = gated(verdict, {**before, "conditions": [complete]}, **FAIL)
+    assert (failed.phase, by_type(failed)["Failed"].status) == (Phase.FAILED, "True")
+    assert by_type(failed)["Complete"].status == "False"
+    back = gated(verdict, status.wire(failed))
+    assert (back.phase, back.message) == (Phase.SUCCEEDED, "Trained 9 steps.")
+    assert {kind: by_type(back)[kind].status for kind in ("Complete", "Failed")} == {
+        "Complete": "True",
+        "Failed": "False",
+    }
+
+
+def test_a_policy_that_cannot_be_served_says_so_and_leaves_the_model_alone() -> None:
+    body = job_body() | {"status": {"phase": "Succeeded", "validation": {"phase": "Passed"}}}
+    body["metadata"]["generation"] = 2
+    found = status.invalid(body, "spec.validation.x: no", NOW)
+    assert (found.phase, found.observed_generation) == (Phase.SUCCEEDED, 2)
+    assert by_type(found)["ConfigValid"].status == "False"
 
 
 def test_a_trained_model_stays_trained_when_its_job_is_deleted() -> None:

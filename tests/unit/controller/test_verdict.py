@@ -1,6 +1,7 @@
 """No report, no pass: every way in which a validation can end."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -18,23 +19,35 @@ from tests.unit.controller.objects import (
     waiting,
 )
 
-from finetuning.api.v1alpha1 import CheckStatus, ValidationPhase, ValidationStatus
-from finetuning.controller import naming
+from finetuning.api.v1alpha1 import CheckStatus, Reason, ValidationPhase, ValidationStatus
+from finetuning.controller import naming, verdict
+from finetuning.controller.last_words import MESSAGE_LIMIT
 from finetuning.controller.training_status import Problem
 from finetuning.controller.verdict import REPORT_LIMIT, validation_status
 
 DIGEST = "a" * 64
+OVER = {"phase": "Failed"}
+STATUS_LIMIT = 16 * 1024
+"""Bytes of status.validation: each of its writes is sent to everybody who watches."""
 
 
 def judged(
-    state: dict[str, Any] | None, *, failed: str | None = None, before: str | None = None
+    state: dict[str, Any] | None,
+    *,
+    failed: str | None = None,
+    before: str | None = None,
+    policy: dict[str, Any] | None = None,
+    failed_pods: int = 0,
 ) -> ValidationStatus:
     written: dict[str, Any] = {"phase": "Succeeded"}
     if before is not None:
         written["validation"] = {"phase": "Pending", "manifestSha256": before}
-    found = batch_job(naming.VALIDATION, failed=failed, complete=failed is None)
+    found = batch_job(
+        naming.VALIDATION, failed=failed, complete=failed is None, failed_pods=failed_pods
+    )
     pods = (pod(state, component=naming.VALIDATION),) if state is not None else ()
-    return validation_status(seen(of=job(written), validation=found, validation_pods=pods))
+    of = job(written, validation=policy or {})
+    return validation_status(seen(of=of, validation=found, validation_pods=pods))
 
 
 def test_four_checks_passed_is_a_pass() -> None:
@@ -62,7 +75,7 @@ NO_VERDICT = [
     ("a traceback", ended(1, "ImportError: peft"), "PodFailurePolicy", "ImportError: peft"),
     ("out of memory", ended(137, "", "OOMKilled"), "BackoffLimitExceeded", "OOMKilled"),
     ("a usage error", ended(2, validator_says()), "PodFailurePolicy", "exit code 2"),
-    ("the deadline", None, "DeadlineExceeded", "deadline"),
+    ("the deadline", None, "DeadlineExceeded", "longer than spec.validation.timeoutSeconds (3600"),
     ("no checks at all", ended(0, validator_says(names=())), None, "contradicts exit code 0"),
     ("a check is missing", ended(0, validator_says(names=CHECKS[:3])), None, "contradicts"),
     (
@@ -91,7 +104,8 @@ def test_without_a_usable_report_there_is_an_error_and_never_a_pass(
     found = judged(state, failed=failed)
     assert found.phase is ValidationPhase.ERROR
     assert words in found.summary
-    assert found.report == ""
+    assert (found.report, found.result) == ("", "Error")
+    assert re.fullmatch("[A-Z][A-Za-z]+", found.reason)
 
 
 def test_the_report_cannot_declare_a_failing_check_optional() -> None:
@@ -113,12 +127,125 @@ def test_an_optional_check_may_fail() -> None:
     assert (found.phase, found.total, len(found.checks)) == (ValidationPhase.PASSED, 4, 5)
 
 
-def test_a_verdict_on_another_model_is_no_verdict() -> None:
-    said = validator_says(manifestSha256=DIGEST)
-    assert judged(ended(0, said), before=DIGEST).phase is ValidationPhase.PASSED
-    other = judged(ended(0, said), before="b" * 64)
-    assert other.phase is ValidationPhase.ERROR
-    assert "changed between" in other.summary
+@pytest.mark.parametrize("said", [DIGEST, None], ids=["another manifest", "no manifest"])
+def test_a_model_that_changed_after_its_training_fails_whatever_the_report_says(
+    said: str | None,
+) -> None:
+    fields = {} if said is None else {"manifestSha256": said}
+    found = judged(ended(0, validator_says(**fields)), before="b" * 64)
+    assert (found.phase, found.reason, found.result) == (
+        ValidationPhase.FAILED,
+        "ChecksFailed",
+        "3/4",
+    )
+    (bad,) = (check for check in found.checks if check.result == "Fail")
+    assert (bad.name, bad.reason) == ("checkpoint_integrity", "ManifestChanged")
+    assert "between training and validation" in verdict.in_words(found)
+    assert found.manifest_sha256 == "b" * 64
+
+
+def test_a_policy_without_the_integrity_check_is_bound_to_the_files_all_the_same() -> None:
+    policy = {"checks": ["training_loss"]}
+    said = validator_says(names=("training_loss",), manifestSha256=DIGEST)
+    assert judged(ended(0, said), before=DIGEST, policy=policy).result == "1/1"
+    assert judged(ended(0, said), before="b" * 64, policy=policy).result == "1/2"
+
+
+def test_the_first_verdict_binds_the_later_ones_where_the_training_named_no_manifest() -> None:
+    assert judged(ended(0, validator_says(manifestSha256=DIGEST))).manifest_sha256 == DIGEST
+
+
+def test_the_same_files_pass() -> None:
+    found = judged(ended(0, validator_says(manifestSha256=DIGEST)), before=DIGEST)
+    assert (found.phase, found.reason, found.result) == (
+        ValidationPhase.PASSED,
+        "ChecksPassed",
+        "4/4",
+    )
+
+
+def test_the_policy_says_which_checks_count() -> None:
+    policy = {"checks": ["aim_profile", "training_loss"]}
+    some = judged(ended(0, validator_says("model_output")), policy=policy)
+    assert (some.phase, some.result) == (ValidationPhase.PASSED, "2/2")
+    assert [check.required for check in some.checks] == [True, False, False, True]
+    lacking = judged(ended(0, validator_says(names=("training_loss",))), policy=policy)
+    assert lacking.phase is ValidationPhase.ERROR
+
+
+@pytest.mark.parametrize(
+    ("results", "phase", "reason"),
+    [
+        (("Error", "Pass"), ValidationPhase.ERROR, "ValidatorError"),
+        (("Skip", "Pass"), ValidationPhase.ERROR, "ValidatorError"),
+        (("Error", "Fail"), ValidationPhase.FAILED, "ChecksFailed"),
+    ],
+)
+def test_a_check_that_broke_off_is_no_pass_and_no_fault_of_the_model(
+    results: tuple[str, str], phase: ValidationPhase, reason: str
+) -> None:
+    report = json.loads(validator_says())
+    for check, result in zip(report["checks"], results, strict=False):
+        check["result"] = result
+    found = judged(ended(1, json.dumps(report)), failed="PodFailurePolicy")
+    assert (found.phase, found.reason) == (phase, reason)
+    assert found.passed + found.failed + found.skipped + found.errors == found.total == 4
+    assert "training_loss: about training_loss" in verdict.in_words(found)
+
+
+def test_pods_that_were_killed_or_lost_are_told_by_their_number() -> None:
+    killed = judged(ended(137, ""), failed="BackoffLimitExceeded", failed_pods=3)
+    assert killed.summary == "no report, exit code 137 (3 pods)."
+    oom = judged(ended(137, "", "OOMKilled"), failed="BackoffLimitExceeded", failed_pods=3)
+    assert oom.summary.startswith("OOMKilled (3 pods): it needs more memory")
+    assert oom.reason == "OOMKilled"
+    gone = judged(None, failed="BackoffLimitExceeded", failed_pods=3)
+    assert gone.summary == "the validation pod left no report; 3 of its pods were lost"
+
+
+def test_an_evicted_pod_is_told_in_kubelets_words() -> None:
+    told = {"reason": "Evicted", "message": "The node was low on resource: memory.", **OVER}
+    evicted = pod(None, component=naming.VALIDATION, **told)
+    found = validation_status(
+        seen(
+            of=job({"phase": "Succeeded"}),
+            validation=batch_job(naming.VALIDATION, failed="BackoffLimitExceeded"),
+            validation_pods=(evicted,),
+        )
+    )
+    assert (found.phase, found.reason) == (ValidationPhase.ERROR, "PodLost")
+    assert "Evicted: The node was low on resource" in found.summary
+
+
+WIDE = "\U0001f600"  # four bytes, and one character for every limit in characters
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "漢", WIDE, "\u2028", '"', "token=a "])
+def test_the_largest_report_that_kubelet_keeps_stays_within_the_status(letter: str) -> None:
+    names = (*CHECKS, *(f"extra_{index:02}" + "y" * 40 for index in range(12)))
+    size = 300
+    while len((said := _hostile(names, letter * size)).encode()) > MESSAGE_LIMIT:
+        size -= 1
+    found = judged(ended(1, said), failed="PodFailurePolicy")
+    assert found.total == 16
+    data = found.model_dump_json(by_alias=True, exclude_none=True).encode()
+    assert len(data) <= STATUS_LIMIT
+    words = verdict.in_words(found)
+    assert max(len(words), len(found.summary)) <= 1024
+
+
+def _hostile(names: tuple[str, ...], text: str) -> str:
+    checks = [
+        {"name": name, "result": "Fail", "score": -1.7976931348623157e308, "message": text}
+        for name in names
+    ]
+    return json.dumps({"kind": "validation", "checks": checks}, ensure_ascii=False)
+
+
+def test_a_message_longer_than_kubelet_keeps_is_no_report() -> None:
+    said = _hostile(CHECKS, WIDE * 250)
+    assert len(said) <= MESSAGE_LIMIT < len(said.encode())
+    assert judged(ended(1, said), failed="PodFailurePolicy").reason == "NoReport"
 
 
 def test_messages_of_checks_are_cleaned() -> None:
@@ -169,8 +296,8 @@ def test_a_pass_means_four_passed_checks_and_exit_code_0(
 
 
 def test_what_was_decided_stays() -> None:
-    verdict = {"phase": "Passed", "summary": "4/4 checks passed", "passed": 4, "total": 4}
-    found = validation_status(seen(of=job({"phase": "Succeeded", "validation": verdict})))
+    said = {"phase": "Passed", "summary": "4/4 checks passed", "passed": 4, "total": 4}
+    found = validation_status(seen(of=job({"phase": "Succeeded", "validation": said})))
     assert found.phase is ValidationPhase.PASSED
 
 
@@ -197,6 +324,6 @@ def test_a_validation_that_cannot_start_is_pending_and_says_why() -> None:
 
 def test_a_validation_job_that_cannot_be_made_is_an_error_only_if_it_never_can() -> None:
     for final, phase in ((True, ValidationPhase.ERROR), (False, ValidationPhase.PENDING)):
-        problem = Problem(reason="Forbidden", message="no", final=final)  # type: ignore[arg-type]
+        problem = Problem(Reason.FORBIDDEN, "no", final=final)
         found = validation_status(seen(validation_problem=problem))
         assert (found.phase, found.summary) == (phase, "no")

@@ -76,7 +76,12 @@ class World:
                 raise ApiError(409, "Conflict", f"{field} does not match")
         parts = {"status"} if only_status else {"spec"}
         merged = {**found, **merge(found, {name: patch[name] for name in parts & set(patch)})}
-        merged["metadata"] = {**found["metadata"], "resourceVersion": str(next(self._versions))}
+        meta = merged["metadata"] = {**found["metadata"]}
+        meta["resourceVersion"] = str(next(self._versions))
+        if merged.get("spec") != found.get("spec"):
+            meta["generation"] = meta.get("generation", 1) + 1
+        if not only_status and "metadata" in patch and "annotations" in patch["metadata"]:
+            meta["annotations"] = merge(meta.get("annotations"), patch["metadata"]["annotations"])
         self.objects[key] = merged
         return copy.deepcopy(merged)
 
@@ -157,6 +162,10 @@ class World:
     def change(self, **spec: Any) -> None:
         self.patch(("finetuningjobs", *KEY), {"spec": spec})
 
+    def annotate(self, value: str | None) -> None:
+        patch = {"metadata": {"annotations": {naming.REVALIDATE_ANNOTATION: value}}}
+        self.patch(("finetuningjobs", *KEY), patch)
+
     @property
     def status(self) -> Raw:
         found: Raw = self.get("finetuningjobs", KEY[1]).get("status") or {}
@@ -167,8 +176,12 @@ class World:
         self.set_pods(component, "Running", running())
 
     def finish(self, component: str, message: str, code: int = 0) -> None:
-        job = naming.names(KEY[1])
-        name = job.training if component == naming.TRAINING else job.validation
+        views = [observed.batch_job(raw) for raw in self.of("jobs")]
+        (name,) = (
+            each.meta.name
+            for each in views
+            if each.meta.component == component and not (each.finished or each.suspend)
+        )
         self.set_pods(component, "Failed" if code else "Succeeded", ended(code, message))
         self.end_job(name, "Failed" if code else "Complete", "PodFailurePolicy" if code else "")
 

@@ -7,11 +7,13 @@ of the user's choice.
 import json
 from typing import Any
 
-from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.api.v1alpha1 import FineTuningJob, ResourceSpec
 from finetuning.artifacts import TERMINATION_LOG_ENV
+from finetuning.controller.desired import sources
 from finetuning.controller.desired.metadata import Manifest
 from finetuning.controller.settings import Settings
 
+TEMPLATES_CONFIGMAP = "finetuning-templates"
 TERMINATION_LOG = "/dev/termination-log"
 SHM_LIMIT = "8Gi"
 """Upper bound of /dev/shm; it counts as the pod's memory only as far as it is used."""
@@ -69,6 +71,7 @@ def torch_container(
     config: Manifest,
     *,
     offline: bool,
+    resources: ResourceSpec,
     **fields: Any,
 ) -> Manifest:
     """A container that loads a model: `config` is the variable with its configuration."""
@@ -77,7 +80,7 @@ def torch_container(
         settings.trainer_image,
         settings,
         env=[config, *_environment(job, offline=offline)],
-        resources=resources(job, settings),
+        resources=_resources(resources, settings),
         # A crash before the first own word still leaves its last lines for the job's status.
         terminationMessagePolicy="FallbackToLogsOnError",
         **fields,
@@ -104,13 +107,13 @@ def _environment(job: FineTuningJob, *, offline: bool) -> list[Manifest]:
     return env
 
 
-def resources(job: FineTuningJob, settings: Settings) -> Manifest:
+def _resources(wanted: ResourceSpec, settings: Settings) -> Manifest:
     """The user's own, plus one GPU when neither map names the resource.
 
     Devices must have request == limit, so each map is completed from the other.
     """
-    requests = {name: str(value) for name, value in job.spec.resources.requests.items()}
-    limits = {name: str(value) for name, value in job.spec.resources.limits.items()}
+    requests = {name: str(value) for name, value in wanted.requests.items()}
+    limits = {name: str(value) for name, value in wanted.limits.items()}
     devices = {name: value for name, value in {**requests, **limits}.items() if "/" in name}
     devices.setdefault(settings.gpu_resource_name, "1")
     return {"requests": {**requests, **devices}, "limits": {**limits, **devices}}
@@ -127,6 +130,15 @@ def scratch_mounts() -> list[Manifest]:
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
     ]
+
+
+def templates_volume() -> Manifest:
+    """Rows that an admin offers to all jobs of a namespace."""
+    return {"name": "templates", "configMap": {"name": TEMPLATES_CONFIGMAP, "optional": True}}
+
+
+def templates_mount() -> Manifest:
+    return {"name": "templates", "mountPath": sources.TEMPLATES, "readOnly": True}
 
 
 def as_variable(name: str, value: Any) -> Manifest:

@@ -15,6 +15,7 @@ STATE = f"{WORKSPACE}/state"
 TEMPLATES = f"{WORKSPACE}/templates"
 DATA = f"{WORKSPACE}/data"
 MODEL = f"{WORKSPACE}/model"
+HELD_OUT = f"{WORKSPACE}/heldout"
 
 _FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".txt", ".parquet")
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
@@ -29,74 +30,106 @@ class Source:
     volume: Manifest | None = None
     mount: Manifest | None = None
     local: bool = True
+    config_map: tuple[str, str] | None = None
+    """Name and key, when the volume is a ConfigMap."""
+    claim: str | None = None
+    """Name, when the volume is a claim."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A volume of the pod, where it is mounted, and the field of the spec that asks for it."""
+
+    volume: str
+    path: str
+    field: str
+
+
+_MODEL = _Place("model", MODEL, "spec.baseModel.source")
+_DATA = _Place("data", DATA, "spec.dataset.source")
+_HELD_OUT = _Place("heldout", HELD_OUT, "spec.validation.heldOut.source")
 
 
 def model(job: FineTuningJob) -> Source | None:
     """The base model's folder; None when it comes from the Hub."""
     uri = job.spec.base_model.source
-    return _claim("model", uri, MODEL, "spec.baseModel.source") if uri else None
+    return _claim(uri, _MODEL) if uri else None
 
 
 def dataset(job: FineTuningJob) -> Source:
     """The rows, by the scheme of their source."""
     source = job.spec.dataset.source
-    if source.startswith("configmap:"):
-        return _configmap(source)
-    if source.startswith("pvc://"):
-        return _claim("data", source, DATA, "spec.dataset.source")
     if source.startswith("hf://"):
         return Source(source, local=False)
+    return _volume(source, _DATA) or _bare(source)
+
+
+def held_out(job: FineTuningJob) -> Source | None:
+    """The rows that the validation compares models on; None when the job names none."""
+    rows = job.spec.validation.held_out
+    if rows is None:
+        return None
+    return _volume(rows.source, _HELD_OUT) or Source(str(_inside("/", rows.source, _HELD_OUT)))
+
+
+def _volume(source: str, place: _Place) -> Source | None:
+    """A ConfigMap or a claim; None when the source names neither."""
+    if source.startswith("configmap:"):
+        return _configmap(source, place)
+    if source.startswith("pvc://"):
+        return _claim(source, place)
     if _SCHEME.match(source):
         raise InvalidSpecError(
-            "spec.dataset.source",
+            place.field,
             source,
             "cannot be read yet. Use pvc://<claim>/<path>, configmap:<name>:<key>, "
             "hf://<org>/<name> or a path inside the pod.",
         )
-    return _bare(source)
+    return None
 
 
 def _bare(source: str) -> Source:
     """A path, or the id of a data set on the Hub, as people write both."""
     if source.startswith("/"):
-        return Source(str(_inside("/", source, "spec.dataset.source")))
+        return Source(str(_inside("/", source, _DATA)))
     if source.endswith(_FILE_SUFFIXES) or source.startswith("./"):
-        return Source(str(_inside(WORKSPACE, source, "spec.dataset.source")))
+        return Source(str(_inside(WORKSPACE, source, _DATA)))
     if _HUB_ID.fullmatch(source):
         return Source(f"hf://{source}", local=False)
     raise InvalidSpecError(
-        "spec.dataset.source", source, "is neither an absolute path nor the id of a Hub data set."
+        _DATA.field, source, "is neither an absolute path nor the id of a Hub data set."
     )
 
 
-def _configmap(source: str) -> Source:
+def _configmap(source: str, place: _Place) -> Source:
     _, _, rest = source.partition(":")
     name, _, key = rest.partition(":")
     if not name or not key:
-        raise InvalidSpecError("spec.dataset.source", source, "must be configmap:<name>:<key>.")
-    path = _inside(DATA, key, "spec.dataset.source")
+        raise InvalidSpecError(place.field, source, "must be configmap:<name>:<key>.")
     items = [{"key": key, "path": key}]
     return Source(
-        path=str(path),
-        volume={"name": "data", "configMap": {"name": name, "items": items}},
-        mount={"name": "data", "mountPath": DATA, "readOnly": True},
+        path=str(_inside(place.path, key, place)),
+        volume={"name": place.volume, "configMap": {"name": name, "items": items}},
+        mount={"name": place.volume, "mountPath": place.path, "readOnly": True},
+        config_map=(name, key),
     )
 
 
-def _claim(volume: str, uri: str, mount_path: str, field: str) -> Source:
+def _claim(uri: str, place: _Place) -> Source:
     claim, _, path = uri.removeprefix("pvc://").partition("/")
     if not claim:
-        raise InvalidSpecError(field, uri, "must be pvc://<claim>/<path>.")
+        raise InvalidSpecError(place.field, uri, "must be pvc://<claim>/<path>.")
     return Source(
-        path=str(_inside(mount_path, path, field)),
-        volume={"name": volume, "persistentVolumeClaim": {"claimName": claim}},
-        mount={"name": volume, "mountPath": mount_path, "readOnly": True},
+        path=str(_inside(place.path, path, place)),
+        volume={"name": place.volume, "persistentVolumeClaim": {"claimName": claim}},
+        mount={"name": place.volume, "mountPath": place.path, "readOnly": True},
+        claim=claim,
     )
 
 
-def _inside(root: str, path: str, field: str) -> PurePosixPath:
+def _inside(root: str, path: str, place: _Place) -> PurePosixPath:
     if ".." in PurePosixPath(path).parts:
-        raise InvalidSpecError(field, path, "must not contain '..'.")
+        raise InvalidSpecError(place.field, path, "must not contain '..'.")
     return PurePosixPath(root) / path
 
 

@@ -13,7 +13,6 @@ GRACE_SECONDS = 120
 """Time for a checkpoint after SIGTERM: a 70B adapter with its optimizer takes well under it."""
 
 STATE_LIMIT = "16Mi"
-TEMPLATES_CONFIGMAP = "finetuning-templates"
 
 
 def job(job: FineTuningJob, settings: Settings) -> Manifest:
@@ -74,11 +73,12 @@ def _trainer(job: FineTuningJob, settings: Settings) -> Manifest:
         settings,
         config={"name": run_config.ENV, "value": configuration(job).encode()},
         offline=sources.model(job) is not None and sources.dataset(job).local,
+        resources=job.spec.resources,
         command=["python3", "-m", "finetuning.base.app"],
         volumeMounts=[
             sources.output(job).mount(),
             {"name": "state", "mountPath": sources.STATE},
-            {"name": "templates", "mountPath": sources.TEMPLATES, "readOnly": True},
+            pod.templates_mount(),
             *(source.mount for source in _inputs(job) if source.mount),
             *pod.scratch_mounts(),
         ],
@@ -148,11 +148,10 @@ def _inputs(job: FineTuningJob) -> list[sources.Source]:
 
 
 def _volumes(job: FineTuningJob) -> list[Manifest]:
-    templates = {"name": TEMPLATES_CONFIGMAP, "optional": True}
     return [
         sources.output(job).volume,
         {"name": "state", "emptyDir": {"sizeLimit": STATE_LIMIT}},
-        {"name": "templates", "configMap": templates},
+        pod.templates_volume(),
         *(source.volume for source in _inputs(job) if source.volume),
         *pod.scratch_volumes(),
     ]

@@ -8,29 +8,33 @@ from finetuning.artifacts import (
     VALIDATION_DIR,
     VALIDATION_REPORT_TEXT,
 )
-from finetuning.controller import naming
+from finetuning.controller import attempts, naming
 from finetuning.controller.desired import pod, sources
 from finetuning.controller.desired.metadata import Manifest, metadata
 from finetuning.controller.settings import Settings
 
 CONFIG_ENV = "FINETUNING_VALIDATION_CONFIG"
 REPORTS = f"{sources.WORKSPACE}/{VALIDATION_DIR}"
-DEADLINE_SECONDS = 3600
-"""Loading the largest model takes minutes; whatever takes an hour hangs."""
+RETRIES = 2
+"""After a crash, a lack of memory or a lost pod; a verdict is never asked for again."""
 
 _CHECKS_FAILED, _USAGE = 1, 2
 """Exit codes of the validator that another try cannot change."""
 
 
 def job(job: FineTuningJob, settings: Settings) -> Manifest:
+    """The first attempt; the question that it answers stands in its annotations."""
     name = naming.names(job.metadata.name).validation
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(job, name, naming.VALIDATION),
+        "metadata": {
+            **metadata(job, name, naming.VALIDATION),
+            "annotations": _question(job),
+        },
         "spec": {
-            "activeDeadlineSeconds": DEADLINE_SECONDS,
-            "backoffLimit": 1,
+            "activeDeadlineSeconds": job.spec.validation.timeout_seconds,
+            "backoffLimit": RETRIES,
             "podFailurePolicy": {"rules": _failure_rules()},
             "podReplacementPolicy": "Failed",
             "template": {
@@ -39,6 +43,21 @@ def job(job: FineTuningJob, settings: Settings) -> Manifest:
             },
         },
     }
+
+
+def numbered(manifest: Manifest, job: FineTuningJob, attempt: int) -> Manifest:
+    """The same Job under the name of a later attempt."""
+    name = naming.validation_job(job.metadata.name, attempt)
+    return {**manifest, "metadata": {**manifest["metadata"], "name": name}}
+
+
+def _question(job: FineTuningJob) -> dict[str, str]:
+    asked = attempts.question(job)
+    found = {
+        naming.GENERATION_ANNOTATION: str(job.metadata.generation),
+        naming.POLICY_ANNOTATION: asked.policy,
+    }
+    return found | ({naming.REVALIDATE_ANNOTATION: asked.revalidate} if asked.revalidate else {})
 
 
 def _failure_rules() -> list[Manifest]:
@@ -54,34 +73,45 @@ def _failure_rules() -> list[Manifest]:
 
 
 def _pod_spec(job: FineTuningJob, settings: Settings) -> Manifest:
-    model = sources.model(job)
     return pod.spec(
         settings,
         terminationGracePeriodSeconds=30,
         containers=[_validator(job, settings)],
         volumes=[
             sources.output(job).volume,
-            *([model.volume] if model and model.volume else []),
+            *(source.volume for source in _inputs(job) if source.volume),
+            *([pod.templates_volume()] if _reads_templates(job) else []),
             *pod.scratch_volumes(),
         ],
     )
 
 
+def _inputs(job: FineTuningJob) -> list[sources.Source]:
+    found = (sources.model(job), sources.held_out(job))
+    return [source for source in found if source is not None]
+
+
+def _reads_templates(job: FineTuningJob) -> bool:
+    rows = sources.held_out(job)
+    return rows is not None and rows.path.startswith(f"{sources.TEMPLATES}/")
+
+
 def _validator(job: FineTuningJob, settings: Settings) -> Manifest:
-    model = sources.model(job)
     output = sources.output(job)
     return pod.torch_container(
         naming.VALIDATION_CONTAINER,
         job,
         settings,
         config=pod.as_variable(CONFIG_ENV, configuration(job)),
-        offline=model is not None,
+        offline=sources.model(job) is not None,
+        resources=job.spec.validation.resources or job.spec.resources,
         command=["python3", "-m", "finetuning.monitoring.validate_job"],
         args=_arguments(),
         volumeMounts=[
             output.mount(read_only=True),
             output.mount(VALIDATION_DIR, REPORTS),
-            *([model.mount] if model and model.mount else []),
+            *(source.mount for source in _inputs(job) if source.mount),
+            *([pod.templates_mount()] if _reads_templates(job) else []),
             *pod.scratch_mounts(),
         ],
     )
@@ -100,13 +130,20 @@ def _arguments() -> list[str]:
 
 def configuration(job: FineTuningJob) -> Manifest:
     """What the validator is told besides its command line."""
-    model = sources.model(job)
-    prompts = job.spec.validation.prompts
+    model, rows = sources.model(job), sources.held_out(job)
+    policy = job.spec.validation
+    limit = policy.held_out.max_rows if policy.held_out else None
     return {
         "requireAll": True,
         "baseModelPath": model.path if model else None,
-        "maxLoss": job.spec.validation.max_loss,
-        "prompts": [prompt.model_dump(mode="json", by_alias=True) for prompt in prompts],
         "modelId": job.spec.base_model.model_id,
         "method": job.spec.method.value,
+        "checks": [check.value for check in policy.checks],
+        "maxLoss": policy.max_loss,
+        "minLossDecrease": policy.min_loss_decrease,
+        "maxOverfit": policy.max_overfit,
+        "prompts": [prompt.model_dump(mode="json", by_alias=True) for prompt in policy.prompts],
+        "heldOut": {"source": rows.path, "maxRows": limit} if rows else {"source": None},
+        "baseline": policy.baseline.model_dump(mode="json", by_alias=True),
+        "timeoutSeconds": policy.timeout_seconds,
     }

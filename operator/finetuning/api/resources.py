@@ -1,0 +1,71 @@
+"""Resources of a pod, as in a container, with the rules that the API server has for Pods."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from finetuning.api.base import ApiModel, Rule
+from finetuning.api.text import Resources, amount
+
+
+def _devices_agree(resources: "ResourceSpec") -> bool:
+    shared = resources.requests.keys() & resources.limits.keys()
+    return all(
+        str(resources.requests[name]) == str(resources.limits[name])
+        for name in shared
+        if "/" in name
+    )
+
+
+def _devices_are_whole(resources: "ResourceSpec") -> bool:
+    entries = [*resources.requests.items(), *resources.limits.items()]
+    return all(str(value).isdecimal() for name, value in entries if "/" in name)
+
+
+def _requests_fit(resources: "ResourceSpec") -> bool:
+    """Each amount is known to be a quantity here: its own rule comes first."""
+    shared = resources.requests.keys() & resources.limits.keys()
+    pairs = [(amount(resources.requests[name]), amount(resources.limits[name])) for name in shared]
+    return all(least <= most for least, most in pairs if least is not None and most is not None)
+
+
+class ResourceSpec(ApiModel):
+    """Resources of the training pod, as in a container."""
+
+    RULES: ClassVar = (
+        Rule(
+            "!has(self.requests) || !has(self.limits) || self.requests.all(name, "
+            "!name.contains('/') || !(name in self.limits) || "
+            "string(self.requests[name]) == string(self.limits[name]))",
+            _devices_agree,
+            "requests and limits of a device such as amd.com/gpu must be equal; naming it under "
+            "limits alone is enough",
+        ),
+        Rule(
+            "(!has(self.requests) || self.requests.all(name, !name.contains('/') || "
+            "string(self.requests[name]).matches('^[0-9]+$'))) && "
+            "(!has(self.limits) || self.limits.all(name, !name.contains('/') || "
+            "string(self.limits[name]).matches('^[0-9]+$')))",
+            _devices_are_whole,
+            "a device such as amd.com/gpu is given whole: 1, 2, 8 and so on",
+        ),
+        Rule(
+            "!has(self.requests) || !has(self.limits) || self.requests.all(name, "
+            "!(name in self.limits) || !isQuantity(string(self.requests[name])) || "
+            "!isQuantity(string(self.limits[name])) || quantity(string(self.requests[name]))"
+            ".compareTo(quantity(string(self.limits[name]))) <= 0)",
+            _requests_fit,
+            "no request may be larger than its limit: raise the limit or lower the request",
+        ),
+    )
+
+    requests: Resources = Field(
+        default_factory=dict,
+        description="What the scheduler sets aside, as in a container: cpu, memory, amd.com/gpu. "
+        "Equal to limits for GPUs.",
+    )
+    limits: Resources = Field(
+        default_factory=dict,
+        description="What the pod may use at most, as in a container. One `amd.com/gpu` when "
+        "neither map names the resource.",
+    )
