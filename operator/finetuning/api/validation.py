@@ -185,7 +185,7 @@ class ValidationSpec(ApiModel):
     timeout_seconds: int = Field(
         default=3600,
         ge=60,
-        le=604_800,
+        le=86_400,
         description="Longest time for the whole validation in seconds, with its wait for a node "
         "and its further tries; then the verdict is Error.",
     )

@@ -384,8 +384,8 @@ def do(world: World, act: str) -> None:
             world.annotate(value)
         case ["forget"]:
             world.annotate(None)
-        case [switch]:
-            world.change(validation={"enabled": switch == "on"})
+        case _:
+            world.change(validation={"enabled": act == "on"})
 
 
 async def finish_any(process: Process, said: str) -> None:

@@ -160,7 +160,7 @@ def test_an_edit_after_the_end_is_acknowledged_and_changes_nothing_else(
     assert {each.observed_generation for each in found.conditions} == {2}
 
 
-FAIL = {"validation": {"onFailure": "Fail"}}
+FAIL: dict[str, Any] = {"validation": {"onFailure": "Fail"}}
 
 
 def gated(verdict: dict[str, Any], before: dict[str, Any], **spec: Any) -> FineTuningJobStatus:

@@ -26,7 +26,6 @@ from finetuning.controller.training_status import Problem
 from finetuning.controller.verdict import REPORT_LIMIT, validation_status
 
 DIGEST = "a" * 64
-OVER = {"phase": "Failed"}
 STATUS_LIMIT = 16 * 1024
 """Bytes of status.validation: each of its writes is sent to everybody who watches."""
 
@@ -131,7 +130,7 @@ def test_an_optional_check_may_fail() -> None:
 def test_a_model_that_changed_after_its_training_fails_whatever_the_report_says(
     said: str | None,
 ) -> None:
-    fields = {} if said is None else {"manifestSha256": said}
+    fields: dict[str, Any] = {} if said is None else {"manifestSha256": said}
     found = judged(ended(0, validator_says(**fields)), before="b" * 64)
     assert (found.phase, found.reason, found.result) == (
         ValidationPhase.FAILED,
@@ -204,8 +203,10 @@ def test_pods_that_were_killed_or_lost_are_told_by_their_number() -> None:
 
 
 def test_an_evicted_pod_is_told_in_kubelets_words() -> None:
-    told = {"reason": "Evicted", "message": "The node was low on resource: memory.", **OVER}
-    evicted = pod(None, component=naming.VALIDATION, **told)
+    words = "The node was low on resource: memory."
+    evicted = pod(
+        None, component=naming.VALIDATION, phase="Failed", reason="Evicted", message=words
+    )
     found = validation_status(
         seen(
             of=job({"phase": "Succeeded"}),

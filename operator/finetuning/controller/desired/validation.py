@@ -145,5 +145,6 @@ def configuration(job: FineTuningJob) -> Manifest:
         "prompts": [prompt.model_dump(mode="json", by_alias=True) for prompt in policy.prompts],
         "heldOut": {"source": rows.path, "maxRows": limit} if rows else {"source": None},
         "baseline": policy.baseline.model_dump(mode="json", by_alias=True),
-        "timeoutSeconds": policy.timeout_seconds,
+        # Less than the Job's own deadline: a validator that is late still writes its report.
+        "timeoutSeconds": policy.timeout_seconds * 11 // 12,
     }
