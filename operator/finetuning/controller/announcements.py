@@ -11,7 +11,7 @@ from finetuning.api.v1alpha1 import (
     Reason,
     ValidationPhase,
 )
-from finetuning.controller import apply, conditions, status, training_status
+from finetuning.controller import apply, attempts, conditions, status, training_status
 from finetuning.controller.gateway import ApiError, Gateway
 from finetuning.controller.observed import Custom, Key
 
@@ -70,10 +70,10 @@ def _of_monitoring(before: FineTuningJobStatus, new: FineTuningJobStatus) -> lis
 
 def _of_validation(before: FineTuningJobStatus, new: FineTuningJobStatus) -> list[Announcement]:
     """One for each attempt, in the words of the condition."""
-    found, was = new.validation, before.validation
-    if found is None or (was and (was.phase, was.attempt) == (found.phase, found.attempt)):
+    found = new.validation
+    if found is None or found.phase not in _JUDGED:
         return []
-    if found.phase not in _JUDGED:
+    if not attempts.is_news(before.validation, found):
         return []
     passed = found.phase is ValidationPhase.PASSED
     (told,) = conditions.validated(found)

@@ -47,6 +47,13 @@ def is_over(status: ValidationStatus | None) -> bool:
     return status is not None and status.phase in _OVER
 
 
+def is_news(old: ValidationStatus | None, new: ValidationStatus | None) -> bool:
+    """Whether there is a verdict that was not there before."""
+    if old is None or not is_over(old):
+        return is_over(new)
+    return new is not None and is_over(new) and new.attempt != old.attempt
+
+
 def question(job: FineTuningJob) -> Question:
     """Defaults are left out, so that a field that a new version brings changes no digest."""
     told = job.spec.validation.model_dump(

@@ -12,7 +12,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from finetuning.api.hyperparameters import Method
 from finetuning.api.v1alpha1 import FineTuningJobStatus, ValidationPhase
-from finetuning.controller import verdict
+from finetuning.controller import attempts
 from finetuning.controller.cache import Cache
 from finetuning.controller.job_metrics import ENDED, JobCollector
 from finetuning.controller.observed import Custom
@@ -100,7 +100,7 @@ def durations(
         about = (method, new.phase.value)
         yield from _took(catalog.JOB_DURATION, about, new.start_time, new.completion_time)
     found = new.validation
-    if found is not None and found.phase in _VERDICTS and not verdict.is_over(old.validation):
+    if found is not None and found.phase in _VERDICTS and attempts.is_news(old.validation, found):
         result = (found.phase.value,)
         yield from _took(
             catalog.VALIDATION_DURATION, result, found.start_time, found.completion_time

@@ -283,10 +283,7 @@ def is_turn(old: FineTuningJobStatus, new: FineTuningJobStatus) -> bool:
     edited = old.observed_generation not in {None, new.observed_generation}
     if edited or old.phase is not new.phase:
         return True
-    was, found = old.validation, new.validation
-    if found is None or not attempts.is_over(found):
-        return False
-    return was is None or not attempts.is_over(was) or was.attempt != found.attempt
+    return attempts.is_news(old.validation, new.validation)
 
 
 def is_progress_only(old: FineTuningJobStatus, new: FineTuningJobStatus) -> bool:
