@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -74,6 +75,13 @@ class Cluster:
             ),
         )  # fmt: skip
         return "\n".join(looks)
+
+
+def kill_container(pod: dict[str, Any], container: str) -> None:
+    """SIGKILL from the node: inside, process 1 cannot be killed."""
+    where = ("--namespace", pod["metadata"]["namespace"], "--pod", pod["metadata"]["name"])
+    command = [sys.executable, "-m", "hack.cluster", "kill-process", *where]
+    subprocess.run([*command, "--container", container], check=True, cwd=ROOT)
 
 
 def make_namespace(name: str) -> Cluster:

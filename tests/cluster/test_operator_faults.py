@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.cluster.jobs import condition, example, judged, reached_step, running
-from tests.cluster.support import OPERATOR_NAMESPACE, ROOT, STATE, Cluster
+from tests.cluster.support import OPERATOR_NAMESPACE, STATE, Cluster, kill_container
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,13 +27,6 @@ def operator_pod(system: Cluster) -> dict[str, Any]:
 
 def restarts(pod: dict[str, Any]) -> int:
     return int(pod["status"]["containerStatuses"][0]["restartCount"])
-
-
-def kill_container(pod: dict[str, Any], container: str) -> None:
-    """SIGKILL from the node: inside, process 1 cannot be killed."""
-    where = ("--namespace", pod["metadata"]["namespace"], "--pod", pod["metadata"]["name"])
-    command = [sys.executable, "-m", "hack.cluster", "kill-process", *where]
-    subprocess.run([*command, "--container", container], check=True, cwd=ROOT)
 
 
 def audited(namespace: str, name: str) -> Iterator[dict[str, Any]]:

@@ -22,6 +22,7 @@ PAGES = sorted(
     if p.exists() and "decisions" not in p.parts
 )
 
+VALIDATION = "cluster/test_validation_on_a_cluster.py::"
 TRAINING = "cluster/test_training_on_a_cluster.py::"
 DEMO = "cluster/test_demo.py::"
 SPECIFIED = "contract/test_specified_commands.py::"
@@ -38,6 +39,8 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^helm install ": "cluster/test_chart_on_a_cluster.py::test_jobs_survive_an_uninstall",
     r"^kubectl explain ": "cluster/test_crd_cases.py::test_kubectl_explain",
     r"^kubectl wait --for=condition=Validated": TRAINING + "test_a_job_trains_and_its_model",
+    r"^kubectl annotate ftj .*/revalidate=": VALIDATION + "test_the_annotation_judges_again",
+    r"^kubectl wait --for=jsonpath='.*revalidate": VALIDATION + "test_the_annotation_judges_again",
     r"^kubectl apply -f examples/finetuningjob-lora": DEMO + "test_make_demo_trains",
     r"^kubectl get finetuningjobs --watch$": DEMO + "test_make_demo_trains",
     r"^kubectl get ftj -o wide$": DEMO + "test_the_commands_it_suggests_work",
