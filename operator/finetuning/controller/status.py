@@ -73,8 +73,8 @@ def _gated(job: FineTuningJob, trained: FineTuningJobStatus) -> FineTuningJobSta
     """What the verdict means for the phase, by spec.validation.onFailure."""
     stand = training_status.gate(job, trained)
     if stand is None:
-        trained_before = trained.reason == Reason.TRAINING_SUCCEEDED
-        message = trained.message if trained_before else _trained_summary(trained)
+        told = trained.reason in {Reason.TRAINING_SUCCEEDED, Reason.VALIDATING}
+        message = trained.message if told else _trained_summary(trained)
         stand = Standing(Phase.SUCCEEDED, Reason.TRAINING_SUCCEEDED, message)
     update = {"phase": stand.phase, "reason": stand.reason.value, "message": stand.message}
     return trained.model_copy(update=update)

@@ -24,6 +24,9 @@ from finetuning.controller.observed import BatchJob, Container, Pod
 from finetuning.controller.training_status import Seen, trouble
 
 REPORT_LIMIT = 4096
+CHECKS_LIMIT = 15
+"""Of one report; a status has room for one more, which we may add."""
+
 _CHECK_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _BAD = (CheckResult.FAIL, CheckResult.ERROR, CheckResult.SKIP)
 
@@ -75,7 +78,7 @@ def _next(seen: Seen, attempt: Attempt, manifest: str) -> ValidationStatus:
         job_name=naming.validation_job(job.metadata.name, attempt.number),
         manifest_sha256=manifest,
         policy=asked.policy,
-        revalidate=found.revalidate if found is not None else asked.revalidate,
+        revalidate=plain(found.revalidate, 63) if found is not None else asked.revalidate,
         observed_generation=(found and found.generation) or job.metadata.generation,
     )
     if found is not None and found.finished:
@@ -147,7 +150,7 @@ def _result(
         raise _no_container(found, pods)
     reported = last_words.validation_result(container)
     if reported is None:
-        raise _no_report(found, container)
+        raise _no_report(found, container, pods)
     result = _cleaned(reported, job.spec.validation.checks)
     if container.exit_code not in {0, 1}:
         text = f"the validator ended with exit code {container.exit_code}"
@@ -160,20 +163,24 @@ def _result(
 
 def _no_container(found: BatchJob, pods: tuple[Pod, ...]) -> NoVerdictError:
     """Evicted, or deleted with all that it had said."""
-    told = (": ".join(part for part in (pod.reason, pod.message) if part) for pod in pods)
-    words = next((each for each in told if each), "")
-    why = f": {words}" if words else f"; {found.failed_pods} of its pods were lost"
-    return NoVerdictError("PodLost", f"the validation pod left no report{why}")
+    words = _of_kubelet(pods) or f"{found.failed_pods} of its pods were lost"
+    return NoVerdictError("PodLost", f"the validation pod left no report: {words}")
 
 
-def _no_report(found: BatchJob, container: Container) -> NoVerdictError:
+def _no_report(found: BatchJob, container: Container, pods: tuple[Pod, ...]) -> NoVerdictError:
     tried = f" ({found.failed_pods} pods)" if found.failed_pods > 1 else ""
     if container.exit_reason == Reason.OOM_KILLED:
         remedy = "it needs more memory (spec.validation.resources.limits.memory)"
         return NoVerdictError(Reason.OOM_KILLED.value, f"OOMKilled{tried}: {remedy}")
-    line = last_words.last_line(container)
-    text = f"no report, exit code {container.exit_code}{tried}. {line}".rstrip()
+    words = _of_kubelet(pods) or last_words.last_line(container)
+    text = f"no report, exit code {container.exit_code}{tried}. {words}".rstrip()
     return NoVerdictError("NoReport", text)
+
+
+def _of_kubelet(pods: tuple[Pod, ...]) -> str:
+    """Why a pod had to go, such as Evicted; empty for pods that ended by themselves."""
+    told = (": ".join(part for part in (pod.reason, pod.message) if part) for pod in pods)
+    return next((each for each in told if each), "")
 
 
 def _cleaned(reported: ValidationResult, required: list[CheckName]) -> ValidationResult:
@@ -187,6 +194,8 @@ def _cleaned(reported: ValidationResult, required: list[CheckName]) -> Validatio
         by_name.setdefault(name, _missing(name))
     ours = [name for name in CheckName if name in by_name]
     order = [*ours, *(name for name in by_name if name not in ours)]
+    if len(order) > CHECKS_LIMIT:
+        raise NoVerdictError("ReportInvalid", f"the report has more than {CHECKS_LIMIT} checks")
     checks = [by_name[name] for name in order]
     return ValidationResult(checks=checks, manifest_sha256=reported.manifest_sha256)
 

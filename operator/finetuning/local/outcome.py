@@ -73,6 +73,7 @@ def localized(status: FineTuningJobStatus, job: FineTuningJob, output: Path) -> 
 
     paths = ("checkpoint_path", "model_path", "aim_profile_path")
     update: dict[str, object] = {name: here(getattr(status, name)) for name in paths}
+    update["message"] = status.message.replace(claim, str(output))
     if found := status.validation:
         update["validation"] = found.model_copy(update={"report_path": here(found.report_path)})
     if status.phase is Phase.PAUSED:

@@ -210,6 +210,12 @@ def test_on_failure_decides_what_a_verdict_means_for_the_phase(
     assert fail.model_path == "pvc://m"
 
 
+def test_the_words_about_the_training_outlive_the_gate() -> None:
+    waiting = {"phase": "Running", "reason": "Validating", "message": "Trained in 3m20s."}
+    found = gated({"phase": "Passed", "summary": "4/4"}, waiting, **FAIL)
+    assert (found.phase, found.message) == (Phase.SUCCEEDED, "Trained in 3m20s.")
+
+
 def test_turning_on_failure_moves_a_job_between_complete_and_failed() -> None:
     verdict = {"phase": "Failed", "summary": "3/4 checks passed"}
     before = {"phase": "Succeeded", "reason": "TrainingSucceeded", "currentStep": 9}

@@ -23,7 +23,7 @@ from finetuning.api.v1alpha1 import CheckStatus, Reason, ValidationPhase, Valida
 from finetuning.controller import naming, verdict
 from finetuning.controller.last_words import MESSAGE_LIMIT
 from finetuning.controller.training_status import Problem
-from finetuning.controller.verdict import REPORT_LIMIT, validation_status
+from finetuning.controller.verdict import CHECKS_LIMIT, REPORT_LIMIT, validation_status
 
 DIGEST = "a" * 64
 STATUS_LIMIT = 16 * 1024
@@ -199,7 +199,7 @@ def test_pods_that_were_killed_or_lost_are_told_by_their_number() -> None:
     assert oom.summary.startswith("OOMKilled (3 pods): it needs more memory")
     assert oom.reason == "OOMKilled"
     gone = judged(None, failed="BackoffLimitExceeded", failed_pods=3)
-    assert gone.summary == "the validation pod left no report; 3 of its pods were lost"
+    assert gone.summary == "the validation pod left no report: 3 of its pods were lost"
 
 
 def test_an_evicted_pod_is_told_in_kubelets_words() -> None:
@@ -216,6 +216,17 @@ def test_an_evicted_pod_is_told_in_kubelets_words() -> None:
     )
     assert (found.phase, found.reason) == (ValidationPhase.ERROR, "PodLost")
     assert "Evicted: The node was low on resource" in found.summary
+    stopped = pod(
+        ended(137), component=naming.VALIDATION, phase="Failed", reason="Evicted", message=words
+    )
+    told = validation_status(
+        seen(
+            of=job({"phase": "Succeeded"}),
+            validation=batch_job(naming.VALIDATION, failed="BackoffLimitExceeded"),
+            validation_pods=(stopped,),
+        )
+    )
+    assert (told.reason, "exit code 137. Evicted: " in told.summary) == ("NoReport", True)
 
 
 WIDE = "\U0001f600"  # four bytes, and one character for every limit in characters
@@ -223,16 +234,30 @@ WIDE = "\U0001f600"  # four bytes, and one character for every limit in characte
 
 @pytest.mark.parametrize("letter", ["x", "é", "漢", WIDE, "\u2028", '"', "token=a "])
 def test_the_largest_report_that_kubelet_keeps_stays_within_the_status(letter: str) -> None:
-    names = (*CHECKS, *(f"extra_{index:02}" + "y" * 40 for index in range(12)))
+    names = (*CHECKS, *(f"extra_{index:02}" + "y" * 40 for index in range(11)))
     size = 300
     while len((said := _hostile(names, letter * size)).encode()) > MESSAGE_LIMIT:
         size -= 1
-    found = judged(ended(1, said), failed="PodFailurePolicy")
-    assert found.total == 16
+    found = judged(ended(1, said), failed="PodFailurePolicy", before=DIGEST)
+    assert found.total == CHECKS_LIMIT
     data = found.model_dump_json(by_alias=True, exclude_none=True).encode()
     assert len(data) <= STATUS_LIMIT
     words = verdict.in_words(found)
     assert max(len(words), len(found.summary)) <= 1024
+
+
+@pytest.mark.parametrize("count", [12, 16])
+def test_a_report_of_other_checks_alone_is_no_verdict(count: int) -> None:
+    said = validator_says(names=tuple(f"extra_{index}" for index in range(count)))
+    found = judged(ended(0, said), before=DIGEST)
+    assert (found.phase, found.reason) == (ValidationPhase.ERROR, "ReportInvalid")
+
+
+def test_one_check_more_has_room_beside_the_most_that_a_report_may_have() -> None:
+    names = ("training_loss", *(f"extra_{index}" for index in range(CHECKS_LIMIT - 1)))
+    said = validator_says(names=names)
+    found = judged(ended(0, said), before=DIGEST, policy={"checks": ["training_loss"]})
+    assert (found.result, len(found.checks)) == (f"{CHECKS_LIMIT}/16", 16)
 
 
 def _hostile(names: tuple[str, ...], text: str) -> str:

@@ -316,3 +316,27 @@ def test_the_validators_configuration_has_folders_of_this_machine(
     (validator,) = prepare().validation
     told = json.loads(validator.env["FINETUNING_VALIDATION_CONFIG"])
     assert told["baseModelPath"] == str(here / "runs/claims/models/small")
+
+
+HELD_OUT = "  validation: {heldOut: {source: SOURCE}}\n---"
+
+
+def with_held_out(source: str) -> str:
+    return MANIFEST.replace("---", HELD_OUT.replace("SOURCE", source), 1)
+
+
+@pytest.mark.parametrize("source", ["pvc://rows/a.jsonl", '"configmap:rows:train.jsonl"'])
+def test_rows_held_out_are_where_the_validator_looks_for_them(
+    prepare: Prepare, here: Path, source: str
+) -> None:
+    (here / "runs/claims/rows").mkdir()
+    (here / "runs/claims/rows/a.jsonl").write_text("{}\n")
+    (validator,) = prepare(with_held_out(source)).validation
+    told = json.loads(validator.env["FINETUNING_VALIDATION_CONFIG"])["heldOut"]
+    assert Path(told["source"]).is_file(), told
+
+
+def test_rows_held_out_that_are_missing_are_said_before_the_training(prepare: Prepare) -> None:
+    line = refused(prepare, with_held_out("pvc://rows/a.jsonl"))
+    assert line.startswith("job.yaml:7: spec.validation.heldOut.source: /workspace/heldout/a.jsonl")
+    assert "type --claims rows=DIR" in line

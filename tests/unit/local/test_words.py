@@ -179,6 +179,26 @@ def test_paths_and_words_of_the_status_fit_this_machine() -> None:
     assert found.message == outcome.CONTINUE
 
 
+GATE = validated(ValidationPhase.RUNNING).model_copy(
+    update={"phase": Phase.RUNNING, "reason": Reason.VALIDATING}
+)
+
+
+def test_a_gate_shows_the_validation_while_it_runs() -> None:
+    assert words.headline(GATE) == "Running: Trained. Validation Running: 4/4 checks passed"
+
+
+def test_a_model_that_did_not_pass_the_gate_is_shown_where_it_is_kept() -> None:
+    message = "The model did not pass: 3/4 checks passed. It is kept in pvc://demo-output."
+    update = {"phase": Phase.FAILED, "reason": Reason.VALIDATION_FAILED, "message": message}
+    status = outcome.localized(GATE.model_copy(update=update), JOB, Path("/o"))
+    assert (
+        words.trouble(status) == f"ValidationFailed: {message.replace('pvc://demo-output', '/o')}"
+    )
+    assert "Model      /o" in farewell(status).splitlines()
+    assert outcome.exit_code(status, 0, None) == 1
+
+
 class Shown:
     """Lines on a console that is no terminal, with a clock to turn."""
 
