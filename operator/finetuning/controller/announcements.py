@@ -19,6 +19,10 @@ log = logging.getLogger(__name__)
 
 EVENTS_PER_SECOND = 1.0
 EVENTS_BURST = 25.0
+KEPT_FOR_WARNINGS = 10.0
+"""News that all is well may not use up what a failure needs to be told."""
+
+TRAINING_STARTED, TRAINING_RESUMED = "TrainingStarted", "TrainingResumed"
 
 _WORRYING = {
     Reason.NAME_CONFLICT,
@@ -46,14 +50,55 @@ class Announcement:
 
 
 def announcements(old: FineTuningJobStatus | None, new: FineTuningJobStatus) -> list[Announcement]:
-    """What is worth an Event: failures, obstacles, and the end."""
+    """What is worth an Event: obstacles, each turn of the training, the verdict.
+
+    A job that meets no trouble has three: it trains, it is trained, it is validated. Progress is
+    in the status and in Prometheus.
+    """
     before = old or FineTuningJobStatus()
-    found: list[Announcement] = []
-    # What a failed validation means for the phase is told by the Event about the verdict.
-    failed = new.phase is Phase.FAILED and not training_status.is_over(before)
-    if failed or (new.reason != before.reason and new.reason in _WORRYING):
-        found.append(Announcement(new.reason, new.message, warning=True))
-    return [*found, *_of_monitoring(before, new), *_of_validation(before, new)]
+    return [
+        *_of_training(before, new),
+        *_of_monitoring(before, new),
+        *_of_validation(before, new),
+    ]
+
+
+def _of_training(before: FineTuningJobStatus, new: FineTuningJobStatus) -> list[Announcement]:
+    if training_status.is_over(before):
+        # What a verdict means for the phase is told by the Event about the verdict.
+        return []
+    if new.reason != before.reason and new.reason in _WORRYING:
+        return [Announcement(new.reason, new.message, warning=True)]
+    if training_status.is_trained(new):
+        return [Announcement(Reason.TRAINING_SUCCEEDED, new.message, warning=False)]
+    return _turn(before, new) if new.phase is not before.phase else []
+
+
+def _turn(before: FineTuningJobStatus, new: FineTuningJobStatus) -> list[Announcement]:
+    match new.phase:
+        case Phase.RUNNING:
+            return [_beginning(before, new)]
+        case Phase.PAUSED:
+            return [Announcement(new.reason, f"{new.message}{_position(new)}", warning=False)]
+        case Phase.FAILED:
+            return [Announcement(new.reason, new.message, warning=True)]
+        case _:
+            return []
+
+
+def _beginning(before: FineTuningJobStatus, new: FineTuningJobStatus) -> Announcement:
+    """A trainer that takes up an earlier one's work goes on; the step is the last one known."""
+    if before.start_time is None and not before.current_step:
+        return Announcement(TRAINING_STARTED, new.message, warning=False)
+    return Announcement(TRAINING_RESUMED, f"{new.message}{_position(before)}", warning=False)
+
+
+def _position(found: FineTuningJobStatus) -> str:
+    """Where the training stood, as far as it is known."""
+    if not found.current_step:
+        return ""
+    total = f" of {found.total_steps}" if found.total_steps else ""
+    return f" It had done {found.current_step}{total} steps."
 
 
 def _of_monitoring(before: FineTuningJobStatus, new: FineTuningJobStatus) -> list[Announcement]:
@@ -109,7 +154,7 @@ class Announcer:
     ) -> None:
         """An Event that cannot be posted is no reason to try anything again."""
         for each in announcements(old, new):
-            if not self._take():
+            if not self._take(0.0 if each.warning else KEPT_FOR_WARNINGS):
                 log.debug("event withheld: %s", each.reason)
                 continue
             try:
@@ -117,11 +162,12 @@ class Announcer:
             except ApiError as error:
                 log.warning("job=%s/%s event not posted: %s", *custom.key, error)
 
-    def _take(self) -> bool:
+    def _take(self, kept: float) -> bool:
+        """Spend one of the budget, unless that leaves fewer than are `kept`."""
         now = self._clock()
         earned = (now - self._filled) * EVENTS_PER_SECOND
         self._tokens, self._filled = min(EVENTS_BURST, self._tokens + earned), now
-        if self._tokens < 1:
+        if self._tokens < 1 + kept:
             return False
         self._tokens -= 1
         return True

@@ -5,11 +5,18 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.unit.controller.objects import SETTINGS, job_body, trainer_says, validator_says
+from tests.unit.controller.objects import (
+    SETTINGS,
+    ended,
+    job_body,
+    trainer_says,
+    validator_says,
+)
 from tests.unit.controller.world import BEGINNING, KEY, Crash, Process, World
 
-from finetuning.api.v1alpha1 import FineTuningJob
-from finetuning.controller import desired, naming
+from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase
+from finetuning.controller import desired, naming, observed
+from finetuning.controller.announcements import EVENTS_BURST, KEPT_FOR_WARNINGS, Announcer
 from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import ApiError
 
@@ -101,12 +108,68 @@ async def test_a_job_that_is_over_costs_nothing_any_more(world: World, process: 
     assert (len(world.writes), world.reads) == (before, BEGINNING)
 
 
-async def test_happy_jobs_have_one_event(world: World, process: Process) -> None:
+def events(world: World) -> list[tuple[str, str]]:
+    return [(each["type"], each["reason"]) for each in world.of("events")]
+
+
+async def test_a_job_without_trouble_has_three_events(world: World, process: Process) -> None:
     await tell(world, process, STORY)
-    assert [each["reason"] for each in world.of("events")] == ["ChecksPassed"]
+    assert events(world) == [
+        ("Normal", "TrainingStarted"),
+        ("Normal", "TrainingSucceeded"),
+        ("Normal", "ChecksPassed"),
+    ]
+    assert world.of("events")[1]["message"] == "Trained 100 steps; final loss 0.5."
 
 
-@pytest.mark.parametrize("crash", range(1, 11))
+async def test_events_tell_of_a_pause_and_a_crash_in_order(world: World, process: Process) -> None:
+    saved = trainer_says(result="paused", step=40, totalSteps=100, loss=0.9)
+    await tell(world, process, STORY[:3])
+    world.change(suspend=True)
+    await process.settle()
+    world.set_pods(naming.TRAINING, "Running", ended(143, saved))
+    await process.settle()
+    world.run_jobs()
+    await process.settle()
+    world.change(suspend=False)
+    await process.settle()
+    world.start(naming.TRAINING)
+    await process.settle()
+    world.set_pods(naming.TRAINING, "Failed", ended(1, "Segmentation fault"))
+    await process.settle()
+    world.start(naming.TRAINING)
+    await process.settle()
+    await tell(world, process, STORY[3:])
+    assert events(world) == [
+        ("Normal", "TrainingStarted"),
+        ("Normal", "Suspended"),
+        ("Normal", "TrainingResumed"),
+        ("Warning", "Restarting"),
+        ("Normal", "TrainingResumed"),
+        ("Normal", "TrainingSucceeded"),
+        ("Normal", "ChecksPassed"),
+    ]
+    told = [each["message"] for each in world.of("events")]
+    assert told[1].endswith("continue from the newest checkpoint. It had done 40 of 100 steps.")
+    assert told[2].endswith("It had done 40 of 100 steps.")
+    assert "Segmentation fault" in told[3]
+
+
+async def test_good_news_leaves_room_for_bad_news(world: World, process: Process) -> None:
+    await tell(world, process, STORY[:1])
+    custom = observed.custom(world.get("finetuningjobs", "demo"))
+    announcer = Announcer(process.gateway, lambda: 0.0)
+    begun = FineTuningJobStatus(phase=Phase.RUNNING, reason="Training", message="Training.")
+    lost = FineTuningJobStatus(phase=Phase.FAILED, reason="OOMKilled", message="Too much.")
+    for _ in range(30):
+        await announcer.announce(custom, None, begun)
+    assert len(world.of("events")) == EVENTS_BURST - KEPT_FOR_WARNINGS
+    for _ in range(30):
+        await announcer.announce(custom, begun, lost)
+    assert events(world).count(("Warning", "OOMKilled")) == KEPT_FOR_WARNINGS
+
+
+@pytest.mark.parametrize("crash", range(1, 13))
 async def test_after_a_crash_at_any_write_the_next_operator_finishes_the_work(
     crash: int, http: aiohttp.ClientSession
 ) -> None:
@@ -415,7 +478,7 @@ async def test_a_failed_dataset_fails_the_job(world: World, process: Process) ->
     await process.settle()
     assert (world.status["phase"], world.status["reason"]) == ("Failed", "DatasetInvalid")
     assert world.status["message"] == "line 17 is no JSON"
-    assert [each["reason"] for each in world.of("events")] == ["DatasetInvalid"]
+    assert events(world) == [("Normal", "TrainingStarted"), ("Warning", "DatasetInvalid")]
 
 
 async def test_validation_that_is_turned_off_ends_with_the_training(
