@@ -59,17 +59,18 @@ tunnel_by_command() {
         grep -E "(^|/)ssh .*-[A-Za-z]*L *([^ ]*:)?$port:[^ ]+:[0-9]+" | grep -qv grep
 }
 
-# A listening socket of an ssh process: LocalForward in ~/.ssh/config leaves no trace elsewhere.
-tunnel_by_socket() {
+# Programs that listen on this port, a line each: an ssh among them is a tunnel, also one by
+# LocalForward in ~/.ssh/config, which leaves no trace elsewhere. Those of other users stay unknown.
+listeners() {
     if has ss; then
-        ss -tlnp 2>/dev/null | grep -E "[:.]${port}[[:space:]]" | grep -q '"ssh"'
+        ss -tlnp 2>/dev/null | grep -E "[:.]${port}[[:space:]]" |
+            sed -n 's/.*users:(("\([^"]*\)".*/\1/p'
     elif has lsof; then
-        lsof -nP -iTCP:"$port" -sTCP:LISTEN 2>/dev/null | grep -q '^ssh[[:space:]]'
+        lsof -nP -iTCP:"$port" -sTCP:LISTEN 2>/dev/null | awk 'NR > 1 { print $1 }'
     elif has netstat; then
-        netstat -tlnp 2>/dev/null | grep -E "[:.]${port}[[:space:]]" | grep -q '/ssh'
-    else
-        return 1
-    fi
+        netstat -tlnp 2>/dev/null | grep -E "[:.]${port}[[:space:]]" |
+            sed -n 's|.* [0-9][0-9]*/\([^ :]*\).*|\1|p'
+    fi | sort -u
 }
 
 fetch() {
@@ -89,12 +90,29 @@ series() {
 }
 
 echo "Checking the metrics at $url"
-if tunnel_by_command || tunnel_by_socket; then tunnel=yes; else tunnel=no; fi
+found=$(listeners)
+others=$(printf '%s\n' "$found" | grep -v '^ssh$' | tr '\n' ' ' | sed 's/ *$//')
+if printf '%s\n' "$found" | grep -q '^ssh$'; then
+    tunnel=yes
+elif tunnel_by_command; then
+    # With -N, ssh stays also when it could not have the port.
+    if [ -n "$others" ]; then
+        bad "An ssh wants to forward port $port, but $others has that port; give another one:"
+        echo "  ssh -f -N -L <free port>:localhost:8000 user@remote-server"
+        exit 1
+    fi
+    tunnel=yes
+else
+    tunnel=no
+fi
 page=$(fetch)
 reached=$?
 
 if [ $tunnel = yes ]; then
     good "SSH tunnel on port $port is active"
+    if [ -n "$others" ]; then
+        warn "$others listens on port $port as well; what answers may not be the tunnel"
+    fi
 elif [ $reached -eq 0 ]; then
     warn "No SSH tunnel on port $port; the endpoint on this machine itself is used"
 else
@@ -102,7 +120,11 @@ else
 fi
 if [ $reached -ne 0 ]; then
     bad "Metrics endpoint is not accessible: $(printf '%s\n' "$page" | tail -n 1)"
-    echo "  Is the metrics server running there (--enable-metrics), and on the port that is forwarded?"
+    if [ $tunnel = yes ]; then
+        echo "  The tunnel is there, but nothing answers at its far end. On the remote machine: is the"
+        echo "  metrics server running (--enable-metrics), on the port that is forwarded, and does its"
+        echo "  sshd allow forwarding (AllowTcpForwarding)?"
+    fi
     exit 1
 fi
 good "Metrics endpoint is accessible"

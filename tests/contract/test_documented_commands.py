@@ -26,6 +26,7 @@ VALIDATION = "cluster/test_validation_on_a_cluster.py::"
 TRAINING = "cluster/test_training_on_a_cluster.py::"
 DEMO = "cluster/test_demo.py::"
 SPECIFIED = "contract/test_specified_commands.py::"
+REMOTE = "unit/sidecar/test_remote_access.py::"
 LOCAL = "unit/local/test_real_runs.py::"
 
 RUN_ELSEWHERE: dict[str, str] = {
@@ -34,8 +35,10 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^python3 -m finetuning\.monitoring\.validate_job ": SPECIFIED + "test_validation_after",
     r"^python3 -m finetuning\.monitoring\.metrics_server ": SPECIFIED + "test_a_server_of_its_own",
     r"^\./validate_metrics_remote\.sh": SPECIFIED + "test_a_server_of_its_own",
-    # No SSH server is set up in a test: a process with this command line is recognised.
-    r"^ssh -f -N -L ": "unit/sidecar/test_validate_metrics_remote.py::test_a_tunnel_is_found",
+    r"^ssh -f -N -L ": REMOTE + "test_the_documented_tunnel_brings_the_metrics_here",
+    r"^ssh -N -o ExitOnForwardFailure=yes ": REMOTE + "test_a_local_port_that_another_program_has",
+    r"^ssh -f -N finetuning-server$": REMOTE + "test_a_forwarding_from_the_configuration",
+    r"^curl -s http://localhost:\d+/metrics": REMOTE + "test_the_documented_tunnel",
     r"^helm install ": "cluster/test_chart_on_a_cluster.py::test_jobs_survive_an_uninstall",
     r"^kubectl explain ": "cluster/test_crd_cases.py::test_kubectl_explain",
     r"^kubectl wait --for=condition=Validated": TRAINING + "test_a_job_trains_and_its_model",
