@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from finetuning.artifacts.history import PerformanceLine, read_lines
 from finetuning.artifacts.manifest import problem_with, read_manifest
 from finetuning.base.app import main
 
@@ -175,6 +176,21 @@ def test_training_info_tells_what_was_trained_and_how_it_went(
     assert (results["global_step"], results["total_steps"], results["samples_total"]) == (4, 4, 16)
     assert results["train_samples_per_second"] > 0
     assert info["dataset"]["train_examples"] == 16
+
+
+def test_the_history_of_performance_agrees_with_the_totals(
+    tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    output = train(tiny_model, rows_file, tmp_path / "out")
+    results = read(output / "training_info.json")["results"]
+    (line,) = read_lines(output / "performance_history.jsonl", PerformanceLine)
+    assert line.step == 4
+    assert line.seconds == pytest.approx(results["train_runtime"], abs=0.001)
+    assert line.tokens_per_second == pytest.approx(results["train_tokens_per_second"], rel=0.01)
+    assert line.samples_per_second == pytest.approx(results["train_samples_per_second"], rel=0.01)
+    assert line.host_memory_bytes is not None
+    assert 50e6 < line.host_memory_bytes < 10e9
+    assert line.gpu_memory_bytes is None
 
 
 def test_the_profile_estimates_memory_from_the_model(

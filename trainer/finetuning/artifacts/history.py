@@ -1,14 +1,17 @@
-"""loss_history.jsonl: one line per optimizer step, appended as it happens."""
+"""The histories of a run, appended to as it happens: JSON lines.
+
+loss_history.jsonl has one for each optimizer step, performance_history.jsonl one now and then.
+"""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from finetuning.artifacts.files import read_bounded, write_atomic
-from finetuning.artifacts.models import WireFloat
+from finetuning.artifacts.models import Amount, Count, WireFloat
 
 HISTORY_MAX_BYTES = 1 << 30
 
@@ -27,21 +30,37 @@ class HistoryLine(BaseModel):
     eval_loss: WireFloat | None = None
 
 
-class HistoryWriter:
+class PerformanceLine(BaseModel):
+    """Means since the line before, and the memory in use; `seconds` of training since its start."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    step: int = Field(ge=1)
+    seconds: Amount
+    tokens_per_second: Amount
+    samples_per_second: Amount
+    host_memory_bytes: Count | None = None
+    gpu_memory_bytes: Count | None = None
+
+
+Line = TypeVar("Line", HistoryLine, PerformanceLine)
+
+
+class LineWriter(Generic[Line]):
     """Appends lines; what a crash tore off is cut away when the file is opened again."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
 
     @classmethod
-    def open(cls, path: Path, after_step: int) -> Self:
+    def open(cls, path: Path, after_step: int, kind: type[Line]) -> Self:
         """Keep the lines up to `after_step` and append from there."""
-        kept = [line for line in read_history(path) if line.step <= after_step]
+        kept = [line for line in read_lines(path, kind) if line.step <= after_step]
         text = "".join(_to_text(line) for line in kept)
         write_atomic(path, text.encode())
         return cls(path.open("a", encoding="utf-8"))
 
-    def append(self, line: HistoryLine) -> None:
+    def append(self, line: Line) -> None:
         self._file.write(_to_text(line))
         self._file.flush()
 
@@ -50,15 +69,24 @@ class HistoryWriter:
 
 
 def read_history(path: Path) -> Iterator[HistoryLine]:
-    """The lines in order; an absent file has none, and a torn or foreign line is passed over."""
+    """The optimizer steps in order, read as `read_lines` does."""
+    return read_lines(path, HistoryLine)
+
+
+def read_lines(path: Path, kind: type[Line]) -> Iterator[Line]:
+    """The lines in order; an absent file has none, and a torn or foreign line is passed over.
+
+    Raises:
+        UnreadableFileError: what has that name is no regular file, or too large.
+    """
     if not path.exists():
         return
     for text in read_bounded(path, HISTORY_MAX_BYTES).decode(errors="replace").splitlines():
         try:
-            yield HistoryLine.model_validate_json(text)
+            yield kind.model_validate_json(text)
         except ValidationError:
             continue
 
 
-def _to_text(line: HistoryLine) -> str:
+def _to_text(line: BaseModel) -> str:
     return json.dumps(line.model_dump(mode="json", exclude_none=True)) + "\n"

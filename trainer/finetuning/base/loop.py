@@ -10,7 +10,7 @@ import torch
 
 from finetuning.api.hyperparameters import Method
 from finetuning.artifacts import LOSS_HISTORY
-from finetuning.artifacts.history import HistoryLine, HistoryWriter
+from finetuning.artifacts.history import HistoryLine, LineWriter
 from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.base import checkpoints, mfu
 from finetuning.base.best import gives_up, judge
@@ -20,6 +20,7 @@ from finetuning.base.data import Data
 from finetuning.base.encode import Example
 from finetuning.base.errors import DeviceMemoryError, DivergedError
 from finetuning.base.live import LiveState
+from finetuning.base.performance import PerformanceLog
 from finetuning.base.plan import Plan
 from finetuning.base.report import result_of
 from finetuning.base.results import write_weights
@@ -99,12 +100,15 @@ class Loop:
         checkpoints.clean(run.checkpoints, self.state.global_step)
         self._tell_start()
         with space_for(LOSS_HISTORY, run.output):
-            history = HistoryWriter.open(run.output / LOSS_HISTORY, self.state.global_step)
+            step = self.state.global_step
+            history = LineWriter.open(run.output / LOSS_HISTORY, step, HistoryLine)
+        performance = PerformanceLog.open(run.output, self.state)
         progress = Progress(self._plan.total_steps, self.state.global_step)
         try:
-            with closing(history), closing(progress), progress.redirect():
+            with closing(history), closing(performance), closing(progress), progress.redirect():
                 while not self.done and not stop.requested:
                     self._one(history, progress, stop)
+                    self._measure(performance, stop)
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(_memory_advice(run, error)) from error
         if self.done:
@@ -123,7 +127,7 @@ class Loop:
             self._save()
         return result_of(self.state, RunState.PAUSED, self._saved)
 
-    def _one(self, history: HistoryWriter, progress: Progress, stop: Stop) -> None:
+    def _one(self, history: LineWriter[HistoryLine], progress: Progress, stop: Stop) -> None:
         done = self.state.global_step
         torch.manual_seed(self._plan.seed * STEPS_PER_SEED + done)
         rate = self._plan.learning_rate(done)
@@ -141,6 +145,10 @@ class Loop:
         self._check(result)
         if best or self.done or self._plan.saves_after(self.state.global_step):
             self._save()
+
+    def _measure(self, performance: PerformanceLog, stop: Stop) -> None:
+        last = self.done or stop.requested
+        performance.tell(self.state, self._live.state.gpus, last=last)
 
     def _examples(self, done: int) -> list[list[Example]]:
         return [[self._data.train[i] for i in rows] for rows in self._plan.batches(done)]

@@ -14,6 +14,7 @@ from finetuning.artifacts import (
     CHECKPOINTS_DIR,
     LOSS_HISTORY,
     MANIFEST,
+    PERFORMANCE_HISTORY,
     STATE_DIR,
     STATE_FILE,
     TRAINING_INFO,
@@ -35,6 +36,7 @@ WEIGHT_PATTERNS = (
     "model.safetensors.index.json",
     "adapter_model.safetensors",
 )
+_ABOUT_THE_RUN = (TRAINING_INFO, AIM_PROFILE, LOSS_HISTORY, PERFORMANCE_HISTORY)
 CONFIG_NAMES = ("config.json", "generation_config.json", "adapter_config.json")
 
 
@@ -91,7 +93,7 @@ def describe(
     with space_for(TRAINING_INFO, output):
         write_json(output / TRAINING_INFO, info)
         write_json(output / AIM_PROFILE, profile)
-        path = seal(output, {*names, TRAINING_INFO, AIM_PROFILE, LOSS_HISTORY})
+        path = seal(output, {*names, *_ABOUT_THE_RUN})
     return sha256_of(path)
 
 
@@ -122,7 +124,7 @@ def remove_run(output: Path) -> None:
     shutil.rmtree(output / STAGING, ignore_errors=True)
     for checkpoint in (output / CHECKPOINTS_DIR).glob(f"*{CHECKPOINT_PREFIX}*"):
         shutil.rmtree(checkpoint, ignore_errors=True)
-    known = (MANIFEST, TRAINING_INFO, AIM_PROFILE, LOSS_HISTORY, f"{STATE_DIR}/{STATE_FILE}")
+    known = (MANIFEST, *_ABOUT_THE_RUN, f"{STATE_DIR}/{STATE_FILE}")
     for name in (*own, *known):
         (output / name).unlink(missing_ok=True)
 
