@@ -3,130 +3,69 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
+from types import ModuleType
+
+from finetuning.cli import report, run, top
 
 _EXAMPLES = """\
 examples:
-  finetuning run job.yaml
-      Train and validate into ./runs/<job>/. Ctrl-C pauses; the same command continues.
-
-  finetuning run job.yaml --claims base-models=/data/models
-      The manifest says pvc://base-models/...: here that claim is the folder /data/models.
-      Without the option it is ./runs/claims/base-models.
-
-  finetuning run job.yaml --configmap train-data=rows.jsonl
-      The manifest says configmap:train-data:<key>: here that is the file rows.jsonl.
-      Without the option the ConfigMap is looked for in job.yaml itself.
-
-exit codes:
-  0 trained, and validated unless that is turned off     1 training or validation failed
-  2 something in the command, manifest, data or model is wrong; nothing was trained
-  130 interrupted by Ctrl-C (128 + signal); the work is saved
+  finetuning run job.yaml            train and validate on this machine
+  finetuning top                     watch the jobs of a cluster, or of ./runs
+  finetuning report runs/my-job      one HTML page about a run
+  finetuning <command> --help        more of each
 """
-
-
 _INTERRUPTED = 130
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+    main_parser = argparse.ArgumentParser(
         prog="finetuning",
         description="Fine-tune and validate language models; on Kubernetes the operator does it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(dest="command", metavar="command", required=True)
-    _add_run(
-        commands.add_parser(
-            "run",
-            help="run a FineTuningJob on this machine, without a cluster",
-            description="Run the pods of a FineTuningJob as processes of this machine:\n"
-            "trainer and metrics server, then validation.",
-            epilog=_EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-    )
+    commands = main_parser.add_subparsers(dest="command", metavar="command", required=True)
+    for name, module in (("run", run), ("top", top), ("report", report)):
+        module.add_arguments(_command(commands, name, module))
     commands.add_parser("version", help="print the version")
-    return top
+    return main_parser
 
 
-def _add_run(run: argparse.ArgumentParser) -> None:
-    run.add_argument(
-        "manifest", type=Path, metavar="job.yaml", help="manifest of the job; - reads stdin"
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, module: ModuleType
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=module.HELP,
+        description=module.DESCRIPTION,
+        epilog=module.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run.add_argument("--name", help="which job, when the file has several")
-    run.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder of the result (default: runs/<job>)"
-    )
-    run.add_argument(
-        "--claims",
-        action="append",
-        type=_assignment,
-        default=[],
-        metavar="NAME=DIR",
-        help="folder that stands for a PersistentVolumeClaim; may be repeated",
-    )
-    run.add_argument(
-        "--configmap",
-        action="append",
-        type=_assignment,
-        default=[],
-        metavar="NAME=PATH",
-        help="file or folder that stands for a ConfigMap; may be repeated",
-    )
-    run.add_argument(
-        "--metrics-port",
-        type=_port,
-        metavar="PORT",
-        help="insist on this port (default: 8000, or a free one when that is in use)",
-    )
-
-
-def _assignment(text: str) -> tuple[str, Path]:
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise argparse.ArgumentTypeError(f"{text!r} must be NAME=PATH")
-    return name, Path(path).expanduser()
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:  # noqa: PLR2004 - all ports there are
-        raise argparse.ArgumentTypeError(f"{text!r} must be a port from 1 to 65535")
-    return int(text)
-
-
-def _mapping(pairs: Iterable[tuple[str, Path]]) -> dict[str, Path]:
-    return dict(pairs)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     given = parser().parse_args(arguments)
-    if given.command == "version":
-        print(version("finetuning-operator"))
-        return 0
     try:
-        return _run(given, shlex.join(["finetuning", *arguments]))
+        return _execute(given, shlex.join(["finetuning", *arguments]))
     except KeyboardInterrupt:
-        # Before anything was started; later the run itself takes care of it.
+        # Before anything was started; later each command itself takes care of it.
         return _INTERRUPTED
 
 
-def _run(given: argparse.Namespace, command: str) -> int:
-    from finetuning.local import run  # noqa: PLC0415 - pydantic and rich
-    from finetuning.local.options import Options  # noqa: PLC0415
-
-    return run.main(
-        Options(
-            manifest=given.manifest,
-            name=given.name,
-            output=given.output,
-            claims=_mapping(given.claims),
-            config_maps=_mapping(given.configmap),
-            metrics_port=given.metrics_port,
-            command=command,
-        )
-    )
+def _execute(given: argparse.Namespace, command: str) -> int:
+    match given.command:
+        case "run":
+            return run.execute(given, command)
+        case "top":
+            return top.execute(given)
+        case "report":
+            return report.execute(given)
+        case _:
+            print(version("finetuning-operator"))
+            return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""`finetuning top`: the jobs of a cluster, or the runs of a folder, live in a terminal."""
