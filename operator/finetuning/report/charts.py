@@ -113,7 +113,8 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 def is_log(series: Sequence[Series], axis: Upright) -> bool:
     values = [y for each in series for _, y in each.finite]
-    return axis.may_be_log and bool(values) and 0 < _APART * min(values) < max(values)
+    far = bool(values) and min(values) > 1 / _HUGE and _APART * min(values) < max(values)
+    return axis.may_be_log and far
 
 
 def chart(

@@ -108,10 +108,8 @@ class _Reader:
         )
 
     def mapping(self, name: str) -> Mapping[str, Any]:
-        found = self.attempt(name, read_json)
-        if found is not None and not isinstance(found, dict):
-            self._missing[name] = "is no JSON object"
-        return found if isinstance(found, dict) else {}
+        found = self.attempt(name, _json_object)
+        return found if found is not None else {}
 
     def lines(self, name: str, kind: Any) -> list[Any]:
         found = self.attempt(name, lambda path: list(read_lines(path, kind)))
@@ -120,6 +118,13 @@ class _Reader:
             why = "holds nothing that can be read" if there else "is not there"
             self._missing.setdefault(name, why)
         return _in_order(found or [])
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise UnreadableFileError("is no JSON object")
+    return found
 
 
 def _why(error: Exception, path: Path) -> str:

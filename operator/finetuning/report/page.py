@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files as package_files
@@ -92,13 +93,21 @@ def _tiles(run: RunFiles) -> Iterator[Node]:
     speed = number(results.get("train_tokens_per_second"))
     if speed is None and run.performance:
         speed = run.performance[-1].tokens_per_second
-    yield _tile("Training loss", f"{loss:.4f}" if loss is not None else None, "nats per token")
-    yield _tile("Held-out loss", f"{evals[-1]:.4f}" if evals else None, "nats per token")
+    yield _tile("Training loss", _four_digits(loss), "nats per token")
+    yield _tile("Held-out loss", _four_digits(evals[-1] if evals else None), "nats per token")
     yield _tile(
         "Optimizer steps", f"{done:,}" if done else None, f"of {planned:,.0f}" if planned else ""
     )
     yield _tile("Time", duration(seconds) if seconds is not None else None, "training alone")
     yield _tile("Throughput", f"{speed:,.0f}" if speed is not None else None, "tokens per second")
+
+
+def _four_digits(value: float | None) -> str | None:
+    if value is None:
+        return None
+    if not math.isfinite(value):
+        return "not finite"
+    return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.3g}"  # noqa: PLR2004 - too long
 
 
 def _tile(name: str, value: str | None, about: str) -> Node:
@@ -135,7 +144,7 @@ def _checks(run: RunFiles) -> Node:
                 el("span", check.result, class_=f"badge {_RESULTS.get(check.result, 'wait')}"),
                 check.name + ("" if check.required else " (not required)"),
                 ": ".join(part for part in (check.reason, check.message) if part),
-                f"{check.score:.4f}" if check.score is not None else "",
+                _four_digits(check.score) or "",
             )
             for check in run.validation.checks
         ],
