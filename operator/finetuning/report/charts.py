@@ -9,7 +9,7 @@ from finetuning.report.markup import Node, el
 
 BUCKETS = 240
 """Points of a drawn line; more are drawn as their mean, within the band of their extremes."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 14, 38
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 24, 14, 42
 _TICKS = 5
 _APART = 100.0
 _SMALL, _HUGE = 1e-3, 1e100
@@ -160,7 +160,7 @@ def _axes(
         if mark <= across.high:
             x = across.at(mark)
             yield el("line", x1=x, x2=x, y1=up.start, y2=up.start + 4, class_="axis")
-            yield el("text", figure(mark), x=x, y=up.start + 17, class_="tick middle")
+            yield el("text", figure(mark), x=x, y=up.start + 20, class_="tick middle")
     yield el("line", x1=_LEFT, x2=width - _RIGHT, y1=up.start, y2=up.start, class_="axis")
     yield el("text", "optimizer step", x=width - _RIGHT, y=height - 5, class_="label end")
     middle = (up.start + up.end) / 2
