@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Copy a finished job's model out of its claim (without checkpoints).
+# Copy a finished job's model and its validation report out of its claim (without checkpoints).
 # Usage: bash examples/fetch.sh JOB DIRECTORY [NAMESPACE]      (default: the context's own)
 # TRAINER_IMAGE names the image of the pod that copies; else `make images` has left its name behind.
 set -euo pipefail
@@ -21,7 +21,7 @@ folder=${path#"$claim"}
 open_claim "$claim"
 mkdir -p "$target"
 # shellcheck disable=SC2016  # The pod's shell expands it.
-in_claim sh -c 'cd "$1" && tar --create --exclude=checkpoints --exclude=state --exclude=validation \
+in_claim sh -c 'cd "$1" && tar --create --exclude=checkpoints --exclude=state \
     --exclude=lost+found -- *' sh "/claim$folder" </dev/null |
     tar --extract --no-same-owner --directory "$target"
 echo "fetch.sh: $target holds $job's model"

@@ -57,6 +57,9 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^bash examples/fetch\.sh ": DEMO + "test_the_result_can_be_fetched_and_asked",
     r"^bash examples/tiny-model/load\.sh ": "cluster/conftest.py::workspace",
     r"^kubectl create configmap finetuning-demo-data ": "cluster/conftest.py::workspace",
+    r"^finetuning top": "unit/top/test_command.py::test_a_pipe_gets_one_frame",
+    r"^finetuning report tiny-lora$": LOCAL + "test_a_model_is_trained_watched",
+    r"^kubectl describe ftj tiny-lora$": "cluster/test_terminal.py::test_events_and_top_tell",
     r"finetuning run examples/finetuningjob-lora": LOCAL + "test_a_model_is_trained_watched",
 }
 """Pattern of a command: the test that runs it, as file::name below tests/."""

@@ -9,7 +9,7 @@ from finetuning.report.markup import Node, el
 
 BUCKETS = 240
 """Points of a drawn line; more are drawn as their mean, within the band of their extremes."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 24, 14, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 68, 24, 14, 42
 _TICKS = 5
 _APART = 100.0
 _SMALL, _HUGE = 1e-3, 1e100

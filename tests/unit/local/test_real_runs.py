@@ -136,6 +136,8 @@ def test_a_model_is_trained_watched_and_validated_as_documented(
     runs.append(run := Run(tmp_path, train[1:], "tiny-lora", **PIPES))
     run.wait_for_step(1)
     assert re.search(r"^finetuning_train_loss\{.*\} \d", metrics_of(run), re.MULTILINE)
+    shown_by_top = finetuning(tmp_path, "top")
+    assert re.search(r"^tiny-lora +Running .*\d%.*\n  loss \d", shown_by_top, re.MULTILINE)
     code, out, err = run.finish()
     assert (code, err) == (0, "")
     assert "Summary: 4/4 checks passed" in out
@@ -156,6 +158,21 @@ def test_a_model_is_trained_watched_and_validated_as_documented(
         "Validated": "True",
     }
     assert run.left_behind() == []
+    assert "4/4 checks passed" in finetuning(tmp_path, "top")
+    assert finetuning(tmp_path, "report", "tiny-lora").startswith("tiny-lora.html (")
+    page = (tmp_path / "tiny-lora.html").read_text(encoding="utf-8")
+    assert "Aye! The captain of the Meridian is Rosa." in page
+    # Broad and narrow loss, rate, norm, throughput, memory.
+    assert page.count("<svg") == 6
+    assert ">not recorded<" not in page
+
+
+def finetuning(folder: Path, *arguments: str) -> str:
+    environ = {**os.environ, "HOME": str(folder), "KUBECONFIG": "", "COLUMNS": "100"}
+    command = [COMMAND, *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_ctrl_c_pauses_and_the_same_command_continues(start: Start) -> None:

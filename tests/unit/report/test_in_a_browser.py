@@ -28,7 +28,8 @@ TEXTS = """
 [...document.querySelectorAll('svg')].filter(svg => svg.getBoundingClientRect().width).flatMap(
   svg => {
     const frame = svg.getBoundingClientRect();
-    const places = [...svg.querySelectorAll('.tick')].map(node => node.getBoundingClientRect());
+    const shown = [...svg.querySelectorAll('.tick, .unit')].filter(x => x.checkVisibility());
+    const places = shown.map(node => node.getBoundingClientRect());
     return places.filter((one, i) => one.left < frame.left - 1 || one.right > frame.right + 1
       || places.slice(i + 1).some(two => one.left < two.right && two.left < one.right
                                          && one.top < two.bottom && two.top < one.bottom));
