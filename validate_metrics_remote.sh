@@ -54,8 +54,9 @@ has() { command -v "$1" >/dev/null 2>&1; }
 # An ssh command line that forwards this port: -L port:host:port, also with a bind address before.
 tunnel_by_command() {
     has ps || return 1
+    # -ww: a narrow $COLUMNS would cut the lines short.
     # shellcheck disable=SC2009 # pgrep is not everywhere, and its patterns differ
-    ps -A -o args= 2>/dev/null |
+    ps -A -ww -o args= 2>/dev/null |
         grep -E "(^|/)ssh .*-[A-Za-z]*L *([^ ]*:)?$port:[^ ]+:[0-9]+" | grep -qv grep
 }
 

@@ -60,7 +60,8 @@ def metrics(start: Start, state_dir: Path, state: dict[str, Any], write_state: A
 
 
 def check(port: int, path: str | None = None) -> tuple[int, str]:
-    environment = os.environ if path is None else {**os.environ, "PATH": path}
+    # A narrow terminal must not hide the end of a command line.
+    environment = {**os.environ, "PATH": path or os.environ["PATH"], "COLUMNS": "40"}
     done = subprocess.run(
         ["/bin/sh", str(SCRIPT), str(port)],
         capture_output=True,
