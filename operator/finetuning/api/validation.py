@@ -138,7 +138,8 @@ class ValidationSpec(ApiModel):
         default_factory=lambda: list(CheckName),
         min_length=1,
         max_length=len(CheckName),
-        description="The checks that must pass. All four when absent; to run none, set enabled to "
+        description="The checks that must pass, of training_loss, model_output, "
+        "checkpoint_integrity and aim_profile: all four when absent. To run none, set enabled to "
         "false.",
     )
     max_loss: float = Field(
