@@ -153,7 +153,8 @@ def test_on_failure_decides_the_phase_without_judging_again(
     workspace.kubectl("wait", "--for=condition=Failed", f"ftj/{damaged}", "--timeout=20s")
     seen = status(workspace, damaged)
     assert (seen["phase"], seen["reason"]) == ("Failed", "ValidationFailed")
-    assert f"It is kept in pvc://{damaged}-output" in seen["message"]
+    kept = f"The model did not pass and is kept in pvc://{damaged}-output: 3/4 checks passed"
+    assert seen["message"].startswith(kept)
     assert condition(seen, "Complete")["status"] == "False"
     change(workspace, damaged, onFailure="Report")
     workspace.kubectl("wait", "--for=condition=Complete", f"ftj/{damaged}", "--timeout=20s")

@@ -10,6 +10,7 @@ from finetuning.controller import apply, attempts, naming, observed, training_st
 from finetuning.controller.attempts import Attempt
 from finetuning.controller.cache import Cache
 from finetuning.controller.desired import Desired, Manifest, validation
+from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import EVENTS, JOBS, PODS, SERVICES, ApiError, Gateway
 from finetuning.controller.last_words import plain
 from finetuning.controller.observed import BatchJob, Children, Key, Meta, Pod
@@ -84,13 +85,16 @@ class Steps:
             self.cache.jobs.put(observed.batch_job(changed))
 
     async def service(self, wanted: Desired) -> None:
-        """Make the Service again if somebody deleted it."""
+        """Make the Service again if somebody deleted it; never in the way of training."""
         if wanted.service is None:
             return
         meta = wanted.service["metadata"]
-        if await self.gateway.get(SERVICES, meta["namespace"], meta["name"]) is None:
-            log.warning("job=%s/%s its Service was deleted and is made again", *self.key)
-            await apply.create(self.gateway, wanted.service)
+        try:
+            if await self.gateway.get(SERVICES, meta["namespace"], meta["name"]) is None:
+                log.warning("job=%s/%s its Service was deleted and is made again", *self.key)
+                await apply.create(self.gateway, wanted.service)
+        except (ApiError, RetryLaterError, apply.CannotApplyError) as error:
+            log.warning("job=%s/%s its Service: %s", *self.key, error)
 
     def _children(self, job: FineTuningJob) -> Children:
         return self.cache.children(self.key, job.metadata.uid)

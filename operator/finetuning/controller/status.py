@@ -71,7 +71,7 @@ def _observed(seen: Seen) -> FineTuningJobStatus:
 
 def _gated(job: FineTuningJob, trained: FineTuningJobStatus) -> FineTuningJobStatus:
     """What the verdict means for the phase, by spec.validation.onFailure."""
-    stand = training_status.gate(job, trained)
+    stand = verdict.gate(job, trained)
     if stand is None:
         told = trained.reason in {Reason.TRAINING_SUCCEEDED, Reason.VALIDATING}
         message = trained.message if told else _trained_summary(trained)

@@ -3,15 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from finetuning.api.v1alpha1 import (
-    FineTuningJob,
-    FineTuningJobStatus,
-    OnFailure,
-    Phase,
-    Reason,
-    ValidationPhase,
-    ValidationStatus,
-)
+from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase, Reason
 from finetuning.artifacts.models import ExitCode, TrainFailure, TrainingState
 from finetuning.controller import last_words, naming, remedies
 from finetuning.controller.last_words import plain
@@ -68,27 +60,6 @@ def is_trained(status: FineTuningJobStatus) -> bool:
 def is_over(status: FineTuningJobStatus) -> bool:
     """The training has ended and will not begin again."""
     return status.phase is Phase.FAILED or is_trained(status)
-
-
-def gate(job: FineTuningJob, trained: FineTuningJobStatus) -> Standing | None:
-    """Where a trained job stands as long as its model has not passed; None when it may be used."""
-    policy, found = job.spec.validation, trained.validation
-    if not policy.enabled or policy.on_failure is OnFailure.REPORT or found is None:
-        return None
-    match found.phase:
-        case ValidationPhase.PENDING | ValidationPhase.RUNNING:
-            return Standing(Phase.RUNNING, Reason.VALIDATING, trained.message)
-        case ValidationPhase.FAILED:
-            return Standing(Phase.FAILED, Reason.VALIDATION_FAILED, _kept(trained, found))
-        case ValidationPhase.ERROR:
-            return Standing(Phase.FAILED, Reason.VALIDATOR_ERROR, _kept(trained, found))
-        case _:
-            return None
-
-
-def _kept(trained: FineTuningJobStatus, found: ValidationStatus) -> str:
-    words = f"The model did not pass: {found.summary}. It is kept in {trained.model_path}."
-    return plain(words, 1024)
 
 
 def standing(seen: Seen) -> Standing:

@@ -9,6 +9,9 @@ from finetuning.api.v1alpha1 import (
     CheckName,
     CheckStatus,
     FineTuningJob,
+    FineTuningJobStatus,
+    OnFailure,
+    Phase,
     Reason,
     ValidationPhase,
     ValidationRerun,
@@ -21,7 +24,7 @@ from finetuning.controller.attempts import Attempt
 from finetuning.controller.desired import sources
 from finetuning.controller.last_words import plain
 from finetuning.controller.observed import BatchJob, Container, Pod
-from finetuning.controller.training_status import Seen, trouble
+from finetuning.controller.training_status import Seen, Standing, trouble
 
 REPORT_LIMIT = 4096
 CHECKS_LIMIT = 15
@@ -282,3 +285,25 @@ def in_words(status: ValidationStatus) -> str:
     lost = status.phase is ValidationPhase.ERROR and not status.total
     summary = f"{status.reason}: {status.summary}" if lost and status.reason else status.summary
     return plain("; ".join([summary, *why]), 1024)
+
+
+def gate(job: FineTuningJob, trained: FineTuningJobStatus) -> Standing | None:
+    """Where a trained job stands as long as its model has not passed; None when it may be used."""
+    policy, found = job.spec.validation, trained.validation
+    if not policy.enabled or policy.on_failure is OnFailure.REPORT or found is None:
+        return None
+    match found.phase:
+        case ValidationPhase.PENDING | ValidationPhase.RUNNING:
+            return Standing(Phase.RUNNING, Reason.VALIDATING, trained.message)
+        case ValidationPhase.FAILED:
+            words = f"The model did not pass and is kept in {trained.model_path}"
+            return Standing(Phase.FAILED, Reason.VALIDATION_FAILED, _why(words, found))
+        case ValidationPhase.ERROR:
+            words = f"The model could not be judged and is kept in {trained.model_path}"
+            return Standing(Phase.FAILED, Reason.VALIDATOR_ERROR, _why(words, found))
+        case _:
+            return None
+
+
+def _why(words: str, found: ValidationStatus) -> str:
+    return plain(f"{words}: {in_words(found)}", 1024)

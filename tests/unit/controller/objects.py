@@ -50,6 +50,7 @@ def batch_job(
     complete: bool = False,
     condition: str | None = None,
     failed_pods: int = 0,
+    attempt: int = 1,
     **fields: Any,
 ) -> BatchJob:
     conditions = []
@@ -68,8 +69,8 @@ def batch_job(
         naming.JOB_UID_LABEL: UID,
         naming.COMPONENT_LABEL: component,
     }
-    names = naming.names("demo")
-    name = names.training if component == naming.TRAINING else names.validation
+    judge = naming.validation_job("demo", attempt)
+    name = naming.names("demo").training if component == naming.TRAINING else judge
     owner = {"kind": "FineTuningJob", "uid": UID, "name": "demo", "controller": True}
     return observed.batch_job(
         {

@@ -50,3 +50,18 @@ def test_the_states_of_containers_are_told_apart() -> None:
     assert (trainer.waiting, trainer.waiting_message) == ("ErrImagePull", "no such tag")
     assert sidecar.running_since is not None
     assert trainer.exit_code is None
+
+
+def test_the_newest_validation_counts_by_its_number() -> None:
+    numbers = (1, 10, 2)
+    jobs = [batch_job(naming.VALIDATION, attempt=number) for number in numbers]
+    found = observed.children(UID, jobs, []).validation
+    assert found is not None
+    assert found.meta.name == "demo-validate-10"
+
+
+def test_of_annotations_only_the_wish_to_be_judged_again_is_kept_and_cut() -> None:
+    wish = {naming.REVALIDATE_ANNOTATION: "x" * 5000, "kubectl/last-applied": "y"}
+    raw = {"metadata": {"name": "a", "annotations": wish}}
+    kept = observed.custom(raw).body["metadata"]["annotations"]
+    assert kept == {naming.REVALIDATE_ANNOTATION: "x" * 256}

@@ -29,6 +29,11 @@ CASES: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
         ("spec.baseModel.source: ",),
     ),
     (
+        {"validation": {"heldOut": {"source": "configmap:held-out:a.jsonl"}}},
+        'FailedMount: configmap "held-out" not found',
+        ("spec.validation.heldOut.source: ", "create configmap held-out --from-file=a.jsonl"),
+    ),
+    (
         {"output": {"storage": {"claimName": "mine"}}},
         'persistentvolumeclaim "mine" not found',
         ("spec.output.storage.claimName: ",),

@@ -13,6 +13,7 @@ from tests.unit.controller.world import KEY, Crash, Process, World
 
 from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.controller import attempts, naming, observed
+from finetuning.controller.gateway import ApiError
 from finetuning.controller.last_words import plain
 
 FINAL = trainer_says(step=100, totalSteps=100, loss=0.5, manifestSha256="c" * 64)
@@ -227,7 +228,10 @@ async def test_a_job_that_fails_by_its_policy_comes_back_when_its_model_passes(
     assert (world.status["phase"], world.status["reason"]) == ("Running", "Validating")
     await judge(process, BAD)
     assert (world.status["phase"], world.status["reason"]) == ("Failed", "ValidationFailed")
-    assert "kept in pvc://demo-output" in world.status["message"]
+    assert world.status["message"] == (
+        "The model did not pass and is kept in pvc://demo-output: 3/4 checks passed; "
+        "model_output: about model_output"
+    )
     assert told(world) == ["TrainingSucceeded", "ChecksFailed"]
     world.annotate("now")
     await judge_after_settling(process)
@@ -321,6 +325,22 @@ async def test_a_deleted_service_is_made_again_within_five_minutes(
     process.time += 299
     await process.reconciler.reconcile(KEY)
     assert world.reads == [("get", "services")]
+
+
+async def test_a_service_that_cannot_be_looked_at_does_not_stop_the_training(
+    http: aiohttp.ClientSession,
+) -> None:
+    process = Process(World(), http)
+    world = process.world
+    world.apply()
+    await process.settle()
+    world.start(naming.TRAINING)
+    await process.settle()
+    refusal = ApiError(403, "Forbidden", "no right")
+    world.fail_with = lambda verb, kind: refusal if (verb, kind) == ("get", "services") else None
+    process.time += 300
+    assert await process.reconciler.reconcile(KEY) is not None
+    assert world.status["phase"] == "Running"
 
 
 async def test_a_deleted_claim_is_made_again_when_a_pod_waits_for_it(

@@ -186,7 +186,7 @@ def test_with_on_failure_fail_a_job_is_complete_only_when_its_model_passed() -> 
             (
                 "Failed",
                 "ValidationFailed",
-                "The model did not pass: 3/4 checks passed. It is kept in pvc://m.",
+                "The model did not pass and is kept in pvc://m: 3/4 checks passed",
             ),
         ),
         (
@@ -194,7 +194,7 @@ def test_with_on_failure_fail_a_job_is_complete_only_when_its_model_passed() -> 
             (
                 "Failed",
                 "ValidatorError",
-                "The model did not pass: OOMKilled. It is kept in pvc://m.",
+                "The model could not be judged and is kept in pvc://m: OOMKilled",
             ),
         ),
     ],

@@ -189,7 +189,7 @@ def test_a_gate_shows_the_validation_while_it_runs() -> None:
 
 
 def test_a_model_that_did_not_pass_the_gate_is_shown_where_it_is_kept() -> None:
-    message = "The model did not pass: 3/4 checks passed. It is kept in pvc://demo-output."
+    message = "The model did not pass and is kept in pvc://demo-output: 3/4 checks passed"
     update = {"phase": Phase.FAILED, "reason": Reason.VALIDATION_FAILED, "message": message}
     status = outcome.localized(GATE.model_copy(update=update), JOB, Path("/o"))
     assert (
