@@ -54,6 +54,12 @@ def is_news(old: ValidationStatus | None, new: ValidationStatus | None) -> bool:
     return new is not None and is_over(new) and new.attempt != old.attempt
 
 
+def is_turn(old: ValidationStatus | None, new: ValidationStatus | None) -> bool:
+    """A verdict, or the beginning or end of the wait for another one."""
+    was, now = (each is not None and each.rerun is not None for each in (old, new))
+    return was is not now or is_news(old, new)
+
+
 def question(job: FineTuningJob) -> Question:
     """Defaults are left out, so that a field that a new version brings changes no digest."""
     told = job.spec.validation.model_dump(

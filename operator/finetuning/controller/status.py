@@ -283,7 +283,7 @@ def is_turn(old: FineTuningJobStatus, new: FineTuningJobStatus) -> bool:
     edited = old.observed_generation not in {None, new.observed_generation}
     if edited or old.phase is not new.phase:
         return True
-    return attempts.is_news(old.validation, new.validation)
+    return attempts.is_turn(old.validation, new.validation)
 
 
 def is_progress_only(old: FineTuningJobStatus, new: FineTuningJobStatus) -> bool:

@@ -138,7 +138,16 @@ async def test_a_finished_job_costs_nothing_also_after_a_restart(
     assert (world.writes, world.reads) == ([], [])
 
 
-@pytest.mark.parametrize("edit", [{"suspend": True}, {"validation": {"enabled": False}}])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"suspend": True},
+        {"validation": {"enabled": False}},
+        {"validation": {"onFailure": "Fail"}},
+        {"validation": {"maxLoss": 10.0, "baseline": {"compare": True}}},
+    ],
+    ids=["suspend", "off", "onFailure", "defaults in words"],
+)
 async def test_an_edit_that_asks_nothing_is_acknowledged_by_one_write(
     trained: Process, edit: dict[str, Any]
 ) -> None:
@@ -164,11 +173,58 @@ async def test_a_failed_training_acknowledges_an_edit_and_begins_nothing(
     await process.settle()
     world.delete("jobs", "demo-train")
     world.writes.clear()
+    calls: list[str] = []
+    world.fail_with = lambda verb, kind: calls.append(f"{verb} {kind}")
     world.change(validation={"maxLoss": 2.5})
     world.annotate("again")
     await process.settle()
-    assert world.writes == [("patch", "finetuningjobs", "demo")]
+    assert calls == ["patch finetuningjobs"]
     assert (world.status["reason"], world.status["observedGeneration"]) == ("DatasetInvalid", 2)
+
+
+async def test_an_edit_does_not_begin_a_training_that_could_not_begin(
+    http: aiohttp.ClientSession,
+) -> None:
+    process = Process(World(), http)
+    world = process.world
+    world.create("jobs", {"metadata": {"name": "demo-train", "namespace": "team"}, "spec": {}})
+    world.apply()
+    await process.settle()
+    assert world.status["reason"] == "NameConflict"
+    world.delete("jobs", "demo-train")
+    world.change(validation={"maxLoss": 2.5})
+    await process.settle()
+    assert (world.of("jobs"), world.status["observedGeneration"]) == ([], 2)
+
+
+async def test_a_job_of_an_earlier_attempt_never_answers_a_later_question(
+    trained: Process,
+) -> None:
+    world = trained.world
+    world.change(validation={"maxLoss": 2.5})
+    await judge_after_settling(trained)
+    world.delete("jobs", SECOND)
+    world.change(validation={"maxLoss": 10.0})
+    await trained.settle()
+    assert validations(world) == [FIRST, THIRD]
+
+
+@pytest.mark.parametrize("change_of_mind", ["annotation", "off"])
+async def test_a_wish_that_is_taken_back_stops_the_validation_and_leaves_the_verdict(
+    trained: Process, change_of_mind: str
+) -> None:
+    world = trained.world
+    world.annotate("now")
+    await trained.settle()
+    assert world.status["validation"]["rerun"]["attempt"] == 2
+    if change_of_mind == "off":
+        world.change(validation={"enabled": False})
+    else:
+        world.annotate(None)
+    await trained.settle(40)
+    assert suspended(world, SECOND)
+    found = world.status["validation"]
+    assert (found["result"], found["attempt"], "rerun" in found) == ("4/4", 1, False)
 
 
 async def test_an_edit_during_the_validation_stops_it_and_asks_the_new_question(
@@ -192,6 +248,18 @@ async def test_an_edit_during_the_validation_stops_it_and_asks_the_new_question(
     await process.settle()
     found = world.status["validation"]
     assert (found["result"], found["observedGeneration"], found["attempt"]) == ("1/1", 2, 2)
+
+
+async def test_a_verdict_has_the_generation_of_the_policy_that_it_goes_by(
+    trained: Process,
+) -> None:
+    world = trained.world
+    world.annotate("now")
+    await trained.settle()
+    world.change(suspend=True)
+    await judge_after_settling(trained)
+    assert world.status["validation"]["observedGeneration"] == 1
+    assert validated(world)["observedGeneration"] == 2
 
 
 async def test_a_validation_that_is_turned_off_is_stopped_and_continues_when_turned_on(
