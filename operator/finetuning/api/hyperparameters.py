@@ -128,6 +128,12 @@ class Hyperparameters(ApiModel):
         description="Longest row in tokens; what is longer is cut, and counted in the log. Memory "
         "grows with it.",
     )
+    packing: bool = Field(
+        default=False,
+        description="Put several short rows into one sequence of at most maxSeqLength tokens, each "
+        "blind to the others, so that little is computed for padding. batchSize then counts such "
+        "sequences, so a step sees more rows than without it.",
+    )
     warmup_steps: int = Field(
         default=100,
         ge=0,

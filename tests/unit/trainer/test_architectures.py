@@ -54,6 +54,13 @@ def mixtral() -> Any:
     return MixtralForCausalLM(MixtralConfig(**SIZES, num_local_experts=2, num_experts_per_tok=1))
 
 
+def mamba() -> Any:
+    """No attention: its state runs on from one sequence to the next."""
+    from transformers import MambaConfig, MambaForCausalLM
+
+    return MambaForCausalLM(MambaConfig(vocab_size=320, hidden_size=64, num_hidden_layers=2))
+
+
 MODELS: list[Callable[[], Any]] = [llama, gpt2, gemma2, mixtral]
 
 

@@ -59,6 +59,7 @@ CASES: dict[tuple[str, str], tuple[str, list[str], list[str]]] = {
     ("hyperparameters", "save_steps"): ("lora", ["--save-steps", "3"], ["checkpoints"]),
     ("hyperparameters", "save_total_limit"): ("lora", ["--save-total-limit", "1"], ["checkpoints"]),
     ("hyperparameters", "eval_steps"): ("lora", ["--eval-steps", "3"], ["evaluated_at"]),
+    ("hyperparameters", "packing"): ("lora", ["--packing"], ["steps", "tokens", "losses"]),
     ("hyperparameters", "warmup_ratio"): ("lora", ["--warmup-ratio", "0.5"], ["rates", "losses"]),
     ("hyperparameters", "min_lr_rate"): ("lora", ["--min-lr-rate", "0.5"], ["rates", "losses"]),
     ("hyperparameters", "early_stopping_patience"): (

@@ -155,7 +155,7 @@ def test_padding_changes_no_loss(tiny_model: Path) -> None:
     from finetuning.base.step import collate, summed_loss
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    rows = [example(5, 3), example(17, 2), example(9, 8)]
+    rows = [[example(5, 3)], [example(17, 2)], [example(9, 8)]]
     device = torch.device("cpu")
     with torch.no_grad():
         together = summed_loss(model, collate(rows, device), short=True).item()
@@ -227,7 +227,7 @@ def test_a_wish_to_stop_drops_the_half_step_and_the_evaluation(tiny_model: Path)
     stepper = Stepper(model, make_optimizer(model, config), device, 1.0)
     stop = Stop()
     stop.requested = True
-    rows = [[example(5, 3)], [example(9, 2)]]
+    rows = [[[example(5, 3)]], [[example(9, 2)]]]
     assert stepper.step(rows, 1.0, stop) is None
     assert stepper.evaluate(rows, stop) is None
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())

@@ -26,6 +26,7 @@ VARIANTS = {
     "qlora-adapter": "--method qlora --use-dora --target-modules all-linear",
     "noise": "--method full --neftune-noise-alpha 5 --load-best-model-at-end --eval-steps 3 "
     "--lr-scheduler-type cosine_with_min_lr --min-lr-rate 0.1",
+    "packed": "--packing --max-seq-length 64 --neftune-noise-alpha 5",
     "early": "--early-stopping-patience 6 --learning-rate 1 --eval-steps 1 --save-total-limit 1",
 }
 ON_A_SMALL_DISK = """

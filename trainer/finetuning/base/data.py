@@ -4,9 +4,11 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from finetuning.api.hyperparameters import Hyperparameters
 from finetuning.api.run_config import RunConfig
-from finetuning.base.encode import Example, encode
+from finetuning.base.encode import Example, Pack, encode
 from finetuning.base.errors import DatasetError
+from finetuning.base.packing import pack
 from finetuning.base.plan import split_rows
 from finetuning.base.rows import Rows
 from finetuning.base.shapes import Sample
@@ -18,17 +20,18 @@ MINIMUM_TO_SPLIT = 2
 
 @dataclass(frozen=True)
 class Data:
-    """Examples by the row they came from; a row is never on both sides."""
+    """Examples in packs of those that share a sequence; a row is never on both sides."""
 
-    train: list[Example]
-    held_out: list[Example]
+    train: list[Pack]
+    held_out: list[Pack]
     cut: int
     dropped: int
 
     def facts(self) -> dict[str, int]:
         return {
-            "train_examples": len(self.train),
-            "eval_examples": len(self.held_out),
+            "train_examples": sum(map(len, self.train)),
+            "eval_examples": sum(map(len, self.held_out)),
+            "train_sequences": len(self.train),
             "cut_examples": self.cut,
             "dropped_examples": self.dropped,
         }
@@ -47,11 +50,17 @@ def prepare(rows: Rows, samples: list[Sample], tokenizer: Any, config: RunConfig
     train, held_out = split_rows(len(encoded.rows), share, settings.seed)
     _tell(encoded.cut, encoded.dropped, settings.max_seq_length)
     return Data(
-        [example for i in train for example in encoded.rows[i]],
-        [example for i in held_out for example in encoded.rows[i]],
+        _sequences([example for i in train for example in encoded.rows[i]], settings),
+        _sequences([example for i in held_out for example in encoded.rows[i]], settings),
         encoded.cut,
         encoded.dropped,
     )
+
+
+def _sequences(examples: list[Example], settings: Hyperparameters) -> list[Pack]:
+    if settings.packing:
+        return pack(examples, settings.max_seq_length)
+    return [[example] for example in examples]
 
 
 def _tell(cut: int, dropped: int, limit: int) -> None:

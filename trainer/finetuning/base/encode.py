@@ -42,6 +42,10 @@ class Example:
         return int(self.trained[1:].sum())
 
 
+Pack = list[Example]
+"""Examples that share one sequence without seeing each other; a single one without packing."""
+
+
 @dataclass(frozen=True)
 class Encoded:
     """The examples of each row, in order, and what the length limit did to them."""

@@ -15,6 +15,7 @@ BINDING = (
     "dataset_sha256",
     "eval_split",
     "max_seq_length",
+    "packing",
     "batch_size",
     "gradient_accumulation_steps",
     "seed",

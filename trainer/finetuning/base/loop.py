@@ -17,7 +17,7 @@ from finetuning.base.best import gives_up, judge
 from finetuning.base.checkpoints import Checkpoint, TrainerState
 from finetuning.base.console import Figures, Progress
 from finetuning.base.data import Data
-from finetuning.base.encode import Example
+from finetuning.base.encode import Pack
 from finetuning.base.errors import DeviceMemoryError, DivergedError
 from finetuning.base.live import LiveState
 from finetuning.base.performance import PerformanceLog
@@ -132,7 +132,7 @@ class Loop:
         torch.manual_seed(self._plan.seed * STEPS_PER_SEED + done)
         rate = self._plan.learning_rate(done)
         began = time.perf_counter()
-        result = self._stepper.step(self._examples(done), rate, stop)
+        result = self._stepper.step(self._packs(done), rate, stop)
         if result is None:
             return
         self._count(result, time.perf_counter() - began)
@@ -150,7 +150,7 @@ class Loop:
         last = self.done or stop.requested
         performance.tell(self.state, self._live.state.gpus, last=last)
 
-    def _examples(self, done: int) -> list[list[Example]]:
+    def _packs(self, done: int) -> list[list[Pack]]:
         return [[self._data.train[i] for i in rows] for rows in self._plan.batches(done)]
 
     def _count(self, result: StepResult, seconds: float) -> None:

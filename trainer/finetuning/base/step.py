@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from finetuning.api.hyperparameters import Method, Precision
 from finetuning.api.run_config import RunConfig
 from finetuning.base.device import Device
-from finetuning.base.encode import Example
+from finetuning.base.encode import Pack
 from finetuning.base.stop import Stop
 
 LOSS_ROWS = 2048
@@ -28,7 +28,9 @@ class Batch:
     """Padded sequences of one forward pass."""
 
     ids: torch.Tensor
-    mask: torch.Tensor
+    mask: torch.Tensor | None
+    """None where `positions` tell the sequences of a row apart."""
+    positions: torch.Tensor | None
     labels: torch.Tensor
     first_target: int
     """No sequence has a target before this position, so no logits are needed before it."""
@@ -47,26 +49,45 @@ class StepResult:
     """False when the loss or the gradient was no number, and the weights stayed as they were."""
 
 
-def collate(examples: list[Example], device: torch.device) -> Batch:
-    """Pad at the end; the attention mask hides the padding, so its id does not matter."""
-    length = max(len(example.ids) for example in examples)
-    ids = np.zeros((len(examples), length), dtype=np.int64)
-    mask = np.zeros_like(ids)
+def collate(packs: list[Pack], device: torch.device) -> Batch:
+    """One row for each pack, padded at the end.
+
+    The attention mask hides the padding, so its id does not matter. Where several examples share a
+    row, positions that begin anew stand in for the mask, and each token of padding is a sequence.
+    """
+    sizes = [sum(len(example.ids) for example in pack) for pack in packs]
+    ids = np.zeros((len(packs), max(sizes)), dtype=np.int64)
     labels = np.full_like(ids, IGNORED)
-    for i, example in enumerate(examples):
-        n = len(example.ids)
-        ids[i, :n] = example.ids
-        mask[i, :n] = 1
-        labels[i, :n] = np.where(example.trained, example.ids, IGNORED)
-    labels[:, 0] = IGNORED
+    positions = np.zeros_like(ids)
+    for row, pack in enumerate(packs):
+        at = 0
+        for example in pack:
+            n = len(example.ids)
+            ids[row, at : at + n] = example.ids
+            labels[row, at + 1 : at + n] = np.where(example.trained, example.ids, IGNORED)[1:]
+            positions[row, at : at + n] = np.arange(n)
+            at += n
     columns = np.flatnonzero((labels != IGNORED).any(axis=0))
-    first = int(columns[0]) if len(columns) else length
+    first = int(columns[0]) if len(columns) else ids.shape[1]
+    packed = any(len(pack) > 1 for pack in packs)
+    mask = (np.arange(ids.shape[1]) < np.array(sizes)[:, None]).astype(np.int64)
     return Batch(
         torch.from_numpy(ids).to(device),
-        torch.from_numpy(mask).to(device),
+        None if packed else torch.from_numpy(mask).to(device),
+        torch.from_numpy(positions).to(device) if packed else None,
         torch.from_numpy(labels).to(device),
         first,
     )
+
+
+def forward(model: Any, batch: Batch, **options: Any) -> Any:
+    """The model's output for a batch."""
+    where = (
+        {"attention_mask": batch.mask}
+        if batch.positions is None
+        else {"position_ids": batch.positions}
+    )
+    return model(input_ids=batch.ids, use_cache=False, **where, **options)
 
 
 def summed_loss(model: Any, batch: Batch, *, short: bool) -> torch.Tensor:
@@ -76,8 +97,7 @@ def summed_loss(model: Any, batch: Batch, *, short: bool) -> torch.Tensor:
     """
     keep = batch.ids.shape[1] - (batch.first_target - 1)
     options = {"logits_to_keep": keep} if short else {}
-    out = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False, **options)
-    logits = out.logits[:, -keep:-1]
+    logits = forward(model, batch, **options).logits[:, -keep:-1]
     labels = batch.labels[:, batch.first_target :]
     wanted = labels != IGNORED
     return _cross_entropy(logits[wanted], labels[wanted])
@@ -111,46 +131,44 @@ class Stepper:
         scaled = device.on_gpu and device.precision is Precision.FP16
         self.scaler = torch.amp.GradScaler(device.device.type, enabled=scaled)
 
-    def step(
-        self, micro_batches: list[list[Example]], rate: float, stop: Stop
-    ) -> StepResult | None:
-        """Every trained token of the step weighs the same, however the rows are batched.
+    def step(self, micro_batches: list[list[Pack]], rate: float, stop: Stop) -> StepResult | None:
+        """Every trained token of the step weighs the same, however the packs are batched.
 
         None when a wish to stop came before the last forward pass: nothing was changed then.
         """
-        targets = sum(example.targets for batch in micro_batches for example in batch)
+        targets = _targets(micro_batches)
         total = torch.zeros((), device=self.device.device)
         tokens = 0
-        for examples in micro_batches:
-            batch = collate(examples, self.device.device)
-            with self._autocast():
+        for packs in micro_batches:
+            batch = collate(packs, self.device.device)
+            with autocast(self.device):
                 part = summed_loss(self.model, batch, short=self._short) / targets
             torch.autograd.backward(self.scaler.scale(part))
             total += part.detach()
-            tokens += sum(len(example.ids) for example in examples)
-            if stop.requested and examples is not micro_batches[-1]:
+            tokens += sum(len(example.ids) for pack in packs for example in pack)
+            if stop.requested and packs is not micro_batches[-1]:
                 self.optimizer.zero_grad(set_to_none=True)
                 return None
         loss = total.item()  # The one wait for the device, after all of its work is queued.
         applied, norm = self._apply(rate) if math.isfinite(loss) else (False, None)
         self.optimizer.zero_grad(set_to_none=True)
-        samples = sum(map(len, micro_batches))
+        samples = sum(len(pack) for packs in micro_batches for pack in packs)
         return StepResult(loss, norm, tokens, samples, applied)
 
-    def evaluate(self, batches: list[list[Example]], stop: Stop | None) -> float | None:
+    def evaluate(self, batches: list[list[Pack]], stop: Stop | None) -> float | None:
         """Nats per trained token over the held-out examples; None when a stop came between."""
         self.model.eval()
         total = 0.0
-        with torch.no_grad(), self._autocast():
-            for examples in batches:
+        with torch.no_grad(), autocast(self.device):
+            for packs in batches:
                 if stop is not None and stop.requested:
                     break
-                batch = collate(examples, self.device.device)
+                batch = collate(packs, self.device.device)
                 total += summed_loss(self.model, batch, short=self._short).item()
         self.model.train()
         if stop is not None and stop.requested:
             return None
-        return total / sum(example.targets for batch in batches for example in batch)
+        return total / _targets(batches)
 
     def scaler_state(self) -> dict[str, float]:
         return {key: float(value) for key, value in self.scaler.state_dict().items()}
@@ -174,16 +192,24 @@ class Stepper:
         self.scaler.update()
         return True, norm if math.isfinite(norm) else None
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        lower = self.device.precision is not Precision.FP32
-        return torch.autocast(
-            self.device.device.type, dtype=self.device.compute_dtype, enabled=lower
-        )
+
+def autocast(device: Device) -> AbstractContextManager[Any]:
+    """Computes in the device's precision, where that is not 32 bit."""
+    lower = device.precision is not Precision.FP32
+    return torch.autocast(device.device.type, dtype=device.compute_dtype, enabled=lower)
+
+
+def unwrapped(model: Any) -> Any:
+    """The model below an adapter, if there is one."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _targets(batches: list[list[Pack]]) -> int:
+    return sum(example.targets for packs in batches for pack in packs for example in pack)
 
 
 def _has_short_logits(model: Any) -> bool:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return "logits_to_keep" in inspect.signature(base.forward).parameters
+    return "logits_to_keep" in inspect.signature(unwrapped(model).forward).parameters
 
 
 def make_optimizer(model: Any, config: RunConfig) -> torch.optim.AdamW:

@@ -21,6 +21,7 @@ from finetuning.base.hub import weights_folder
 from finetuning.base.live import LiveState
 from finetuning.base.loop import Loop
 from finetuning.base.model import add_adapter, load_adapter, load_base, load_tokenizer
+from finetuning.base.packing import refuse_mixing
 from finetuning.base.plan import Plan, warmup_of
 from finetuning.base.report import Ending, write_result
 from finetuning.base.run import Run
@@ -45,6 +46,8 @@ def train(run: Run, live: LiveState, stop: Stop) -> TrainingResult:
     _announce(run, plan, data, found)
 
     model = _load_model(run, device, found)
+    if config.hyperparameters.packing:
+        refuse_mixing(model, device)
     optimizer = make_optimizer(model, config)
     stepper = Stepper(model, optimizer, device, config.hyperparameters.max_grad_norm)
     loop = Loop(run, plan, data, stepper, live, found=found)
@@ -88,12 +91,13 @@ def _resume_point(run: Run) -> Checkpoint | None:
 
 
 def _announce(run: Run, plan: Plan, data: Data, found: Checkpoint | None) -> None:
-    settings = run.config.hyperparameters
+    settings, facts = run.config.hyperparameters, data.facts()
     log.info(
-        "%d rows: %d examples to train on, %d held out; %d steps in %d epochs.",
+        "%d rows: %d examples to train on%s, %d held out; %d steps in %d epochs.",
         len(run.rows.rows),
-        len(data.train),
-        len(data.held_out),
+        facts["train_examples"],
+        f", packed into {len(data.train)}" if settings.packing else "",
+        facts["eval_examples"],
         plan.total_steps,
         plan.total_epochs,
     )

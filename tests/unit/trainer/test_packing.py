@@ -1,0 +1,128 @@
+"""Several rows in one sequence: which go together, and that none sees another."""
+
+# ruff: noqa: PLC0415 - collecting the tests should not cost the seconds that torch takes
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.trainer.test_architectures import MODELS, mamba
+from tests.unit.trainer.test_reference_loop import run
+
+from finetuning.base.app import main
+from finetuning.base.encode import Example
+
+pytestmark = pytest.mark.training
+
+SIZES = (7, 3, 1, 12, 5, 2)
+
+
+def example(length: int, first: int = 5) -> Example:
+    ids = np.arange(first, first + length, dtype=np.int32)
+    return Example(ids, np.arange(length) >= length // 3)
+
+
+@settings(deadline=None)  # The first example imports torch.
+@given(st.lists(st.integers(1, 30), max_size=60), st.integers(0, 20))
+def test_every_row_is_packed_once_and_no_pack_is_too_long(sizes: list[int], more: int) -> None:
+    from finetuning.base.packing import pack
+
+    limit = max(sizes, default=1) + more
+    examples = [example(size) for size in sizes]
+    packs = pack(examples, limit)
+    packed = list(itertools.chain.from_iterable(packs))
+    assert sorted(map(id, packed)) == sorted(map(id, examples))
+    lengths = sorted(sum(len(each.ids) for each in members) for members in packs)
+    assert lengths == [length for length in lengths if length <= limit]
+    # No two packs would fit into one: at most one is half empty.
+    assert all(a + b > limit for a, b in itertools.pairwise(lengths))
+
+
+def test_the_fullest_pack_that_still_has_room_is_taken() -> None:
+    from finetuning.base.packing import pack
+
+    packs = pack([example(size) for size in (2, 7, 6, 3, 4)], 10)
+    assert [[len(each.ids) for each in members] for members in packs] == [[7, 3], [6, 4], [2]]
+
+
+def losses_of_tokens(model: Any, packs: list[list[Example]]) -> Any:
+    """The loss of every target, in the order of the examples."""
+    import torch
+    from torch.nn import functional
+
+    from finetuning.base.step import IGNORED, collate, forward
+
+    batch = collate(packs, torch.device("cpu"))
+    with torch.no_grad():
+        logits = forward(model, batch).logits[:, :-1]
+    labels = batch.labels[:, 1:]
+    losses = functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+    return losses[labels != IGNORED]
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_a_packed_token_has_the_loss_that_it_has_alone(make: Callable[[], Any]) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    model = make().eval()
+    examples = [example(size, first) for first, size in enumerate(SIZES, 5)]
+    packs = [examples[:3], examples[3:5], examples[5:]]
+    together = losses_of_tokens(model, packs)
+    alone = torch.cat([losses_of_tokens(model, [[each]]) for each in examples])
+    assert len(alone) == sum(each.targets for each in examples)
+    assert (together - alone).abs().max() < 1e-5
+
+
+def test_naive_joining_would_be_seen_by_these_tests() -> None:
+    import torch
+
+    torch.manual_seed(0)
+    model = MODELS[0]().eval()
+    first, second = example(7), example(5, 9)
+    ids, marks = (
+        np.concatenate([getattr(first, name), getattr(second, name)]) for name in ("ids", "trained")
+    )
+    joined = losses_of_tokens(model, [[Example(ids, marks)]])
+    alone = losses_of_tokens(model, [[second]])
+    assert (joined[-len(alone) :] - alone).abs().max() > 1e-3
+
+
+def test_packed_and_unpacked_steps_of_the_same_rows_have_the_same_losses(
+    tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    """All rows in every step, so that both see the same; held-out rows too."""
+    whole = ("--batch-size", "20", "--eval-split", "0.2", "--method", "full")
+    packed = run(tiny_model, rows_file, tmp_path / "c", *whole, "--packing")
+    unpacked = run(tiny_model, rows_file, tmp_path / "d", *whole)
+    assert packed == pytest.approx(unpacked, abs=1e-5)
+    infos = [
+        json.loads((tmp_path / name / "training_info.json").read_text(encoding="utf-8"))
+        for name in "cd"
+    ]
+    evals = [info["results"]["eval_loss"] for info in infos]
+    assert evals[0] == pytest.approx(evals[1], abs=1e-5)
+    assert infos[0]["results"]["tokens_total"] == infos[1]["results"]["tokens_total"]
+    assert infos[0]["results"]["samples_total"] == infos[1]["results"]["samples_total"] == 96
+    assert infos[0]["dataset"]["train_sequences"] < infos[1]["dataset"]["train_sequences"] == 16
+
+
+def test_an_architecture_that_would_mix_rows_is_refused(
+    tokenizer: Any, rows_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tmp_path / "model"
+    mamba().save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    command = [
+        *("--model-id", str(model), "--dataset-path", str(rows_file), "--max-steps", "2"),
+        *("--method", "full", "--output-dir", str(tmp_path / "out"), "--no-gradient-checkpointing"),
+    ]
+    assert main([*command, "--packing"]) == 2
+    assert "--packing: models of the type mamba let packed rows see each other" in caplog.text
+    assert main(command) == 0

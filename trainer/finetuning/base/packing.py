@@ -1,0 +1,77 @@
+"""Several short examples in one sequence, none of which sees another.
+
+Positions begin anew with each example; from that transformers builds a block-diagonal attention
+mask. An architecture that does not is found out before the first step.
+"""
+
+import inspect
+from bisect import bisect_left, insort
+from typing import Any
+
+import torch
+
+from finetuning.base.device import Device
+from finetuning.base.encode import Example, Pack
+from finetuning.base.errors import ConfigError
+from finetuning.base.step import autocast, collate, forward, unwrapped
+
+_PROBE = 4
+"""Tokens of each of the two sequences by which mixing is found out."""
+
+_SAME = 1e-3
+"""Largest relative difference of logits that rounding explains."""
+
+
+def pack(examples: list[Example], limit: int) -> list[Pack]:
+    """Examples in sequences of at most `limit` tokens, by best fit decreasing.
+
+    The longest first, each into the fullest sequence that still holds it. Every example must fit.
+    """
+    sizes = [len(example.ids) for example in examples]
+    packs: list[list[int]] = []
+    by_room: dict[int, list[int]] = {}
+    rooms: list[int] = []
+    for number in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        at = bisect_left(rooms, sizes[number])
+        if at == len(rooms):
+            chosen, room = len(packs), limit
+            packs.append([])
+        else:
+            room = rooms[at]
+            chosen = by_room[room].pop()
+            if not by_room[room]:
+                rooms.pop(at)
+        packs[chosen].append(number)
+        left = room - sizes[number]
+        if not by_room.get(left):
+            insort(rooms, left)
+        by_room.setdefault(left, []).append(chosen)
+    return [[examples[i] for i in numbers] for numbers in packs]
+
+
+def refuse_mixing(model: Any, device: Device) -> None:
+    """Run two short sequences as one, twice, with another first one; the second must not notice.
+
+    Raises:
+        ConfigError: the architecture lets packed sequences see each other.
+    """
+    if "position_ids" in inspect.signature(unwrapped(model).forward).parameters:
+        seen = [_second_of_two(model, device, first) for first in (0, _PROBE)]
+        if torch.allclose(seen[0], seen[1], rtol=_SAME, atol=_SAME * float(seen[0].abs().max())):
+            return
+    kind = unwrapped(model).config.model_type
+    raise ConfigError(
+        f"--packing: models of the type {kind} let packed rows see each other; leave out --packing"
+    )
+
+
+def _second_of_two(model: Any, device: Device, first: int) -> torch.Tensor:
+    """The logits of a fixed sequence that follows one that begins with the token `first`."""
+    ids = [torch.arange(start, start + _PROBE, dtype=torch.int32).numpy() for start in (first, 1)]
+    pair = [Example(part, part >= 0) for part in ids]
+    training = model.training
+    model.eval()
+    with torch.no_grad(), autocast(device):
+        logits: torch.Tensor = forward(model, collate([pair], device.device)).logits
+    model.train(training)
+    return logits[:, _PROBE:].float()
