@@ -12,6 +12,7 @@ BUCKETS = 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 68, 24, 14, 42
 _TICKS = 5
 _APART = 100.0
+_MOST_POWERS = 8
 _SMALL, _HUGE = 1e-3, 1e100
 
 Point = tuple[float, float]
@@ -102,10 +103,11 @@ def figure(value: float) -> str:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten that cover low to high, with twos and fives between few of them."""
+    """Powers of ten that cover low to high: with twos and fives between few, thinned when many."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     within = (1, 2, 5) if last - first <= 2 else (1,)  # noqa: PLR2004 - a matter of looks
-    found = [m * 10.0**power for power in range(first, last + 1) for m in within]
+    stride = math.ceil((last - first) / _MOST_POWERS)
+    found = [m * 10.0**power for power in range(first, last + stride, stride) for m in within]
     start = max(i for i, mark in enumerate(found) if mark <= low * (1 + 1e-9))
     end = min(i for i, mark in enumerate(found) if mark >= high * (1 - 1e-9))
     return found[start : end + 1]
@@ -143,7 +145,8 @@ def _marks(drawn: Sequence[Series], axis: Upright) -> list[float]:
     low, high = min(values), max(values)
     if is_log(drawn, axis):
         return log_ticks(low, high)
-    near = axis.from_zero or low <= 0.6 * high
+    flat = high - low < 0.002 * high
+    near = axis.from_zero or flat or low <= 0.6 * high
     return ticks(0.0 if low >= 0 and near else low, high)
 
 

@@ -37,6 +37,7 @@ def test_ticks_are_round_and_cover_the_values(
         (0.015, 2.4, [0.01, 0.1, 1, 10]),
         (0.3, 40, [0.1, 1, 10, 100]),
         (1, 100, [1, 2, 5, 10, 20, 50, 100]),
+        (1, 1e20, [1, 1e3, 1e6, 1e9, 1e12, 1e15, 1e18, 1e21]),
     ],
 )
 def test_ticks_of_a_logarithmic_axis(low: float, high: float, expected: list[float]) -> None:
