@@ -3,7 +3,7 @@
 import json
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ from finetuning.top.source import SourceError
 
 STATUS_MAX_BYTES = 1 << 20
 CHUNK = 8 << 20
-"""Bytes of a history that are read at one look."""
+"""Bytes of a history that are held at once; a longer line ends the reading."""
 SILENCE = timedelta(minutes=2)
 """A trainer writes its state at least this often, unless it saves or evaluates for long."""
 
@@ -125,21 +125,17 @@ class Follower:
     _file: int = 0
     _offset: int = 0
 
-    def new_lines(self) -> list[Any]:
+    def new_lines(self) -> Iterator[Any]:
         """Whole lines only; what is no JSON is passed over, and so is a file that is none."""
-        try:
-            data = self._read()
-        except OSError:
-            return []
-        whole = data[: data.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        found = []
-        for text in whole.splitlines():
-            with suppress(ValueError, RecursionError):
-                found.append(json.loads(text))
-        return found
+        with suppress(OSError):
+            while whole := self._read():
+                self._offset += len(whole)
+                for text in whole.splitlines():
+                    with suppress(ValueError, RecursionError):
+                        yield json.loads(text)
 
     def _read(self) -> bytes:
+        """The next whole lines; empty at the end, and where a line has none within bounds."""
         handle = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             seen = os.fstat(handle)
@@ -147,7 +143,8 @@ class Follower:
                 return b""
             if seen.st_ino != self._file or seen.st_size < self._offset:
                 self._file, self._offset = seen.st_ino, 0
-            return os.pread(handle, CHUNK, self._offset)
+            data = os.pread(handle, CHUNK, self._offset)
+            return data[: data.rfind(b"\n") + 1]
         finally:
             os.close(handle)
 

@@ -143,11 +143,18 @@ def test_a_file_put_in_its_place_is_read_anew(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_text("1\n2\n")
     follower = Follower(path)
-    assert follower.new_lines() == [1, 2]
-    assert follower.new_lines() == []
+    assert list(follower.new_lines()) == [1, 2]
+    assert list(follower.new_lines()) == []
     (tmp_path / "other").write_text("3\n4\n5\n")
     (tmp_path / "other").replace(path)
-    assert follower.new_lines() == [3, 4, 5]
+    assert list(follower.new_lines()) == [3, 4, 5]
+
+
+def test_a_long_file_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetuning.top.local.CHUNK", 16)
+    path = tmp_path / "lines"
+    path.write_text("".join(f"{number}\n" for number in range(1000)) + "1" * 40 + "\n7\n")
+    assert list(Follower(path).new_lines()) == list(range(1000))
 
 
 @pytest.mark.parametrize("missing", [True, False])
