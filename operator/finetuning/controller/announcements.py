@@ -41,6 +41,8 @@ _MONITORING_TROUBLE = {
 }
 _JUDGED = {ValidationPhase.PASSED, ValidationPhase.FAILED, ValidationPhase.ERROR}
 
+_OF_THE_VERDICT = {Reason.VALIDATION_FAILED, Reason.VALIDATOR_ERROR}
+
 
 @dataclass(frozen=True)
 class Announcement:
@@ -64,26 +66,28 @@ def announcements(old: FineTuningJobStatus | None, new: FineTuningJobStatus) -> 
 
 
 def _of_training(before: FineTuningJobStatus, new: FineTuningJobStatus) -> list[Announcement]:
-    if training_status.is_over(before):
-        # What a verdict means for the phase is told by the Event about the verdict.
-        return []
     if new.reason != before.reason and new.reason in _WORRYING:
         return [Announcement(new.reason, new.message, warning=True)]
+    # What a verdict means for the phase is told by the Event about the verdict.
+    told = training_status.is_over(before) or new.reason in _OF_THE_VERDICT
+    turn = None if told else _turn(before, new)
+    return [turn] if turn is not None else []
+
+
+def _turn(before: FineTuningJobStatus, new: FineTuningJobStatus) -> Announcement | None:
     if training_status.is_trained(new):
-        return [Announcement(Reason.TRAINING_SUCCEEDED, new.message, warning=False)]
-    return _turn(before, new) if new.phase is not before.phase else []
-
-
-def _turn(before: FineTuningJobStatus, new: FineTuningJobStatus) -> list[Announcement]:
+        return Announcement(Reason.TRAINING_SUCCEEDED.value, new.message, warning=False)
+    if new.phase is before.phase:
+        return None
     match new.phase:
         case Phase.RUNNING:
-            return [_beginning(before, new)]
+            return _beginning(before, new)
         case Phase.PAUSED:
-            return [Announcement(new.reason, f"{new.message}{_position(new)}", warning=False)]
+            return Announcement(new.reason, f"{new.message}{_position(new)}", warning=False)
         case Phase.FAILED:
-            return [Announcement(new.reason, new.message, warning=True)]
+            return Announcement(new.reason, new.message, warning=True)
         case _:
-            return []
+            return None
 
 
 def _beginning(before: FineTuningJobStatus, new: FineTuningJobStatus) -> Announcement:
