@@ -115,7 +115,8 @@ class ValidationSpec(ApiModel):
             field="heldOut",
         ),
         Rule(
-            "!has(self.baseline.maxPerplexityIncrease) || has(self.heldOut)",
+            # The API server tries this rule on the default of the section, which is empty.
+            "!has(self.baseline) || !has(self.baseline.maxPerplexityIncrease) || has(self.heldOut)",
             lambda validation: (
                 validation.baseline.max_perplexity_increase is None
                 or validation.held_out is not None
