@@ -32,7 +32,9 @@ path.write_bytes(data)
 
 def short(name: str, **validation: Any) -> dict[str, Any]:
     """A training of seconds, whose validation asks a general question and needs no GPU."""
-    manifest = with_spec(example("lora", name), hyperparameters={"epochs": 2, "saveSteps": 20})
+    manifest = with_spec(
+        example("lora", name), hyperparameters={"epochs": 1, "evalSteps": 17, "saveSteps": 17}
+    )
     limits = {"limits": {"amd.com/gpu": 0, "memory": "2Gi"}}
     manifest["spec"]["validation"] = {"resources": limits, **validation}
     return manifest
