@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from finetuning.api.v1alpha1 import Phase, ValidationPhase
+from finetuning.api.v1alpha1 import Phase, Reason, ValidationPhase
 from finetuning.controller.last_words import plain
 from finetuning.controller.progress import duration
 from finetuning.local import words
@@ -131,6 +131,8 @@ def _details(row: Row, width: int) -> Text:
         if figure:
             text.append(figure)
             text.append(f" {words.spark(curve, spark)}  " if len(curve) > 1 else "  ", style="cyan")
+    if status.reason == Reason.VALIDATING:
+        text.append("validating  ", style="yellow")
     rest = [*words.position(status)[:1], plain(row.about, 300)]
     return text.append(" · ".join(part for part in rest if part), style="dim")
 

@@ -1,6 +1,7 @@
 """What a frame looks like at the widths that terminals have."""
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -83,6 +84,11 @@ def test_every_width_shows_what_matters(width: int) -> None:
     assert lines[6].strip() == "line 17 is no JSON"
     assert "4/4 checks passed" in lines[7]
     assert lines[7].rstrip().endswith("5m0s ago")
+
+
+def test_a_trained_job_that_waits_for_its_verdict_says_so() -> None:
+    waiting = RUNNING.status.model_copy(update={"reason": "Validating"})
+    assert "validating" in draw(replace(RUNNING, status=waiting)).splitlines()[2]
 
 
 def test_wide_terminals_show_more() -> None:
