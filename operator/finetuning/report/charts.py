@@ -158,7 +158,7 @@ def _axes(
         y = up.at(mark)
         yield el("line", x1=_LEFT, x2=width - _RIGHT, y1=y, y2=y, class_="grid")
         yield el("text", figure(mark), x=_LEFT - 6, y=y + 4, class_="tick end")
-    wide = max(2, (width - _LEFT) // 110)
+    wide = min(8, (width - _LEFT) // 85)
     for mark in ticks(across.low, across.high, wide):
         if mark <= across.high:
             x = across.at(mark)
