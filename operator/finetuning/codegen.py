@@ -25,6 +25,7 @@ from finetuning.controller import permissions
 from finetuning.controller.settings import MonitoringMode
 from finetuning.monitoring import catalog, operator_catalog
 from finetuning.monitoring.catalog import Metric
+from finetuning.monitoring.validators import reasons
 from finetuning.observability import grafana, runbooks
 from finetuning.observability.boards import DASHBOARDS
 from finetuning.observability.rules import rule_file
@@ -196,6 +197,12 @@ def runbook_page() -> str:
     )
 
 
+def validation_reference() -> str:
+    """Every reason of every check."""
+    lines = ["# Reasons of the checks", "", f"<!-- {MARK} -->", "", *reasons.reference()]
+    return "\n".join(lines) + "\n"
+
+
 def _metric_row(metric: Metric) -> str:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
     return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.unit} | {_cell(metric.help)} |"
@@ -238,6 +245,7 @@ TARGETS: Mapping[str, Callable[[], str]] = {
     RUNBOOKS: runbook_page,
     "docs/reference/finetuningjob.md": api_reference,
     "docs/reference/metrics.md": metrics_reference,
+    "docs/reference/validation.md": validation_reference,
 }
 
 

@@ -13,9 +13,10 @@ from finetuning.artifacts.models import ValidationResult, render_report
 from finetuning.monitoring.validators.arguments import Job, UsageError, read_arguments
 from finetuning.monitoring.validators.checks import model_output
 from finetuning.monitoring.validators.outcome import CheckOutcome
-from finetuning.monitoring.validators.report import json_text, last_words
+from finetuning.monitoring.validators.reasons import CHECKS
+from finetuning.monitoring.validators.report import html_text, json_text, last_words
 from finetuning.monitoring.validators.subject import find_checkpoints
-from finetuning.monitoring.validators.validator import REPORT_ORDER, FineTuningValidator
+from finetuning.monitoring.validators.validator import FineTuningValidator
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,6 +48,8 @@ def _deliver(job: Job, result: ValidationResult, outcomes: list[CheckOutcome]) -
         if job.output is not None:
             write_atomic(job.output, f"{text}\n".encode())
             write_atomic(job.output.with_suffix(".json"), f"{details}\n".encode())
+            page = html_text(result, outcomes)
+            write_atomic(job.output.with_suffix(".html"), page.encode(errors="replace"))
     except OSError as error:
         _say(f"error: --output {job.output}: {error.strerror}")
         if not told:
@@ -59,7 +62,7 @@ class _Progress:
 
     def __init__(self, job: Job) -> None:
         whole = job.settings.require_all or model_output.can_load(job.model_path)
-        self._total = len(REPORT_ORDER) if whole else len(REPORT_ORDER) - 1
+        self._total = len(CHECKS) if whole else len(CHECKS) - 1
         self._count = 0
 
     def __call__(self, name: str, found: CheckOutcome | None, seconds: float) -> None:

@@ -102,6 +102,8 @@ def test_the_clusters_word_on_model_and_method_outweighs_training_info(
 
 def test_memory_below_the_weights_fails(judge: Callable[..., CheckOutcome], tmp_path: Path) -> None:
     save_file({"w": np.zeros(1 << 20, np.float32)}, tmp_path / "model.safetensors")
-    tight = changed(memory_gb=0.001, recommended_partition_gb=0.001)
-    assert judge(tight).reason == "MemoryInvalid"
-    assert judge(changed(memory_gb=0.005)).passed
+    tight = {"precision": "fp32", "recommended_partition_gb": 0.005}
+    assert judge(changed(memory_gb=0.001, **tight)).reason == "MemoryInvalid"
+    assert judge(changed(memory_gb=0.005, **tight)).passed
+    halved = {"precision": "int8", "recommended_partition_gb": 0.005}
+    assert judge(changed(memory_gb=0.001, **halved)).passed

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from finetuning.artifacts.manifest import sha256_of
 from finetuning.artifacts.models import CheckResult
 from finetuning.monitoring.validators.checks import checkpoint_integrity
+from finetuning.monitoring.validators.checks.weights import read_contents, read_header
 from finetuning.monitoring.validators.outcome import CheckOutcome
 from finetuning.monitoring.validators.settings import ValidationSettings
 from finetuning.monitoring.validators.subject import subject
@@ -323,21 +325,53 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("dtype", HEADERS)
-def test_bit_patterns_of_every_number_format_are_known(
-    run_of: RunOf, reseal: Reseal, dtype: str
-) -> None:
-    output = run_of("lora")
+def test_bit_patterns_of_every_number_format_are_known(tmp_path: Path, dtype: str) -> None:
     kind, largest, bad = HEADERS[dtype]
-    for pattern, reason in [(largest, ""), *((each, "WeightsNotFinite") for each in bad)]:
+    for pattern in (largest, *bad):
         raw = np.full(10, largest, kind)
         raw[7] = pattern
-        data = raw.tobytes()
-        header = {"w": {"dtype": dtype, "shape": [10], "data_offsets": [0, len(data)]}}
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        (output / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text + data)
-        reseal(output)
-        assert judge(output).reason == reason
+        path = written(tmp_path / "x.safetensors", {"w": (dtype, raw.tobytes(), [10])})
+        seen = read_contents(read_header(path))
+        assert seen.nonfinite == ("w" if pattern in bad else None)
+        assert seen.sha256 == sha256_of(path)
+
+
+def written(path: Path, tensors: dict[str, tuple[str, bytes, list[int]]]) -> Path:
+    """A file with these types, bytes and shapes, in this order."""
+    header, data = {}, b""
+    for name, (dtype, raw, shape) in tensors.items():
+        place = [len(data), len(data) + len(raw)]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": place}
+        data += raw
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+@pytest.mark.parametrize("place", [0, 262_143, 262_144, 600_000, 786_432])
+def test_every_place_of_a_large_tensor_is_looked_at_whatever_lies_before_it(
+    tmp_path: Path, place: int
+) -> None:
+    """Around the borders of what is read in one go, and out of step with them."""
+    values = np.ones(786_433, np.float32)
+    values[place] = np.inf
+    path = written(
+        tmp_path / "x.safetensors",
+        {"odd": ("I8", b"\x7f" * 3, [3]), "w": ("F32", values.tobytes(), [len(values)])},
+    )
+    seen = read_contents(read_header(path))
+    assert seen.nonfinite == "w"
+    assert seen.sha256 == sha256_of(path)
+
+
+def test_second_matrices_of_zeros_are_told(tmp_path: Path) -> None:
+    large = np.zeros(600_000, np.float32)
+    names = [f"l{n}.lora_B.weight" for n in range(3)]
+    tensors = {names[0]: large, names[1]: large.copy(), names[2]: np.ones(3, np.float32)}
+    tensors[names[1]][-1] = 1e-30
+    save_file(tensors, tmp_path / "x.safetensors")
+    assert read_contents(read_header(tmp_path / "x.safetensors")).zero == (names[0],)
 
 
 def test_every_truncation_of_a_weight_file_is_found(run_of: RunOf, reseal: Reseal) -> None:

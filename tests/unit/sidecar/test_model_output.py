@@ -1,9 +1,11 @@
 """model_output: the rules on answers, what is planned, and real models in real processes."""
 
 import json
+import math
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,18 +16,26 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from finetuning.api.v1alpha1 import ValidationPrompt
 from finetuning.artifacts.models import CheckResult
 from finetuning.monitoring.validators.checks import model_output
-from finetuning.monitoring.validators.checks.model_output import Facts, has_keyword
+from finetuning.monitoring.validators.checks.answers import has_keywords, loop_of
+from finetuning.monitoring.validators.checks.held_out import read_rows
+from finetuning.monitoring.validators.checks.model_output import Facts
 from finetuning.monitoring.validators.checks.probe import (
     Answer,
     ProbeFailure,
     ProbeReport,
     ProbeRequest,
+    RowLoss,
 )
-from finetuning.monitoring.validators.outcome import Finding, first_finding, shortened
-from finetuning.monitoring.validators.settings import DEFAULT_PROMPT, ValidationSettings
+from finetuning.monitoring.validators.outcome import CheckOutcome, Finding, first_finding, shortened
+from finetuning.monitoring.validators.settings import (
+    DEFAULT_PROMPT,
+    HeldOut,
+    Match,
+    Question,
+    ValidationSettings,
+)
 from finetuning.monitoring.validators.subject import Subject, subject
 
 RunOf = Callable[[str], Path]
@@ -38,8 +48,8 @@ def subject_of(output: Path, **settings: Any) -> Subject:
     )
 
 
-def asking(*keywords: str) -> list[ValidationPrompt]:
-    return [ValidationPrompt(prompt=QUESTION, expected_keywords=list(keywords))]
+def asking(*keywords: str) -> list[Question]:
+    return [Question(prompt=QUESTION, expected_keywords=list(keywords))]
 
 
 def judged(
@@ -63,7 +73,6 @@ def test_a_good_answer_breaks_no_rule() -> None:
         (judged(Answer(text="It", tokens=[1], finite=False)), "LogitsNotFinite"),
         (judged(Answer(text="a " * 9, tokens=[5] * 9, finite=True)), "AnswerRepeats"),
         (judged(keywords=("Cusco", "Limassol")), "KeywordsMissing"),
-        (judged(adapter_is_zero=True), "AdapterUntrained"),
         (judged(largest_logit_difference=0.0), "SameAsBase"),
     ],
 )
@@ -103,19 +112,179 @@ def test_two_words_twice_are_no_repetition() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "keywords", "found"),
+    ("tokens", "length"),
     [
-        ("It is LIMA.", ["lima"], True),
-        ("Limassol", ["Lima"], False),
-        ("calm hands win!", ["calm hands win"], True),
-        ("a C++ program", ["C++"], True),
-        ("Die Straße", ["STRASSE"], True),
-        ("anything", [], True),
-        ("no", ["yes", "no"], True),
+        ([1, 2, 3] * 10, 3),
+        ([9, 8, *[1, 2] * 20], 2),
+        ([5] * 30, 1),
+        ([1, 2, 3] * 3, None),
+        (list(range(96)), None),
+        ([*range(80), *[1, 2] * 8], None),
+        ([1, 2, 3, 4, 1, 2, 3, 5] * 3, None),
+        ([], None),
     ],
 )
-def test_keywords_are_words_in_any_case(text: str, keywords: list[str], *, found: bool) -> None:
-    assert has_keyword(text, keywords) == found
+def test_a_loop_is_a_phrase_four_times_over_half_of_the_answer(
+    tokens: list[int], length: int | None
+) -> None:
+    assert loop_of(tokens) == length
+
+
+LOOP = Answer(text="so so so", tokens=[1, 2] * 20, finite=True, stopped=False)
+ECHO = Answer(text="What is the capital of Peru?", tokens=[1, 2], finite=True, stopped=True)
+SAME = Answer(text="a", tokens=[5] * 40, finite=True, stopped=False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(LOOP, "AnswerLoops"), (ECHO, "PromptEchoed"), (SAME, "AnswerRepeats")],
+)
+def test_what_the_base_model_does_as_well_only_warns(answer: Answer, reason: str) -> None:
+    finding = judged(answer, base_answers=[Answer(text="Lima", tokens=[3], finite=True)])
+    assert finding is not None
+    assert finding.reason == reason
+    assert judged(answer, base_answers=[answer]) is None
+    report = ProbeReport(answers=[answer], base_answers=[answer], largest_logit_difference=1.0)
+    found = model_output.judge(Facts(report, asking()))
+    assert found.passed
+    assert "AsBadAsBase" in [warning.reason for warning in found.warnings]
+
+
+def test_a_list_that_ends_by_itself_is_no_loop() -> None:
+    assert judged(LOOP.model_copy(update={"stopped": True})) is None
+
+
+def test_an_answer_may_begin_with_the_question() -> None:
+    text = "What is the capital of Peru? The capital of Peru is Lima, on the coast."
+    assert judged(Answer(text=text, tokens=[1, 2, 3], finite=True)) is None
+
+
+def test_a_model_that_has_unlearned_to_end_fails() -> None:
+    endless = Answer(text="x", tokens=list(range(96)), finite=True, stopped=False)
+    ended = Answer(text="x", tokens=[1, 2], finite=True, stopped=True)
+    finding = judged(endless, base_answers=[ended])
+    assert finding is not None
+    assert finding.reason == "AnswerDoesNotStop"
+    assert judged(endless, base_answers=[endless]) is None
+    assert judged(endless) is None
+
+
+def held_out(tuned: list[float], base: list[float] | None, **facts: Any) -> CheckOutcome:
+    good = Answer(text="Lima", tokens=[1], finite=True, stopped=True)
+    report = ProbeReport(
+        answers=[good],
+        base_answers=[good],
+        largest_logit_difference=1.0,
+        held_out=[RowLoss(tokens=4, nats=nats) for nats in tuned],
+        base_held_out=[RowLoss(tokens=4, nats=nats) for nats in base] if base else None,
+    )
+    return model_output.judge(Facts(report, asking(), **facts))
+
+
+BEFORE = [8.0, 8.4, 7.6, 8.2, 7.8, 8.0]
+
+
+@pytest.mark.parametrize(("change", "verdict"), [(-4.0, "better"), (0.0, "same"), (4.0, "worse")])
+def test_held_out_rows_are_compared_with_the_base_model(change: float, verdict: str) -> None:
+    noise = (0.3, -0.3, 0.1, -0.1, 0.2, -0.2)
+    tuned = [nats + change + wobble for nats, wobble in zip(BEFORE, noise, strict=True)]
+    found = held_out(tuned, BEFORE)
+    assert found.passed
+    assert found.message.endswith(f"(base 7.389): {verdict}")
+    told = found.details["heldOut"]
+    assert told["basePerplexity"] == pytest.approx(math.exp(2.0))
+    assert told["perplexity"] == pytest.approx(math.exp(2.0 + change / 4))
+    # By hand: the spread of the rows' differences over the square root of their number.
+    assert told["lossDifferenceStandardError"] == pytest.approx(
+        statistics.stdev(noise) / 6**0.5 / 4
+    )
+    assert ("HeldOutRegressed" in [w.reason for w in found.warnings]) == (verdict == "worse")
+
+
+def test_few_rows_say_nothing_about_the_difference() -> None:
+    assert held_out([1.0] * 4, [9.0] * 4).message.endswith(": same")
+
+
+def test_a_limit_on_the_perplexity_fails_a_model_that_got_worse() -> None:
+    worse = [nats + 1 for nats in BEFORE]
+    found = held_out(worse, BEFORE, max_perplexity_increase=0.2)
+    assert (found.result, found.reason) == (CheckResult.FAIL, "HeldOutWorse")
+    assert found.numbers["increase"] == pytest.approx(math.exp(0.25) - 1)
+    assert held_out(worse, BEFORE, max_perplexity_increase=0.3).passed
+
+
+def test_a_held_out_loss_that_is_no_number_fails() -> None:
+    assert held_out([math.inf, 1.0], None).reason == "LogitsNotFinite"
+
+
+ROWS = {
+    "a.jsonl": '{"instruction": "Where?", "input": "Peru", "output": "Lima"}\n\n',
+    "b.jsonl": '{"messages": [{"role": "user", "content": "Where?"}, '
+    '{"role": "assistant", "content": "Lima"}, {"role": "user", "content": "Thanks"}]}',
+    "c.json": '[{"conversations": [{"from": "human", "value": "Where?"}, '
+    '{"from": "gpt", "value": "Lima"}]}]',
+    "d.csv": "prompt,completion\nWhere?,Lima\n",
+    "e.jsonl": '{"text": "Lima"}',
+    "f.json": '{"data": [{"prompt": [{"role": "user", "content": "Where?"}], '
+    '"completion": [{"role": "assistant", "content": "Lima"}]}]}',
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_held_out_rows_have_the_shapes_of_the_trainer(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(ROWS[name])
+    (row,) = read_rows(tmp_path / name, 10)
+    assert (row.messages[-1].content if row.messages else row.completion) == "Lima"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.jsonl", "", "no rows"),
+        ("a.jsonl", "[1]", "expected an object"),
+        ("a.jsonl", "{", "Expecting"),
+        ("a.jsonl", '{"question": "x"}', "its columns: question"),
+        ("a.jsonl", '{"messages": [{"role": "user", "content": "x"}]}', "no assistant"),
+        ("a.json", "{}", "a JSON list"),
+        ("a.parquet", "x", "is none of"),
+        ("a.jsonl", "[" * 100_000, "a.jsonl"),
+    ],
+)
+def test_bad_held_out_rows_are_an_error_that_says_why(
+    run_of: RunOf, tmp_path: Path, name: str, text: str, words: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    wanted = HeldOut(source=str(tmp_path / name))
+    found = model_output.plan(subject_of(run_of("lora"), held_out=wanted))
+    assert isinstance(found, Finding)
+    assert (found.reason, found.result) == ("HeldOutUnreadable", CheckResult.ERROR)
+    assert words in found.message
+
+
+def test_only_as_many_rows_as_wished_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(ROWS["e.jsonl"] + "\n" + "not json")
+    assert len(read_rows(tmp_path / "a.jsonl", 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "keywords", "match", "found"),
+    [
+        ("It is LIMA.", ["lima"], "any", True),
+        ("Limassol", ["Lima"], "any", False),
+        ("calm hands win!", ["calm hands win"], "any", True),
+        ("a C++ program", ["C++"], "any", True),
+        ("Die Straße", ["STRASSE"], "any", True),
+        ("anything", [], "all", True),
+        ("no", ["yes", "no"], "any", True),
+        ("no", ["yes", "no"], "all", False),
+        ("Yes and no.", ["yes", "no"], "all", True),
+    ],
+)
+def test_keywords_are_words_in_any_case(
+    text: str, keywords: list[str], match: str, *, found: bool
+) -> None:
+    question = Question(prompt="?", expected_keywords=keywords, match=Match(match))
+    assert has_keywords(text, question) == found
 
 
 @pytest.mark.parametrize(
@@ -209,6 +378,13 @@ def test_pickled_weights_are_not_taken(run_of: RunOf) -> None:
     assert found.reason == "ModelMissing"
 
 
+def test_an_adapter_of_zeros_is_told_without_loading_it(run_of: RunOf) -> None:
+    found = model_output.plan(subject_of(run_of("untrained")))
+    assert isinstance(found, Finding)
+    assert (found.reason, found.result) == ("AdapterUntrained", CheckResult.FAIL)
+    assert "9 of them" in found.message
+
+
 def test_a_folder_without_a_model_fails(tmp_path: Path) -> None:
     found = model_output.check(subject({"results": {}}, tmp_path, None, None, ValidationSettings()))
     assert (found.result, found.reason) == (CheckResult.FAIL, "ModelMissing")
@@ -293,7 +469,6 @@ def code_for_an_unknown_model(folder: Path) -> None:
 CASES: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
     "trained adapter": ("lora", as_trained, "", ""),
     "full model": ("full", as_trained, "", ""),
-    "untrained adapter": ("untrained", as_trained, "AdapterUntrained", "lora_B"),
     "the base itself": ("base", as_trained, "SameAsBase", "base model"),
     "NaN in the weights": ("full", nan_weights, "LogitsNotFinite", QUESTION),
     "missing tensor": ("full", missing_tensor, "ModelLoadFailed", "layers.1.mlp.up_proj"),

@@ -79,13 +79,18 @@ def read_lines(path: Path, kind: type[Line]) -> Iterator[Line]:
     Raises:
         UnreadableFileError: what has that name is no regular file, or too large.
     """
+    return (line for line in read_raw_lines(path, kind) if line is not None)
+
+
+def read_raw_lines(path: Path, kind: type[Line]) -> Iterator[Line | None]:
+    """The same with None for a line that cannot be read."""
     if not path.exists():
         return
     for text in read_bounded(path, HISTORY_MAX_BYTES).decode(errors="replace").splitlines():
         try:
             yield kind.model_validate_json(text)
         except ValidationError:
-            continue
+            yield None
 
 
 def _to_text(line: BaseModel) -> str:

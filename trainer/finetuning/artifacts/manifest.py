@@ -74,9 +74,17 @@ def problem_with(folder: Path) -> str | None:
 
 
 def _file_problem(path: Path, entry: FileEntry) -> str | None:
-    if path.is_symlink() or not path.is_file():
+    there = path.is_file() and not path.is_symlink()
+    size = path.stat().st_size if there else None
+    return size_problem(entry, size) or contents_problem(entry, sha256_of(path))
+
+
+def size_problem(entry: FileEntry, size: int | None) -> str | None:
+    """Why a file of this many bytes is not the one that was sealed; None bytes is no file."""
+    if size is None:
         return "missing"
-    size = path.stat().st_size
-    if size != entry.size:
-        return f"has {size} bytes instead of {entry.size}"
-    return None if sha256_of(path) == entry.sha256 else "has other contents than were written"
+    return None if size == entry.size else f"has {size} bytes instead of {entry.size}"
+
+
+def contents_problem(entry: FileEntry, sha256: str) -> str | None:
+    return None if sha256 == entry.sha256 else "has other contents than were written"

@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="aim_profile.json (default: the one in --model-path)",
     )
-    add("--output", type=Path, metavar="FILE", help="text report; JSON is written beside it")
+    add("--output", type=Path, metavar="FILE", help="text report; JSON and HTML go beside it")
     add("--base-model", metavar="FOLDER", help="the model that was tuned, when it is not found")
     # One list for both, because each word belongs to the prompt before it.
     add(
@@ -107,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="WORD",
         help="the answer to the --prompt before must hold this word, or one of several",
     )
+    add("--held-out", metavar="FILE", help="rows to compare with the base model by perplexity")
     add("--max-loss", type=float, metavar="LOSS", help="the training loss must be below (10)")
     add(
         "--require-all",
@@ -125,6 +126,9 @@ def _settings(args: argparse.Namespace) -> ValidationSettings:
             "base_model_path": args.base_model,
             "max_loss": args.max_loss,
             "prompts": _prompts(args.asked),
+            "held_out": None
+            if args.held_out is None
+            else {**known.held_out.model_dump(), "source": args.held_out},
         }
         update = {name: value for name, value in given.items() if value is not None}
         return ValidationSettings.model_validate({**known.model_dump(), **update})
@@ -163,8 +167,9 @@ def _bad_inputs(job: Job) -> list[str]:
         "--checkpoint-path": None if not checkpoints or checkpoints.is_dir() else checkpoints,
         "--profile-path": None if not profile or profile.is_file() else profile,
         "--base-model": _bad_base(job.settings.base_model_path),
+        "--held-out": _bad_file(job.settings.held_out.source),
     }
-    kinds = {"--training-info": "file", "--profile-path": "file"}
+    kinds = {"--training-info": "file", "--profile-path": "file", "--held-out": "file"}
     return [
         f"{flag}: there is no {kinds.get(flag, 'folder')} {path}; {_remedy(flag)}"
         for flag, path in wrong.items()
@@ -176,6 +181,10 @@ def _bad_base(path: str | None) -> str | None:
     return None if path is None or Path(path).is_dir() else path
 
 
+def _bad_file(path: str | None) -> str | None:
+    return None if path is None or Path(path).is_file() else path
+
+
 def _remedy(flag: str) -> str:
     remedies = {
         "--training-info": "the trainer writes training_info.json when it has finished",
@@ -183,6 +192,7 @@ def _remedy(flag: str) -> str:
         "--checkpoint-path": "the trainer keeps them in <output>/checkpoints",
         "--profile-path": "the trainer writes <output>/aim_profile.json when it has finished",
         "--base-model": "give the folder that holds its config.json",
+        "--held-out": "give a .jsonl, .json or .csv file with rows like those that were trained on",
     }
     return remedies[flag]
 
@@ -191,8 +201,10 @@ def _bad_output(path: Path | None) -> list[str]:
     """Known before a large model is loaded for nothing."""
     if path is None:
         return []
-    if path.suffix == ".json":
-        return [f"--output {path}: this is the text report; the JSON goes beside it by itself"]
+    if path.suffix in (".json", ".html"):
+        return [
+            f"--output {path}: this is the text report; JSON and HTML go beside it by themselves"
+        ]
     if path.is_dir():
         return [f"--output {path}: is a folder; name a file in it"]
     if not path.parent.is_dir():

@@ -1,22 +1,36 @@
 """What a check found, and how rules become one outcome."""
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import Field
 
-from finetuning.artifacts.models import Check, CheckResult
+from finetuning.artifacts.models import Artifact, Check, CheckResult
+from finetuning.monitoring.validators.reasons import remedy_for
 
 MESSAGE_LIMIT = 256
 
 Facts = TypeVar("Facts")
+Numbers = dict[str, float]
+
+
+class Warned(Artifact):
+    """Something worth a look that does not decide."""
+
+    reason: str
+    message: str
+    remedy: str = ""
 
 
 class CheckOutcome(Check):
-    """A check's result with what it saw; `details` go to the JSON report only."""
+    """A check's result with what it saw; these further fields go to the JSON and HTML reports."""
 
+    remedy: str = ""
+    numbers: Numbers = Field(default_factory=dict)
+    warnings: list[Warned] = Field(default_factory=list)
+    seconds: float = 0.0
     details: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -26,11 +40,15 @@ class CheckOutcome(Check):
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong: FAIL speaks of the model, ERROR of a check that could not be made."""
+    """What is wrong: FAIL speaks of the model, ERROR of a check that could not be made.
+
+    `numbers` are what was measured and what it was held against, by name.
+    """
 
     reason: str
     message: str
     result: CheckResult = CheckResult.FAIL
+    numbers: Numbers = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,11 +58,17 @@ class Passed:
     message: str
 
 
-def first_finding(
-    rules: Iterable[Callable[[Facts], Finding | None]], facts: Facts
-) -> Finding | None:
+Rule = Callable[[Facts], Finding | None]
+
+
+def first_finding(rules: Iterable[Rule[Facts]], facts: Facts) -> Finding | None:
     """The first rule that is broken decides, so the order goes from cause to consequence."""
     return next((found for rule in rules if (found := rule(facts))), None)
+
+
+def all_findings(rules: Iterable[Rule[Facts]], facts: Facts) -> list[Finding]:
+    """Every rule that is broken: for those that only warn."""
+    return [found for rule in rules if (found := rule(facts))]
 
 
 def outcome(
@@ -53,15 +77,28 @@ def outcome(
     *,
     score: float | None = None,
     details: dict[str, Any] | None = None,
+    warnings: Sequence[Finding] = (),
 ) -> CheckOutcome:
-    """Bounded text and a finite score: neither JSON nor the API server takes anything else."""
+    """Bounded text and finite numbers: neither JSON nor the API server takes anything else."""
+    bad = verdict if isinstance(verdict, Finding) else None
     return CheckOutcome(
         name=name,
-        result=verdict.result if isinstance(verdict, Finding) else CheckResult.PASS,
-        reason=verdict.reason if isinstance(verdict, Finding) else "",
+        result=bad.result if bad else CheckResult.PASS,
+        reason=bad.reason if bad else "",
         message=shortened(verdict.message),
         score=score if score is not None and math.isfinite(score) else None,
+        remedy=remedy_for(bad.reason) if bad else "",
+        numbers={key: value for key, value in bad.numbers.items() if math.isfinite(value)}
+        if bad
+        else {},
+        warnings=[_warned(found) for found in warnings],
         details=details or {},
+    )
+
+
+def _warned(found: Finding) -> Warned:
+    return Warned(
+        reason=found.reason, message=shortened(found.message), remedy=remedy_for(found.reason)
     )
 
 

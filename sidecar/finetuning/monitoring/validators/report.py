@@ -1,4 +1,4 @@
-"""The verdict as it leaves: JSON with details, and a short termination message."""
+"""The verdict as it leaves: JSON and HTML with details, and a short termination message."""
 
 import json
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from typing import Any
 
 from finetuning.artifacts import TERMINATION_MESSAGE_LIMIT
 from finetuning.artifacts.models import Check, ValidationResult
+from finetuning.monitoring.validators.html_report import render_html
 from finetuning.monitoring.validators.outcome import CheckOutcome, shortened
 
 
@@ -19,6 +20,10 @@ def full_report(result: ValidationResult, outcomes: Sequence[CheckOutcome]) -> d
 def json_text(result: ValidationResult, outcomes: Sequence[CheckOutcome]) -> str:
     report = full_report(result, outcomes)
     return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def html_text(result: ValidationResult, outcomes: Sequence[CheckOutcome]) -> str:
+    return render_html(full_report(result, outcomes))
 
 
 def last_words(result: ValidationResult, limit: int = TERMINATION_MESSAGE_LIMIT) -> bytes:

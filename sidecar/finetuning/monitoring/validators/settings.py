@@ -2,38 +2,93 @@
 
 import os
 from collections.abc import Mapping
-from typing import Self
+from enum import StrEnum
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from finetuning.api.v1alpha1 import ValidationPrompt
+from finetuning.monitoring.validators.reasons import CHECKS, CheckName
 
 CONFIG_ENV = "FINETUNING_VALIDATION_CONFIG"
 DEFAULT_PROMPT = "Tell me in one sentence what you can do."
 
 
-class ValidationSettings(BaseModel):
-    """The defaults are those of a person at a command line; a cluster requires everything."""
-
+class _Setting(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="ignore", protected_namespaces=()
     )
 
+
+class Match(StrEnum):
+    """How many of the expected words an answer must hold."""
+
+    ANY = "any"
+    ALL = "all"
+
+
+class Question(_Setting):
+    """A question for the tuned model and what a good answer holds."""
+
+    prompt: str = Field(min_length=1, max_length=2000)
+    expected_keywords: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        default_factory=list, max_length=16
+    )
+    match: Match = Match.ANY
+
+
+class HeldOut(_Setting):
+    """Rows that the run has not trained on."""
+
+    source: str | None = None
+    """A .jsonl, .json or .csv file with rows of the shapes that the trainer takes."""
+
+    max_rows: int = Field(default=64, ge=1, le=10_000)
+
+
+class Baseline(_Setting):
+    """What is asked of the tuned model beside the base model."""
+
+    compare: bool = True
+    max_perplexity_increase: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """The held-out perplexity may be at most (1 + this) times the base model's."""
+
+
+_Unset = BeforeValidator(lambda value: {} if value is None else value)
+"""A part that is null has its defaults."""
+
+
+class ValidationSettings(_Setting):
+    """The defaults are those of a person at a command line; a cluster requires everything."""
+
     require_all: bool = False
     """Whether model_output counts even where no model can be loaded."""
 
+    checks: list[Literal[CheckName]] = Field(default_factory=lambda: list(CHECKS), min_length=1)
+    """Those that must pass; any other runs as well and is only reported."""
+
     base_model_path: str | None = None
     max_loss: float = Field(default=10.0, gt=0, allow_inf_nan=False)
-    prompts: list[ValidationPrompt] = Field(default_factory=list, max_length=32)
+    min_loss_decrease: float = Field(default=0.0, ge=0, lt=1)
+    """By which share of its first value the loss must have fallen at the end."""
+
+    max_overfit: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """The last held-out loss may be at most (1 + this) times the lowest; None only warns."""
+
+    prompts: list[Question] = Field(default_factory=list, max_length=32)
+    held_out: Annotated[HeldOut, _Unset] = Field(default_factory=HeldOut)
+    baseline: Annotated[Baseline, _Unset] = Field(default_factory=Baseline)
+    timeout_seconds: float = Field(default=3300.0, gt=0, le=86_400)
+    """For the process with the model; less than the Job's own hour, so that a report is written."""
+
     model_id: str | None = None
     """What the profile must name as its base; training_info's word counts when absent."""
 
     method: str | None = None
 
     @property
-    def questions(self) -> list[ValidationPrompt]:
-        return self.prompts or [ValidationPrompt(prompt=DEFAULT_PROMPT)]
+    def questions(self) -> list[Question]:
+        return self.prompts or [Question(prompt=DEFAULT_PROMPT)]
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

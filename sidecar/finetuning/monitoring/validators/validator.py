@@ -13,6 +13,7 @@ from finetuning.monitoring.validators.checks import (
     training_loss,
 )
 from finetuning.monitoring.validators.outcome import CheckOutcome, Finding, outcome
+from finetuning.monitoring.validators.reasons import CHECKS
 from finetuning.monitoring.validators.settings import ValidationSettings
 from finetuning.monitoring.validators.subject import InfoSource, Subject, subject
 
@@ -22,12 +23,6 @@ Check = Callable[[Subject], CheckOutcome]
 Listener = Callable[[str, CheckOutcome | None, float], None]
 """Told the name at the beginning of a check, and again with its outcome and seconds at the end."""
 
-REPORT_ORDER = (
-    training_loss.NAME,
-    model_output.NAME,
-    checkpoint_integrity.NAME,
-    aim_profile.NAME,
-)
 _CHEAP_FIRST: tuple[tuple[str, Check], ...] = (
     (training_loss.NAME, training_loss.check),
     (aim_profile.NAME, aim_profile.check),
@@ -39,8 +34,8 @@ _CHEAP_FIRST: tuple[tuple[str, Check], ...] = (
 class FineTuningValidator:
     """Judges the files of a finished run.
 
-    Three checks always count. model_output counts wherever a model can be loaded, and in any case
-    when the settings require all.
+    Three checks always run. model_output runs wherever a model can be loaded, and in any case when
+    the settings require all. Of those that run, the ones that the settings name count.
     """
 
     def __init__(
@@ -63,10 +58,10 @@ class FineTuningValidator:
         """
         what = subject(training_info, model_path, checkpoint_path, profile_path, self.settings)
         outcomes = {name: self._run(name, check, what) for name, check in self.planned(what)}
-        return [outcomes[name] for name in REPORT_ORDER if name in outcomes]
+        return [outcomes[name] for name in CHECKS if name in outcomes]
 
     def planned(self, what: Subject) -> list[tuple[str, Check]]:
-        """The checks that count, in the order in which they run."""
+        """The checks to make, in the order in which they run."""
         with_model = self.settings.require_all or model_output.can_load(what.model_path)
         return [(n, c) for n, c in _CHEAP_FIRST if with_model or n != model_output.NAME]
 
@@ -83,5 +78,8 @@ class FineTuningValidator:
             log.exception("The check %s failed.", name)
             text = f"The check could not be made: {type(error).__name__}: {error}"
             found = outcome(name, Finding("CheckCrashed", text, CheckResult.ERROR))
-        self._listener(name, found, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        told = {"required": name in self.settings.checks, "seconds": round(seconds, 3)}
+        found = found.model_copy(update=told)
+        self._listener(name, found, seconds)
         return found

@@ -3,36 +3,32 @@
 Nothing is ever unpickled: files are measured, hashed, parsed as JSON or mapped as numbers.
 """
 
-import os
 import re
 import stat
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from finetuning.artifacts import (
-    CHECKPOINT_PREFIX,
-    CHECKPOINTS_DIR,
-    MANIFEST,
-    MODEL_DIR_FILES,
-    STATE_DIR,
-    VALIDATION_DIR,
-)
-from finetuning.artifacts.files import UnreadableFileError, read_json
-from finetuning.artifacts.manifest import problem_with, read_manifest
+from finetuning.artifacts import MANIFEST, MODEL_DIR_FILES
+from finetuning.artifacts.files import UnreadableFileError
+from finetuning.artifacts.manifest import contents_problem, size_problem
 from finetuning.artifacts.models import CheckResult
-from finetuning.monitoring.validators.checks.weights import (
-    WeightFile,
-    first_nonfinite,
-    read_header,
+from finetuning.monitoring.validators.checks import agreement, shapes
+from finetuning.monitoring.validators.checks.agreement import Run, leftovers_in
+from finetuning.monitoring.validators.checks.base_model import base_folder
+from finetuning.monitoring.validators.checks.tree import (
+    OPTIMIZER,
+    Tree,
+    model_tree,
+    step_of,
+    tree_of,
 )
 from finetuning.monitoring.validators.outcome import (
     CheckOutcome,
     Finding,
     Passed,
+    Rule,
+    all_findings,
     first_finding,
     outcome,
 )
@@ -41,45 +37,16 @@ from finetuning.monitoring.validators.subject import Subject
 NAME = "checkpoint_integrity"
 TRAINER_STATE = "trainer_state.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
-JSON_MAX_BYTES = 256 << 20
-"""The largest tokenizers are some tens of megabytes."""
-
-_NOT_SEALED = (CHECKPOINTS_DIR, STATE_DIR, VALIDATION_DIR, "lost+found")
-"""Folders beside the result: judged apart, still written to, or the file system's own."""
 
 _DATA_SUFFIXES = (".safetensors", ".json", ".jsonl", ".model")
-_LFS_POINTER = b"version https://git-lfs"
+_POINTERS = (b"version https://git-lfs", b"# xet version")
 _LEFTOVER = re.compile(r"^\.tmp-|^\..*\.tmp$")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 _INDEX_SUFFIX = ".safetensors.index.json"
 
 
-@dataclass(frozen=True)
-class Tree:
-    """A folder with a model, and the files in it by their relative path."""
-
-    root: Path
-    files: tuple[str, ...]
-    is_checkpoint: bool
-
-    @property
-    def label(self) -> str:
-        return self.root.name if self.is_checkpoint else "result"
-
-    def top_level(self, suffix: str) -> list[str]:
-        return [name for name in self.files if name.endswith(suffix) and "/" not in name]
-
-    @cached_property
-    def weights(self) -> dict[str, WeightFile]:
-        """Headers of all weight files; raises UnreadableFileError at the first bad one."""
-        return {name: read_header(self.root / name) for name in self.top_level(".safetensors")}
-
-
-Rule = Callable[[Tree], Finding | None]
-
-
 def check(subject: Subject) -> CheckOutcome:
-    """Judge the newest checkpoint, where checkpoints are kept, and the result itself."""
+    """Judge the newest checkpoint, where checkpoints are kept, the result, and both together."""
     missing = [name for name in ("numpy", "safetensors") if find_spec(name) is None]
     if missing:
         text = f"{missing[0]} is not installed: pip install 'finetuning-operator[trainer]'"
@@ -90,18 +57,33 @@ def check(subject: Subject) -> CheckOutcome:
     found = newest_checkpoint(subject.checkpoint_path)
     if isinstance(found, Finding):
         return outcome(NAME, found)
-    trees = [tree_of(found, is_checkpoint=True)] if found else []
-    trees.append(tree_of(subject.model_path.resolve(), is_checkpoint=False))
-    return _judge(trees)
+    checkpoint = tree_of(found, is_checkpoint=True) if found else None
+    base = base_folder(subject)
+    return _judge(
+        Run(
+            tree_of(subject.model_path.resolve(), is_checkpoint=False),
+            checkpoint,
+            model_tree(base) if base else None,
+            subject.info,
+            subject.settings,
+            leftovers_in(subject.checkpoint_path),
+        )
+    )
 
 
-def _judge(trees: list[Tree]) -> CheckOutcome:
+def _judge(run: Run) -> CheckOutcome:
+    trees = [run.checkpoint, run.result] if run.checkpoint else [run.result]
     for tree in trees:
         if finding := first_finding(RULES, tree):
-            told = Finding(finding.reason, f"{tree.label}: {finding.message}", finding.result)
+            text = f"{tree.label}: {finding.message}"
+            told = Finding(finding.reason, text, finding.result, finding.numbers)
             return outcome(NAME, told, details={"folder": str(tree.root)})
     details = {tree.label: _details(tree) for tree in trees}
-    return outcome(NAME, Passed("Checkpoint files are valid and complete"), details=details)
+    if finding := first_finding(agreement.RULES, run):
+        return outcome(NAME, finding, details=details)
+    warnings = all_findings(agreement.WARNINGS, run)
+    passed = Passed("Checkpoint files are valid and complete")
+    return outcome(NAME, passed, details=details, warnings=warnings)
 
 
 def newest_checkpoint(path: Path | None) -> Path | Finding | None:
@@ -112,33 +94,13 @@ def newest_checkpoint(path: Path | None) -> Path | Finding | None:
         return Finding("CheckpointsMissing", f"there is no folder {path}")
     steps = {step: folder for folder in path.iterdir() if (step := step_of(folder)) is not None}
     if steps:
-        return steps[max(steps)].resolve()
+        newest = steps[max(steps)]
+        if newest.is_symlink() or not newest.is_dir():
+            return Finding("NotAFile", f"{newest.name} is a link or a file; a folder is needed")
+        return newest.resolve()
     if (path / MANIFEST).exists() or any((path / name).exists() for name in MODEL_DIR_FILES):
         return path.resolve()
     return Finding("CheckpointsMissing", f"there is no checkpoint in {path}")
-
-
-def step_of(folder: Path) -> int | None:
-    """The step in a checkpoint's name; None for any other file."""
-    digits = folder.name.removeprefix(CHECKPOINT_PREFIX)
-    named = folder.name.startswith(CHECKPOINT_PREFIX) and digits.isdecimal()
-    return int(digits) if named else None
-
-
-def tree_of(root: Path, *, is_checkpoint: bool) -> Tree:
-    skipped = () if is_checkpoint else _NOT_SEALED
-    return Tree(root, tuple(sorted(_walk(root, root, skipped))), is_checkpoint)
-
-
-def _walk(root: Path, folder: Path, skipped: tuple[str, ...]) -> Iterator[str]:
-    """Files and links below `folder`, no link followed."""
-    for entry in os.scandir(folder):
-        if entry.name in skipped:
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(root, Path(entry.path), ())
-        else:
-            yield str(Path(entry.path).relative_to(root))
 
 
 def link_or_device(tree: Tree) -> Finding | None:
@@ -165,7 +127,7 @@ def file_is_empty(tree: Tree) -> Finding | None:
 
 def file_is_an_lfs_pointer(tree: Tree) -> Finding | None:
     for name in tree.files:
-        if name.endswith(_DATA_SUFFIXES) and _starts_with(tree.root / name, _LFS_POINTER):
+        if name.endswith(_DATA_SUFFIXES) and _is_pointer(tree.root / name):
             text = f"{name} is a Git LFS pointer, not the file; run `git lfs pull`"
             return Finding("LfsPointer", text)
     return None
@@ -179,14 +141,25 @@ def manifest_is_missing(tree: Tree) -> Finding | None:
 
 
 def manifest_does_not_match(tree: Tree) -> Finding | None:
-    problem = problem_with(tree.root)
-    return Finding("ManifestMismatch", problem) if problem else None
+    """Sizes of all files first, because they cost nothing."""
+    try:
+        listed = tree.manifest.files
+    except UnreadableFileError as error:
+        return Finding("ManifestMismatch", str(error))
+    for name, entry in listed.items():
+        size = (tree.root / name).lstat().st_size if name in tree.files else None
+        if problem := size_problem(entry, size):
+            return Finding("ManifestMismatch", f"{name}: {problem}")
+    for name, entry in listed.items():
+        if problem := contents_problem(entry, tree.sha256(name)):
+            return Finding("ManifestMismatch", f"{name}: {problem}")
+    return None
 
 
 def weights_are_missing(tree: Tree) -> Finding | None:
-    if [name for name in tree.top_level(".safetensors") if name != "optimizer.safetensors"]:
+    if [name for name in tree.top_level(".safetensors") if name != OPTIMIZER]:
         return None
-    pickled = [*tree.top_level(".bin"), *tree.top_level(".pt"), *tree.top_level(".pth")]
+    pickled = tree.top_level(".bin", ".pt", ".pth")
     hint = f"; {pickled[0]} is a pickle, which is never opened" if pickled else ""
     return Finding("WeightsMissing", f"there is no *.safetensors file{hint}")
 
@@ -204,56 +177,76 @@ def tokenizer_is_missing(tree: Tree) -> Finding | None:
 
 
 def json_is_unreadable(tree: Tree) -> Finding | None:
-    for name in tree.files:
-        if name.endswith(".json"):
-            try:
-                data = read_json(tree.root / name, JSON_MAX_BYTES)
-            except UnreadableFileError as error:
-                text = str(error).replace(f"{tree.root}/", "")
-                return Finding("JsonUnreadable", text)
-            if not isinstance(data, dict) and name in MODEL_DIR_FILES:
-                return Finding("JsonUnreadable", f"{name}: no JSON object")
+    for name, document in tree.documents.items():
+        if document.problem:
+            return Finding("JsonUnreadable", document.problem)
+        if name in MODEL_DIR_FILES and not isinstance(document.value, dict):
+            return Finding("JsonUnreadable", f"{name}: no JSON object")
     return None
+
+
+def trainer_state_is_missing(tree: Tree) -> Finding | None:
+    if not _is_resumable(tree) or TRAINER_STATE in tree.files:
+        return None
+    return Finding("TrainerStateMissing", f"{TRAINER_STATE} is missing: it cannot be resumed")
 
 
 def step_is_another(tree: Tree) -> Finding | None:
     """A checkpoint says which step it is, in its name and in its state."""
-    step = step_of(tree.root)
-    if not tree.is_checkpoint or step is None:
+    if not _is_resumable(tree):
         return None
-    if TRAINER_STATE not in tree.files:
-        return Finding("TrainerStateMissing", f"{TRAINER_STATE} is missing: it cannot be resumed")
-    told = read_json(tree.root / TRAINER_STATE, JSON_MAX_BYTES)
-    found = told.get("global_step") if isinstance(told, dict) else None
-    if found == step:
+    state, step = tree.document(TRAINER_STATE).fields, step_of(tree.root)
+    found, planned = state.get("global_step"), state.get("max_steps")
+    if not isinstance(found, int) or isinstance(found, bool) or found != step:
+        return Finding("StepMismatch", f"{TRAINER_STATE} is of step {found}")
+    if isinstance(planned, int) and 0 < planned < found:
+        return Finding("StepMismatch", f"{TRAINER_STATE} has step {found} of {planned}")
+    return None
+
+
+def optimizer_state_is_missing(tree: Tree) -> Finding | None:
+    """Ours in one file, the seeds following from the step; transformers' in three pickles."""
+    if not _is_resumable(tree) or OPTIMIZER in tree.files:
         return None
-    return Finding("StepMismatch", f"{TRAINER_STATE} is of step {found}")
+    wanted = {"optimizer.pt", "scheduler.pt"} - set(tree.files)
+    if "optimizer.pt" not in tree.files:
+        wanted = {OPTIMIZER}
+    elif not any(name.startswith("rng_state") for name in tree.files):
+        wanted.add("rng_state.pth")
+    if not wanted:
+        return None
+    return Finding("OptimizerStateMissing", f"{min(wanted)} is missing: it cannot be resumed")
+
+
+def _is_resumable(tree: Tree) -> bool:
+    return tree.is_checkpoint and step_of(tree.root) is not None
 
 
 def weights_are_malformed(tree: Tree) -> Finding | None:
     try:
-        empty = [name for name, file in tree.weights.items() if not file.tensors]
+        files = tree.headers
     except UnreadableFileError as error:
         return Finding("WeightsMalformed", str(error))
-    if empty and not tree.is_checkpoint:
-        return Finding("WeightsMalformed", f"{empty[0]} holds no tensor")
-    return None
+    empty = [name for name, file in files.items() if not file.tensors and name != OPTIMIZER]
+    return Finding("WeightsMalformed", f"{empty[0]} holds no tensor") if empty else None
 
 
 def shards_do_not_match(tree: Tree) -> Finding | None:
     """The index and the files must name the same tensors in the same places, both ways."""
     indexes = tree.top_level(_INDEX_SUFFIX)
-    shards = {name for name in tree.weights if _SHARD.search(name)}
+    shards = {name for name in tree.headers if _SHARD.search(name)}
     if not indexes:
         text = f"{min(shards)} is a part, but there is no index of the parts" if shards else ""
         return Finding("IndexMissing", text) if shards else None
-    index = _index(tree.root / indexes[0])
+    index = _index(tree.document(indexes[0]).fields)
     if index is None:
         return Finding("IndexMismatch", f"{indexes[0]} has no weight_map of names to files")
-    found = {tensor: name for name in sorted(shards) for tensor in tree.weights[name].names}
-    if problem := _difference(index, found, shards):
-        return Finding("IndexMismatch", f"{indexes[0]}: {problem}")
-    return None
+    found = {tensor: name for name in sorted(shards) for tensor in tree.headers[name].names}
+    told = tree.document(indexes[0]).fields.get("metadata")
+    problem = _difference(index, found, shards) or _size_difference(
+        told, sum(tree.headers[name].bytes for name in shards)
+    )
+    return Finding("IndexMismatch", f"{indexes[0]}: {problem}") if problem else None
 
 
 def _difference(index: dict[str, str], found: dict[str, str], shards: set[str]) -> str:
@@ -265,28 +258,36 @@ def _difference(index: dict[str, str], found: dict[str, str], shards: set[str]) 
     return f"the tensor {wrong[0]} is not where it is listed" if wrong else ""
 
 
-def _index(path: Path) -> dict[str, str] | None:
-    data = read_json(path, JSON_MAX_BYTES)
-    listed: Any = data.get("weight_map") if isinstance(data, dict) else None
+def _size_difference(metadata: Any, found: int) -> str:
+    """Some writers count a shared tensor twice, so that only a size below the files' is wrong."""
+    told = metadata.get("total_size") if isinstance(metadata, dict) else None
+    if not isinstance(told, int) or told >= found:
+        return ""
+    return f"its total_size is {told}, the parts hold {found} bytes"
+
+
+def _index(fields: dict[str, Any]) -> dict[str, str] | None:
+    listed: Any = fields.get("weight_map")
     if not isinstance(listed, dict):
         return None
     return listed if all(isinstance(value, str) for value in listed.values()) else None
 
 
-def weights_are_not_sealed(tree: Tree) -> Finding | None:
-    """A weight file that the trainer did not write would be loaded all the same."""
-    strange = sorted(set(tree.weights) - set(read_manifest(tree.root).files))
+def file_is_not_sealed(tree: Tree) -> Finding | None:
+    """What the trainer did not write would be loaded all the same."""
+    loaded = {*tree.headers, *MODEL_DIR_FILES, *TOKENIZER_FILES} & set(tree.files)
+    strange = sorted(loaded - set(tree.manifest.files))
     return Finding("FileNotListed", f"{strange[0]} is not in {MANIFEST}") if strange else None
 
 
 def weight_is_not_finite(tree: Tree) -> Finding | None:
-    for name, file in tree.weights.items():
-        if tensor := first_nonfinite(file):
-            return Finding("WeightsNotFinite", f"{name}: {tensor} holds NaN or infinity")
+    for name, seen in tree.contents.items():
+        if seen.nonfinite:
+            return Finding("WeightsNotFinite", f"{name}: {seen.nonfinite} holds NaN or infinity")
     return None
 
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[Rule[Tree], ...] = (
     link_or_device,
     leftover_of_a_write,
     file_is_empty,
@@ -296,24 +297,29 @@ RULES: tuple[Rule, ...] = (
     config_is_missing,
     tokenizer_is_missing,
     json_is_unreadable,
+    trainer_state_is_missing,
     step_is_another,
+    optimizer_state_is_missing,
     weights_are_malformed,
     shards_do_not_match,
     manifest_does_not_match,
-    weights_are_not_sealed,
+    file_is_not_sealed,
+    shapes.ranks_differ,
+    shapes.shapes_differ,
+    shapes.optimizer_differs,
     weight_is_not_finite,
 )
 
 
-def _starts_with(path: Path, prefix: bytes) -> bool:
+def _is_pointer(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(len(prefix)) == prefix
+        return file.read(max(map(len, _POINTERS))).startswith(_POINTERS)
 
 
 def _details(tree: Tree) -> dict[str, Any]:
     return {
         "folder": str(tree.root),
         "files": len(tree.files),
-        "tensors": sum(len(file.tensors) for file in tree.weights.values()),
-        "weightBytes": sum(file.bytes for file in tree.weights.values()),
+        "tensors": sum(len(file.tensors) for file in tree.headers.values()),
+        "weightBytes": sum(file.bytes for file in tree.headers.values()),
     }

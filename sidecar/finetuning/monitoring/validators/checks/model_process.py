@@ -13,17 +13,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from finetuning.monitoring.validators.checks.model_scoring import Seen, difference, observe
 from finetuning.monitoring.validators.checks.probe import (
-    Answer,
     ProbeFailure,
     ProbeReport,
     ProbeRequest,
 )
-
-if TYPE_CHECKING:
-    import torch
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -88,43 +85,38 @@ def _probe_adapter(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
         base = _load(str(request.base), request.revision, is_local=request.base_is_local)
     with _stage("adapter"):
         model = _with_adapter(base, Path(request.model_path))
-    zero = _adapter_is_zero(model)
+    before = None
     with _stage("generation"):
-        answers, logits = _ask(model, tokenizer, request)
-        with model.disable_adapter():
-            base_answers, base_logits = _ask(model, tokenizer, request)
-    return _report(model, answers, base_answers, _difference(logits, base_logits), zero)
+        tuned = observe(model, tokenizer, request)
+        if request.compare:
+            with model.disable_adapter():
+                before = observe(model, tokenizer, request)
+    return _report(model, tuned, before)
 
 
 def _probe_full(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
     """One after the other, so that the memory of one model is enough."""
-    base_answers, base_logits = None, None
-    if request.base is not None:
+    before = None
+    if request.base is not None and request.compare:
         with _stage("base"):
             base = _load(request.base, request.revision, is_local=request.base_is_local)
         with _stage("generation"):
-            base_answers, base_logits = _ask(base, tokenizer, request)
+            before = observe(base, tokenizer, request)
         del base
     with _stage("model"):
         model = _load(request.model_path, None, is_local=True)
     with _stage("generation"):
-        answers, logits = _ask(model, tokenizer, request)
-    difference = _difference(logits, base_logits) if base_logits is not None else None
-    return _report(model, answers, base_answers, difference, None)
+        tuned = observe(model, tokenizer, request)
+    return _report(model, tuned, before)
 
 
-def _report(
-    model: Any,
-    answers: list[Answer],
-    base_answers: list[Answer] | None,
-    difference: float | None,
-    zero: bool | None,  # noqa: FBT001 - a field of the report, not a switch
-) -> ProbeReport:
+def _report(model: Any, tuned: Seen, before: Seen | None) -> ProbeReport:
     return ProbeReport(
-        answers=answers,
-        base_answers=base_answers,
-        largest_logit_difference=difference,
-        adapter_is_zero=zero,
+        answers=tuned.answers,
+        base_answers=before.answers if before else None,
+        held_out=tuned.losses,
+        base_held_out=before.losses if before else None,
+        largest_logit_difference=difference(tuned, before) if before else None,
         device=str(model.device),
     )
 
@@ -206,79 +198,6 @@ def _require_complete(missing: list[str]) -> None:
     if missing:
         names = ", ".join(missing[:_SHOWN_TENSORS])
         raise _WeightsError(f"{len(missing)} tensors are missing, such as {names}")
-
-
-def _adapter_is_zero(model: Any) -> bool:
-    """The second matrix starts at zero: if it still is, the adapter does nothing."""
-    seconds = [value for name, value in model.named_parameters() if ".lora_B." in name]
-    return not any(bool(value.detach().abs().max() > 0) for value in seconds)
-
-
-def _ask(
-    model: Any, tokenizer: Any, request: ProbeRequest
-) -> "tuple[list[Answer], list[torch.Tensor]]":
-    """Answers, and the logits at the end of each prompt."""
-    import torch  # noqa: PLC0415 - loaded with the model
-
-    answers, logits = [], []
-    with torch.inference_mode():
-        for prompt in request.prompts:
-            answer, first = _generate(model, tokenizer, prompt, request.max_new_tokens)
-            answers.append(answer)
-            logits.append(first)
-    return answers, logits
-
-
-def _generate(model: Any, tokenizer: Any, prompt: str, limit: int) -> "tuple[Answer, torch.Tensor]":
-    """Greedy, so that the same model gives the same answer."""
-    import torch  # noqa: PLC0415 - loaded with the model
-
-    inputs = _encode(tokenizer, prompt).to(model.device)
-    output = model.generate(
-        **inputs,
-        do_sample=False,
-        num_beams=1,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        max_new_tokens=limit,
-        pad_token_id=_padding(model, tokenizer),
-        return_dict_in_generate=True,
-        output_logits=True,
-    )
-    new = output.sequences[0, inputs["input_ids"].shape[1] :]
-    finite = all(bool(torch.isfinite(step).all()) for step in output.logits)
-    text = tokenizer.decode(new, skip_special_tokens=True).strip()
-    first = output.logits[0][0].float().cpu()
-    return Answer(text=text, tokens=new.tolist(), finite=finite), first
-
-
-def _encode(tokenizer: Any, prompt: str) -> Any:
-    """As one user message where the tokenizer knows how to write one, else as plain text."""
-    if tokenizer.chat_template:
-        return tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}],
-            add_generation_prompt=True,
-            return_tensors="pt",
-            return_dict=True,
-        )
-    return tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
-
-
-def _padding(model: Any, tokenizer: Any) -> int | None:
-    """Without one the library prints a warning for every prompt; nothing is padded here."""
-    end = model.generation_config.eos_token_id
-    known = (tokenizer.pad_token_id, end[0] if isinstance(end, list) else end)
-    return next((int(token) for token in known if token is not None), None)
-
-
-def _difference(tuned: "list[torch.Tensor]", base: "list[torch.Tensor]") -> float | None:
-    """The largest difference of any logit; None where the two cannot be compared."""
-    pairs = list(zip(tuned, base, strict=True))
-    if any(one.shape != other.shape for one, other in pairs):
-        return None
-    value = max(float((one - other).abs().max()) for one, other in pairs)
-    return value if value == value else None  # noqa: PLR0124 - NaN is reported as not finite
 
 
 @contextlib.contextmanager

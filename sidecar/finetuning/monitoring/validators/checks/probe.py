@@ -2,9 +2,26 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from finetuning.artifacts.models import WireFloat
+
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+
+class Turn(_Message):
+    """One message of a conversation."""
+
+    role: str
+    content: str
+
+
+class HeldOutRow(_Message):
+    """A row to score: a conversation whose last turn counts, or a text whose completion does."""
+
+    messages: list[Turn] = Field(default_factory=list)
+    prompt: str = ""
+    completion: str = ""
 
 
 class ProbeRequest(_Message):
@@ -15,7 +32,10 @@ class ProbeRequest(_Message):
     base: str | None = None
     base_is_local: bool = True
     revision: str | None = None
+    compare: bool = True
+    """Whether the base model is asked as well."""
     prompts: list[str]
+    held_out: list[HeldOutRow] = Field(default_factory=list)
     max_new_tokens: int = 96
     parent: int | None = None
     """Process id of whoever asks; without it nobody wants the answer."""
@@ -27,6 +47,16 @@ class Answer(_Message):
     text: str
     tokens: list[int]
     finite: bool = Field(description="Whether every logit on the way was a finite number.")
+    stopped: bool | None = None
+    """Whether it ended by itself; None where nothing says which token ends."""
+
+
+class RowLoss(_Message):
+    """What predicting one row's answer cost."""
+
+    tokens: int = Field(ge=1)
+    nats: WireFloat
+    """Summed over the tokens."""
 
 
 class ProbeFailure(_Message):
@@ -45,7 +75,8 @@ class ProbeReport(_Message):
     failure: ProbeFailure | None = None
     answers: list[Answer] = Field(default_factory=list)
     base_answers: list[Answer] | None = None
+    held_out: list[RowLoss] = Field(default_factory=list)
+    base_held_out: list[RowLoss] | None = None
     largest_logit_difference: float | None = None
-    adapter_is_zero: bool | None = None
     device: str = ""
     seconds: float = 0.0

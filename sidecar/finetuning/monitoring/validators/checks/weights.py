@@ -1,10 +1,15 @@
-"""Reading *.safetensors without loading a model: the header, and whether every number is finite."""
+"""Reading *.safetensors without loading a model: the header, and every byte exactly once.
 
+One pass gives the sha256 and tells whether every number is finite, in memory that does not grow
+with the model.
+"""
+
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from finetuning.artifacts.files import UnreadableFileError
 
@@ -12,8 +17,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 _LENGTH_BYTES = 8
-_CHUNK_ELEMENTS = 1 << 22
-"""Elements looked at in one go; bounds the memory whatever the size of the model."""
+CHUNK_BYTES = 1 << 20
+"""Read in one go: the numbers are still in the processor's cache when they are looked at."""
+
+SECOND_MATRIX = ".lora_B."
+"""Starts at zero: where it still is zero, the adapter changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +39,20 @@ _FORMATS = {
     "BF16": _NotFinite("<u2", 0x7F80),
     "F8_E5M2": _NotFinite("u1", 0x7C),
     "F8_E4M3": _NotFinite("u1", 0x7F),
+    "F8_E8M0": _NotFinite("u1", 0xFF),
 }
 """Every other type, such as the integers, has no value that is not finite."""
+
+_BYTES = _NotFinite("u1", 0)
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor's place in its file."""
+    """One tensor's form and its place in the file."""
 
     name: str
     dtype: str
+    shape: tuple[int, ...]
     start: int
     size: int
 
@@ -61,6 +73,17 @@ class WeightFile:
         return sum(tensor.size for tensor in self.tensors)
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What one pass over a file has seen."""
+
+    sha256: str
+    nonfinite: str | None = None
+    """Name of the first tensor with NaN or infinity in it."""
+    zero: tuple[str, ...] = ()
+    """Names of the adapter's second matrices that hold nothing but zeros."""
+
+
 def read_header(path: Path) -> WeightFile:
     """Let the format's own library judge the header, then take the offsets from it.
 
@@ -78,36 +101,71 @@ def read_header(path: Path) -> WeightFile:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         header: dict[str, Any] = json.loads(file.read(length))
     data = _LENGTH_BYTES + length
-    return WeightFile(path, tuple(_tensors(header, data)))
+    found = sorted(_tensors(header, data), key=lambda tensor: (tensor.start, tensor.size))
+    return WeightFile(path, tuple(found))
 
 
 def _tensors(header: dict[str, Any], data: int) -> Iterator[Tensor]:
     for name, entry in header.items():
         if name != "__metadata__":
             begin, end = entry["data_offsets"]
-            yield Tensor(name, entry["dtype"], data + begin, end - begin)
+            yield Tensor(name, entry["dtype"], tuple(entry["shape"]), data + begin, end - begin)
 
 
-def first_nonfinite(file: WeightFile) -> str | None:
-    """Name of a tensor with NaN or infinity in it; the file is mapped, never held in memory."""
-    return next((tensor.name for tensor in file.tensors if _is_nonfinite(file.path, tensor)), None)
+def read_contents(file: WeightFile) -> Contents:
+    """Hash the file and look at every number; the tensors follow each other without a gap.
+
+    Raises:
+        UnreadableFileError: it became shorter while it was read.
+    """
+    total = hashlib.sha256()
+    nonfinite: str | None = None
+    zero: list[str] = []
+    with file.path.open("rb", buffering=0) as stream:
+        total.update(stream.read(file.tensors[0].start if file.tensors else -1))
+        buffer = bytearray(CHUNK_BYTES)
+        for tensor in file.tensors:
+            finite, any_value = _read_tensor(stream, tensor, buffer, total)
+            if not finite and nonfinite is None:
+                nonfinite = tensor.name
+            if SECOND_MATRIX in tensor.name and not any_value:
+                zero.append(tensor.name)
+    return Contents(total.hexdigest(), nonfinite, tuple(zero))
 
 
-def _is_nonfinite(path: Path, tensor: Tensor) -> bool:
-    form = _FORMATS.get(tensor.dtype)
-    if form is None or tensor.size == 0:
-        return False
-    return any(
-        bool(((chunk & form.mask) == form.mask).any()) for chunk in _chunks(path, tensor, form)
-    )
-
-
-def _chunks(
-    path: Path, tensor: Tensor, form: _NotFinite
-) -> "Iterator[np.ndarray[Any, np.dtype[Any]]]":
+def _read_tensor(
+    stream: BinaryIO | Any, tensor: Tensor, buffer: bytearray, total: "hashlib._Hash"
+) -> tuple[bool, bool]:
+    """Whether all of it is finite, and whether anything but zero is in it."""
     import numpy as np  # noqa: PLC0415 - only in the validator
 
-    count = tensor.size // np.dtype(form.type).itemsize
-    mapped = np.memmap(path, dtype=form.type, mode="r", offset=tensor.start, shape=(count,))
-    for begin in range(0, count, _CHUNK_ELEMENTS):
-        yield mapped[begin : begin + _CHUNK_ELEMENTS]
+    form = _FORMATS.get(tensor.dtype, _BYTES)
+    scratch = np.empty(CHUNK_BYTES // np.dtype(form.type).itemsize, form.type)
+    finite, any_value, left = True, False, tensor.size
+    while left:
+        piece = memoryview(buffer)[: min(left, CHUNK_BYTES)]
+        _fill(stream, piece, tensor.name)
+        total.update(piece)
+        left -= len(piece)
+        values = np.frombuffer(piece, form.type)
+        finite = finite and (not form.mask or _is_finite(values, form.mask, scratch))
+        if not any_value and SECOND_MATRIX in tensor.name:
+            any_value = bool(values.any())
+    return finite, any_value
+
+
+def _fill(stream: Any, piece: memoryview, name: str) -> None:
+    filled = 0
+    while filled < len(piece):
+        count = stream.readinto(piece[filled:])
+        if not count:
+            raise UnreadableFileError(f"{name}: the file ended while it was read")
+        filled += count
+
+
+def _is_finite(values: "np.ndarray[Any, Any]", mask: int, scratch: "np.ndarray[Any, Any]") -> bool:
+    """Masked, a value that is not finite is the largest that there can be: one maximum tells."""
+    import numpy as np  # noqa: PLC0415 - only in the validator
+
+    masked = np.bitwise_and(values, values.dtype.type(mask), out=scratch[: len(values)])
+    return not len(masked) or int(masked.max()) < mask

@@ -1,0 +1,76 @@
+"""Finding the model that was tuned: a folder here, or a name on the Hub."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetuning.artifacts import MODEL_DIR_FILES
+from finetuning.artifacts.files import UnreadableFileError, read_json
+from finetuning.artifacts.models import CheckResult
+from finetuning.monitoring.validators.outcome import Finding
+from finetuning.monitoring.validators.subject import Subject
+
+ADAPTER_CONFIG, MODEL_CONFIG = MODEL_DIR_FILES
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that was tuned: a folder here, or a name on the Hub."""
+
+    name: str
+    is_local: bool
+    revision: str | None = None
+
+
+def find_base(subject: Subject, folder: Path, *, is_adapter: bool) -> Base | Finding | None:
+    """The folder that was named, else the one the run recorded, else the model's name on the Hub.
+
+    A full model needs no base to answer, so nothing is downloaded for it.
+    """
+    named = subject.settings.base_model_path
+    if named is not None:
+        if (Path(named) / MODEL_CONFIG).is_file():
+            return Base(str(Path(named).resolve()), is_local=True)
+        return base_missing(f"{named} holds no {MODEL_CONFIG}")
+    recorded = _recorded(subject, folder)
+    for name in recorded:
+        if (Path(name) / MODEL_CONFIG).is_file():
+            return Base(str(Path(name).resolve()), is_local=True)
+    if not is_adapter:
+        return None
+    hub = next((name for name in recorded if not name.startswith((".", "/", "~"))), None)
+    if hub is None:
+        return base_missing(f"{recorded[0]} is not there" if recorded else "nothing names it")
+    revision = subject.info.training_config.get("revision") if subject.info else None
+    return Base(hub, is_local=_offline(), revision=revision if isinstance(revision, str) else None)
+
+
+def base_folder(subject: Subject) -> Path | None:
+    """The base model's folder, where it is on this machine."""
+    if subject.model_path is None:
+        return None
+    found = find_base(subject, subject.model_path, is_adapter=False)
+    return Path(found.name) if isinstance(found, Base) and found.is_local else None
+
+
+def base_missing(why: str) -> Finding:
+    text = f"The adapter's base model was not found; name its folder with --base-model ({why})"
+    return Finding("BaseModelMissing", text, CheckResult.ERROR)
+
+
+def _recorded(subject: Subject, folder: Path) -> list[str]:
+    """Names of the base model, the most trustworthy first."""
+    info = subject.info
+    names: list[Any] = [subject.settings.model_id]
+    names += [info.training_config.get("model_id"), info.model_id] if info else []
+    try:
+        config = read_json(folder / ADAPTER_CONFIG)
+        names.append(config.get("base_model_name_or_path"))
+    except (UnreadableFileError, AttributeError):
+        pass
+    return [name for name in names if isinstance(name, str) and name]
+
+
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}

@@ -1,0 +1,136 @@
+"""What a loaded model makes of the prompts and of the held-out rows; used by model_process."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from finetuning.monitoring.validators.checks.probe import (
+    Answer,
+    HeldOutRow,
+    ProbeRequest,
+    RowLoss,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+LONGEST_ROW = 2048
+"""Tokens of a held-out row; what is longer is cut."""
+
+
+@dataclass
+class Seen:
+    """One model's answers, the logits at the end of each prompt, and its losses."""
+
+    answers: list[Answer] = field(default_factory=list)
+    logits: "list[torch.Tensor]" = field(default_factory=list)
+    losses: list[RowLoss] = field(default_factory=list)
+
+
+def observe(model: Any, tokenizer: Any, request: ProbeRequest) -> Seen:
+    import torch  # noqa: PLC0415 - loaded with the model
+
+    seen = Seen()
+    with torch.inference_mode():
+        for prompt in request.prompts:
+            answer, first = _generate(model, tokenizer, prompt, request.max_new_tokens)
+            seen.answers.append(answer)
+            seen.logits.append(first)
+        losses = [_loss(model, tokenizer, row) for row in request.held_out]
+    seen.losses = [loss for loss in losses if loss is not None]
+    return seen
+
+
+def difference(tuned: Seen, base: Seen) -> float | None:
+    """The largest difference of any logit; None where the two cannot be compared."""
+    pairs = list(zip(tuned.logits, base.logits, strict=True))
+    if any(one.shape != other.shape for one, other in pairs):
+        return None
+    value = max(float((one - other).abs().max()) for one, other in pairs)
+    return value if value == value else None  # noqa: PLR0124 - NaN is reported as not finite
+
+
+def _generate(model: Any, tokenizer: Any, prompt: str, limit: int) -> "tuple[Answer, torch.Tensor]":
+    """Greedy, so that the same model gives the same answer."""
+    import torch  # noqa: PLC0415 - loaded with the model
+
+    inputs = _encode(tokenizer, prompt).to(model.device)
+    output = model.generate(
+        **inputs,
+        do_sample=False,
+        num_beams=1,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        max_new_tokens=limit,
+        pad_token_id=_padding(model, tokenizer),
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    new = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()
+    finite = all(bool(torch.isfinite(step).all()) for step in output.logits)
+    text = tokenizer.decode(new, skip_special_tokens=True).strip()
+    ends = _ends(model)
+    stopped = new[-1] in ends if ends and new else None
+    first = output.logits[0][0].float().cpu()
+    return Answer(text=text, tokens=new, finite=finite, stopped=stopped), first
+
+
+def _encode(tokenizer: Any, prompt: str) -> Any:
+    """As one user message where the tokenizer knows how to write one, else as plain text."""
+    if tokenizer.chat_template:
+        return tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}],
+            add_generation_prompt=True,
+            return_tensors="pt",
+            return_dict=True,
+        )
+    return tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+
+
+def _ends(model: Any) -> list[int]:
+    """The tokens that end an answer."""
+    end = model.generation_config.eos_token_id
+    return end if isinstance(end, list) else [] if end is None else [end]
+
+
+def _padding(model: Any, tokenizer: Any) -> int | None:
+    """Without one the library prints a warning for every prompt; nothing is padded here."""
+    known = (tokenizer.pad_token_id, *_ends(model))
+    return next((int(token) for token in known if token is not None), None)
+
+
+def _loss(model: Any, tokenizer: Any, row: HeldOutRow) -> RowLoss | None:
+    """Of the answer alone; None where no token of it is left within the length limit."""
+    import torch  # noqa: PLC0415 - loaded with the model
+
+    ids, start = _answer_ids(tokenizer, row)
+    start = max(start, 1)  # Nothing predicts the first token.
+    if start >= len(ids):
+        return None
+    inputs = torch.tensor([ids], device=model.device)
+    logits = model(input_ids=inputs).logits[0, start - 1 : -1].float()
+    nats = torch.nn.functional.cross_entropy(logits, inputs[0, start:], reduction="sum")
+    return RowLoss(tokens=len(ids) - start, nats=float(nats))
+
+
+def _answer_ids(tokenizer: Any, row: HeldOutRow) -> tuple[list[int], int]:
+    """The row's tokens, and where its answer begins among them."""
+    asked, whole = _texts(tokenizer, row)
+    special = not row.messages
+    before = tokenizer(asked, add_special_tokens=special).input_ids if asked else []
+    ids = tokenizer(whole, add_special_tokens=special).input_ids[:LONGEST_ROW]
+    pairs = enumerate(zip(before, ids, strict=False))
+    return ids, next((i for i, (a, b) in pairs if a != b), min(len(before), len(ids)))
+
+
+def _texts(tokenizer: Any, row: HeldOutRow) -> tuple[str, str]:
+    """The prompt, and the prompt with its answer."""
+    if not row.messages:
+        return row.prompt, row.prompt + row.completion
+    turns = [turn.model_dump() for turn in row.messages]
+    if not tokenizer.chat_template:
+        before = "".join(f"{turn['content']}\n" for turn in turns[:-1])
+        return before, before + str(turns[-1]["content"])
+    render = tokenizer.apply_chat_template
+    asked = render(turns[:-1], tokenize=False, add_generation_prompt=True)
+    return str(asked), str(render(turns, tokenize=False))

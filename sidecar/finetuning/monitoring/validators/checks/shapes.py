@@ -1,0 +1,168 @@
+"""Whether tensors have the shapes that the configuration, the rank or the base model ask for."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from finetuning.monitoring.validators.checks.tree import OPTIMIZER, Tree
+from finetuning.monitoring.validators.checks.weights import Tensor
+from finetuning.monitoring.validators.outcome import Finding
+
+DENSE_MODELS = frozenset(
+    {"gemma", "gemma2", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3"}
+)
+"""Architectures whose layers are all alike and named as below; no other is judged by its shapes."""
+
+_FIRST, _SECOND = ".lora_A.weight", ".lora_B.weight"
+_PEFT_PREFIX = "base_model.model."
+_LAYER = re.compile(r"^(.*\blayers)\.(\d+)\.(.+)$")
+_TIED = ("lm_head", "embed_tokens")
+_MOMENTS = (".exp_avg", ".exp_avg_sq")
+
+Shape = tuple[int, ...]
+Pairs = dict[str, tuple[Tensor | None, Tensor | None]]
+
+
+def ranks_differ(tree: Tree) -> Finding | None:
+    """Every first matrix has its second, and both the rank of the configuration."""
+    config = tree.document("adapter_config.json").fields
+    if not tree.is_adapter or config.get("peft_type", "LORA") != "LORA":
+        return None
+    if config.get("target_parameters"):  # Stacked experts share one matrix.
+        return None
+    problem = _rank_problem(adapter_pairs(tree), _ranks(config))
+    return Finding("RankMismatch", problem) if problem else None
+
+
+def adapter_pairs(tree: Tree) -> Pairs:
+    """First and second matrix of every adapted layer, by the layer's name in the file."""
+    stems = {
+        name.removesuffix(end) for name in tree.weights for end in (_FIRST, _SECOND)
+        if name.endswith(end)
+    }  # fmt: skip
+    return {
+        stem: (tree.weights.get(stem + _FIRST), tree.weights.get(stem + _SECOND))
+        for stem in sorted(stems)
+    }
+
+
+def _ranks(config: Mapping[str, Any]) -> list[Any]:
+    pattern = config.get("rank_pattern")
+    return [config.get("r"), *(pattern.values() if isinstance(pattern, dict) else ())]
+
+
+def _rank_problem(pairs: Pairs, allowed: list[Any]) -> str:
+    if not pairs:
+        return "the adapter's weights hold no lora_A and lora_B"
+    for stem, (first, second) in pairs.items():
+        if first is None or second is None:
+            return f"{stem} has only one of its two matrices"
+        rank = first.shape[0] if first.shape else None
+        if second.shape[1:2] != (rank,) or rank not in allowed:
+            told = ", ".join(str(known) for known in allowed)
+            shapes = f"{list(first.shape)} and {list(second.shape)}"
+            return f"{stem} has matrices of {shapes}, the configured rank is {told}"
+    return ""
+
+
+def shapes_differ(tree: Tree) -> Finding | None:
+    """A whole model of a known architecture against its config.json."""
+    config = tree.document("config.json").fields
+    if tree.is_adapter or config.get("model_type") not in DENSE_MODELS:
+        return None
+    if config.get("quantization_config"):  # Packed weights have other shapes.
+        return None
+    problem = _layer_problem(tree.weights, config) or _shape_problem(tree.weights, config)
+    return Finding("ShapeMismatch", problem) if problem else None
+
+
+def _layer_problem(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
+    """All layers that are planned, each with the same tensors."""
+    layers: dict[int, set[str]] = {}
+    for name in weights:
+        if match := _LAYER.match(name):
+            layers.setdefault(int(match[2]), set()).add(match[3])
+    wanted = config.get("num_hidden_layers")
+    if isinstance(wanted, int) and set(layers) != set(range(wanted)):
+        return f"there are weights of {len(layers)} layers, config.json has {wanted}"
+    every = set().union(*layers.values()) if layers else set()
+    lacking = [(n, min(every - names)) for n, names in sorted(layers.items()) if every - names]
+    return f"layer {lacking[0][0]} has no {lacking[0][1]}" if lacking else ""
+
+
+def _shape_problem(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
+    wanted = _wanted_shapes(config)
+    for name, tensor in weights.items():
+        part = name.removesuffix(".weight").rsplit(".", maxsplit=1)[-1]
+        shape = wanted.get(part) if name.endswith(".weight") else None
+        if shape is not None and tensor.shape != shape:
+            return f"{name} is {list(tensor.shape)}, by config.json it is {list(shape)}"
+    return ""
+
+
+def _wanted_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
+    """By the last part of a tensor's name; empty where the sizes are not all told."""
+    hidden, inner = _size(config, "hidden_size"), _size(config, "intermediate_size")
+    heads, vocabulary = _size(config, "num_attention_heads"), _size(config, "vocab_size")
+    if not (hidden and inner and heads and vocabulary):
+        return {}
+    width = _size(config, "head_dim") or hidden // heads
+    queries, pairs = heads * width, (_size(config, "num_key_value_heads") or heads) * width
+    return {
+        "embed_tokens": (vocabulary, hidden),
+        "lm_head": (vocabulary, hidden),
+        "q_proj": (queries, hidden),
+        "k_proj": (pairs, hidden),
+        "v_proj": (pairs, hidden),
+        "o_proj": (hidden, queries),
+        "gate_proj": (inner, hidden),
+        "up_proj": (inner, hidden),
+        "down_proj": (hidden, inner),
+    }
+
+
+def _size(config: Mapping[str, Any], name: str) -> int:
+    """0 where it is not told."""
+    value = config.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def optimizer_differs(tree: Tree) -> Finding | None:
+    """AdamW keeps two moments of the shape of each weight that it changes."""
+    file = tree.headers.get(OPTIMIZER)
+    for tensor in file.tensors if file else ():
+        parameter, _, key = tensor.name.rpartition(".")
+        name = parameter.replace(".default.", ".")
+        weight = tree.weights.get(name) or tree.weights.get(parameter)
+        if weight and f".{key}" in _MOMENTS and weight.shape != tensor.shape:
+            text = f"{tensor.name} is {list(tensor.shape)}, its weight {list(weight.shape)}"
+            return Finding("OptimizerMismatch", text)
+    return None
+
+
+def base_problem(adapter: Tree, base: Mapping[str, Tensor]) -> str:
+    """Why the adapter cannot have been made for this base model; empty where it may have been.
+
+    A base model whose tensors have other names altogether is not judged: libraries rename them.
+    """
+    swapped = bool(adapter.document("adapter_config.json").fields.get("fan_in_fan_out"))
+    layers = list(_adapted_layers(adapter))
+    known = [(name, base[f"{name}.weight"]) for name, _ in layers if f"{name}.weight" in base]
+    if not known:
+        return ""
+    for name, wanted in layers:
+        weight = base.get(f"{name}.weight")
+        if weight is None and name.rsplit(".", maxsplit=1)[-1] not in _TIED:
+            return f"the base model has no {name}"
+        if weight is not None and weight.dtype not in ("U8", "I8"):
+            shape = weight.shape[::-1] if swapped else weight.shape
+            if shape != wanted:
+                return f"{name} is {list(shape)} in the base model, the adapter's {list(wanted)}"
+    return ""
+
+
+def _adapted_layers(adapter: Tree) -> Iterator[tuple[str, Shape]]:
+    """The layer's name in the base model, and the shape that its weight must have there."""
+    for stem, (first, second) in adapter_pairs(adapter).items():
+        if first and second and len(first.shape) == len(second.shape) == 2:  # noqa: PLR2004
+            yield stem.removeprefix(_PEFT_PREFIX), (second.shape[0], first.shape[1])

@@ -1,0 +1,144 @@
+"""A folder with a model in it: which files there are, and what is in them, each read once."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from finetuning.artifacts import CHECKPOINT_PREFIX, CHECKPOINTS_DIR, STATE_DIR, VALIDATION_DIR
+from finetuning.artifacts.files import UnreadableFileError, read_bounded
+from finetuning.artifacts.manifest import Manifest, read_manifest, sha256_of
+from finetuning.monitoring.validators.checks.weights import (
+    Contents,
+    Tensor,
+    WeightFile,
+    read_contents,
+    read_header,
+)
+
+OPTIMIZER = "optimizer.safetensors"
+JSON_MAX_BYTES = 256 << 20
+"""The largest tokenizers are some tens of megabytes."""
+
+_NOT_SEALED = (CHECKPOINTS_DIR, STATE_DIR, VALIDATION_DIR, "lost+found")
+"""Folders beside the result: judged apart, still written to, or the file system's own."""
+
+
+@dataclass(frozen=True)
+class Json:
+    """A JSON file: its value, or why there is none."""
+
+    value: Any
+    sha256: str
+    problem: str = ""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Empty for anything but an object."""
+        return self.value if isinstance(self.value, dict) else {}
+
+
+_NOTHING = Json(None, "")
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A folder with a model, and the files in it by their relative path.
+
+    The properties are read when a rule first asks: nothing is opened before the rules about links
+    and pipes have passed.
+    """
+
+    root: Path
+    files: tuple[str, ...]
+    is_checkpoint: bool
+
+    @property
+    def label(self) -> str:
+        return self.root.name if self.is_checkpoint else "result"
+
+    def top_level(self, *suffixes: str) -> list[str]:
+        return [name for name in self.files if name.endswith(suffixes) and "/" not in name]
+
+    @cached_property
+    def headers(self) -> dict[str, WeightFile]:
+        """Headers of all weight files; raises UnreadableFileError at the first bad one."""
+        return {name: read_header(self.root / name) for name in self.top_level(".safetensors")}
+
+    @cached_property
+    def weights(self) -> dict[str, Tensor]:
+        """The model's tensors by name, without the optimizer's."""
+        files = (file for name, file in self.headers.items() if name != OPTIMIZER)
+        return {tensor.name: tensor for file in files for tensor in file.tensors}
+
+    @cached_property
+    def documents(self) -> dict[str, Json]:
+        return {name: _document(self.root, name) for name in self.files if name.endswith(".json")}
+
+    def document(self, name: str) -> Json:
+        return self.documents.get(name, _NOTHING)
+
+    @cached_property
+    def contents(self) -> dict[str, Contents]:
+        """One pass over every weight file."""
+        return {name: read_contents(file) for name, file in self.headers.items()}
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Raises UnreadableFileError."""
+        return read_manifest(self.root)
+
+    def sha256(self, name: str) -> str:
+        """Of any file of the tree; raises OSError."""
+        if name in self.contents:
+            return self.contents[name].sha256
+        return self.document(name).sha256 or sha256_of(self.root / name)
+
+    @property
+    def is_adapter(self) -> bool:
+        return "adapter_config.json" in self.files
+
+
+def tree_of(root: Path, *, is_checkpoint: bool) -> Tree:
+    skipped = () if is_checkpoint else _NOT_SEALED
+    return Tree(root, tuple(sorted(_walk(root, root, skipped))), is_checkpoint)
+
+
+def model_tree(root: Path) -> Tree:
+    """A base model's own folder: only what lies at its top."""
+    files = sorted(entry.name for entry in os.scandir(root) if entry.is_file())
+    return Tree(root, tuple(files), is_checkpoint=False)
+
+
+def step_of(folder: Path) -> int | None:
+    """The step in a checkpoint's name; None for any other file."""
+    digits = folder.name.removeprefix(CHECKPOINT_PREFIX)
+    named = folder.name.startswith(CHECKPOINT_PREFIX) and digits.isdecimal()
+    return int(digits) if named else None
+
+
+def _walk(root: Path, folder: Path, skipped: tuple[str, ...]) -> Iterator[str]:
+    """Files and links below `folder`, no link followed."""
+    for entry in os.scandir(folder):
+        if entry.name in skipped:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(root, Path(entry.path), ())
+        else:
+            yield str(Path(entry.path).relative_to(root))
+
+
+def _document(root: Path, name: str) -> Json:
+    try:
+        data = read_bounded(root / name, JSON_MAX_BYTES)
+    except UnreadableFileError as error:
+        return Json(None, "", str(error).replace(f"{root}/", ""))
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        return Json(json.loads(data), digest)
+    except (ValueError, RecursionError) as error:
+        return Json(None, digest, f"{name}: not valid JSON ({error})")

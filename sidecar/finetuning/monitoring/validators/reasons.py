@@ -1,0 +1,249 @@
+"""Every reason that a check can give: what must hold, and what to do where it does not.
+
+In the order in which the rules of a check run. The reference page is generated from this table.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+CheckName = Literal["training_loss", "model_output", "checkpoint_integrity", "aim_profile"]
+CHECKS: tuple[CheckName, ...] = (
+    "training_loss",
+    "model_output",
+    "checkpoint_integrity",
+    "aim_profile",
+)
+"""In the order of the report."""
+
+
+class Weight(StrEnum):
+    """What a broken rule means for its check."""
+
+    FAIL = "Fail"
+    ERROR = "Error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One word for machines, what must hold, and what a person can do."""
+
+    name: str
+    holds: str
+    remedy: str
+    weight: Weight = Weight.FAIL
+
+
+_RETRAIN = "train again"
+_CALM = "train again with a lower learningRate or a longer warm-up"
+_WHOLE = "copy the folder again from where it was written, or train again"
+_ERROR, _WARNING = Weight.ERROR, Weight.WARNING
+
+_TRAINING_LOSS = (
+    Reason("TrainingInfoUnreadable", "training_info.json is there and readable",
+           "give the file that the trainer wrote, or wait until the run has ended"),
+    Reason("HistoryUnreadable", "every line of the history but a torn last one can be read",
+           _WHOLE),
+    Reason("LossMissing", "there is a loss", "give the folder of a finished run"),
+    Reason("LossNotFinite", "no training or evaluation loss was NaN or infinite", _CALM),
+    Reason("LossOutOfRange", "no loss is negative; the last is above 0 and below `maxLoss`",
+           "check that the rows have answers to learn from, or raise maxLoss"),
+    Reason("HistoryGap", "the history lacks at most a tenth of the steps up to its last", _WHOLE),
+    Reason("RunUnfinished", "all planned steps are done",
+           "start the same run again: it goes on where it stopped"),
+    Reason("InfoMismatch", "steps and losses of training_info.json are those of the history",
+           "give files of one and the same run"),
+    Reason("LossNotDecreasing",
+           "the loss falls: by the medians of both ends or by the Theil-Sen slope",
+           "check data and learningRate: nothing was learned"),
+    Reason("LossDiverged", "the end is not far above the lowest stretch of the run", _CALM),
+    Reason("LossSpiked", "the run does not end in a spike", _CALM),
+    Reason("LossCollapsed", "the loss never falls to a hundredth from one step to the next",
+           "look for empty answers or labels that are the input itself in the rows"),
+    Reason("LossDecreaseTooSmall", "the loss fell by the share `minLossDecrease` at least",
+           "train longer, or lower minLossDecrease"),
+    Reason("Overfit", "the last evaluation loss is at most `maxOverfit` above the lowest",
+           "train fewer epochs, or take the checkpoint with the lowest evaluation loss"),
+    Reason("TrendUncertain", "there are 20 steps to tell a trend by",
+           "ask the model prompts with expected words instead", _WARNING),
+    Reason("TrendWeak", "the fall is clearly larger than the noise of the steps",
+           "compare with the base model on held-out rows", _WARNING),
+    Reason("LossSpikes", "no step stands far above its neighbours",
+           "look at the rows of these steps; lower maxGradNorm", _WARNING),
+    Reason("LossNearZero", "the loss is not below 0.01 before half of the steps are done",
+           "check whether the prompt gives the answer away", _WARNING),
+    Reason("EvalLossRises", "the evaluation loss ends within a tenth of its lowest value",
+           "train fewer epochs", _WARNING),
+    Reason("HistoryStitched", "no step was done twice and none is missing",
+           "nothing: a run that was resumed looks like this", _WARNING),
+)  # fmt: skip
+
+_MODEL_OUTPUT = (
+    Reason("LibraryMissing", "torch, transformers, peft and safetensors are installed",
+           "pip install 'finetuning-operator[trainer]', or use the trainer's image", _ERROR),
+    Reason("ModelMissing", "the folder holds a model or an adapter with safetensors weights",
+           "give the trainer's output folder"),
+    Reason("AdapterUntrained", "some `lora_B` of the adapter is not zero",
+           f"check learningRate and rows, then {_RETRAIN}"),
+    Reason("BaseModelMissing", "an adapter's base model is found",
+           "name its folder with --base-model", _ERROR),
+    Reason("HeldOutUnreadable", "the file of held-out rows is there and its rows can be used",
+           "give a .jsonl, .json or .csv file with rows in one of the training shapes", _ERROR),
+    Reason("TimedOut", "the model answers within `timeoutSeconds`",
+           "raise the timeout, or give the validation a GPU", _ERROR),
+    Reason("OutOfMemory", "the machine is large enough", "give the validation more memory",
+           _ERROR),
+    Reason("ModelCrashed", "the process with the model ends in order",
+           "look at the validator's log; try the model by hand"),
+    Reason("ModelLoadFailed", "model, adapter and tokenizer load, and no tensor is missing",
+           _WHOLE),
+    Reason("LogitsNotFinite", "no logit is NaN or infinite", _CALM),
+    Reason("AnswerEmpty", "something is said", "check the chat template and the rows' answers"),
+    Reason("AnswerRepeats", "it is not one token over and over, unless the base model does so too",
+           _CALM),
+    Reason("AnswerLoops",
+           "it does not end in a phrase over and over, unless the base model does so too", _CALM),
+    Reason("PromptEchoed", "the answer is more than the prompt, unless the base model echoes too",
+           "check that prompts are not trained on as answers"),
+    Reason("AnswerDoesNotStop",
+           "where the base model ends every answer, the tuned one ends some",
+           "check that the rows' answers end with the end of sequence"),
+    Reason("SameAsBase", "the logits differ from the base model's",
+           f"check learningRate and trainable layers, then {_RETRAIN}"),
+    Reason("KeywordsMissing", "each answer holds one (`match: any`) or all of its expected words",
+           "train longer or on more rows of this kind, or mend the expected words"),
+    Reason("HeldOutWorse",
+           "the held-out perplexity is at most `maxPerplexityIncrease` above the base model's",
+           "train fewer epochs or with a lower learningRate"),
+    Reason("HeldOutRegressed", "the held-out loss is not clearly above the base model's",
+           "train fewer epochs or with a lower learningRate", _WARNING),
+    Reason("AsBadAsBase", "the base model neither loops, repeats nor echoes where the tuned does",
+           "ask other prompts, or tune a base model that can answer", _WARNING),
+    Reason("AnswerCutOff", "an answer ends before the limit of new tokens",
+           "nothing, where long answers are wanted", _WARNING),
+    Reason("NotCompared", "there is a base model to compare with",
+           "name its folder with --base-model", _WARNING),
+)  # fmt: skip
+
+_CHECKPOINT_INTEGRITY = (
+    Reason("LibraryMissing", "numpy and safetensors are installed",
+           "pip install 'finetuning-operator[trainer]', or use the trainer's image", _ERROR),
+    Reason("ModelFolderMissing", "the model's folder is there", "give the trainer's output folder"),
+    Reason("CheckpointsMissing", "the folder of checkpoints that was named is there",
+           "give the folder that holds checkpoint-<step>, or leave it out"),
+    Reason("NotAFile", "no link, pipe or device is among the files",
+           "put the file itself in its place"),
+    Reason("WriteInterrupted", "no temporary file was left behind",
+           "start the same run again: it cleans up"),
+    Reason("FileEmpty", "no data file is empty", _WHOLE),
+    Reason("LfsPointer", "no file is a Git LFS or Xet pointer", "fetch the file with git lfs pull"),
+    Reason("ManifestMissing", "`manifest.json`, which is written last, is there",
+           "start the same run again: it goes on where it stopped"),
+    Reason("WeightsMissing", "there are safetensors weights",
+           "save the model with save_pretrained: pickled weights are never opened"),
+    Reason("ConfigMissing", "there is a config.json or adapter_config.json", _WHOLE),
+    Reason("TokenizerMissing", "there is a tokenizer", "copy the base model's tokenizer files"),
+    Reason("JsonUnreadable", "every JSON file can be read", _WHOLE),
+    Reason("TrainerStateMissing", "a checkpoint has its trainer_state.json",
+           "resume from an older checkpoint"),
+    Reason("StepMismatch", "a checkpoint is of the step in its name, and within the plan",
+           "resume from an older checkpoint"),
+    Reason("OptimizerStateMissing",
+           "a checkpoint has the optimizer's state (and, of other trainers, scheduler and RNG)",
+           "resume from an older checkpoint"),
+    Reason("WeightsMalformed",
+           "every safetensors header is valid and the data end where it says", _WHOLE),
+    Reason("IndexMissing", "parts of a model have an index", _WHOLE),
+    Reason("IndexMismatch", "index and parts name the same tensors and bytes, both ways", _WHOLE),
+    Reason("ManifestMismatch", "size and sha256 of every listed file are as written", _WHOLE),
+    Reason("FileNotListed", "weights, configuration and tokenizer are all in the manifest",
+           "remove what the trainer did not write"),
+    Reason("RankMismatch", "the adapter's matrices come in pairs of the configured rank",
+           "give weights and adapter_config.json of one run"),
+    Reason("ShapeMismatch", "the model's tensors have the shapes of its config.json",
+           "give weights and config.json of one run"),
+    Reason("OptimizerMismatch", "the optimizer's tensors have the shapes of the weights",
+           "resume from an older checkpoint"),
+    Reason("WeightsNotFinite", "no weight is NaN or infinite", _CALM),
+    Reason("MethodMismatch", "adapter or whole model: the files are what the method makes",
+           "give files of one and the same run"),
+    Reason("BaseMismatch", "the adapter names, and fits, the base model that was tuned",
+           "give the adapter's own base model"),
+    Reason("TokenizerMismatch", "the tokenizer is the base model's and fits its vocabulary",
+           "copy the base model's tokenizer files"),
+    Reason("ChatTemplateMissing", "a chat template that the base model has is there",
+           "copy the base model's chat template"),
+    Reason("ResultMismatch",
+           "the result is the checkpoint of the last step, where both are of one form", _WHOLE),
+    Reason("PickleFound", "there is no pickle beside the weights",
+           "remove it: loading it would run its code", _WARNING),
+    Reason("CodeFound", "there is no Python code, nor a configuration that names some",
+           "remove it: it is never run here, and should not be elsewhere", _WARNING),
+    Reason("TemplateChanged", "the chat template is the base model's",
+           "nothing, where that was the intention", _WARNING),
+    Reason("CheckpointLeftover", "no half-written checkpoint was left behind",
+           "remove it: the trainer never uses it", _WARNING),
+    Reason("AdapterPartlyZero", "no `lora_B` is zero",
+           "nothing, where these layers never see data", _WARNING),
+    Reason("BaseNotAtHand", "the base model's folder is there to compare with",
+           "name its folder with --base-model", _WARNING),
+)  # fmt: skip
+
+_AIM_PROFILE = (
+    Reason("ProfileMissing", "a profile was given", "give aim_profile.json of the run"),
+    Reason("ProfileUnreadable", "it is a JSON object", _WHOLE),
+    Reason("FieldMissing",
+           "`model_id`, `base_model_id`, `fine_tuning_method` and `memory_gb` are there",
+           "add the field"),
+    Reason("WrongType", "every known field has its type; true and false are no numbers",
+           "write numbers as numbers and names as texts"),
+    Reason("MemoryInvalid",
+           "memory is a finite number above 0, holds the weights, and fits the partition",
+           "give what the model needs in gigabytes"),
+    Reason("PrecisionUnknown",
+           "`precision` is auto, fp4, fp8, fp16, fp32, bf16, int4 or int8",
+           "give one of these"),
+    Reason("MemoryImplausible", "memory is not far beyond weights and context, and its parts add "
+           "up to it", "give what the model needs in gigabytes"),
+    Reason("RunMismatch", "base model, method and rank are those of the run",
+           "give the profile of this run"),
+    Reason("PrecisionMismatch", "a whole model's weights are stored in the profile's precision",
+           "give the profile of this run"),
+    Reason("MemoryUnchecked", "the weights' size is known", "name the base model's folder with "
+           "--base-model", _WARNING),
+)  # fmt: skip
+
+CRASHED = Reason("CheckCrashed", "a check does not fail itself; the others still run",
+                 "report it with the validator's log", _ERROR)  # fmt: skip
+
+REASONS: dict[CheckName, tuple[Reason, ...]] = {
+    "training_loss": _TRAINING_LOSS,
+    "model_output": _MODEL_OUTPUT,
+    "checkpoint_integrity": _CHECKPOINT_INTEGRITY,
+    "aim_profile": _AIM_PROFILE,
+}
+_REMEDIES = {
+    reason.name: reason.remedy for group in (*REASONS.values(), (CRASHED,)) for reason in group
+}
+
+
+def remedy_for(name: str) -> str:
+    """What can be done about it; empty for a reason that is not in the table."""
+    return _REMEDIES.get(name, "")
+
+
+def reference() -> list[str]:
+    """A page of Markdown lines: one table per check."""
+    lines: list[str] = []
+    for check, reasons in REASONS.items():
+        lines += [f"## {check}", "", "| reason | what must hold | remedy |", "|---|---|---|"]
+        lines += [_row(reason) for reason in reasons]
+        lines.append("")
+    lines += ["Of every check:", "", "| reason | what must hold | remedy |", "|---|---|---|"]
+    return [*lines, _row(CRASHED)]
+
+
+def _row(reason: Reason) -> str:
+    note = "" if reason.weight is Weight.FAIL else f" ({reason.weight})"
+    return f"| `{reason.name}`{note} | {reason.holds} | {reason.remedy} |"
