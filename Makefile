@@ -49,6 +49,14 @@ check: setup  ## Lint, format, types, import rules, generated files
 test-unit: setup  ## Tests that need no cluster
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not cluster" -n auto --maxprocesses 4 --dist loadfile --durations 10
 
+.PHONY: mutants
+mutants: setup  ## Damaged runs against the validator: prints which check sees which fault
+	MUTANTS=write OMP_NUM_THREADS=1 $(PY) -m pytest tests/mutants -q
+
+.PHONY: bench-validate
+bench-validate: setup  ## Speed and memory of the validator on a model of 1 GB
+	$(PY) -m bench.validate.integrity
+
 .PHONY: test-cluster
 test-cluster: setup  ## Tests on a real cluster; says so in one line where none is possible
 	@$(PY) -m hack.cluster_tests

@@ -359,13 +359,13 @@ RULES: tuple[Rule[Facts], ...] = (
     model_did_not_load,
     logits_are_not_finite,
     answer_is_empty,
+    held_out_is_worse,
     answer_is_one_token,
     answer_loops,
     answer_is_the_prompt,
     answers_do_not_stop,
     model_is_the_base,
     keyword_is_missing,
-    held_out_is_worse,
 )
 WARNINGS: tuple[Rule[Facts], ...] = (
     held_out_regressed,

@@ -1,0 +1,191 @@
+"""Healthy runs of the real trainer, made once; and what the validator makes of a folder."""
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from tests.mutants.prober import Prober
+from tests.mutants.tensors import swapped_layers, with_tensors
+from tests.unit.trainer.warm import WarmTrainer
+
+from finetuning.artifacts.manifest import seal
+from finetuning.monitoring.validators.checks import (
+    aim_profile,
+    checkpoint_integrity,
+    model_output,
+    training_loss,
+)
+from finetuning.monitoring.validators.outcome import CheckOutcome, Finding, outcome
+from finetuning.monitoring.validators.settings import HeldOut, ValidationSettings
+from finetuning.monitoring.validators.subject import Subject, subject
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "examples" / "data"
+HELD_OUT = DATA / "heldout.jsonl"
+PROMPTS = ["What is the capital of Peru?", "Which colour does chalk have?"]
+SETTINGS = ValidationSettings.model_validate(
+    {
+        "requireAll": True,
+        "prompts": [
+            {"prompt": PROMPTS[0], "expectedKeywords": ["Lima"]},
+            {"prompt": PROMPTS[1], "expectedKeywords": ["chalk", "white"], "match": "all"},
+        ],
+        "heldOut": {"source": str(HELD_OUT), "maxRows": 24},
+        "baseline": {"maxPerplexityIncrease": 0.25},
+    }
+)
+FILE_CHECKS: dict[str, Callable[[Subject], CheckOutcome]] = {
+    "training_loss": training_loss.check,
+    "checkpoint_integrity": checkpoint_integrity.check,
+    "aim_profile": aim_profile.check,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one healthy run is made: the trainer's flags, and what happens to it."""
+
+    flags: str
+    steps: int = 30
+    data: str = "train.jsonl"
+    rows: int | None = None
+    killed_at: int | None = None
+    """Killed while it writes this step's line, then started again."""
+    merged: bool = False
+    four_bits: bool = False
+
+
+HEALTHY: dict[str, Recipe] = {
+    "lora, fp32": Recipe("--method lora --no-fp16 --lora-rank 8"),
+    "lora, bf16": Recipe("--method lora --bf16"),
+    "lora, fp16": Recipe("--method lora --fp16 --lora-rank 4 --learning-rate 0.002"),
+    "lora, all-linear, evaluated": Recipe(
+        "--method lora --no-fp16 --target-modules all-linear --eval-split 0.1 --eval-steps 10"
+    ),
+    "lora, conversations": Recipe("--method lora --no-fp16", data="train.messages.jsonl"),
+    "lora, csv": Recipe("--method lora --no-fp16 --lr-scheduler-type cosine", data="train.csv"),
+    "lora, killed and resumed": Recipe("--method lora --no-fp16", killed_at=25),
+    "lora, three rows": Recipe("--method lora --no-fp16 --learning-rate 0.001", rows=3),
+    "lora, five steps": Recipe("--method lora --no-fp16 --learning-rate 0.001", steps=5),
+    "lora, merged": Recipe("--method lora --no-fp16", merged=True),
+    "lora, merged, 4 bit": Recipe("--method lora --no-fp16", merged=True, four_bits=True),
+    "qlora, nf4": Recipe("--method qlora --no-fp16"),
+    "qlora, fp4, bf16": Recipe("--method qlora --bf16 --bnb-4bit-quant-type fp4"),
+    "full, fp32": Recipe("--method full --no-fp16 --learning-rate 0.001"),
+    "full, bf16": Recipe("--method full --bf16 --learning-rate 0.001"),
+    "full, killed and resumed": Recipe(
+        "--method full --no-fp16 --learning-rate 0.001", killed_at=25
+    ),
+}
+ECHO = Recipe("--method lora --no-fp16 --target-modules all-linear", steps=60)
+"""For the questions as their own answers."""
+
+
+class Maker:
+    """Trains what is asked for, each recipe once."""
+
+    def __init__(self, root: Path, base: Path, trainer: WarmTrainer, prober: Prober) -> None:
+        self._root, self.base = root, base
+        self._trainer, self._prober = trainer, prober
+        self._made: dict[str, Path] = {}
+
+    def run(self, name: str) -> Path:
+        """The output folder of a finished run; nobody may change it."""
+        if name not in self._made:
+            output = self._root / f"run-{len(self._made)}"
+            self._made[name] = self._echo(output) if name == "echo" else self._make(name, output)
+        return self._made[name]
+
+    @cached_property
+    def another_base(self) -> Path:
+        """Of the same shape, with its layers in another order."""
+        folder = self._root / "another-base"
+        shutil.copytree(self.base, folder)
+        with_tensors(folder / "model.safetensors", swapped_layers)
+        return folder
+
+    def copy(self, name: str, target: Path) -> Path:
+        shutil.copytree(self.run(name), target)
+        return target
+
+    def train(self, recipe: Recipe, rows: Path, output: Path) -> None:
+        first = ["--model-id", self.base, "--dataset-path", rows, "--output-dir", output]
+        rest = ["--max-steps", recipe.steps, "--save-steps", 10, "--batch-size", 8]
+        calm = ["--warmup-steps", 3, "--max-seq-length", 128, "--no-gradient-checkpointing"]
+        rate = [] if "--learning-rate" in recipe.flags else ["--learning-rate", 0.003]
+        flags = [*first, *rest, *calm, *rate, *recipe.flags.split()]
+        if recipe.killed_at:
+            step = f"finetuning.base.loop.HistoryLine:{recipe.killed_at}"
+            assert self._trainer.run(*flags, kill_in=step)[0] == -signal.SIGKILL
+        code, text = self._trainer.run(*flags)
+        assert code == 0, text
+
+    def _echo(self, output: Path) -> Path:
+        rows = output.with_suffix(".jsonl")
+        lines = [json.dumps({"instruction": prompt, "output": prompt}) for prompt in PROMPTS]
+        rows.write_text("\n".join(lines * 8))
+        self.train(ECHO, rows, output)
+        return output
+
+    def _make(self, name: str, output: Path) -> Path:
+        recipe = HEALTHY[name]
+        if recipe.merged:
+            return self._merged(recipe, output)
+        rows = DATA / recipe.data
+        if recipe.rows is not None:
+            rows = output.with_suffix(".jsonl")
+            lines = (DATA / recipe.data).read_text().splitlines(keepends=True)
+            rows.write_text("".join(lines[: recipe.rows]))
+        self.train(recipe, rows, output)
+        return output
+
+    def _merged(self, recipe: Recipe, output: Path) -> Path:
+        """As a user does it after the run: the description stays, the weights become whole."""
+        adapter = self.copy("lora, fp32", output)
+        whole = output.with_name(f"{output.name}-whole")
+        self._prober.merge(self.base, adapter, whole, four_bits=recipe.four_bits)
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            (output / name).unlink()
+        for path in whole.iterdir():
+            shutil.copyfile(path, output / path.name)
+        shutil.rmtree(output / "checkpoints")
+        reseal(output)
+        return output
+
+
+def reseal(folder: Path) -> None:
+    """Write the manifest anew: only what looks deeper sees the fault then."""
+    (folder / "manifest.json").unlink(missing_ok=True)
+    names = [path.name for path in folder.iterdir() if path.is_file() and not path.is_symlink()]
+    seal(folder, names)
+
+
+def subject_of(folder: Path, base: Path) -> Subject:
+    settings = SETTINGS.model_copy(update={"base_model_path": str(base)})
+    return subject(folder / "training_info.json", folder, None, None, settings)
+
+
+def file_outcomes(folder: Path, base: Path) -> dict[str, CheckOutcome]:
+    """The three checks that load no model."""
+    what = subject_of(folder, base)
+    return {name: check(what) for name, check in FILE_CHECKS.items()}
+
+
+def model_outcome(
+    folder: Path, base: Path, prober: Prober, *, held_out: bool = True
+) -> CheckOutcome:
+    """model_output, its process shared with the other folders."""
+    what = subject_of(folder, base)
+    if not held_out:
+        what = replace(what, settings=what.settings.model_copy(update={"held_out": HeldOut()}))
+    request = model_output.plan(what)
+    if isinstance(request, Finding):
+        return outcome(model_output.NAME, request)
+    limit = what.settings.baseline.max_perplexity_increase
+    report = prober.probe(request)
+    facts = model_output.Facts(report, what.settings.questions, request.base or "", limit)
+    return model_output.judge(facts)

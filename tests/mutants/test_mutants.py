@@ -1,0 +1,63 @@
+"""Every fault is seen by the check that must see it, for its reason; no healthy run is blamed."""
+
+from pathlib import Path
+
+import pytest
+from tests.mutants.faults import Fault
+from tests.mutants.matrix import BEGIN, END, PAGE, Matrix, blamed, in_the_docs
+from tests.mutants.prober import Prober
+from tests.mutants.runs import HEALTHY, Maker, file_outcomes, model_outcome
+from tests.mutants.table import FAULTS, OUTPUTS
+
+from finetuning.artifacts.models import CheckResult
+
+pytestmark = pytest.mark.training
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.check}: {fault.name}")
+def test_a_damaged_run_is_caught(
+    fault: Fault, maker: Maker, prober: Prober, matrix: Matrix, tmp_path: Path
+) -> None:
+    folder = maker.copy(fault.run, tmp_path / "run")
+    (tmp_path / "base").symlink_to(maker.base)
+    fault.apply(folder)
+    base = maker.another_base if fault.on_another_base else maker.base
+    outcomes = file_outcomes(folder, base)
+    if fault.loads_model:
+        outcomes[fault.check] = model_outcome(folder, base, prober, held_out=fault.held_out)
+    matrix.add(fault.name, fault.check, outcomes)
+    found = outcomes[fault.check]
+    assert (found.result, found.reason) == (CheckResult.FAIL, fault.reason), found.message
+    assert found.remedy
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_run_is_not_blamed(
+    name: str, maker: Maker, prober: Prober, matrix: Matrix
+) -> None:
+    folder = maker.run(name)
+    outcomes = file_outcomes(folder, maker.base)
+    outcomes["model_output"] = model_outcome(folder, maker.base, prober)
+    matrix.healthy[name] = blamed(outcomes)
+    assert matrix.healthy[name] == {}, {check: x.message for check, x in outcomes.items()}
+
+
+def test_there_are_as_many_as_promised() -> None:
+    names = [fault.name for fault in FAULTS]
+    assert len(set(names)) == len(names)
+    assert (len(FAULTS) - len(OUTPUTS), len(OUTPUTS), len(HEALTHY)) >= (40, 12, 12)
+
+
+def test_the_documented_matrix_is_this_one(matrix: Matrix) -> None:
+    """Runs last; `make mutants` writes it."""
+    if len(matrix.mutants) < len(FAULTS) or len(matrix.healthy) < len(HEALTHY):
+        pytest.skip("only a part was run")
+    page = PAGE.read_text()
+    assert BEGIN in page
+    assert END in page
+    assert in_the_docs(page, matrix.markdown()) == page
+
+
+def test_a_page_keeps_what_is_not_generated() -> None:
+    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    assert in_the_docs(page, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
