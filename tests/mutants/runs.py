@@ -26,13 +26,13 @@ from finetuning.monitoring.validators.subject import Subject, subject
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "examples" / "data"
 HELD_OUT = DATA / "heldout.jsonl"
-PROMPTS = ["What is the capital of Peru?", "Which colour does chalk have?"]
+PROMPTS = ["What is the capital of Peru?", "What is the capital of Norway?"]
 SETTINGS = ValidationSettings.model_validate(
     {
         "requireAll": True,
         "prompts": [
             {"prompt": PROMPTS[0], "expectedKeywords": ["Lima"]},
-            {"prompt": PROMPTS[1], "expectedKeywords": ["chalk", "white"], "match": "all"},
+            {"prompt": PROMPTS[1], "expectedKeywords": ["Norway", "Oslo"], "match": "all"},
         ],
         "heldOut": {"source": str(HELD_OUT), "maxRows": 24},
         "baseline": {"maxPerplexityIncrease": 0.25},
@@ -62,7 +62,7 @@ class Recipe:
 HEALTHY: dict[str, Recipe] = {
     "lora, fp32": Recipe("--method lora --no-fp16 --lora-rank 8"),
     "lora, bf16": Recipe("--method lora --bf16"),
-    "lora, fp16": Recipe("--method lora --fp16 --lora-rank 4 --learning-rate 0.002"),
+    "lora, fp16": Recipe("--method lora --fp16 --target-modules all-linear --lora-rank 4"),
     "lora, all-linear, evaluated": Recipe(
         "--method lora --no-fp16 --target-modules all-linear --eval-split 0.1 --eval-steps 10"
     ),
