@@ -280,6 +280,11 @@ def overlapping(folder: Path) -> None:
 # Tokenizers
 
 
+def without_tokenizer(folder: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+
+
 def foreign_tokenizer(folder: Path) -> None:
     data = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = data["model"]["vocab"]

@@ -73,6 +73,19 @@ HEALTHY: dict[str, Recipe] = {
     "lora, five steps": Recipe("--method lora --no-fp16 --learning-rate 0.001", steps=5),
     "lora, merged": Recipe("--method lora --no-fp16", merged=True),
     "lora, merged, 4 bit": Recipe("--method lora --no-fp16", merged=True, four_bits=True),
+    "lora, dora, rslora": Recipe(
+        "--method lora --no-fp16 --use-dora --use-rslora --learning-rate 0.001"
+    ),
+    "lora, best weights after early stopping": Recipe(
+        "--method lora --no-fp16 --learning-rate 0.01 --eval-split 0.2 --eval-steps 2 "
+        "--early-stopping-patience 2",
+        rows=24,
+    ),
+    "full, best weights": Recipe(
+        "--method full --no-fp16 --learning-rate 0.001 --eval-split 0.2 --eval-steps 3 "
+        "--load-best-model-at-end",
+        rows=24,
+    ),
     "qlora, nf4": Recipe("--method qlora --no-fp16"),
     "qlora, fp4, bf16": Recipe("--method qlora --bf16 --bnb-4bit-quant-type fp4"),
     "full, fp32": Recipe("--method full --no-fp16 --learning-rate 0.001"),

@@ -104,9 +104,7 @@ INTEGRITY = (
     Fault("the configuration is cut", FILES, "JsonUnreadable", cut("adapter_config.json", 0.5)),
     Fault("the tokenizer is another model's", FILES, "TokenizerMismatch",
           faults.foreign_tokenizer),
-    Fault("the tokenizer is missing", FILES, "TokenizerMissing",
-          lambda folder: [removed(name)(folder) for name in
-                          ("tokenizer.json", "tokenizer_config.json")] and None),
+    Fault("the tokenizer is missing", FILES, "TokenizerMissing", faults.without_tokenizer),
     Fault("the chat template is lost", FILES, "ChatTemplateMissing",
           without("tokenizer_config.json", "chat_template")),
     Fault("the run was a full one", FILES, "MethodMismatch", edited(INFO, method="full")),

@@ -1,5 +1,6 @@
 """Every fault is seen by the check that must see it, for its reason; no healthy run is blamed."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,8 @@ def test_there_are_as_many_as_promised() -> None:
 
 def test_the_documented_matrix_is_this_one(matrix: Matrix) -> None:
     """Runs last; `make mutants` writes it."""
+    if os.environ.get("MUTANTS") == "write":
+        pytest.skip("it is being written")
     if len(matrix.mutants) < len(FAULTS) or len(matrix.healthy) < len(HEALTHY):
         pytest.skip("only a part was run")
     page = PAGE.read_text()

@@ -21,10 +21,22 @@ class Results(_Info):
     train_runtime: float | None = Field(default=None, ge=0)
     train_samples_per_second: float | None = Field(default=None, ge=0)
     train_tokens_per_second: float | None = Field(default=None, ge=0)
+    eval_loss: WireFloat | None = None
+    best_eval_loss: WireFloat | None = None
+    best_global_step: int | None = Field(default=None, ge=0)
     nonfinite_losses: int | None = Field(default=None, ge=0)
     global_step: int | None = Field(default=None, ge=0)
     total_steps: int | None = Field(default=None, ge=0)
     epoch: float | None = Field(default=None, ge=0)
+
+    @property
+    def result_step(self) -> int | None:
+        """The step whose weights are the result: the last, or the best where that was taken.
+
+        Then the evaluation loss that is told of the run is the lowest one.
+        """
+        took_best = self.eval_loss is not None and self.eval_loss == self.best_eval_loss
+        return self.best_global_step if took_best and self.best_global_step else self.global_step
 
 
 class TrainingInfo(_Info):

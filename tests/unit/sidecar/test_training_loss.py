@@ -1,13 +1,15 @@
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from finetuning.artifacts.models import CheckResult
 from finetuning.monitoring.validators.checks import training_loss
-from finetuning.monitoring.validators.checks.loss_curve import trend_of
+from finetuning.monitoring.validators.checks.loss_curve import theil_sen, trend_of
 from finetuning.monitoring.validators.outcome import CheckOutcome
 from finetuning.monitoring.validators.settings import ValidationSettings
 from finetuning.monitoring.validators.subject import subject
@@ -149,3 +151,151 @@ def test_no_training_info_at_all_fails() -> None:
 def test_the_trend_is_told_by_medians_of_both_ends(losses: list[float], falls: object) -> None:
     trend = trend_of(losses)
     assert (trend.falls if trend else None) == falls
+
+
+def noisy_curve(seed: int, steps: int, floor: float, fall: float, noise: float) -> list[float]:
+    """A learning curve as they are: a fast fall, a long tail, and batches of unequal hardness."""
+    random = Random(seed)
+    return [
+        max(0.001, floor + fall * math.exp(-6 * n / steps) + random.gauss(0, noise))
+        for n in range(steps)
+    ]
+
+
+@pytest.mark.parametrize("steps", [8, 20, 45, 150, 900])
+@pytest.mark.parametrize(
+    ("floor", "fall", "noise"), [(0.02, 3.0, 0.005), (0.4, 2.0, 0.1), (1.1, 0.5, 0.1)]
+)
+def test_curves_of_runs_that_learn_are_not_blamed(
+    judge: Callable[..., CheckOutcome], steps: int, floor: float, fall: float, noise: float
+) -> None:
+    for seed in range(5):
+        found = judge(noisy_curve(seed, steps, floor, fall, noise))
+        assert found.passed, (seed, found.message)
+
+
+def test_a_curve_that_falls_at_once_and_then_stays_is_not_blamed(
+    judge: Callable[..., CheckOutcome],
+) -> None:
+    random = Random(3)
+    tail = [1 + 0.01 * n / 400 + random.gauss(0, 0.02) for n in range(400)]
+    assert judge([4.0, 3.5, 3.0, 2.5, 2.0, 1.7, 1.4, 1.2, *tail]).passed
+
+
+def test_a_hard_batch_in_the_middle_is_a_warning(judge: Callable[..., CheckOutcome]) -> None:
+    found = judge([*FALLING[:20], 9.5, *FALLING[21:]])
+    assert found.passed
+    (warning,) = found.warnings
+    assert warning.reason == "LossSpikes"
+    assert "such as 21" in warning.message
+    assert warning.remedy
+
+
+@pytest.mark.parametrize(
+    ("losses", "reason"),
+    [
+        ([*FALLING[:39], 9.5], "LossSpiked"),
+        ([*FALLING[:38], 9.5, 9.4], "LossSpiked"),
+        ([*FALLING[:20], *[0.01] * 20], "LossCollapsed"),
+        ([*FALLING[:20], -0.1, *FALLING[21:]], "LossOutOfRange"),
+        ([*FALLING[:30], *[3.5] * 10], "LossDiverged"),
+    ],
+)
+def test_a_run_that_ends_badly_fails(
+    judge: Callable[..., CheckOutcome], losses: list[float], reason: str
+) -> None:
+    found = judge(losses)
+    assert (found.result, found.reason) == (CheckResult.FAIL, reason)
+    assert found.remedy
+
+
+def test_the_wished_decrease_is_a_setting(tmp_path: Path) -> None:
+    write_history(tmp_path, FALLING)
+
+    def judged(share: float) -> CheckOutcome:
+        settings = ValidationSettings(min_loss_decrease=share)
+        return training_loss.check(subject({"results": {}}, tmp_path, None, None, settings))
+
+    assert judged(0.7).passed
+    found = judged(0.8)
+    assert found.reason == "LossDecreaseTooSmall"
+    assert found.numbers["minLossDecrease"] == 0.8
+    assert found.numbers["decrease"] == pytest.approx((4.8 - 1.3) / 4.8)
+
+
+def evaluated(folder: Path, evals: dict[int, float]) -> None:
+    write_history(folder, FALLING)
+    path = folder / "loss_history.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    told = [line | {"eval_loss": evals.get(line["step"])} for line in lines]
+    path.write_text("".join(json.dumps(line) + "\n" for line in told))
+
+
+OVERFIT = {10: 2.0, 20: 1.0, 30: 1.2, 40: 1.5}
+BEST = {"eval_loss": 1.0, "best_eval_loss": 1.0, "best_global_step": 20}
+
+
+@pytest.mark.parametrize(
+    ("limit", "results", "reason", "warnings"),
+    [
+        (None, {}, "", ["EvalLossRises"]),
+        (0.4, {}, "Overfit", []),
+        (0.5, {}, "", ["EvalLossRises"]),
+        (0.0, BEST, "", []),
+        (0.4, BEST | {"eval_loss": 1.5}, "Overfit", []),
+    ],
+)
+def test_overfitting_is_told_by_the_evaluations_of_the_weights_that_were_kept(
+    tmp_path: Path, limit: float | None, results: dict[str, Any], reason: str, warnings: list[str]
+) -> None:
+    evaluated(tmp_path, OVERFIT)
+    settings = ValidationSettings(max_overfit=limit)
+    found = training_loss.check(subject({"results": results}, tmp_path, None, None, settings))
+    assert found.reason == reason
+    assert [warning.reason for warning in found.warnings] == warnings
+
+
+def test_what_came_after_the_weights_that_were_kept_is_not_held_against_them(
+    tmp_path: Path,
+) -> None:
+    write_history(tmp_path, [*FALLING[:30], *[4.5] * 10])
+    for results, reason in (({}, "LossDiverged"), (BEST, "")):
+        known = {"results": results}
+        found = training_loss.check(subject(known, tmp_path, None, None, ValidationSettings()))
+        assert found.reason == reason
+
+
+def test_a_few_lost_lines_are_a_warning_and_many_a_fault(
+    judge: Callable[..., CheckOutcome], tmp_path: Path
+) -> None:
+    write_history(tmp_path, FALLING)
+    path = tmp_path / "loss_history.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    for lost, reason in ((4, ""), (5, "HistoryGap")):
+        path.write_text("".join(lines[:10] + lines[10 + lost :]))
+        found = judge(info={"results": {}})
+        assert found.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("results", "words"),
+    [
+        ({"global_step": 39}, "step 39"),
+        ({"train_loss": 5.5}, "train_loss 5.5000"),
+        ({"final_loss": 1.0}, "between 1.1000 and 5.0000"),
+    ],
+)
+def test_a_description_that_the_history_contradicts_fails(
+    judge: Callable[..., CheckOutcome], results: dict[str, Any], words: str
+) -> None:
+    found = judge(FALLING, info={"results": results})
+    assert found.reason == "InfoMismatch"
+    assert words in found.message
+
+
+def test_the_theil_sen_slope_is_that_of_the_definition() -> None:
+    assert theil_sen([3.0, 1.0, 2.0]) == -0.5  # Of -2, -0.5 and 1.
+    line = [10 - 0.01 * n for n in range(1000)]
+    assert theil_sen(line) == pytest.approx(-0.01)
+    line[100:300] = [50.0] * 200
+    assert theil_sen(line) == pytest.approx(-0.01, rel=0.3)

@@ -6,10 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from finetuning.artifacts import CHECKPOINT_PREFIX
 from finetuning.artifacts.files import UnreadableFileError
 from finetuning.monitoring.training_info import TrainingInfo
 from finetuning.monitoring.validators.checks import shapes
-from finetuning.monitoring.validators.checks.tree import OPTIMIZER, Tree, step_of
+from finetuning.monitoring.validators.checks.tree import Tree, step_of, tree_of
 from finetuning.monitoring.validators.checks.weights import Tensor
 from finetuning.monitoring.validators.outcome import Finding, Rule
 from finetuning.monitoring.validators.settings import ValidationSettings
@@ -129,18 +130,30 @@ def template_of(tree: Tree) -> str:
 
 
 def result_is_another(run: Run) -> Finding | None:
-    """After the last step the checkpoint and the result are the same weights, written twice."""
-    checkpoint, info = run.checkpoint, run.info
-    if checkpoint is None or info is None or info.results.global_step != step_of(checkpoint.root):
+    """The checkpoint of the step whose weights were kept is the result, written twice."""
+    kept = _kept_checkpoint(run)
+    if kept is None or _forms(kept.weights) != _forms(run.result.weights):
         return None
-    names = [name for name in checkpoint.headers if name != OPTIMIZER]
-    if _forms(checkpoint.weights) != _forms(run.result.weights):
-        return None
-    for name in names:
-        if name in run.result.headers and run.result.sha256(name) != checkpoint.sha256(name):
-            text = f"{name} of the result is not that of {checkpoint.root.name}, its last step"
+    for name in kept.headers:
+        if name in run.result.headers and run.result.sha256(name) != kept.sha256(name):
+            text = f"{name} of the result is not that of {kept.root.name}, which was kept"
             return Finding("ResultMismatch", text)
     return None
+
+
+def _kept_checkpoint(run: Run) -> Tree | None:
+    """None where it is not there, or cannot be read: only the newest is judged by itself."""
+    step = run.info.results.result_step if run.info else None
+    if run.checkpoint is None or step is None or step_of(run.checkpoint.root) == step:
+        return run.checkpoint if step is not None else None
+    folder = run.checkpoint.root.with_name(f"{CHECKPOINT_PREFIX}{step}")
+    if folder.is_symlink() or not folder.is_dir():
+        return None
+    tree = tree_of(folder, is_checkpoint=True)
+    try:
+        return tree if tree.contents else None
+    except (OSError, UnreadableFileError):
+        return None
 
 
 def _forms(weights: Mapping[str, Tensor]) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -43,6 +43,8 @@ class Trend:
     last: float
     """Median loss of `window` steps at the beginning and at the end."""
     window: int
+    start: float
+    """Median of the very first steps: a fast learner is done before a tenth of the run is."""
     noise: float
     """Standard deviation of one step about the curve."""
     slope: float | None
@@ -55,13 +57,19 @@ class Trend:
     @property
     def error(self) -> float:
         """Standard error of the difference between both ends."""
-        return float(_MEDIAN_ERROR * self.noise * (2 / self.window) ** 0.5)
+        return self._error_of(self.window)
+
+    def _error_of(self, steps: int) -> float:
+        """The same where the beginning is of this many steps."""
+        return float(_MEDIAN_ERROR * self.noise * (1 / steps + 1 / self.window) ** 0.5)
 
     @property
     def falls(self) -> bool:
-        """One of two estimates is enough: a fast fall ends long before the run does."""
+        """One of three estimates is enough: a fast fall ends long before the run does."""
         if self.slope is not None:
-            return self.last < self.first or self.slope < 0
+            error = self._error_of(_SMALLEST_WINDOW)
+            sudden = self.start - self.last > _CLEAR * error and self.start > self.last
+            return self.last < self.first or self.slope < 0 or sudden
         allowed = max(self.first * (SHORT_RUN_TOLERANCE - 1), _CLEAR * self.error)
         return self.last - self.first < allowed
 
@@ -83,7 +91,9 @@ def trend_of(losses: Sequence[float]) -> Trend | None:
     certain = count >= ENOUGH_POINTS
     window = window_of(count) if certain else max(1, count // 3)
     slope = theil_sen(losses) if certain else None
-    return Trend(median(losses[:window]), median(losses[-window:]), window, noise_of(losses), slope)
+    start = median(losses[:_SMALLEST_WINDOW])
+    first, last = median(losses[:window]), median(losses[-window:])
+    return Trend(first, last, window, start, noise_of(losses), slope)
 
 
 def window_of(count: int) -> int:

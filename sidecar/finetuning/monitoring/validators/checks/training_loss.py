@@ -51,8 +51,14 @@ class Facts:
         return self.history[-1].loss if self.history else self.info.loss
 
     @cached_property
+    def trained(self) -> list[HistoryLine]:
+        """The steps that made the result: what came after the weights that were kept is gone."""
+        last = self.info.results.result_step
+        return [line for line in self.history if last is None or line.step <= last]
+
+    @cached_property
     def losses(self) -> list[float]:
-        return [line.loss for line in self.history]
+        return [line.loss for line in self.trained]
 
     @cached_property
     def evals(self) -> list[tuple[int, float]]:
@@ -70,11 +76,11 @@ class Facts:
 
     @property
     def overfit(self) -> float:
-        """How far the last evaluation loss lies above the lowest, as a share of that."""
-        if not self.evals:
-            return 0.0
-        lowest = min(loss for _, loss in self.evals)
-        return self.evals[-1][1] / lowest - 1 if lowest > 0 else 0.0
+        """How far the result's evaluation loss lies above the lowest, as a share of that."""
+        last = self.trained[-1].step if self.trained else 0
+        own = [loss for step, loss in self.evals if step <= last]
+        lowest = min((loss for _, loss in self.evals), default=0.0)
+        return own[-1] / lowest - 1 if own and lowest > 0 else 0.0
 
 
 def check(subject: Subject) -> CheckOutcome:
@@ -186,7 +192,8 @@ def info_is_of_another_run(facts: Facts) -> Finding | None:
     if results.global_step is not None and results.global_step != last:
         text = f"training info tells of step {results.global_step}, {LOSS_HISTORY} of {last}"
         return Finding("InfoMismatch", text)
-    low, high = min(facts.losses), max(facts.losses)
+    losses = [line.loss for line in facts.history]
+    low, high = min(losses), max(losses)
     slack = 1e-6 * high
     for name, told in (("train_loss", results.train_loss), ("final_loss", results.final_loss)):
         if told is not None and not low - slack <= told <= high + slack:
@@ -235,7 +242,7 @@ def loss_collapses(facts: Facts) -> Finding | None:
     place = loss_curve.collapse(facts.losses)
     if place is None:
         return None
-    before, after = facts.history[place - 1], facts.history[place]
+    before, after = facts.trained[place - 1], facts.trained[place]
     text = f"Training loss fell from {before.loss:.4f} to {after.loss:.2g} at step {after.step}"
     return Finding("LossCollapsed", text, numbers={"before": before.loss, "after": after.loss})
 
@@ -282,7 +289,7 @@ def loss_has_spikes(facts: Facts) -> Finding | None:
     found = loss_curve.spikes(facts.losses, trend) if trend and trend.certain else []
     if not found:
         return None
-    steps = ", ".join(str(facts.history[place].step) for place in found[:_SHOWN_STEPS])
+    steps = ", ".join(str(facts.trained[place].step) for place in found[:_SHOWN_STEPS])
     return Finding("LossSpikes", f"The loss jumps up at {len(found)} steps, such as {steps}")
 
 
@@ -346,6 +353,7 @@ def _details(facts: Facts) -> dict[str, Any]:
         "source": LOSS_HISTORY if facts.history else "training info",
         "steps": len(facts.history) or facts.info.results.global_step,
         "plannedSteps": facts.info.results.total_steps,
+        "resultStep": facts.info.results.result_step,
         "repeatedSteps": facts.repeated,
         "missingSteps": facts.missing,
         "firstLoss": sound.first if sound else None,
