@@ -92,7 +92,7 @@ def outcome(
         if bad
         else {},
         warnings=[_warned(found) for found in warnings],
-        details=details or {},
+        details=_writable(details or {}),
     )
 
 
@@ -102,7 +102,23 @@ def _warned(found: Finding) -> Warned:
     )
 
 
+def _writable(value: Any) -> Any:
+    """The same without what JSON and UTF-8 cannot hold: half characters, NaN and infinities."""
+    if isinstance(value, str):
+        return _whole_characters(value)
+    if isinstance(value, dict):
+        return {_whole_characters(str(key)): _writable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_writable(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _whole_characters(text: str) -> str:
+    """JSON lets half of a surrogate pair through, which no encoding takes."""
+    return text.encode(errors="replace").decode()
+
+
 def shortened(text: str, limit: int = MESSAGE_LIMIT) -> str:
     """One line of at most `limit` characters."""
-    line = " ".join(text.split())
+    line = " ".join(_whole_characters(text).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -68,7 +68,7 @@ def _rank_problem(pairs: Pairs, allowed: list[Any]) -> str:
 def shapes_differ(tree: Tree) -> Finding | None:
     """A whole model of a known architecture against its config.json."""
     config = tree.document("config.json").fields
-    if tree.is_adapter or config.get("model_type") not in DENSE_MODELS:
+    if tree.is_adapter or str(config.get("model_type")) not in DENSE_MODELS:
         return None
     if config.get("quantization_config"):  # Packed weights have other shapes.
         return None
