@@ -11,6 +11,7 @@ from finetuning.artifacts.models import Artifact, Check, CheckResult
 from finetuning.monitoring.validators.reasons import remedy_for
 
 MESSAGE_LIMIT = 256
+_LARGEST = 1e300
 
 Facts = TypeVar("Facts")
 Numbers = dict[str, float]
@@ -88,9 +89,7 @@ def outcome(
         message=shortened(verdict.message),
         score=score if score is not None and math.isfinite(score) else None,
         remedy=remedy_for(bad.reason) if bad else "",
-        numbers={key: value for key, value in bad.numbers.items() if math.isfinite(value)}
-        if bad
-        else {},
+        numbers=_held(bad.numbers) if bad else {},
         warnings=[_warned(found) for found in warnings],
         details=_writable(details or {}),
     )
@@ -100,6 +99,11 @@ def _warned(found: Finding) -> Warned:
     return Warned(
         reason=found.reason, message=shortened(found.message), remedy=remedy_for(found.reason)
     )
+
+
+def _held(numbers: Numbers) -> Numbers:
+    """Those that a float holds: a file may well say 10 to the 400th."""
+    return {key: float(value) for key, value in numbers.items() if abs(value) <= _LARGEST}
 
 
 def _writable(value: Any) -> Any:
