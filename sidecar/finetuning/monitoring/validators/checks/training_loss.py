@@ -8,7 +8,7 @@ from typing import Any
 
 from finetuning.artifacts import LOSS_HISTORY
 from finetuning.artifacts.files import UnreadableFileError
-from finetuning.artifacts.history import HistoryLine, read_raw_history
+from finetuning.artifacts.history import HistoryLine, read_raw_lines
 from finetuning.monitoring.training_info import TrainingInfo
 from finetuning.monitoring.validators.checks import loss_curve
 from finetuning.monitoring.validators.checks.loss_curve import ENOUGH_POINTS, Trend, trend_of
@@ -100,7 +100,7 @@ def gather(info: TrainingInfo, model_path: Path | None, settings: ValidationSett
     path = model_path / LOSS_HISTORY if model_path else None
     if path and path.exists():
         try:
-            raw = list(read_raw_history(path))
+            raw = list(read_raw_lines(path, HistoryLine))
             lines = [line for line in raw if line is not None]
             problem = _problem_of(raw)
         except UnreadableFileError as error:
