@@ -26,6 +26,13 @@ class Method(StrEnum):
     FULL = "full"
 
 
+class Objective(StrEnum):
+    """What the loss asks for."""
+
+    SFT = "sft"
+    DPO = "dpo"
+
+
 class Precision(StrEnum):
     """Numeric format of the forward and backward pass."""
 
@@ -99,8 +106,34 @@ class Hyperparameters(ApiModel):
             "example to 3, or drop earlyStoppingThreshold",
             field="earlyStoppingThreshold",
         ),
+        Rule(
+            "!has(self.beta) || self.objective == 'dpo'",
+            lambda settings: settings.beta is None or settings.objective is Objective.DPO,
+            "beta is the strength of objective dpo: set objective to dpo, or drop beta",
+            field="beta",
+        ),
+        Rule(
+            "!self.packing || self.objective != 'dpo'",
+            lambda settings: not settings.packing or settings.objective is not Objective.DPO,
+            "packing true does not go with objective dpo, whose loss is of whole answers: drop "
+            "packing, or set objective to sft",
+            field="packing",
+        ),
     )
 
+    objective: Objective = Field(
+        default=Objective.SFT,
+        description="sft learns to give the answers in the data. dpo learns from pairs (columns "
+        "prompt, chosen, rejected) to prefer one answer over another, held close to the model that "
+        "it started from; take a learningRate of 1e-6 to 1e-5 with it.",
+    )
+    beta: float | None = Field(
+        default=None,
+        gt=0,
+        le=100,
+        description="How closely objective dpo keeps to the model that it started from; lower "
+        "values let it drift further. 0.1 when absent.",
+    )
     learning_rate: float = Field(
         default=2e-4,
         gt=0,

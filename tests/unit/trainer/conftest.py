@@ -25,6 +25,14 @@ ROWS = [
     {"instruction": f"Where is {place}?", "output": f"{place} is on the map, at number {n}."}
     for n, place in enumerate(PLACES * 2)
 ]
+PAIRS = [
+    {
+        "prompt": f"Where is {place}?",
+        "chosen": f" {place} is far away{', by the sea' * (n % 3)}.",
+        "rejected": f" I will not tell{', not today' * (n % 2)}, number {n}.",
+    }
+    for n, place in enumerate(PLACES * 2)
+]
 
 Run = Callable[..., int]
 
@@ -90,6 +98,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path
 @pytest.fixture
 def rows_file(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "rows.jsonl", ROWS)
+
+
+@pytest.fixture
+def pairs_file(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "pairs.jsonl", PAIRS)
 
 
 @pytest.fixture(scope="session")

@@ -34,12 +34,13 @@ def test_each_method_is_shown() -> None:
 
 @pytest.mark.parametrize("command", commands())
 def test_a_documented_command_trains(
-    command: str, tiny_model: Path, rows_file: Path, tmp_path: Path
+    command: str, tiny_model: Path, rows_file: Path, pairs_file: Path, tmp_path: Path
 ) -> None:
     argv = shlex.split(command.removeprefix(START))
     if "--enable-metrics" in argv:
         argv[argv.index("--metrics-port") + 1] = str(free_port())
-    small = ["--model-id", str(tiny_model), "--dataset-path", str(rows_file), "--max-steps", "3"]
+    data = pairs_file if "dpo" in argv else rows_file
+    small = ["--model-id", str(tiny_model), "--dataset-path", str(data), "--max-steps", "3"]
     output = tmp_path / "out"
     assert main([*argv, *small, "--eval-steps", "2", "--output-dir", str(output)]) == 0
     info = json.loads((output / "training_info.json").read_text(encoding="utf-8"))

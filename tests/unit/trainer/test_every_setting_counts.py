@@ -134,6 +134,9 @@ ELSEWHERE = {
     # Older spellings of loraConfig; test_options.py shows that they become those.
     ("hyperparameters", "lora_rank"),
     ("hyperparameters", "lora_alpha"),
+    # They need rows of another shape; test_dpo.py shows what they change.
+    ("hyperparameters", "objective"),
+    ("hyperparameters", "beta"),
 }
 
 

@@ -169,7 +169,7 @@ def test_lists_may_be_given_with_blanks_or_commas() -> None:
         ),
         (
             [*NEEDED, "--method", "full", "--use-dora"],
-            ["--use-dora is an option of the adapter", "set method to lora or qlora"],
+            ["--use-dora is an option of the adapter", "set --method to lora or qlora"],
         ),
         (
             [*NEEDED, "--lr-scheduler-type", "cosine_with_min_lr"],
@@ -179,6 +179,12 @@ def test_lists_may_be_given_with_blanks_or_commas() -> None:
             [*NEEDED, "--lr-scheduler-type", "constant", "--warmup-ratio", "0.1"],
             ["--warmup-ratio does nothing with --lr-scheduler-type constant"],
         ),
+        ([*NEEDED, "--beta", "0.2"], ["--beta is the strength of --objective dpo", "drop --beta"]),
+        (
+            [*NEEDED, "--objective", "dpo", "--packing"],
+            ["--packing true does not go with --objective dpo"],
+        ),
+        ([*NEEDED, "--objective", "ppo"], ["--objective", "'ppo'", "'sft' or 'dpo'"]),
         (
             [*NEEDED, "--target-modules", "all-linear", "q_proj"],
             ["--target-modules: all-linear stands alone"],

@@ -110,7 +110,7 @@ def test_packed_and_unpacked_steps_of_the_same_rows_have_the_same_losses(
     assert evals[0] == pytest.approx(evals[1], abs=1e-5)
     assert infos[0]["results"]["tokens_total"] == infos[1]["results"]["tokens_total"]
     assert infos[0]["results"]["samples_total"] == infos[1]["results"]["samples_total"] == 96
-    assert infos[0]["dataset"]["train_sequences"] < infos[1]["dataset"]["train_sequences"] == 16
+    assert infos[0]["dataset"]["train_packs"] < infos[1]["dataset"]["train_packs"] == 16
 
 
 def test_an_architecture_that_would_mix_rows_is_refused(

@@ -6,12 +6,13 @@ order in which this trainer takes them, since the two draw their permutations di
 
 # ruff: noqa: PLC0415 - collecting the tests should not cost the seconds that torch takes
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.unit.trainer.conftest import PLACES, write_rows
+from tests.unit.trainer.conftest import PAIRS, PLACES, write_rows
 from tests.unit.trainer.test_reference_loop import losses
 
 from finetuning.base.app import main
@@ -28,8 +29,8 @@ ROWS = [
     {"prompt": f"{place} is", "completion": f" on the map{', far away' * (n % 4)}, number {n}."}
     for n, place in enumerate(PLACES * 4)
 ]
-LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0}
-COMMON = {
+LORA: dict[str, Any] = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0}
+COMMON: dict[str, Any] = {
     "learning_rate": 5e-3,
     "warmup_steps": 2,
     "max_steps": STEPS,
@@ -38,6 +39,8 @@ COMMON = {
     "max_grad_norm": 1.0,
     "gradient_accumulation_steps": 1,
 }
+
+DPO: dict[str, Any] = {"learning_rate": 1e-3, "max_steps": 5}
 
 
 def flags(options: dict[str, Any]) -> list[str]:
@@ -90,7 +93,8 @@ def plain_model(folder: Path, *, adapter: dict[str, Any] | None, quantized: bool
 def trl_losses(model: Any, folder: Path, output: Path, options: dict[str, Any]) -> list[float]:
     from datasets import Dataset
     from transformers import AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     settings = SFTConfig(
         output_dir=str(output),
@@ -148,6 +152,54 @@ def test_losses_of_qlora_are_close_to_those_of_trl(tiny_model: Path, tmp_path: P
     model = plain_model(tiny_model, adapter=LORA, quantized=True)
     theirs = trl_losses(model, tiny_model, tmp_path / "trl", COMMON)
     assert mine == pytest.approx(theirs, abs=1e-2)
+
+
+def trl_dpo_losses(model: Any, folder: Path, output: Path, start: Any) -> list[float]:
+    from datasets import Dataset
+    from transformers import AutoTokenizer
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.dpo_trainer import DPOTrainer
+
+    settings = DPOConfig(
+        output_dir=str(output),
+        use_cpu=True,
+        bf16=False,
+        seed=SEED,
+        beta=0.3,
+        per_device_train_batch_size=4,
+        logging_steps=1,
+        gradient_checkpointing=False,
+        train_sampling_strategy="sequential",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        **(COMMON | DPO),
+    )
+    trainer = DPOTrainer(
+        model=model,
+        ref_model=start,
+        args=settings,
+        train_dataset=Dataset.from_list(in_our_order(PAIRS)),
+        processing_class=AutoTokenizer.from_pretrained(folder),
+    )
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_losses_of_dpo_are_those_of_trl_in_32_bit(
+    method: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    adapter = LORA if method == "lora" else None
+    words = ["--method", method, "--objective", "dpo", "--beta", "0.3", "--batch-size", "4"]
+    words += [*flags(COMMON | DPO), *_adapter_flags(adapter)]
+    mine = ours(tiny_model, tmp_path / "ours", PAIRS, *words)
+    start = None if adapter else plain_model(tiny_model, adapter=None)
+    model = plain_model(tiny_model, adapter=adapter)
+    theirs = trl_dpo_losses(model, tiny_model, tmp_path / "trl", start)
+    assert mine == pytest.approx(theirs, abs=1e-4)
+    assert mine[0] == pytest.approx(math.log(2), abs=1e-6)
+    assert mine[-1] < mine[0] - 0.01
 
 
 def _adapter_flags(adapter: dict[str, Any] | None) -> list[str]:

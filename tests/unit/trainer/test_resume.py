@@ -27,6 +27,8 @@ VARIANTS = {
     "noise": "--method full --neftune-noise-alpha 5 --load-best-model-at-end --eval-steps 3 "
     "--lr-scheduler-type cosine_with_min_lr --min-lr-rate 0.1",
     "packed": "--packing --max-seq-length 64 --neftune-noise-alpha 5",
+    "dpo": "--objective dpo --learning-rate 1e-3",
+    "dpo-full": "--objective dpo --method full --learning-rate 1e-4",
     "early": "--early-stopping-patience 6 --learning-rate 1 --eval-steps 1 --save-total-limit 1",
 }
 ON_A_SMALL_DISK = """
@@ -60,12 +62,18 @@ def checkpoints(output: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_killed_run_goes_on_with_the_very_same_losses(
-    variant: str, tiny_model: Path, rows_file: Path, tmp_path: Path, warm: WarmTrainer
+def test_a_killed_run_goes_on_with_the_very_same_losses(  # noqa: PLR0917 - fixtures
+    variant: str,
+    tiny_model: Path,
+    rows_file: Path,
+    pairs_file: Path,
+    tmp_path: Path,
+    warm: WarmTrainer,
 ) -> None:
+    data = pairs_file if "dpo" in variant else rows_file
     steps = ("--max-steps", 12, "--save-steps", 4, "--eval-split", 0.2, *VARIANTS[variant].split())
-    whole = arguments(tiny_model, rows_file, tmp_path / "whole", *steps)
-    killed = arguments(tiny_model, rows_file, tmp_path / "killed", *steps)
+    whole = arguments(tiny_model, data, tmp_path / "whole", *steps)
+    killed = arguments(tiny_model, data, tmp_path / "killed", *steps)
     assert warm.run(*whole)[0] == 0
     step = "finetuning.base.loop.HistoryLine:10"
     assert warm.run(*killed, kill_in=step)[0] == -signal.SIGKILL

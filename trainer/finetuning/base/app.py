@@ -72,7 +72,7 @@ def _locked(options: Options, output: Path) -> int:
 def _run(options: Options, output: Path, live: LiveState, stop: Stop) -> TrainingResult:
     config = options.config
     data = rows.read(config.dataset)
-    samples = shapes.interpret(data)
+    samples = shapes.interpret(data, config.hyperparameters.objective)
     facts = facts_of(config, data.digest())
     if options.overwrite:
         remove_run(output)

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from finetuning.api.hyperparameters import Hyperparameters
+from finetuning.api.hyperparameters import Hyperparameters, Objective
 from finetuning.api.run_config import RunConfig
 from finetuning.base.encode import Example, Pack, encode
 from finetuning.base.errors import DatasetError
@@ -20,7 +20,7 @@ MINIMUM_TO_SPLIT = 2
 
 @dataclass(frozen=True)
 class Data:
-    """Examples in packs of those that share a sequence; a row is never on both sides."""
+    """Examples in packs; a row is never on both sides."""
 
     train: list[Pack]
     held_out: list[Pack]
@@ -31,7 +31,7 @@ class Data:
         return {
             "train_examples": sum(map(len, self.train)),
             "eval_examples": sum(map(len, self.held_out)),
-            "train_sequences": len(self.train),
+            "train_packs": len(self.train),
             "cut_examples": self.cut,
             "dropped_examples": self.dropped,
         }
@@ -50,14 +50,17 @@ def prepare(rows: Rows, samples: list[Sample], tokenizer: Any, config: RunConfig
     train, held_out = split_rows(len(encoded.rows), share, settings.seed)
     _tell(encoded.cut, encoded.dropped, settings.max_seq_length)
     return Data(
-        _sequences([example for i in train for example in encoded.rows[i]], settings),
-        _sequences([example for i in held_out for example in encoded.rows[i]], settings),
+        _packs([encoded.rows[i] for i in train], settings),
+        _packs([encoded.rows[i] for i in held_out], settings),
         encoded.cut,
         encoded.dropped,
     )
 
 
-def _sequences(examples: list[Example], settings: Hyperparameters) -> list[Pack]:
+def _packs(rows: list[list[Example]], settings: Hyperparameters) -> list[Pack]:
+    if settings.objective is Objective.DPO:
+        return rows
+    examples = [example for row in rows for example in row]
     if settings.packing:
         return pack(examples, settings.max_seq_length)
     return [[example] for example in examples]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from finetuning.base.errors import DatasetError
 from finetuning.base.rows import Rows
-from finetuning.base.shapes import Chat, Completion, Message, Sample, Text
+from finetuning.base.shapes import Chat, Completion, Message, Preference, Sample, Text
 
 Span = tuple[int, int]
 Ids = npt.NDArray[np.int32]
@@ -43,7 +43,8 @@ class Example:
 
 
 Pack = list[Example]
-"""Examples that share one sequence without seeing each other; a single one without packing."""
+"""What a batch is counted in: examples that share one sequence without seeing each other (a single
+one without packing), or the chosen and the rejected answer of a pair."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def encode(samples: list[Sample], rows: Rows, tokenizer: Any, limit: int) -> Enc
         except _RefusedError as error:
             raise DatasetError(f"{rows.where(row)}: {error}") from error
         kept = [short for short in (_cut(example, limit) for example in whole) if short.targets]
+        if isinstance(sample, Preference) and len(kept) < len(whole):
+            kept = []  # One answer alone says nothing.
         cut += sum(len(example.ids) > limit for example in whole)
         dropped += len(whole) - len(kept)
         if kept:
@@ -97,8 +100,20 @@ def _examples(sample: Sample, tokenizer: Any) -> Iterator[Example]:
         case Completion(prompt, completion):
             text = prompt + completion
             yield _ended(_marked(text, [(len(prompt), len(text))], tokenizer), tokenizer)
+        case Preference(chosen, rejected):
+            yield _last_turn(chosen, tokenizer)
+            yield _last_turn(rejected, tokenizer)
         case Text(text):
             yield _ended(_marked(text, [(0, len(text))], tokenizer), tokenizer)
+
+
+def _last_turn(sample: Chat | Completion, tokenizer: Any) -> Example:
+    """The answer of a pair: what the assistant said before is prompt."""
+    if isinstance(sample, Completion):
+        (example,) = _examples(sample, tokenizer)
+        return example
+    text, span = _turn(sample, len(sample.messages) - 1, tokenizer)
+    return _marked(text, [span], tokenizer, special=False)
 
 
 def _cut(example: Example, limit: int) -> Example:

@@ -12,6 +12,7 @@ BINDING = (
     "model_id",
     "revision",
     "method",
+    "objective",
     "dataset_sha256",
     "eval_split",
     "max_seq_length",

@@ -317,10 +317,8 @@ def _explain(problem: dict[str, Any], given: Mapping[str, Any], source: str) -> 
 
 def in_flags(text: str) -> str:
     """A rule between settings names fields of the resource; whoever types knows the flags."""
-    names = {
-        flag.field.alias: flag.name for flags in FLAGS.values() for flag in flags if flag.path[1:]
-    }
-    return re.sub(r"\b[a-z]+[A-Z]\w*", lambda found: names.get(found[0], found[0]), text)
+    names = {flag.field.alias: flag.name for flags in FLAGS.values() for flag in flags}
+    return re.sub(r"\b[a-zA-Z]{2,}\b", lambda found: names.get(found[0], found[0]), text)
 
 
 def _required_flag(where: tuple[str, ...]) -> str:

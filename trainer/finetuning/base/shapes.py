@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from finetuning.api.hyperparameters import Objective
 from finetuning.base.errors import DatasetError
 from finetuning.base.rows import Row, Rows
 
@@ -21,6 +22,9 @@ KNOWN_SHAPES = (
 )
 
 
+KNOWN_PAIRS = "prompt, chosen, rejected"
+
+
 class Shape(StrEnum):
     """What the columns say that a row is."""
 
@@ -29,6 +33,7 @@ class Shape(StrEnum):
     INSTRUCTION = "instruction"
     PROMPT = "prompt"
     TEXT = "text"
+    PREFERENCE = "chosen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +59,28 @@ class Text:
     text: str
 
 
-Sample = Chat | Completion | Text
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two answers to one prompt, the better one first; only the answers count."""
+
+    chosen: Chat | Completion
+    rejected: Chat | Completion
+
+
+Sample = Chat | Completion | Text | Preference
 
 
 class _BadRowError(Exception):
     """What is wrong with one row, without its place."""
 
 
-def interpret(rows: Rows) -> list[Sample]:
+def interpret(rows: Rows, objective: Objective = Objective.SFT) -> list[Sample]:
     """Every row as a sample, in order; all rows must have the shape of the first.
 
     Raises:
         DatasetError: the shape is unknown, or a row lacks what it needs.
     """
-    shape = _shape_of(rows)
+    shape = _shape_of(rows, objective)
     samples: list[Sample] = []
     problems: list[tuple[Row, str]] = []
     for row in rows.rows:
@@ -80,16 +93,17 @@ def interpret(rows: Rows) -> list[Sample]:
     return samples
 
 
-def _shape_of(rows: Rows) -> Shape:
+def _shape_of(rows: Rows, objective: Objective) -> Shape:
+    pairs = objective is Objective.DPO
     first = rows.rows[0]
     columns = {name for name, value in first.data.items() if value is not None}
-    for shape in Shape:
+    for shape in (shape for shape in Shape if (shape is Shape.PREFERENCE) is pairs):
         if shape in columns and columns & _TARGETS.get(shape, {shape}):
             return shape
     names = ", ".join(sorted(map(str, first.data))) or "none"
     raise DatasetError(
         f"{rows.where(first)}: cannot train on the columns found ({names}); "
-        f"known shapes: {KNOWN_SHAPES}"
+        f"known shapes for --objective {objective}: {KNOWN_PAIRS if pairs else KNOWN_SHAPES}"
     )
 
 
@@ -109,6 +123,7 @@ _COMPLETIONS = ("completion", "response")
 _TARGETS: dict[Shape, set[str]] = {
     Shape.INSTRUCTION: set(_ANSWERS),
     Shape.PROMPT: set(_COMPLETIONS),
+    Shape.PREFERENCE: {"rejected"},
 }
 
 
@@ -159,6 +174,26 @@ def _from_prompt(data: Mapping[str, Any]) -> Sample:
     return Completion(_text(data, ("prompt",)), _text(data, _COMPLETIONS))
 
 
+def _from_preference(data: Mapping[str, Any]) -> Sample:
+    chosen, rejected = (_answer(data, name) for name in ("chosen", "rejected"))
+    if chosen == rejected:
+        raise _BadRowError("`chosen` and `rejected` are the same, so there is nothing to prefer")
+    return Preference(chosen, rejected)
+
+
+def _answer(data: Mapping[str, Any], name: str) -> Chat | Completion:
+    """One of the two answers with the prompt before it."""
+    prompt, answer = data.get("prompt"), data.get(name)
+    if not isinstance(prompt, list):
+        return Completion(_text(data, ("prompt",)), _text(data, (name,)))
+    if not isinstance(answer, list) or len(answer) != 1:
+        raise _BadRowError(f"`{name}` must be a list of one message when `prompt` is a list")
+    chat = _chat([*prompt, *answer], f"prompt and {name}", data.get("tools"))
+    if chat.messages[-1]["role"] != "assistant":
+        raise _BadRowError(f"`{name}` must be a message of the assistant")
+    return chat
+
+
 def _from_text(data: Mapping[str, Any]) -> Sample:
     return Text(_text(data, ("text",)))
 
@@ -169,6 +204,7 @@ _READERS: dict[Shape, Callable[[Mapping[str, Any]], Sample]] = {
     Shape.INSTRUCTION: _from_instruction,
     Shape.PROMPT: _from_prompt,
     Shape.TEXT: _from_text,
+    Shape.PREFERENCE: _from_preference,
 }
 
 

@@ -4,7 +4,8 @@ import inspect
 import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ class StepResult:
     """What one optimizer step did."""
 
     loss: float
-    """Nats per trained token."""
+    """Nats per trained token, or per pair of answers."""
     grad_norm: float | None
     tokens: int
     samples: int
@@ -90,17 +91,35 @@ def forward(model: Any, batch: Batch, **options: Any) -> Any:
     return model(input_ids=batch.ids, use_cache=False, **where, **options)
 
 
-def summed_loss(model: Any, batch: Batch, *, short: bool) -> torch.Tensor:
-    """Sum of the cross entropy over the batch's targets, in 32 bit.
+@dataclass(frozen=True)
+class Targets:
+    """What the model says where something is trained, and what it should say."""
 
-    `short`: the model can leave out the logits that nothing is compared with.
-    """
+    logits: torch.Tensor
+    labels: torch.Tensor
+    rows: torch.Tensor
+    """The row of the batch that each of them stands in."""
+
+
+def targets_of(model: Any, batch: Batch) -> Targets:
+    """One forward pass; logits that nothing is compared with are left out where the model can."""
     keep = batch.ids.shape[1] - (batch.first_target - 1)
-    options = {"logits_to_keep": keep} if short else {}
+    options = {"logits_to_keep": keep} if _can_be_short(type(unwrapped(model)).forward) else {}
     logits = forward(model, batch, **options).logits[:, -keep:-1]
     labels = batch.labels[:, batch.first_target :]
     wanted = labels != IGNORED
-    return _cross_entropy(logits[wanted], labels[wanted])
+    return Targets(logits[wanted], labels[wanted], wanted.nonzero()[:, 0])
+
+
+@cache
+def _can_be_short(function: Any) -> bool:
+    return "logits_to_keep" in inspect.signature(function).parameters
+
+
+def summed_loss(model: Any, batch: Batch) -> torch.Tensor:
+    """Sum of the cross entropy over the batch's targets, in 32 bit."""
+    found = targets_of(model, batch)
+    return _cross_entropy(found.logits, found.labels)
 
 
 def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -116,33 +135,63 @@ def _piece(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(logits.float(), targets, reduction="sum")
 
 
+class Objective(Protocol):
+    """The loss of one batch, summed, and what it is averaged over in a step."""
+
+    @property
+    def model(self) -> Any: ...
+    def summed(self, packs: list[Pack]) -> torch.Tensor: ...
+    def weight(self, packs: list[Pack]) -> int: ...
+    def samples(self, packs: list[Pack]) -> int: ...
+
+
+@dataclass(frozen=True)
+class Sft:
+    """Cross entropy, averaged over the trained tokens."""
+
+    model: Any
+    device: torch.device
+
+    def summed(self, packs: list[Pack]) -> torch.Tensor:
+        return summed_loss(self.model, collate(packs, self.device))
+
+    def weight(self, packs: list[Pack]) -> int:
+        return sum(example.targets for pack in packs for example in pack)
+
+    def samples(self, packs: list[Pack]) -> int:
+        return sum(map(len, packs))
+
+
 class Stepper:
     """Takes optimizer steps on one model."""
 
     def __init__(
-        self, model: Any, optimizer: torch.optim.Optimizer, device: Device, max_grad_norm: float
+        self,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        device: Device,
+        max_grad_norm: float,
     ) -> None:
-        self.model = model
+        self.model = objective.model
         self.optimizer = optimizer
         self.device = device
+        self._objective = objective
         self._clip = max_grad_norm or math.inf
-        self._short = _has_short_logits(model)
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._parameters = [p for p in self.model.parameters() if p.requires_grad]
         scaled = device.on_gpu and device.precision is Precision.FP16
         self.scaler = torch.amp.GradScaler(device.device.type, enabled=scaled)
 
     def step(self, micro_batches: list[list[Pack]], rate: float, stop: Stop) -> StepResult | None:
-        """Every trained token of the step weighs the same, however the packs are batched.
+        """Every token (or pair) of the step weighs the same, however the packs are batched.
 
         None when a wish to stop came before the last forward pass: nothing was changed then.
         """
-        targets = _targets(micro_batches)
+        weight = sum(map(self._objective.weight, micro_batches))
         total = torch.zeros((), device=self.device.device)
         tokens = 0
         for packs in micro_batches:
-            batch = collate(packs, self.device.device)
             with autocast(self.device):
-                part = summed_loss(self.model, batch, short=self._short) / targets
+                part = self._objective.summed(packs) / weight
             torch.autograd.backward(self.scaler.scale(part))
             total += part.detach()
             tokens += sum(len(example.ids) for pack in packs for example in pack)
@@ -152,23 +201,22 @@ class Stepper:
         loss = total.item()  # The one wait for the device, after all of its work is queued.
         applied, norm = self._apply(rate) if math.isfinite(loss) else (False, None)
         self.optimizer.zero_grad(set_to_none=True)
-        samples = sum(len(pack) for packs in micro_batches for pack in packs)
+        samples = sum(map(self._objective.samples, micro_batches))
         return StepResult(loss, norm, tokens, samples, applied)
 
     def evaluate(self, batches: list[list[Pack]], stop: Stop | None) -> float | None:
-        """Nats per trained token over the held-out examples; None when a stop came between."""
+        """The loss over the held-out examples; None when a stop came between."""
         self.model.eval()
         total = 0.0
         with torch.no_grad(), autocast(self.device):
             for packs in batches:
                 if stop is not None and stop.requested:
                     break
-                batch = collate(packs, self.device.device)
-                total += summed_loss(self.model, batch, short=self._short).item()
+                total += self._objective.summed(packs).item()
         self.model.train()
         if stop is not None and stop.requested:
             return None
-        return total / _targets(batches)
+        return total / sum(map(self._objective.weight, batches))
 
     def scaler_state(self) -> dict[str, float]:
         return {key: float(value) for key, value in self.scaler.state_dict().items()}
@@ -202,14 +250,6 @@ def autocast(device: Device) -> AbstractContextManager[Any]:
 def unwrapped(model: Any) -> Any:
     """The model below an adapter, if there is one."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _targets(batches: list[list[Pack]]) -> int:
-    return sum(example.targets for packs in batches for pack in packs for example in pack)
-
-
-def _has_short_logits(model: Any) -> bool:
-    return "logits_to_keep" in inspect.signature(unwrapped(model).forward).parameters
 
 
 def make_optimizer(model: Any, config: RunConfig) -> torch.optim.AdamW:

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers.integrations.neftune import activate_neftune
 
-from finetuning.api.hyperparameters import Method
+from finetuning.api.hyperparameters import Method, Objective
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.base import checkpoints, gpu
@@ -15,6 +15,7 @@ from finetuning.base.checkpoints import Checkpoint
 from finetuning.base.console import duration
 from finetuning.base.data import Data, prepare
 from finetuning.base.device import Device, choose
+from finetuning.base.dpo import DEFAULT_BETA, Dpo
 from finetuning.base.errors import ConfigError
 from finetuning.base.facts import binding_differences, differences
 from finetuning.base.hub import weights_folder
@@ -25,7 +26,7 @@ from finetuning.base.packing import refuse_mixing
 from finetuning.base.plan import Plan, warmup_of
 from finetuning.base.report import Ending, write_result
 from finetuning.base.run import Run
-from finetuning.base.step import Stepper, make_optimizer
+from finetuning.base.step import Sft, Stepper, make_optimizer
 from finetuning.base.stop import Stop
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ def train(run: Run, live: LiveState, stop: Stop) -> TrainingResult:
     if config.hyperparameters.packing:
         refuse_mixing(model, device)
     optimizer = make_optimizer(model, config)
-    stepper = Stepper(model, optimizer, device, config.hyperparameters.max_grad_norm)
+    objective = _objective(run, model, device)
+    stepper = Stepper(objective, optimizer, device, config.hyperparameters.max_grad_norm)
     loop = Loop(run, plan, data, stepper, live, found=found)
 
     stop.raises = False
@@ -113,6 +115,17 @@ def _announce(run: Run, plan: Plan, data: Data, found: Checkpoint | None) -> Non
         log.warning("evalSteps has no effect: no rows are held out; set evalSplit (--eval-split).")
     if found:
         log.info("Continuing from %s.", found.folder.name)
+
+
+def _objective(run: Run, model: Any, device: Device) -> Sft | Dpo:
+    settings = run.config.hyperparameters
+    if settings.objective is Objective.SFT:
+        return Sft(model, device.device)
+    start = None
+    if run.config.method is Method.FULL:
+        start = load_base(weights_folder(run.config), run.config, device).eval()
+        start.requires_grad_(requires_grad=False)
+    return Dpo(model, start, device.device, settings.beta or DEFAULT_BETA)
 
 
 def _load_model(run: Run, device: Device, found: Checkpoint | None) -> Any:

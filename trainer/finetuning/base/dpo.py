@@ -1,0 +1,63 @@
+"""Direct preference optimisation: to prefer one answer over another without leaving the start.
+
+Rafailov et al. 2023, equation 7: -log sigmoid(beta * (ratio of chosen - ratio of rejected)), each
+the log of the answer's probability over that by the model that the run started from.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from finetuning.base.encode import Pack
+from finetuning.base.step import Batch, collate, targets_of
+
+DEFAULT_BETA = 0.1
+
+
+@dataclass(frozen=True)
+class Dpo:
+    """The loss of pairs, averaged over them; a pack is a chosen and a rejected answer."""
+
+    model: Any
+    reference: Any
+    """A frozen copy of the start; None where the model without its adapter is that."""
+    device: torch.device
+    beta: float
+
+    def summed(self, packs: list[Pack]) -> torch.Tensor:
+        batch = collate([[example] for pack in packs for example in pack], self.device)
+        with torch.no_grad(), self._start() as start:
+            before = sequence_logps(start, batch)
+        ratios = sequence_logps(self.model, batch) - before
+        chosen, rejected = ratios.view(-1, 2).unbind(dim=1)
+        return -functional.logsigmoid(self.beta * (chosen - rejected)).sum()
+
+    def weight(self, packs: list[Pack]) -> int:
+        return len(packs)
+
+    def samples(self, packs: list[Pack]) -> int:
+        return len(packs)
+
+    @contextmanager
+    def _start(self) -> Iterator[Any]:
+        """The model of the start, without dropout or noise."""
+        if self.reference is not None:
+            yield self.reference
+            return
+        training = self.model.training
+        self.model.eval()
+        with self.model.disable_adapter():
+            yield self.model
+        self.model.train(training)
+
+
+def sequence_logps(model: Any, batch: Batch) -> torch.Tensor:
+    """The log-probability of each row's trained tokens together, in 32 bit."""
+    found = targets_of(model, batch)
+    losses = functional.cross_entropy(found.logits.float(), found.labels, reduction="none")
+    sums = torch.zeros(len(batch.ids), device=losses.device)
+    return sums.index_add(0, found.rows, -losses)
