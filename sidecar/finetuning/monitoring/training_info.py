@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from finetuning.artifacts.files import UnreadableFileError, read_json
-from finetuning.artifacts.models import WireFloat
+from finetuning.artifacts.models import Count, WireFloat
 
 
 class _Info(BaseModel):
@@ -23,10 +23,10 @@ class Results(_Info):
     train_tokens_per_second: float | None = Field(default=None, ge=0)
     eval_loss: WireFloat | None = None
     best_eval_loss: WireFloat | None = None
-    best_global_step: int | None = Field(default=None, ge=0)
-    nonfinite_losses: int | None = Field(default=None, ge=0)
-    global_step: int | None = Field(default=None, ge=0)
-    total_steps: int | None = Field(default=None, ge=0)
+    best_global_step: Count | None = None
+    nonfinite_losses: Count | None = None
+    global_step: Count | None = None
+    total_steps: Count | None = None
     epoch: float | None = Field(default=None, ge=0)
 
     @property
