@@ -3,12 +3,11 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from kubernetes.aio.config import list_kube_config_contexts
-from pydantic import ValidationError
 
-from finetuning.api.v1alpha1 import FineTuningJob, Phase
+from finetuning.api.v1alpha1 import Phase
 from finetuning.controller import observed, status
 from finetuning.controller.gateway import CUSTOMS, ApiError, Gateway, Raw
 from finetuning.controller.last_words import plain
@@ -72,12 +71,13 @@ class ClusterSource:
         )
 
 
-def _about(raw: Any) -> str:
+def _about(raw: Raw) -> str:
+    """As the API server keeps it, also where another version would refuse the spec."""
     try:
-        spec = FineTuningJob.from_body(raw).spec
-    except ValidationError:
+        method, model = raw["spec"]["method"], raw["spec"]["baseModel"]["modelId"]
+    except (KeyError, TypeError):
         return ""
-    return f"{spec.method} · {spec.base_model.model_id}"
+    return plain(f"{method} · {model}", 300)
 
 
 def _kubeconfig(given: str | None) -> str | None:

@@ -68,7 +68,7 @@ async def connect(api: Api, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]
 
 def running(step: int, loss: float) -> dict[str, Any]:
     status = {"phase": "Running", "currentStep": step, "trainLoss": loss, "tokensPerSecond": 10.0}
-    return {**job_body(), "status": status}
+    return {**job_body(method="lora"), "status": status}
 
 
 @pytest.mark.parametrize(
