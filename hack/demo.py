@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -24,6 +25,8 @@ MANIFEST = "examples/finetuningjob-lora.yaml"
 CLAIMS = "runs/claims"
 BASE = f"{CLAIMS}/tiny-model/tiny-qwen2"
 FETCHED = f"runs/fetched/{JOB}"
+TRAINED = f"runs/demo/{JOB}"
+INTERRUPTED = 130
 CONSOLE = Console(highlight=False, soft_wrap=True)
 
 
@@ -163,13 +166,14 @@ Clean up:            make cluster-down""")
 def without_a_cluster(reason: str) -> None:
     """The main job where no Kubernetes can run: the same manifest as local processes."""
     CONSOLE.print(f"demo: no cluster here ({reason}); the same job runs as local processes")
+    shutil.rmtree(TRAINED, ignore_errors=True)  # Its finished result would be taken as it is.
     run(sys.executable, "examples/tiny-model/make_model.py", "--output", BASE)
     run(
         str(Path(sys.executable).with_name("finetuning")), "run", MANIFEST,
         "--claims", f"tiny-model={CLAIMS}/tiny-model",
-        "--configmap", "finetuning-demo-data=examples/data",
+        "--configmap", "finetuning-demo-data=examples/data", "--output", TRAINED,
     )  # fmt: skip
-    answer_steps(BASE, f"runs/{JOB}")
+    answer_steps(BASE, TRAINED)
 
 
 def main() -> int:
@@ -187,6 +191,9 @@ def main() -> int:
     except DemoError as error:
         CONSOLE.print(f"[red]demo: {error}[/]")
         return 1
+    except KeyboardInterrupt:
+        CONSOLE.print("\ndemo: interrupted; `make demo` goes on, `make cluster-down` cleans up")
+        return INTERRUPTED
     hints(started)
     return 0
 

@@ -26,7 +26,7 @@ ENV = "FINETUNING_RUN_CONFIG"
 class DatasetConfig(ApiModel):
     """Where the rows are, as the trainer sees it."""
 
-    path: str = Field(description="Local file or folder, or a Hub data set as hf://org/name.")
+    path: str = Field(min_length=1, description="Local file or folder, or a Hub data set as hf://org/name.")
     format: DatasetFormat = Field(default=DatasetFormat.AUTO)
     eval_split: float = Field(default=0.0, ge=0, le=0.5)
 
@@ -37,7 +37,7 @@ class RunConfig(ApiModel):
     RULES: ClassVar = METHOD_RULES
 
     job_name: str = "finetuning"
-    model_id: str
+    model_id: str = Field(min_length=1)
     model_path: str | None = Field(
         default=None, description="Folder with the base model; the Hub is asked when absent."
     )

@@ -244,3 +244,8 @@ def test_help_is_quick_grouped_and_shows_examples() -> None:
     assert min(took) < 1.5, took
     for words in ("model and data:", "adapter (lora, qlora):", "--lora-rank N", "examples:"):
         assert words in done.stdout
+
+
+@pytest.mark.parametrize("flag", ["--model-id", "--dataset-path"])
+def test_an_empty_name_is_not_the_current_folder(flag: str) -> None:
+    assert f"{flag}: '' is not allowed" in refusal(*NEEDED, flag, "")

@@ -32,7 +32,7 @@ VARIANTS = {
     "early": "--early-stopping-patience 6 --learning-rate 1 --eval-steps 1 --save-total-limit 1",
 }
 ON_A_SMALL_DISK = """
-mount -t tmpfs -o size=2500k tmpfs "$0" || exit 99
+mount -t tmpfs -o "size=$SIZE" tmpfs "$0" || exit 99
 "$@"
 code=$?
 cp -r "$0" "$COPY"
@@ -245,34 +245,57 @@ def test_a_finished_run_says_so_and_touches_nothing(
     assert main([*command, "--epochs", "9", "--max-steps", "3"]) == 2
 
 
-def test_a_full_disk_ends_the_run_and_keeps_the_checkpoint_before(
-    tiny_model: Path, rows_file: Path, tmp_path: Path
-) -> None:
-    """On a real file system of 2.5 MB, which the third checkpoint overflows."""
-    disk, copy = tmp_path / "disk", tmp_path / "copy"
+def on_a_small_disk(
+    size: str, model: Path, data: Path, folder: Path
+) -> subprocess.CompletedProcess[str]:
+    """Train with a checkpoint each step on a real file system of that size, copied afterwards."""
+    disk = folder / "disk"
     disk.mkdir()
     command = arguments(
-        *(tiny_model, rows_file, disk / "out", "--method", "full", "--save-steps", 1),
-        *("--save-total-limit", 9, "--state-dir", tmp_path / "state"),
+        *(model, data, disk / "out", "--method", "full", "--save-steps", 1),
+        *("--save-total-limit", 9, "--state-dir", folder / "state"),
     )
     shell = ("sh", "-c", ON_A_SMALL_DISK)
     module = (sys.executable, "-m", "finetuning.base.app")
-    done = subprocess.run(
+    return subprocess.run(
         [*("unshare", "--map-root-user", "--mount"), *shell, str(disk), *module, *command],
-        env={**os.environ, "COPY": str(copy)},
+        env={**os.environ, "COPY": str(folder / "copy"), "SIZE": size},
         capture_output=True,
         text=True,
         timeout=200,
         check=False,
     )
+
+
+def last_state(folder: Path) -> tuple[str, str, int]:
+    state = json.loads((folder / "state" / "rank-0.json").read_text(encoding="utf-8"))
+    return state["state"], state["reason"], state["step"]
+
+
+def test_a_full_disk_ends_the_run_and_keeps_the_checkpoint_before(
+    tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    """On 2.5 MB, which the third checkpoint overflows."""
+    done = on_a_small_disk("2500k", tiny_model, rows_file, tmp_path)
     assert done.returncode == 1, done.stderr
     assert "no space left" in done.stderr
     assert "Traceback" not in done.stderr
-    state = json.loads((tmp_path / "state" / "rank-0.json").read_text(encoding="utf-8"))
-    assert (state["state"], state["reason"]) == ("failed", "StorageFull")
-    kept = list((copy / "out" / "checkpoints").iterdir())
+    assert last_state(tmp_path)[:2] == ("failed", "StorageFull")
+    kept = list((tmp_path / "copy" / "out" / "checkpoints").iterdir())
     assert sorted(path.name for path in kept) == ["checkpoint-1", "checkpoint-2"]
     assert [problem_with(path) for path in kept] == [None, None]
+
+
+def test_a_disk_too_small_for_a_checkpoint_is_told_before_the_first_step(
+    tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    done = on_a_small_disk("300k", tiny_model, rows_file, tmp_path)
+    assert done.returncode == 2, done.stderr
+    told = done.stderr.splitlines()[-1]
+    assert re.search(r"no space left for a checkpoint, which takes about \d\S* MB where", told), (
+        told
+    )
+    assert last_state(tmp_path) == ("failed", "StorageFull", 0)
 
 
 def test_only_one_trainer_writes_to_a_folder(

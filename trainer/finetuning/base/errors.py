@@ -44,6 +44,12 @@ class StorageFullError(TrainerError):
     reason = TrainFailure.STORAGE_FULL
 
 
+class VolumeTooSmallError(StorageFullError):
+    """Not even the first checkpoint would fit; a retry finds the volume as small."""
+
+    exit_code = ExitCode.INVALID
+
+
 class DeviceMemoryError(TrainerError):
     """The GPU's memory is full; a restarted process begins with an unfragmented one."""
 

@@ -284,3 +284,9 @@ def _loraplus(model: Any, weight_decay: float, ratio: float) -> torch.optim.Adam
     for group in optimizer.param_groups:
         group["lr_scale"] = group["lr"]
     return optimizer
+
+
+def checkpoint_bytes(model: Any) -> int:
+    """Size of a checkpoint: the trained weights, and AdamW's two moments of each."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return 3 * sum(int(p.numel()) * int(p.element_size()) for p in trained)

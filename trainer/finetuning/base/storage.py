@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from finetuning.artifacts.files import sync_directory
-from finetuning.base.errors import ConfigError, StorageFullError
+from finetuning.base.errors import ConfigError, StorageFullError, VolumeTooSmallError
 
 FILE_MODE = 0o644
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -23,8 +23,9 @@ def space_for(what: str, folder: Path) -> Iterator[None]:
         if _is_full(error):
             free = shutil.disk_usage(folder).free
             raise StorageFullError(
-                f"no space left in {folder} to write {what} ({free / 1e6:.0f} MB free); what was "
-                "complete is intact: free some space or enlarge the volume, and start again"
+                f"no space left in {folder} to write {what} ({megabytes(free)} free); checkpoints "
+                "that were complete are intact: free some space or enlarge the volume, and start "
+                "again"
             ) from error
         raise
 
@@ -33,6 +34,26 @@ def _is_full(error: BaseException) -> bool:
     """Libraries in Rust hand the system's error over as text only."""
     number = error.errno if isinstance(error, OSError) else None
     return number in FULL or any(f"(os error {code})" in str(error) for code in FULL)
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Refuse to compute what cannot be kept; `needed` in bytes.
+
+    Raises:
+        VolumeTooSmallError: the volume has less space than that.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise VolumeTooSmallError(
+            f"--output-dir {folder}: no space left for a checkpoint, which takes about "
+            f"{megabytes(needed)} where {megabytes(free)} are free; free some space, or give a "
+            "folder on a larger volume"
+        )
+
+
+def megabytes(size: int) -> str:
+    """Decimal, with a digit behind the point where that matters."""
+    return f"{size / 1e6:,.1f} MB" if size < 1e7 else f"{size / 1e6:,.0f} MB"  # noqa: PLR2004
 
 
 def finish_files(folder: Path) -> list[str]:

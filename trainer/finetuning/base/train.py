@@ -26,8 +26,9 @@ from finetuning.base.packing import refuse_mixing
 from finetuning.base.plan import Plan, warmup_of
 from finetuning.base.report import Ending, write_result
 from finetuning.base.run import Run
-from finetuning.base.step import Sft, Stepper, make_optimizer
+from finetuning.base.step import Sft, Stepper, checkpoint_bytes, make_optimizer
 from finetuning.base.stop import Stop
+from finetuning.base.storage import require_space
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ def train(run: Run, live: LiveState, stop: Stop) -> TrainingResult:
     if config.hyperparameters.packing:
         refuse_mixing(model, device)
     optimizer = make_optimizer(model, config)
+    require_space(run.output, checkpoint_bytes(model))
     objective = _objective(run, model, device)
     stepper = Stepper(objective, optimizer, device, config.hyperparameters.max_grad_norm)
     loop = Loop(run, plan, data, stepper, live, found=found)
