@@ -1,6 +1,7 @@
 """The sidecar's HTTP: /metrics for Prometheus, /status for the operator, /healthz for kubelet."""
 
 import socketserver
+import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,11 +55,17 @@ class MetricsServer(ThreadingHTTPServer):
         identity: Identity,
         read: Callable[[], Snapshot],
         scraped: Callable[[Snapshot], None],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.identity = identity
         self.read = read
         self.scraped = scraped
         super().__init__(address, _Handler)
+        if tls is not None:
+            # The handshake is left to each client's own thread: a silent one must not hold all.
+            self.socket = tls.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
 
     @override
     def server_bind(self) -> None:
@@ -69,8 +76,8 @@ class MetricsServer(ThreadingHTTPServer):
 
     @override
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is no error of ours."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+        """A client that hung up, or that we do not trust, is no error of ours."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError | ssl.SSLError):
             super().handle_error(request, client_address)
 
 

@@ -2,6 +2,7 @@
 
 import platform
 import socket
+import ssl
 import threading
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,9 +30,11 @@ class FineTuningMetricsExporter:
         state_dir: Path | str | None = None,
         training_info: Path | str | None = None,
         bind_address: str = "0.0.0.0",  # noqa: S104 - Prometheus scrapes from another host
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Port 0 takes a free one; `port` tells which, once the server runs."""
         self.port = port
+        self._tls = tls
         self._bind_address = bind_address
         self._identity = Identity(
             job_name, model_id, method, _own_version(), platform.python_version()
@@ -46,7 +49,11 @@ class FineTuningMetricsExporter:
         if self._server is not None:
             return
         server = _server_class(self._bind_address)(
-            (self._bind_address, self.port), self._identity, self._source.read, self._scraped
+            (self._bind_address, self.port),
+            self._identity,
+            self._source.read,
+            self._scraped,
+            self._tls,
         )
         self.port = server.server_port
         self._server = server

@@ -5,9 +5,10 @@ It reads the files that the trainer writes and never talks to the trainer itself
 
 import argparse
 import signal
+import ssl
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,13 +43,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arrive otherwise, and none can be lost while the libraries load.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-    args = _parser().parse_args(argv)
-    exporter = _exporter(args)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        tls = tls_context(args.tls_cert, args.tls_key, args.tls_client_ca)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    exporter = _exporter(args, tls)
     try:
         exporter.start_server()
     except (OSError, OverflowError) as error:
         return _refuse(args, error)
-    _say(f"serving http://{args.bind_address}:{exporter.port}/metrics for job {args.job_name}")
+    scheme = "https" if tls else "http"
+    _say(f"serving {scheme}://{args.bind_address}:{exporter.port}/metrics for job {args.job_name}")
     signal.sigwait(_STOP_SIGNALS)
     exporter.trainer_gone()
     _linger(exporter, args.linger)
@@ -89,7 +96,43 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="after SIGTERM wait at most so long for a scrape of the final figures (default: 0)",
     )
+    secure = parser.add_argument_group("encryption (certificates in PEM)")
+    secure.add_argument(
+        "--tls-cert", type=Path, metavar="FILE", help="serve https with this certificate"
+    )
+    secure.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
+    secure.add_argument(
+        "--tls-client-ca",
+        type=Path,
+        metavar="FILE",
+        help="answer only clients whose certificate one of these authorities signed",
+    )
     return parser
+
+
+def tls_context(
+    certificate: Path | None, key: Path | None, client_ca: Path | None
+) -> ssl.SSLContext | None:
+    """None for plain http; raises ValueError or OSError that name the option at fault."""
+    if certificate is None or key is None:
+        given = [certificate, key, client_ca]
+        if any(given):
+            raise ValueError("--tls-cert and --tls-key are needed together, --tls-client-ca beside")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    _load("--tls-cert", certificate, lambda: context.load_cert_chain(certificate, key))
+    if client_ca is not None:
+        _load("--tls-client-ca", client_ca, lambda: context.load_verify_locations(client_ca))
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _load(option: str, file: Path, load: Callable[[], None]) -> None:
+    try:
+        load()
+    except OSError as error:  # ssl.SSLError is one.
+        reason = error.strerror or str(error)
+        raise ValueError(f"{option} {file}: {reason}; a certificate and its key in PEM") from error
 
 
 def _port(text: str) -> int:
@@ -108,7 +151,7 @@ def _seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; 0 or more is allowed")
 
 
-def _exporter(args: argparse.Namespace) -> "FineTuningMetricsExporter":
+def _exporter(args: argparse.Namespace, tls: ssl.SSLContext | None) -> "FineTuningMetricsExporter":
     from finetuning.monitoring.metrics import (  # noqa: PLC0415 - after the signals are blocked
         FineTuningMetricsExporter,
     )
@@ -121,6 +164,7 @@ def _exporter(args: argparse.Namespace) -> "FineTuningMetricsExporter":
         state_dir=args.state_dir,
         training_info=args.training_info,
         bind_address=args.bind_address,
+        tls=tls,
     )
 
 

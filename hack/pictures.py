@@ -1,0 +1,172 @@
+"""Draw the dashboards from what a real Prometheus answers, for the documentation.
+
+Usage: python -m hack.pictures PROMETHEUS-URL FOLDER [MINUTES [DASHBOARD ...]]
+
+Needs matplotlib (`uv pip install matplotlib`). This is not Grafana: the places, titles, units and
+queries are the dashboards', the drawing is not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from hack import prometheus
+from matplotlib import pyplot as plt
+
+from finetuning.observability import grafana
+from finetuning.observability.boards import DASHBOARDS
+from finetuning.observability.panels import Dashboard, Look, Panel, Query
+
+mpl.use("agg")
+
+UNIT_WORDS = {"none": "", "short": "", "sci": "", "percent": " %", "watt": " W", "celsius": " °C"}
+BYTES = ("", " Ki", " Mi", " Gi", " Ti")
+POINTS = 240
+SHORT = 12
+KIB = 1024
+
+
+def main(url: str, folder: Path, minutes: float = 10, *wanted: str) -> None:
+    """Write one picture per dashboard."""
+    end = time.time()
+    for board in DASHBOARDS:
+        if not wanted or board.uid in wanted:
+            picture = folder / f"dashboard-{board.uid.removeprefix('finetuning-')}.png"
+            draw(board, url, end - 60 * minutes, end).savefig(picture, dpi=70)
+            print(picture)
+
+
+def draw(board: Dashboard, url: str, start: float, end: float) -> Any:
+    """Every panel at its place of Grafana's grid."""
+    written = json.loads(grafana.rendered(board))["panels"]
+    rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in written)
+    figure = plt.figure(figsize=(20, rows * 0.42 + 0.6), layout="none")
+    figure.suptitle(
+        board.title, x=0.01, ha="left", fontsize=16, y=1 - 0.15 / figure.get_figheight()
+    )
+    panels = iter(board.panels)
+    for place in written:
+        spot = place["gridPos"]
+        bottom = (rows - spot["y"] - spot["h"]) * 0.42 / figure.get_figheight()
+        box = (spot["x"] / 24 + 0.028, bottom + 0.5 / figure.get_figheight())
+        if place["type"] == "row":
+            figure.text(0.01, box[1], place["title"], fontsize=13, weight="bold")
+            continue
+        size = (spot["w"] / 24 - 0.045, (spot["h"] * 0.42 - 1.05) / figure.get_figheight())
+        axes = figure.add_axes((*box, *size))
+        panel = next(panels)
+        axes.set_title(panel.title, fontsize=10, loc="left")
+        fill(axes, panel, url, start, end)
+    return figure
+
+
+def fill(axes: Any, panel: Panel, url: str, start: float, end: float) -> None:
+    """Ask as the panel does, and draw the answer in its manner."""
+    seconds = int(end - start)
+    ranged = panel.look in (Look.LINES, Look.STATES)
+    found: list[tuple[str, dict[str, Any]]] = []
+    for query in panel.queries:
+        text = prometheus.filled(query.expr, seconds, "1m")
+        answer = (
+            prometheus.over_time(url, text, start, end, max(1, seconds / POINTS))
+            if ranged
+            else prometheus.instant(url, text)
+        )
+        found += [(name(query, series["metric"]), series) for series in answer]
+    if not found:
+        axes.axis("off")
+        axes.text(0.5, 0.5, "no data", ha="center", color="gray")
+    elif panel.look is Look.LINES:
+        draw_lines(axes, panel, found)
+    elif panel.look is Look.STATES:
+        draw_states(axes, panel, found, start, end)
+    elif panel.look is Look.NUMBER:
+        draw_number(axes, panel, found)
+    else:
+        draw_table(axes, panel, found)
+
+
+def name(query: Query, labels: dict[str, str]) -> str:
+    """The series' name by the query's legend."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: labels.get(place[1], ""), query.legend)
+
+
+def draw_lines(axes: Any, panel: Panel, found: list[tuple[str, dict[str, Any]]]) -> None:
+    for title, series in found:
+        times = [when for when, _ in series["values"]]
+        axes.plot(
+            times, [float(value) for _, value in series["values"]], label=title, linewidth=1.2
+        )
+    axes.xaxis.set_major_formatter(lambda when, _: time.strftime("%H:%M", time.gmtime(when)))
+    axes.yaxis.set_major_formatter(lambda value, _: shown(value, panel.unit))
+    axes.tick_params(labelsize=7)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=6, loc="best")
+
+
+def draw_states(
+    axes: Any, panel: Panel, found: list[tuple[str, dict[str, Any]]], start: float, end: float
+) -> None:
+    for line, (_, series) in enumerate(found):
+        values = series["values"]
+        width = max(1.0, (end - start) / POINTS)
+        for when, value in values:
+            text, color = panel.values.get(int(float(value)), (value, "gray"))
+            if color != "transparent":
+                color = color.removeprefix("dark-")
+                axes.broken_barh([(when, width)], (line - 0.4, 0.8), color=color, alpha=0.6)
+        text, _ = panel.values.get(int(float(values[-1][1])), (values[-1][1], ""))
+        axes.text(values[-1][0], line, text, fontsize=7, va="center", ha="right")
+    axes.set_yticks(range(len(found)), [title for title, _ in found], fontsize=6)
+    axes.xaxis.set_major_formatter(lambda when, _: time.strftime("%H:%M", time.gmtime(when)))
+    axes.tick_params(labelsize=7)
+    axes.set_xlim(start, end)
+
+
+def draw_number(axes: Any, panel: Panel, found: list[tuple[str, dict[str, Any]]]) -> None:
+    axes.axis("off")
+    lines = [f"{title}  {shown(float(each['value'][1]), panel.unit)}" for title, each in found]
+    size = 20 if len(lines) == 1 and len(lines[0]) < SHORT else 9
+    axes.text(0, 0.5, "\n".join(lines[:6]).strip(), fontsize=size, va="center", color="green")
+
+
+def draw_table(axes: Any, panel: Panel, found: list[tuple[str, dict[str, Any]]]) -> None:
+    """Only the labels of the first query's series; Grafana puts the other queries beside them."""
+    axes.axis("off")
+    labels = list(dict.fromkeys(label for _, series in found for label in series["metric"]))
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for _, series in found:
+        key = (series["metric"].get("namespace", ""), series["metric"].get("job_name", ""))
+        if "gpu_id" in labels:
+            key = (*key[:1], key[1] + series["metric"].get("gpu_id", ""))
+        rows.setdefault(key, {}).update(series["metric"])
+    cells = [[row.get(label, "") for label in labels] for row in rows.values()]
+    drawn = axes.table(cells, colLabels=labels, loc="upper left", cellLoc="left")
+    drawn.auto_set_font_size(value=False)
+    drawn.set_fontsize(8)
+    del panel
+
+
+def shown(value: float, unit: str) -> str:
+    """A value as Grafana would write it, nearly."""
+    if unit == "percentunit":
+        return f"{100 * value:.3g} %"
+    if unit == "bytes":
+        power = 0
+        while abs(value) > KIB and power < len(BYTES) - 1:
+            value, power = value / KIB, power + 1
+        return f"{value:.3g}{BYTES[power]}B"
+    if unit == "dateTimeAsIso":
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(value / 1000))
+    return f"{value:.4g}{UNIT_WORDS.get(unit, ' ' + unit)}"
+
+
+if __name__ == "__main__":
+    address, target, *rest = sys.argv[1:]
+    main(address, Path(target), *(float(rest[0]),) if rest else (), *rest[1:])
