@@ -28,6 +28,8 @@ mpl.use("agg")
 UNIT_WORDS = {"none": "", "short": "", "sci": "", "percent": " %", "watt": " W", "celsius": " °C"}
 BYTES = ("", " Ki", " Mi", " Gi", " Ti")
 POINTS = 240
+LINE = 0.36
+"""Inches of one line of Grafana's grid."""
 SHORT = 12
 KIB = 1024
 
@@ -46,19 +48,18 @@ def draw(board: Dashboard, url: str, start: float, end: float) -> Any:
     """Every panel at its place of Grafana's grid."""
     written = json.loads(grafana.rendered(board))["panels"]
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in written)
-    figure = plt.figure(figsize=(20, rows * 0.42 + 0.6), layout="none")
-    figure.suptitle(
-        board.title, x=0.01, ha="left", fontsize=16, y=1 - 0.15 / figure.get_figheight()
-    )
+    height = rows * LINE + 0.6
+    figure = plt.figure(figsize=(20, height), layout="none")
+    figure.suptitle(board.title, x=0.01, ha="left", fontsize=16, y=1 - 0.1 / height)
     panels = iter(board.panels)
     for place in written:
         spot = place["gridPos"]
-        bottom = (rows - spot["y"] - spot["h"]) * 0.42 / figure.get_figheight()
-        box = (spot["x"] / 24 + 0.028, bottom + 0.5 / figure.get_figheight())
+        bottom = (rows - spot["y"] - spot["h"]) * LINE / height
+        box = (spot["x"] / grafana.COLUMNS + 0.028, bottom + 0.35 / height)
         if place["type"] == "row":
-            figure.text(0.01, box[1], place["title"], fontsize=13, weight="bold")
+            figure.text(0.01, bottom + 0.05 / height, place["title"], fontsize=13, weight="bold")
             continue
-        size = (spot["w"] / 24 - 0.045, (spot["h"] * 0.42 - 1.05) / figure.get_figheight())
+        size = (spot["w"] / grafana.COLUMNS - 0.045, (spot["h"] * LINE - 0.75) / height)
         axes = figure.add_axes((*box, *size))
         panel = next(panels)
         axes.set_title(panel.title, fontsize=10, loc="left")
@@ -122,8 +123,8 @@ def draw_states(
                 color = color.removeprefix("dark-")
                 axes.broken_barh([(when, width)], (line - 0.4, 0.8), color=color, alpha=0.6)
         text, _ = panel.values.get(int(float(values[-1][1])), (values[-1][1], ""))
-        axes.text(values[-1][0], line, text, fontsize=7, va="center", ha="right")
-    axes.set_yticks(range(len(found)), [title for title, _ in found], fontsize=6)
+        axes.text(start, line, f" {found[line][0]}: {text}", fontsize=7, va="center")
+    axes.set_yticks([])
     axes.xaxis.set_major_formatter(lambda when, _: time.strftime("%H:%M", time.gmtime(when)))
     axes.tick_params(labelsize=7)
     axes.set_xlim(start, end)

@@ -137,11 +137,12 @@ _LEARNING = Row(
             f"exp({_BY_JOB} (finetuning_eval_loss{{<job>}}))",
             JOB_NAME,
         ),
+        _now("Learning rate", "sci", "Of the last step.", {"finetuning_learning_rate": ""}),
         _now(
-            "Learning rate",
-            "sci",
-            "Of the last step.",
-            {"finetuning_learning_rate": "", "finetuning_grad_norm": ""},
+            "Gradient norm",
+            "short",
+            "Before clipping; a jump tends to come before a jump of the loss.",
+            {"finetuning_grad_norm": ""},
         ),
         lines(
             "Steps without a finite loss",
