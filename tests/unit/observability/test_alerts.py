@@ -65,6 +65,7 @@ FAILED = operator("job_phase", "0x30 1x170", **JOB, phase="Failed")
 SUCCEEDED = operator("job_phase", "0x10 1x190", **JOB, phase="Succeeded")
 ENDED_AT_10 = operator("job_completed_timestamp_seconds", "_x10 600x190", **JOB)
 ENDED_A_DAY_BEFORE = operator("job_completed_timestamp_seconds", "-86400x50", **JOB)
+ENDED_HALF_A_DAY_BEFORE = operator("job_completed_timestamp_seconds", "-43200x50", **JOB)
 ENDED_AT_30 = operator("job_completed_timestamp_seconds", "_x30 1800x170", **JOB)
 BUSY = series("job_status", "1x200", method="lora")
 
@@ -133,6 +134,8 @@ CASES = (
     Case(STALE, "it reports", (TRAINING, series("last_update_timestamp_seconds", "0+60x200")), 40),
     Case(STALE, "an evaluation takes half an hour", (
         NOT_TRAINING, EVALUATING, series("last_update_timestamp_seconds", "0+60x5 300x195")), 35),
+    Case(STALE, "a step of eight minutes", (
+        TRAINING, series("last_update_timestamp_seconds", "0+60x10 600x7 1080+60x90")), 17),
     Case(
         DOWN, "running without a sidecar", (RUNNING,), 15,
         "The operator says that team/llama is running, but Prometheus gets nothing from its"
@@ -178,6 +181,9 @@ CASES = (
         series("train_loss", "2x80 stale", epoch="1"),
         series("train_loss", "_x81 1.9x120", epoch="2"),
         series("training_progress", "10x200")), 110),
+    Case(DIVERGING, "for ten minutes", (
+        series("train_loss", "2-0.01x60 3x140", epoch="2"),
+        series("training_progress", "10+0.1x200")), 72),
     Case(
         SPIKE, "thirtyfold", (series("grad_norm", "1x50 30x50"),), 57,
         "The gradient norm of team/llama is 30, more than ten times its median of the last hour; a"
@@ -185,6 +191,7 @@ CASES = (
     ),
     Case(SPIKE, "one step", (series("grad_norm", "1x50 30 1x50"),), 57),
     Case(SPIKE, "threefold", (series("grad_norm", "1x50 3x50"),), 57),
+    Case(SPIKE, "for two minutes", (series("grad_norm", "1x50 30x50"),), 53),
     Case(
         OVERFIT, "held-out loss rises", (
             series("eval_loss", "2-0.01x100 1+0.01x100"),
@@ -196,6 +203,9 @@ CASES = (
         series("eval_loss", "2-0.005x200"), series("train_loss", "2-0.005x200", epoch="1")), 190),
     Case(OVERFIT, "both rise", (
         series("eval_loss", "1+0.01x200"), series("train_loss", "1+0.005x200", epoch="1")), 190),
+    Case(OVERFIT, "for a quarter of an hour", (
+        series("eval_loss", "2-0.01x100 1+0.01x100"),
+        series("train_loss", "2-0.005x200", epoch="1")), 128),
     Case(
         CHECKPOINT, "none since the second", checkpoints("_x10 600x10 1200x180"), 50,
         "What team/llama did in the last 30m 0s is in no checkpoint; that is more than twice the"
@@ -206,6 +216,7 @@ CASES = (
         "What team/llama did in the last 30m 0s is in no checkpoint; that is more than twice the"
         " planned interval at the run's average speed.",
     ),
+    Case(CHECKPOINT, "late by two minutes", checkpoints("_x200"), 23),
     Case(CHECKPOINT, "as planned", checkpoints("_x10 600x10 1200x10 1800x10 2400x10 3000x10"), 55),
     Case(CHECKPOINT, "resumed after a long stop", checkpoints("60x200", "2400x200"), 50),
     Case(CHECKPOINT, "paused", (*checkpoints("600x200")[1:], series(
@@ -217,6 +228,9 @@ CASES = (
         "At its present speed team/llama ends 1h 0m 0s after its deadline, at which it will be"
         " stopped.",
     ),
+    Case(DEADLINE, "since ten minutes", (
+        series("estimated_completion_timestamp_seconds", "9000x200"),
+        operator("job_deadline_timestamp_seconds", "5400x200", **JOB)), 10),
     Case(DEADLINE, "in time", (
         series("estimated_completion_timestamp_seconds", "5000x200"),
         operator("job_deadline_timestamp_seconds", "5400x200", **JOB)), 30),
@@ -228,6 +242,11 @@ CASES = (
             series("training_step", "0+5x200")), 60,
         "The GPUs of team/llama were busy 15 % of the last 15 minutes, while the training went on.",
     ),
+    Case(IDLE, "for twenty minutes", (
+        gpu("utilization_percent", "95x30 10x200"), series("training_step", "0+5x200")), 60),
+    Case(IDLE, "a pause of five minutes now and then", (
+        gpu("utilization_percent", " ".join(10 * ["95x9", "0x4"])),
+        series("training_step", "0+5x200")), 70),
     Case(IDLE, "busy", (
         gpu("utilization_percent", "95x200"), series("training_step", "0+5x200")), 60),
     Case(IDLE, "not training", (
@@ -241,6 +260,8 @@ CASES = (
     ),
     Case(FULL, "short peak", (
         gpu("memory_used_bytes", "50x10 98x5 50x100"), gpu("memory_total_bytes", "100x200")), 20),
+    Case(FULL, "for five minutes", (
+        gpu("memory_used_bytes", "98x200"), gpu("memory_total_bytes", "100x200")), 5),
     Case(FULL, "total unknown", (gpu("memory_used_bytes", "98x200"),), 20),
     Case(
         QUEUED, "for an hour", (operator("job_phase", "1x200", **JOB, phase="Pending"),), 65,
@@ -250,7 +271,7 @@ CASES = (
         operator("job_phase", "0x60 1x140", **JOB, phase="Pending"),
         operator("job_created_timestamp_seconds", "0x200", **JOB)), 65),
     Case(
-        FAILURE, "ten minutes ago", (FAILED, ENDED_AT_30), 40,
+        FAILURE, "fifty minutes ago", (FAILED, ENDED_AT_30), 80,
         "team/llama failed within the last hour; its status has the reason.",
     ),
     Case(FAILURE, "two hours ago", (FAILED, ENDED_AT_30), 155),
@@ -273,7 +294,7 @@ CASES = (
     Case(RESTARTING, "over days", (operator("job_restarts", "3x200", **JOB),), 50),
     Case(
         BAD_MODEL, "a check failed", (
-            *verdict("0x200", Fail="1x200", Error="0x200"), ENDED_AT_10), 20,
+            *verdict("0x50", Fail="1x50", Error="0x50"), ENDED_HALF_A_DAY_BEFORE), 20,
         "At least one check of team/llama says that the trained model is not good enough.",
     ),
     Case(BAD_MODEL, "all passed", (*verdict("1x200", Fail="0x200"), ENDED_AT_10), 20),
@@ -289,7 +310,7 @@ CASES = (
         " be made.",
     ),
     Case(
-        NO_VERDICT, "the validator left no word", (*verdict("0x200"), ENDED_AT_10), 20,
+        NO_VERDICT, "the validator left no word", (*verdict("0x50"), ENDED_HALF_A_DAY_BEFORE), 20,
         "The validation of team/llama ended without a verdict: no check failed, but not all could"
         " be made.",
     ),
