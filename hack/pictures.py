@@ -90,7 +90,7 @@ def fill(axes: Any, panel: Panel, url: str, start: float, end: float) -> None:
     elif panel.look is Look.NUMBER:
         draw_number(axes, panel, found)
     else:
-        draw_table(axes, panel, found)
+        draw_table(axes, found)
 
 
 def name(query: Query, labels: dict[str, str]) -> str:
@@ -118,7 +118,7 @@ def draw_states(
         values = series["values"]
         width = max(1.0, (end - start) / POINTS)
         for when, value in values:
-            text, color = panel.values.get(int(float(value)), (value, "gray"))
+            _, color = panel.values.get(int(float(value)), (value, "gray"))
             if color != "transparent":
                 color = color.removeprefix("dark-")
                 axes.broken_barh([(when, width)], (line - 0.4, 0.8), color=color, alpha=0.6)
@@ -137,7 +137,7 @@ def draw_number(axes: Any, panel: Panel, found: list[tuple[str, dict[str, Any]]]
     axes.text(0, 0.5, "\n".join(lines[:6]).strip(), fontsize=size, va="center", color="green")
 
 
-def draw_table(axes: Any, panel: Panel, found: list[tuple[str, dict[str, Any]]]) -> None:
+def draw_table(axes: Any, found: list[tuple[str, dict[str, Any]]]) -> None:
     """Only the labels of the first query's series; Grafana puts the other queries beside them."""
     axes.axis("off")
     labels = list(dict.fromkeys(label for _, series in found for label in series["metric"]))
@@ -151,7 +151,6 @@ def draw_table(axes: Any, panel: Panel, found: list[tuple[str, dict[str, Any]]])
     drawn = axes.table(cells, colLabels=labels, loc="upper left", cellLoc="left")
     drawn.auto_set_font_size(value=False)
     drawn.set_fontsize(8)
-    del panel
 
 
 def shown(value: float, unit: str) -> str:
