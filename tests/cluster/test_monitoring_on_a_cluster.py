@@ -65,7 +65,7 @@ def prometheus(operator: Cluster) -> Iterator[str]:
     operator.apply(
         operator.run(
             "helm", "template", "finetuning-operator", "charts/finetuning-operator",
-            "--namespace", operator.namespace,
+            "--namespace", operator.namespace, "--kube-version", "1.36.0",
             "--set", "monitoring.serviceMonitor=true,monitoring.interval=5s",
             "--set", "prometheusRule.enabled=true",
             "--show-only", "templates/servicemonitor.yaml",
