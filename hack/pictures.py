@@ -104,7 +104,7 @@ def draw_lines(axes: Any, panel: Panel, found: list[tuple[str, dict[str, Any]]])
         axes.plot(
             times, [float(value) for _, value in series["values"]], label=title, linewidth=1.2
         )
-    axes.xaxis.set_major_formatter(lambda when, _: time.strftime("%H:%M", time.gmtime(when)))
+    axes.xaxis.set_major_formatter(lambda when, _: time.strftime("%H:%M:%S", time.gmtime(when)))
     axes.yaxis.set_major_formatter(lambda value, _: shown(value, panel.unit))
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
@@ -125,7 +125,7 @@ def draw_states(
         text, _ = panel.values.get(int(float(values[-1][1])), (values[-1][1], ""))
         axes.text(start, line, f" {found[line][0]}: {text}", fontsize=7, va="center")
     axes.set_yticks([])
-    axes.xaxis.set_major_formatter(lambda when, _: time.strftime("%H:%M", time.gmtime(when)))
+    axes.xaxis.set_major_formatter(lambda when, _: time.strftime("%H:%M:%S", time.gmtime(when)))
     axes.tick_params(labelsize=7)
     axes.set_xlim(start, end)
 

@@ -218,6 +218,9 @@ def test_the_live_state_ends_as_finished_with_the_figures(
     assert state["checkpointsTotal"] == 4
     assert len(state["checkpointSizesBytes"]) == 4
     assert state["lastCheckpoint"] == "checkpoints/checkpoint-4"
+    assert (state["precision"], state["checkpointIntervalSteps"]) == ("fp32", 1)
+    assert state["startedAt"] <= state["resumedAt"] <= state["lastCheckpointAt"]
+    assert state["mfuRatio"] is None
     assert state["gpus"] == []
     assert not (output / "state").exists()
 
