@@ -26,7 +26,9 @@ ENV = "FINETUNING_RUN_CONFIG"
 class DatasetConfig(ApiModel):
     """Where the rows are, as the trainer sees it."""
 
-    path: str = Field(min_length=1, description="Local file or folder, or a Hub data set as hf://org/name.")
+    path: str = Field(
+        min_length=1, description="Local file or folder, or a Hub data set as hf://org/name."
+    )
     format: DatasetFormat = Field(default=DatasetFormat.AUTO)
     eval_split: float = Field(default=0.0, ge=0, le=0.5)
 
