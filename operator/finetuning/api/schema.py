@@ -69,9 +69,15 @@ def _properties(schema: Schema, defs: dict[str, Schema], *, defaults: bool) -> d
         properties[name] = _structural(node, defs, defaults=defaults)
         always_there = "anyOf" not in node and name not in required
         if defaults and always_there and "properties" in properties[name]:
-            # Without it the defaults inside would not show unless the user wrote the object.
-            properties[name]["default"] = {}
+            # Without it the defaults inside would not show unless the user wrote the object. It
+            # has them itself: the API server tries the section's rules on it as it stands here.
+            properties[name]["default"] = _defaults(properties[name])
     return properties
+
+
+def _defaults(section: Schema) -> Schema:
+    fields = section["properties"].items()
+    return {name: field["default"] for name, field in fields if "default" in field}
 
 
 def documented(schema: Schema) -> Schema:
@@ -88,7 +94,7 @@ def documented(schema: Schema) -> Schema:
 
 def _default_in_words(schema: Schema) -> list[str]:
     default = schema.get("default")
-    if default is None or default == {}:
+    if default is None or isinstance(default, dict):
         return []
     return [f"Default: {default if isinstance(default, str) else json.dumps(default)}."]
 

@@ -71,10 +71,15 @@ def test_the_operator_alone_decides_what_stands_in_the_status() -> None:
 
 
 def test_sections_that_are_always_there_show_their_defaults() -> None:
+    """In the default itself too: the API server tries a section's rules on it as it stands."""
     fields = structural_schema(FineTuningJobSpec)["properties"]
-    shown = {name for name, field in fields.items() if field.get("default") == {}}
+    sections = {name: field for name, field in fields.items() if "default" in field}
+    shown = {name for name, field in sections.items() if isinstance(field["default"], dict)}
     assert shown == {"hyperparameters", "output", "resources", "validation"}
-    assert fields["output"]["properties"]["storage"]["default"] == {}
+    for name in shown:
+        inside = fields[name]["properties"].items()
+        assert fields[name]["default"] == {k: v["default"] for k, v in inside if "default" in v}
+    assert fields["output"]["properties"]["storage"]["default"] == {"size": "50Gi"}
 
 
 def test_every_rule_has_a_message_and_no_line_break() -> None:
@@ -126,7 +131,7 @@ def test_a_models_schema_is_inlined_and_bounds_are_spelled_as_openapi_does() -> 
         "type": "object",
         "properties": {
             "inner": inner | {"description": "The field's own words."},
-            "always": inner | {"default": {}},
+            "always": inner | {"default": {"size": 0.5}},
             "many": {"type": "array", "items": inner, "maxItems": 3},
         },
     }
