@@ -12,12 +12,14 @@ import json
 import re
 import sys
 import time
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from hack import prometheus
 from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 from finetuning.observability import grafana
 from finetuning.observability.boards import DASHBOARDS
@@ -30,7 +32,8 @@ BYTES = ("", " Ki", " Mi", " Gi", " Ti")
 POINTS = 240
 LINE = 0.36
 """Inches of one line of Grafana's grid."""
-SHORT = 12
+FINE = 10
+"""Points of the small print."""
 KIB = 1024
 
 
@@ -55,14 +58,14 @@ def draw(board: Dashboard, url: str, start: float, end: float) -> Any:
     for place in written:
         spot = place["gridPos"]
         bottom = (rows - spot["y"] - spot["h"]) * LINE / height
-        box = (spot["x"] / grafana.COLUMNS + 0.028, bottom + 0.35 / height)
+        box = (spot["x"] / grafana.COLUMNS + 0.05, bottom + 0.35 / height)
         if place["type"] == "row":
-            figure.text(0.01, bottom + 0.05 / height, place["title"], fontsize=13, weight="bold")
+            figure.text(0.01, bottom + 0.05 / height, place["title"], fontsize=15, weight="bold")
             continue
-        size = (spot["w"] / grafana.COLUMNS - 0.045, (spot["h"] * LINE - 0.75) / height)
+        size = (spot["w"] / grafana.COLUMNS - 0.065, (spot["h"] * LINE - 0.75) / height)
         axes = figure.add_axes((*box, *size))
         panel = next(panels)
-        axes.set_title(panel.title, fontsize=10, loc="left")
+        axes.set_title(panel.title, fontsize=12, loc="left")
         fill(axes, panel, url, start, end)
     return figure
 
@@ -102,39 +105,50 @@ def draw_lines(axes: Any, panel: Panel, found: list[tuple[str, dict[str, Any]]])
     for title, series in found:
         times = [when for when, _ in series["values"]]
         axes.plot(
-            times, [float(value) for _, value in series["values"]], label=title, linewidth=1.2
+            times, [float(value) for _, value in series["values"]], label=title, linewidth=1.6
         )
-    axes.xaxis.set_major_formatter(lambda when, _: time.strftime("%H:%M:%S", time.gmtime(when)))
     axes.yaxis.set_major_formatter(lambda value, _: shown(value, panel.unit))
-    axes.tick_params(labelsize=7)
+    draw_clock(axes)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=6, loc="best")
+    axes.legend(fontsize=FINE, loc="best", framealpha=0.6)
+
+
+def draw_clock(axes: Any) -> None:
+    axes.xaxis.set_major_formatter(lambda when, _: time.strftime("%H:%M:%S", time.gmtime(when)))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.tick_params(labelsize=FINE)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def draw_states(
     axes: Any, panel: Panel, found: list[tuple[str, dict[str, Any]]], start: float, end: float
 ) -> None:
+    """A line for each series, in which equal neighbours are one bar."""
+    width = max(1.0, (end - start) / POINTS)
     for line, (_, series) in enumerate(found):
-        values = series["values"]
-        width = max(1.0, (end - start) / POINTS)
-        for when, value in values:
-            _, color = panel.values.get(int(float(value)), (value, "gray"))
-            if color != "transparent":
-                color = color.removeprefix("dark-")
-                axes.broken_barh([(when, width)], (line - 0.4, 0.8), color=color, alpha=0.6)
-        text, _ = panel.values.get(int(float(values[-1][1])), (values[-1][1], ""))
-        axes.text(start, line, f" {found[line][0]}: {text}", fontsize=7, va="center")
-    axes.set_yticks([])
-    axes.xaxis.set_major_formatter(lambda when, _: time.strftime("%H:%M:%S", time.gmtime(when)))
-    axes.tick_params(labelsize=7)
+        for value, same in groupby(series["values"], key=lambda point: point[1]):
+            times = [when for when, _ in same]
+            text, color = panel.values.get(int(float(value)), (value, "gray"))
+            if color == "transparent":
+                continue
+            bar = (times[0], times[-1] - times[0] + width)
+            axes.broken_barh([bar], (line - 0.4, 0.8), color=color.removeprefix("dark-"), alpha=0.6)
+            if bar[1] > (end - start) / 12 and text != "yes":
+                axes.text(
+                    sum(bar) - bar[1] / 2, line, text, fontsize=FINE, va="center", ha="center"
+                )
+    axes.set_yticks(range(len(found)), [title for title, _ in found])
+    axes.set_ylim(len(found) - 0.4, -0.6)
+    draw_clock(axes)
     axes.set_xlim(start, end)
 
 
 def draw_number(axes: Any, panel: Panel, found: list[tuple[str, dict[str, Any]]]) -> None:
     axes.axis("off")
-    lines = [f"{title}  {shown(float(each['value'][1]), panel.unit)}" for title, each in found]
-    size = 20 if len(lines) == 1 and len(lines[0]) < SHORT else 9
-    axes.text(0, 0.5, "\n".join(lines[:6]).strip(), fontsize=size, va="center", color="green")
+    for line, (title, each) in enumerate(found[:3]):
+        value = shown(float(each["value"][1]), panel.unit)
+        axes.text(0, 0.7 - 0.45 * line, value, fontsize=17, va="center", color="green")
+        axes.text(0, 0.25 - 0.45 * line, title, fontsize=FINE, va="center", color="gray")
 
 
 def draw_table(axes: Any, found: list[tuple[str, dict[str, Any]]]) -> None:
@@ -148,9 +162,10 @@ def draw_table(axes: Any, found: list[tuple[str, dict[str, Any]]]) -> None:
             key = (*key[:1], key[1] + series["metric"].get("gpu_id", ""))
         rows.setdefault(key, {}).update(series["metric"])
     cells = [[row.get(label, "") for label in labels] for row in rows.values()]
-    drawn = axes.table(cells, colLabels=labels, loc="upper left", cellLoc="left")
+    box = (0, 1 - 0.3 * (len(cells) + 1), 1, 0.3 * (len(cells) + 1))
+    drawn = axes.table(cells, colLabels=labels, bbox=box, cellLoc="left", colLoc="left")
     drawn.auto_set_font_size(value=False)
-    drawn.set_fontsize(8)
+    drawn.set_fontsize(FINE)
 
 
 def shown(value: float, unit: str) -> str:

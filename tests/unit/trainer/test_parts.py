@@ -17,7 +17,7 @@ from finetuning.base.device import Device, on_cpu, on_gpu, unused_gpu
 from finetuning.base.encode import Example
 from finetuning.base.environment import cpu_limit
 from finetuning.base.errors import ConfigError, InterruptedRun
-from finetuning.base.model import target_modules
+from finetuning.base.model import refuse_both, target_modules
 from finetuning.base.stop import Stop
 
 THERE = {"q_proj", "v_proj", "down_proj"}
@@ -232,3 +232,11 @@ def test_a_wish_to_stop_drops_the_half_step_and_the_evaluation(tiny_model: Path)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert stepper.step(rows[:1], 1.0, stop) is not None
     assert not torch.equal(before["lm_head.weight"], model.state_dict()["lm_head.weight"])
+
+
+@pytest.mark.parametrize("whole", ["q_proj", "self_attn.q_proj"])
+def test_a_layer_is_not_both_adapted_and_trained_in_full(whole: str) -> None:
+    modules = ["model.layers.0.self_attn", "model.layers.0.self_attn.q_proj", "model.norm"]
+    with pytest.raises(ConfigError, match="both name model.layers.0.self_attn.q_proj"):
+        refuse_both([whole], ["k_proj", "q_proj"], modules)
+    refuse_both(["norm"], ["q_proj"], modules)

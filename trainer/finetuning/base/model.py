@@ -79,11 +79,13 @@ def add_adapter(model: Any, config: RunConfig) -> Any:
 
     lora = config.lora_config
     whole = whole_modules(lora.modules_to_save, trainable_names(model))
+    targets = target_modules(lora.target_modules, linear_names(model))
+    refuse_both(whole, targets, [name for name, _ in model.named_modules()])
     adapter = LoraConfig(
         r=lora.r,
         lora_alpha=lora.lora_alpha,
         lora_dropout=lora.lora_dropout,
-        target_modules=target_modules(lora.target_modules, linear_names(model)),
+        target_modules=targets,
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
         modules_to_save=whole or None,
@@ -170,6 +172,22 @@ def whole_modules(wish: list[str], there: set[str]) -> list[str]:
             f"{', '.join(unknown)}; it has {', '.join(sorted(there))}"
         )
     return sorted(set(wish))
+
+
+def refuse_both(whole: list[str], targets: list[str], modules: list[str]) -> None:
+    """A layer is trained in full or by the adapter.
+
+    Raises:
+        ConfigError: it is named for both, perhaps under two spellings.
+    """
+    for name in modules:
+        full = [wish for wish in whole if f".{name}".endswith(f".{wish}")]
+        adapted = [wish for wish in targets if f".{name}".endswith(f".{wish}")]
+        if full and adapted:
+            raise ConfigError(
+                f"--modules-to-save {full[0]} and --target-modules {adapted[0]} both name {name}: "
+                "leave it to one of them"
+            )
 
 
 def _device_map(device: Device, *, quantized: bool) -> dict[str, str] | None:
