@@ -237,6 +237,6 @@ def test_a_wish_to_stop_drops_the_half_step_and_the_evaluation(tiny_model: Path)
 @pytest.mark.parametrize("whole", ["q_proj", "self_attn.q_proj"])
 def test_a_layer_is_not_both_adapted_and_trained_in_full(whole: str) -> None:
     modules = ["model.layers.0.self_attn", "model.layers.0.self_attn.q_proj", "model.norm"]
-    with pytest.raises(ConfigError, match="both name model.layers.0.self_attn.q_proj"):
+    with pytest.raises(ConfigError, match=r"both name model\.layers\.0\.self_attn\.q_proj"):
         refuse_both([whole], ["k_proj", "q_proj"], modules)
     refuse_both(["norm"], ["q_proj"], modules)
