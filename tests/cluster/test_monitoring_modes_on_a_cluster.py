@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from tests.cluster.jobs import condition, long_run, reached_step, running, status
-from tests.cluster.support import OPERATOR_NAMESPACE, Cluster
+from tests.cluster.support import OPERATOR_NAMESPACE, Cluster, renew_prometheus
 from tests.cluster.test_monitoring_on_a_cluster import prometheus, query
 
 if TYPE_CHECKING:
@@ -123,8 +123,7 @@ def test_a_switch_leaves_one_scrape_pool_also_for_a_running_job(
     workspace.wait("the condition", lambda: monitoring_reason(workspace, job) == reason, 30)
     if mode == "perJob":
         return  # How it scrapes is tested by those who need more of it.
-    # The config reloader may miss the second of two quick changes, for its interval of minutes.
-    MONITORING.kubectl("delete", "pod", "prometheus-main-0", "--grace-period=1")
+    renew_prometheus()
 
     def once() -> bool:
         """Whether the pod is scraped, and not twice."""

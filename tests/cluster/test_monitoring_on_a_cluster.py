@@ -25,7 +25,7 @@ from tests.cluster.jobs import (
     status,
     with_spec,
 )
-from tests.cluster.support import ROOT, STATE, Cluster
+from tests.cluster.support import ROOT, STATE, Cluster, renew_prometheus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,11 +175,7 @@ spec:
 def test_a_monitor_and_a_sidecar_made_by_hand_give_all_fourteen(
     scratch: Cluster, prometheus: str
 ) -> None:
-    """The node has no GPU, so a state file as a trainer on one writes it stands in for the run.
-
-    Its monitor comes first and stays: Prometheus' reloader may miss the second of two quick changes
-    of monitors for minutes.
-    """
+    """The node has no GPU, so a state file as a trainer on one writes it stands in for the run."""
     image = json.loads((STATE / "images.json").read_text())["operator"]
     scratch.apply(pod_with_a_plain_sidecar(image))
     scratch.apply(BY_HAND)
@@ -208,6 +204,7 @@ def test_prometheus_finds_every_metric_of_a_running_job(
     ):
         reached_step(workspace, name, 25)
         assert workspace.get("servicemonitor", f"{name}-metrics")["spec"]["endpoints"]
+        renew_prometheus()
 
         def of_the_job(metric: str) -> list[dict[str, Any]]:
             return query(prometheus, f'{metric}{{job_name="{name}",namespace="e2e"}}')

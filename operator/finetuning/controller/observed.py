@@ -73,6 +73,10 @@ class BatchJob:
     failed: Mark | None
     failing: Mark | None = None
     """It will fail, as soon as its Pods have ended."""
+    suspended: Mark | None = None
+    """Its controller has not begun, or not yet begun again."""
+    started: datetime | None = None
+    """When its controller began, anew after each pause."""
     policy: str = ""
     revalidate: str = ""
     generation: int | None = None
@@ -199,6 +203,8 @@ def batch_job(raw: Raw) -> BatchJob:
         complete=conditions.get("Complete"),
         failed=conditions.get("Failed"),
         failing=conditions.get("FailureTarget"),
+        suspended=conditions.get("Suspended"),
+        started=_time(status.get("startTime")),
         policy=_annotation(raw, naming.POLICY_ANNOTATION),
         revalidate=_annotation(raw, naming.REVALIDATE_ANNOTATION),
         generation=_version(_annotation(raw, naming.GENERATION_ANNOTATION)) or None,

@@ -106,12 +106,15 @@ def _not_created(seen: Seen) -> Standing | None:
     return None
 
 
+_WAITING = Standing(Phase.PENDING, Reason.JOB_CREATED, "Waiting for the training pod.")
+
+
 def _no_pod(seen: Seen) -> Standing | None:
     if seen.children.training_pods:
         return None
     if seen.hint:
         return Standing(Phase.PENDING, Reason.PODS_FORBIDDEN, seen.hint)
-    return Standing(Phase.PENDING, Reason.JOB_CREATED, "Waiting for the training pod.")
+    return _WAITING
 
 
 def _training(seen: Seen) -> Standing | None:
@@ -130,12 +133,22 @@ def _restarting(seen: Seen) -> Standing | None:
     trainer = pod.container(naming.TRAINING_CONTAINER)
     if not pod.over and (trainer is None or trainer.exit_code is None):
         return None
+    if _was_paused(seen.children.training, pod):
+        return _WAITING
     if _is_last_try(seen, pod):
         message = f"Pod {pod.meta.name} ended; the Job is closing."
         return Standing(Phase.RUNNING, Reason.TRAINING, message)
     _, why = pod_failure(seen.job, pod)
     message = f"Pod {pod.meta.name} ended and is being replaced. {why}"
     return Standing(Phase.PENDING, Reason.RESTARTING, plain(message, 1024))
+
+
+def _was_paused(training: BatchJob | None, pod: Pod) -> bool:
+    """The Pod ended for a pause that is over: its successor is no restart."""
+    if training is None or training.suspended is not None:
+        return True
+    began, created = training.started, pod.meta.created
+    return began is not None and created is not None and created < began
 
 
 def _is_last_try(seen: Seen, pod: Pod) -> bool:

@@ -2,6 +2,7 @@
 
 import pytest
 from tests.unit.controller.objects import (
+    ENDED,
     batch_job,
     ended,
     job,
@@ -107,6 +108,24 @@ PENDING = [
         ),
         Reason.RESTARTING,
         "Evicted: The node was low on memory",
+    ),
+    (
+        "the pause is over, and the Job's controller has not noticed",
+        seen(pod(ended(143)), training=batch_job(condition="Suspended")),
+        Reason.JOB_CREATED,
+        "Waiting for the training pod",
+    ),
+    (
+        "the pause is over, and its pod still closes",
+        seen(pod(ended(143)), training=batch_job(startTime=ENDED)),
+        Reason.JOB_CREATED,
+        "Waiting for the training pod",
+    ),
+    (
+        "a pod that began after the pause crashed",
+        seen(pod(ended(1, "boom"), created=ENDED), training=batch_job(startTime=ENDED)),
+        Reason.RESTARTING,
+        "exit code 1. boom",
     ),
 ]
 
