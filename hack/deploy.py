@@ -47,6 +47,27 @@ def images() -> dict[str, str]:
     return {part: str(named[part]) for part in ("operator", "trainer")}
 
 
+def forget_monitors() -> None:
+    """Take objects of prometheus-operator's kinds out of the release, before these kinds go.
+
+    Helm can neither upgrade nor uninstall a release while a kind of it is unknown.
+    """
+    where = ("--namespace", NAMESPACE)
+    if RELEASE not in output("helm", "list", "--quiet", *where).split():
+        return
+    without = ("--set=monitoring.serviceMonitor=false", "--set=prometheusRule.enabled=false")
+    chart = "charts/finetuning-operator"
+    output("helm", "upgrade", RELEASE, chart, *where, "--reuse-values", "--wait", *without)
+
+
+def output(*command: str) -> str:
+    """What a command prints, run with this checkout's cluster and tools; its errors are shown."""
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), check=True, stdout=subprocess.PIPE, text=True
+    )
+    return done.stdout
+
+
 def main(extra: list[str]) -> int:
     """Run Helm; exit code 2 when something has to come first."""
     try:

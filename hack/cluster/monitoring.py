@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hack import deploy
 from hack.cluster import kube, paths, tools
 from hack.cluster.shell import locked, step, wait_until
 from hack.images.oci import ScratchImage, write_archive
@@ -113,6 +114,7 @@ def is_on() -> bool:
 def off() -> None:
     """Take Prometheus, its operator and every definition of its group away."""
     with step("switching monitoring off"):
+        deploy.forget_monitors()
         gone = ("--ignore-not-found", "--wait", "--timeout=90s")
         kube.kubectl("delete", "namespace", NAMESPACE, *gone)
         kube.kubectl("delete", "clusterrolebinding", *BINDINGS, *gone)
