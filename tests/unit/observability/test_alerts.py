@@ -166,6 +166,13 @@ CASES = (
         "The loss of team/llama is 3 over the last 10 minutes, more than half above the least of"
         " the last two hours.",
     ),
+    Case(
+        DIVERGING, "a small loss doubles", (
+            series("train_loss", "0.4x60 0.8x140", epoch="2"),
+            series("training_progress", "10x200")), 100,
+        "The loss of team/llama is 800m over the last 10 minutes, more than half above the least of"
+        " the last two hours.",
+    ),
     Case(DIVERGING, "it falls", (
         series("train_loss", "2-0.005x200", epoch="2"),
         series("training_progress", "10x200")), 100),
@@ -176,7 +183,7 @@ CASES = (
         series("train_loss", "1x60 9 1x5 9 1x130", epoch="2"),
         series("training_progress", "10x200")), 100),
     Case(DIVERGING, "warming up", (
-        series("train_loss", "2x60 4x140", epoch="1"), series("training_progress", "1x200")), 100),
+        series("train_loss", "2x60 4x140", epoch="1"), series("training_progress", "4x200")), 100),
     Case(DIVERGING, "another epoch", (
         series("train_loss", "2x80 stale", epoch="1"),
         series("train_loss", "_x81 1.9x120", epoch="2"),
@@ -189,6 +196,8 @@ CASES = (
         "The gradient norm of team/llama is 30, more than ten times its median of the last hour; a"
         " jump of the loss tends to follow.",
     ),
+    Case(SPIKE, "now and then a small one", (
+        series("grad_norm", 17 * "3 3 0.1 " + "4x50"),), 58),
     Case(SPIKE, "one step", (series("grad_norm", "1x50 30 1x50"),), 57),
     Case(SPIKE, "threefold", (series("grad_norm", "1x50 3x50"),), 57),
     Case(SPIKE, "for two minutes", (series("grad_norm", "1x50 30x50"),), 53),
@@ -329,6 +338,8 @@ CASES = (
             operator("validation_phase", "0x40 1x160", **JOB, phase="Running")), 80,
         "team/llama was trained more than an hour ago, and its validation has no verdict yet.",
     ),
+    Case(STUCK, "for half an hour", (
+        SUCCEEDED, operator("validation_phase", "1x200", **JOB, phase="Running")), 40),
     Case(STUCK, "still training", (
         RUNNING, operator("validation_phase", "1x200", **JOB, phase="Pending")), 80),
     Case(STUCK, "has a verdict", (
@@ -341,6 +352,8 @@ CASES = (
         " without them.",
         {"reason": "Forbidden"},
     ),
+    Case(UNMONITORED, "for ten minutes", (
+        operator("monitor_errors_total", "0+1x60", reason="Forbidden"),), 10),
     Case(UNMONITORED, "one error, mended", (
         operator("monitor_errors_total", "0x5 1x60", reason="Forbidden"),), 30),
     Case(
@@ -349,6 +362,8 @@ CASES = (
         " running ones stands still. Training itself goes on.",
         {},
     ),
+    Case(NO_OPERATOR, "for five minutes", (
+        operator("build_info", "1x5 stale", version="1"),), 11),
     Case(NO_OPERATOR, "an upgrade", (
         operator("build_info", "1x5 stale", version="1"),
         operator("build_info", "_x10 1x60", version="2", pod="operator-2")), 20),
@@ -360,6 +375,12 @@ CASES = (
         "25% of the operator's looks at jobs failed in the last 10 minutes.",
         {},
     ),
+    Case(ERRORS, "every twentieth look", (
+        operator("reconcile_total", "0+19x60", outcome="ok"),
+        operator("reconcile_total", "0+1x60", outcome="retry")), 30),
+    Case(ERRORS, "for five minutes", (
+        operator("reconcile_total", "0+3x60", outcome="ok"),
+        operator("reconcile_total", "0+1x60", outcome="retry")), 6),
     Case(ERRORS, "all well", (
         operator("reconcile_total", "0+3x60", outcome="ok"),
         operator("reconcile_total", "0x60", outcome="error")), 30),
