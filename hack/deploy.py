@@ -53,7 +53,7 @@ def forget_monitors() -> None:
     Helm can neither upgrade nor uninstall a release while a kind of it is unknown.
     """
     where = ("--namespace", NAMESPACE)
-    if RELEASE not in output("helm", "list", "--quiet", *where).split():
+    if RELEASE not in output("helm", "list", "--short", *where).split():
         return
     without = ("--set=monitoring.serviceMonitor=false", "--set=prometheusRule.enabled=false")
     chart = "charts/finetuning-operator"
