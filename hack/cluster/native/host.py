@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 
@@ -131,8 +132,11 @@ def cgroup_pids() -> set[int]:
     """List every process in the node's cgroup: containers that nobody else would end."""
     found: set[int] = set()
     for controller in cgroup_controllers():
-        for file in (controller / CGROUP).rglob("cgroup.procs"):
-            found.update(int(pid) for pid in file.read_text().split())
+        # A group may go while this looks: os.walk passes over what it cannot list.
+        for folder, _, _ in os.walk(controller / CGROUP):
+            with contextlib.suppress(OSError):
+                text = Path(folder, "cgroup.procs").read_text()
+                found.update(int(pid) for pid in text.split())
     return found
 
 

@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    main_parser.add_argument("--version", action="version", version=version("finetuning-operator"))
     commands = main_parser.add_subparsers(dest="command", metavar="command", required=True)
     for name, module in (("run", run), ("top", top), ("report", report)):
         module.add_arguments(_command(commands, name, module))

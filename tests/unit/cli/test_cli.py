@@ -61,8 +61,9 @@ def test_a_run_needs_neither_a_cluster_client_nor_the_operators_libraries() -> N
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_version_is_the_distributions() -> None:
-    done = finetuning("version")
+@pytest.mark.parametrize("word", ["version", "--version"])
+def test_the_version_is_the_distributions(word: str) -> None:
+    done = finetuning(word)
     assert (done.returncode, done.stdout.strip()) == (
         0,
         importlib.metadata.version("finetuning-operator"),
