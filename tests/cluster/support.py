@@ -95,11 +95,3 @@ def make_namespace(name: str) -> Cluster:
     cluster.apply(manifest)
     cluster.wait("default ServiceAccount", lambda: cluster.get("serviceaccount", "default"), 60)
     return cluster
-
-
-def renew_prometheus() -> None:
-    """Let it read what it scrapes anew.
-
-    Its config reloader may miss the second of two quick changes, for its interval of minutes.
-    """
-    Cluster("monitoring").kubectl("delete", "pod", "prometheus-main-0", "--grace-period=1")

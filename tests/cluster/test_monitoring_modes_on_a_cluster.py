@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -11,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from tests.cluster.jobs import condition, long_run, reached_step, running, status
-from tests.cluster.support import OPERATOR_NAMESPACE, Cluster, renew_prometheus
-from tests.cluster.test_monitoring_on_a_cluster import prometheus, query
+from tests.cluster.scraping import pools, query, renew
+from tests.cluster.support import OPERATOR_NAMESPACE, Cluster
+from tests.cluster.test_monitoring_on_a_cluster import prometheus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +20,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 __all__ = ["prometheus"]
 SHARED = "finetuning-operator-jobs"
-MONITORING = Cluster("monitoring")
+OWN = f"serviceMonitor/{OPERATOR_NAMESPACE}/{SHARED.removesuffix('-jobs')}/0"
+"""How Prometheus scrapes the operator itself, in every mode."""
 EXPECTED = {
     "shared": (
         {"service", "shared monitor"},
@@ -70,15 +70,6 @@ def mode_of(operator: Cluster) -> str:
     return str(yaml.safe_load(values.partition("\n")[2])["monitoring"]["mode"])
 
 
-def pools() -> set[str]:
-    """The scrape pools for jobs that the prometheus-operator made of the monitors."""
-    secret = MONITORING.get("secret", "prometheus-main")
-    packed = base64.b64decode(secret["data"]["prometheus.yaml.gz"]) if secret else b""
-    config = yaml.safe_load(gzip.decompress(packed)) if packed else {}
-    names = {each["job_name"] for each in config.get("scrape_configs") or ()}
-    return names - {f"serviceMonitor/{OPERATOR_NAMESPACE}/{SHARED.removesuffix('-jobs')}/0"}
-
-
 def objects(workspace: Cluster, name: str) -> set[str]:
     """Which of the objects of any mode are there."""
     system = Cluster(OPERATOR_NAMESPACE)
@@ -119,11 +110,11 @@ def test_a_switch_leaves_one_scrape_pool_also_for_a_running_job(
     there, pool, reason = EXPECTED[mode]
     deploy(mode)
     workspace.wait("the mode's objects alone", lambda: objects(workspace, job) == there, 60)
-    workspace.wait("the mode's scrape pool alone", lambda: pools() == {pool}, 30)
+    workspace.wait("the mode's scrape pool alone", lambda: pools() - {OWN} == {pool}, 30)
     workspace.wait("the condition", lambda: monitoring_reason(workspace, job) == reason, 30)
     if mode == "perJob":
         return  # How it scrapes is tested by those who need more of it.
-    renew_prometheus()
+    renew(pool)
 
     def once() -> bool:
         """Whether the pod is scraped, and not twice."""

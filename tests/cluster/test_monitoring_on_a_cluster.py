@@ -6,9 +6,6 @@ import contextlib
 import json
 import subprocess
 import sys
-import urllib.error
-import urllib.parse
-import urllib.request
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +22,8 @@ from tests.cluster.jobs import (
     status,
     with_spec,
 )
-from tests.cluster.support import ROOT, STATE, Cluster, renew_prometheus
+from tests.cluster.scraping import query, renew
+from tests.cluster.support import ROOT, STATE, Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,16 +72,6 @@ def prometheus(operator: Cluster) -> Iterator[str]:
     )  # fmt: skip
     yield json.loads(hack("status", "--json"))["prometheus"]
     hack("monitoring", "off")
-
-
-def query(url: str, expression: str) -> list[dict[str, Any]]:
-    """Samples of an instant query; none while Prometheus is not listening."""
-    words = urllib.parse.urlencode({"query": expression})
-    try:
-        with urllib.request.urlopen(f"{url}/api/v1/query?{words}", timeout=10) as answer:  # noqa: S310
-            return list(json.load(answer)["data"]["result"])
-    except urllib.error.URLError:
-        return []
 
 
 def test_without_the_servicemonitor_crd_the_job_runs_and_says_so(workspace: Cluster) -> None:
@@ -179,6 +167,7 @@ def test_a_monitor_and_a_sidecar_made_by_hand_give_all_fourteen(
     image = json.loads((STATE / "images.json").read_text())["operator"]
     scratch.apply(pod_with_a_plain_sidecar(image))
     scratch.apply(BY_HAND)
+    renew("serviceMonitor/e2e-scratch/finetuning-metrics/0")
 
     def in_prometheus(metric: str) -> list[dict[str, Any]]:
         return query(prometheus, f'{metric}{{job_name="my-job"}}')
@@ -204,7 +193,7 @@ def test_prometheus_finds_every_metric_of_a_running_job(
     ):
         reached_step(workspace, name, 25)
         assert workspace.get("servicemonitor", f"{name}-metrics")["spec"]["endpoints"]
-        renew_prometheus()
+        renew(f"serviceMonitor/e2e/{name}-metrics/0")
 
         def of_the_job(metric: str) -> list[dict[str, Any]]:
             return query(prometheus, f'{metric}{{job_name="{name}",namespace="e2e"}}')

@@ -18,6 +18,7 @@ SYSCTLS = (
     "net.ipv4.ip_forward",
     "net.ipv4.conf.all.route_localnet",
     "net.netfilter.nf_conntrack_max",
+    "net.netfilter.nf_conntrack_tcp_timeout_syn_sent",
     "vm.overcommit_memory",
     "vm.panic_on_oom",
     "kernel.panic",
@@ -44,6 +45,7 @@ def sysctl_file(name: str) -> Path:
 
 def read_sysctls() -> dict[str, str]:
     """Read the settings that will be changed."""
+    attempt("modprobe", "nf_conntrack")  # Before it is there, its settings are not.
     files = {name: sysctl_file(name) for name in SYSCTLS}
     return {name: file.read_text().strip() for name, file in files.items() if file.exists()}
 
@@ -76,10 +78,22 @@ def open_network() -> None:
     chain = f"chain out {{ type nat hook postrouting priority 100; {rule}; }};"
     attempt("nft", "delete", "table", "ip", TABLE)
     run("nft", "-f", "-", stdin=f"table ip {TABLE} {{ {chain} }}")
+    forget_unanswered_calls()
     if "-P FORWARD DROP" in attempt("iptables", "-S", "FORWARD").stdout:
         for accepted in forward_rules():
             if attempt("iptables", "-C", *accepted).returncode:
                 run("iptables", "-I", *accepted)
+
+
+def forget_unanswered_calls() -> None:
+    """Keep what came too early for seconds, not minutes.
+
+    The kernel remembers a call to a Service that had no pod yet, and would send any later one
+    from the same port the same way, to nobody.
+    """
+    file = sysctl_file("net.netfilter.nf_conntrack_tcp_timeout_syn_sent")
+    if file.exists():
+        file.write_text("2")
 
 
 def forward_rules() -> list[list[str]]:
