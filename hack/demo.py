@@ -107,7 +107,7 @@ def cluster_steps() -> None:
     # The small model trains in half a minute: its status may move more often than every 10 s.
     if deploy.main(["--set", "operator.progressIntervalSeconds=3"]):
         raise DemoError("helm did not finish")
-    kubectl("get", "pods", "--namespace", deploy.NAMESPACE)
+    run("kubectl", "get", "pods", "--namespace", deploy.NAMESPACE)
 
 
 def input_steps() -> None:
