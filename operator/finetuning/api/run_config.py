@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 from pydantic import Field
 
 from finetuning.api.base import ApiModel
+from finetuning.api.dataset import RowOptions
 from finetuning.api.hyperparameters import (
     METHOD_RULES,
     Hyperparameters,
@@ -17,20 +18,17 @@ from finetuning.api.hyperparameters import (
     Method,
     QuantizationConfig,
 )
-from finetuning.api.v1alpha1 import DatasetFormat
 
 ENV = "FINETUNING_RUN_CONFIG"
 """Name of the environment variable that carries the run's configuration."""
 
 
-class DatasetConfig(ApiModel):
+class DatasetConfig(RowOptions):
     """Where the rows are, as the trainer sees it."""
 
     path: str = Field(
         min_length=1, description="Local file or folder, or a Hub data set as hf://org/name."
     )
-    format: DatasetFormat = Field(default=DatasetFormat.AUTO)
-    eval_split: float = Field(default=0.0, ge=0, le=0.5)
 
 
 class RunConfig(ApiModel):

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from finetuning.api.base import ApiModel, Rule
+from finetuning.api.dataset import DatasetColumns, DatasetFormat, OnBadRows, RowOptions
 from finetuning.api.hyperparameters import (
     METHOD_RULES,
     Hyperparameters,
@@ -66,6 +66,7 @@ __all__ = [
     "CheckStatus",
     "Condition",
     "ConditionType",
+    "DatasetColumns",
     "DatasetFormat",
     "DatasetSpec",
     "FineTuningJob",
@@ -75,6 +76,7 @@ __all__ = [
     "KeywordMatch",
     "ModelSpec",
     "ObjectMeta",
+    "OnBadRows",
     "OnFailure",
     "OutputSpec",
     "Phase",
@@ -95,15 +97,6 @@ KIND = "FineTuningJob"
 PLURAL = "finetuningjobs"
 SINGULAR = "finetuningjob"
 SHORT_NAMES = ("ftj", "ftjob")
-
-
-class DatasetFormat(StrEnum):
-    """How the rows are stored."""
-
-    AUTO = "auto"
-    JSONL = "jsonl"
-    CSV = "csv"
-    HF = "hf"
 
 
 class SecretKeyRef(ApiModel):
@@ -139,24 +132,13 @@ class ModelSpec(ApiModel):
     )
 
 
-class DatasetSpec(ApiModel):
+class DatasetSpec(RowOptions):
     """The rows to train on."""
 
     source: DatasetSource = Field(
         description="One of: a file path inside the pod (/workspace/templates/<key> is a key of "
         "the ConfigMap finetuning-templates), configmap:<name>:<key>, pvc://<claim>/<path>, "
         "hf://<org>/<name> or a bare Hugging Face id.",
-    )
-    format: DatasetFormat = Field(
-        default=DatasetFormat.AUTO,
-        description="How the rows are stored; `auto` goes by the file's name.",
-    )
-    eval_split: float = Field(
-        default=0.0,
-        ge=0,
-        le=0.5,
-        description="Share of the rows held out for evaluation, chosen by hyperparameters.seed; "
-        "0.1 is a good start, 0 means no evaluation.",
     )
 
 

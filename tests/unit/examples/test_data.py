@@ -10,6 +10,7 @@ import pytest
 
 from finetuning.api.run_config import DatasetConfig
 from finetuning.base import rows, shapes
+from finetuning.base.bad_rows import settle
 from finetuning.base.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def samples(path: Path) -> list[shapes.Sample]:
-    return shapes.interpret(rows.read(DatasetConfig(path=str(path))))
+    config = DatasetConfig(path=str(path))
+    good, found = shapes.interpret(rows.read(config))
+    settle(good, config)
+    return found
 
 
 def questions(path: Path) -> list[str]:

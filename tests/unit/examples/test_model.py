@@ -176,8 +176,8 @@ class TestOfTheWholeModel:
 
 def _trained_tokens(path: Path, tokenizer: Any) -> list[tuple[list[int], list[int]]]:
     """Of each row: all tokens up to the last trained one, and the trained ones."""
-    read = rows.read(DatasetConfig(path=str(path)))
-    encoded = encode.encode(shapes.interpret(read), read, tokenizer, limit=128)
+    read, samples = shapes.interpret(rows.read(DatasetConfig(path=str(path))))
+    encoded = encode.encode(samples, read, tokenizer, limit=128)
     examples = [example for row in encoded.rows for example in row]
     last = [int(example.trained.nonzero()[0][-1]) for example in examples]
     return [

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from tests.unit.trainer.conftest import PAIRS, write_rows
 from tests.unit.trainer.test_resume import arguments, history, losses
-from tests.unit.trainer.test_shapes import ANSWER, ASK, rows
+from tests.unit.trainer.test_shapes import ANSWER, ASK, accepted, rows
 
 from finetuning.api.hyperparameters import Objective
 from finetuning.base.app import main
 from finetuning.base.encode import encode
 from finetuning.base.errors import DatasetError
-from finetuning.base.shapes import Chat, Completion, Preference, interpret
+from finetuning.base.shapes import Chat, Completion, Preference
 
 OTHER = {"role": "assistant", "content": "No."}
 
@@ -32,7 +32,7 @@ OTHER = {"role": "assistant", "content": "No."}
     ],
 )
 def test_pairs_of_text_and_of_messages_are_read(row: dict[str, Any], sample: Preference) -> None:
-    assert interpret(rows(row), Objective.DPO) == [sample]
+    assert accepted(rows(row), Objective.DPO) == [sample]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_pairs_of_text_and_of_messages_are_read(row: dict[str, Any], sample: Pre
 )
 def test_bad_pairs_are_refused_by_their_column(row: dict[str, Any], words: str) -> None:
     with pytest.raises(DatasetError) as caught:
-        interpret(rows(row), Objective.DPO)
+        accepted(rows(row), Objective.DPO)
     assert words in str(caught.value)
     assert "line 1" in str(caught.value)
 
@@ -62,14 +62,14 @@ def test_bad_pairs_are_refused_by_their_column(row: dict[str, Any], words: str) 
 def test_pairs_are_not_taken_for_answers_to_learn() -> None:
     pair = rows({"prompt": "a", "chosen": "b", "rejected": "c"})
     with pytest.raises(DatasetError, match="known shapes for --objective sft"):
-        interpret(pair)
+        accepted(pair)
 
 
 @pytest.mark.training
 def test_only_the_last_answer_counts(tokenizer: Any) -> None:
     earlier = [ASK, ANSWER, ASK]
     data = rows({"prompt": earlier, "chosen": [ANSWER], "rejected": [OTHER]})
-    (pair,) = encode(interpret(data, Objective.DPO), data, tokenizer, 999).rows
+    (pair,) = encode(accepted(data, Objective.DPO), data, tokenizer, 999).rows
     trained = [tokenizer.decode(each.ids[each.trained]) for each in pair]
     assert trained == ["Because.<|im_end|>", "No.<|im_end|>"]
 
@@ -78,7 +78,7 @@ def test_only_the_last_answer_counts(tokenizer: Any) -> None:
 def test_a_pair_whose_answer_is_cut_off_is_dropped_whole(tokenizer: Any) -> None:
     long = {"prompt": "Why? ", "chosen": "x", "rejected": "y"}
     data = rows(long, {"prompt": "Why? " * 50, "chosen": "x", "rejected": "y"})
-    encoded = encode(interpret(data, Objective.DPO), data, tokenizer, 20)
+    encoded = encode(accepted(data, Objective.DPO), data, tokenizer, 20)
     assert [len(row) for row in encoded.rows] == [2]
     assert (encoded.cut, encoded.dropped) == (2, 2)
 

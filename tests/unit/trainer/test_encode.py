@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from tests.unit.trainer.conftest import TEMPLATE, make_tokenizer
 
+from finetuning.api.run_config import DatasetConfig
+from finetuning.base.bad_rows import settle
 from finetuning.base.encode import Encoded, Example, chatml_for, encode
 from finetuning.base.errors import DatasetError
 from finetuning.base.rows import Row, Rows
@@ -44,7 +46,9 @@ def tokenizer() -> Any:
 
 def encoded(tokenizer: Any, *samples: Sample, limit: int = 1000) -> Encoded:
     rows = Rows("d.jsonl", "line", [Row(n, {}) for n in range(1, len(samples) + 1)])
-    return encode(list(samples), rows, tokenizer, limit)
+    found = encode(list(samples), rows, tokenizer, limit)
+    settle(rows.without(found.bad), DatasetConfig(path=rows.source))
+    return found
 
 
 def only(tokenizer: Any, sample: Sample) -> Example:

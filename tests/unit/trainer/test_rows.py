@@ -11,6 +11,7 @@ import pytest
 
 from finetuning.api.run_config import DatasetConfig
 from finetuning.api.v1alpha1 import DatasetFormat
+from finetuning.base.bad_rows import settle
 from finetuning.base.errors import DatasetError
 from finetuning.base.rows import Rows, read
 
@@ -24,7 +25,7 @@ def read_file(path: Path, wish: DatasetFormat = DatasetFormat.AUTO) -> Rows:
 def refusal(path: Path, content: str | bytes, wish: DatasetFormat = DatasetFormat.AUTO) -> str:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DatasetError) as caught:
-        read_file(path, wish)
+        settle(read_file(path, wish), DatasetConfig(path=str(path)))
     return str(caught.value)
 
 

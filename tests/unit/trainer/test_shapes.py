@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 
+from finetuning.api.hyperparameters import Objective
+from finetuning.api.run_config import DatasetConfig
+from finetuning.base.bad_rows import settle
 from finetuning.base.errors import DatasetError
 from finetuning.base.rows import Row, Rows
 from finetuning.base.shapes import Chat, Completion, Sample, Text, interpret
@@ -16,6 +19,13 @@ CHAT = Chat([ASK, ANSWER])
 
 def rows(*data: dict[str, Any]) -> Rows:
     return Rows("data.jsonl", "line", [Row(n, row) for n, row in enumerate(data, start=1)])
+
+
+def accepted(data: Rows, objective: Objective = Objective.SFT) -> list[Sample]:
+    """All samples; raises DatasetError where a row is bad, as a run does unless told otherwise."""
+    found, samples = interpret(data, objective)
+    settle(found, DatasetConfig(path=data.source))
+    return samples
 
 
 @pytest.mark.parametrize(
@@ -61,7 +71,7 @@ def rows(*data: dict[str, Any]) -> Rows:
     ],
 )
 def test_the_columns_tell_the_shape(row: dict[str, Any], sample: Sample) -> None:
-    assert interpret(rows(row)) == [sample]
+    assert accepted(rows(row)) == [sample]
 
 
 @pytest.mark.parametrize(
@@ -90,14 +100,14 @@ def test_the_columns_tell_the_shape(row: dict[str, Any], sample: Sample) -> None
 )
 def test_a_row_that_cannot_be_trained_on_is_refused(row: dict[str, Any], words: str) -> None:
     with pytest.raises(DatasetError) as caught:
-        interpret(rows(row))
+        accepted(rows(row))
     assert words in str(caught.value)
     assert str(caught.value).startswith("data.jsonl: line 1: ")
 
 
 def test_known_shapes_are_listed_for_unknown_columns() -> None:
     with pytest.raises(DatasetError, match=r"messages .* instruction.* prompt, completion \| text"):
-        interpret(rows({"a": "b"}))
+        accepted(rows({"a": "b"}))
 
 
 @pytest.mark.parametrize(
@@ -112,13 +122,13 @@ def test_known_shapes_are_listed_for_unknown_columns() -> None:
 )
 def test_every_row_must_have_what_the_first_one_has(row: dict[str, Any], words: str) -> None:
     with pytest.raises(DatasetError) as caught:
-        interpret(rows({"instruction": "Why?", "output": "Because."}, row))
+        accepted(rows({"instruction": "Why?", "output": "Because."}, row))
     assert words in str(caught.value)
 
 
 def test_all_bad_rows_are_counted_and_some_are_named() -> None:
     bad = [{"text": ""} for _ in range(9)]
     with pytest.raises(DatasetError) as caught:
-        interpret(rows({"text": "good"}, *bad))
+        accepted(rows({"text": "good"}, *bad))
     assert "line 2: `text` is missing" in str(caught.value)
     assert "(8 more bad rows: line 3, 4, 5, 6, 7, …)" in str(caught.value)

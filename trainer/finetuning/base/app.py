@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING
 
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts import AIM_PROFILE, CHECKPOINTS_DIR, STATE_DIR, TRAINING_INFO
+from finetuning.artifacts.data_report import DataReport
 from finetuning.artifacts.models import ExitCode, RunState, TrainFailure, TrainingResult
-from finetuning.base import console, environment, rows, shapes
-from finetuning.base.errors import ConfigError, InterruptedRun, TrainerError
+from finetuning.base import columns, console, data_report, environment, rows, shapes
+from finetuning.base.bad_rows import settle
+from finetuning.base.errors import ConfigError, DatasetError, InterruptedRun, TrainerError
 from finetuning.base.facts import differences, facts_of
 from finetuning.base.hub import settings_folder
 from finetuning.base.last_words import figures_of, finished_result, paused_early, say
 from finetuning.base.live import LiveState
 from finetuning.base.options import Options, parse
 from finetuning.base.results import finished_info, foreign_files, remove_run
+from finetuning.base.rows import Rows
 from finetuning.base.run import Run
+from finetuning.base.shapes import Sample
 from finetuning.base.stop import Stop
 from finetuning.base.storage import writable_folder
 from finetuning.base.wording import in_the_users_words
@@ -45,9 +49,32 @@ def main(argv: list[str] | None = None) -> int:
     except TrainerError as error:
         return _failed(error, None)
     try:
-        return _locked(options, output)
+        return _check(options.config, output) if options.check_data else _locked(options, output)
     finally:
         os.close(lock)
+
+
+def _check(config: RunConfig, output: Path) -> int:
+    """Every row as a run would read it, and nothing else."""
+    try:
+        found, samples = _read(config, output)
+        from finetuning.base.data import prepare  # noqa: PLC0415 - loads torch
+        from finetuning.base.model import load_tokenizer  # noqa: PLC0415 - loads torch
+
+        tokenizer = load_tokenizer(settings_folder(config))
+        report = data_report.of(prepare(found, samples, tokenizer, config), config)
+        if finished_info(output) is None:
+            data_report.write(report, output)
+    except TrainerError as error:
+        return _failed(error, None)
+    _print_check(report)
+    return int(ExitCode.OK)
+
+
+def _print_check(report: DataReport) -> None:
+    counts = f"{report.train_examples} examples to train on, {report.eval_examples} held out"
+    lines = [f"{report.source}: {report.rows} rows, {counts}", *data_report.findings(report)]
+    print("\n".join(f"{line}." for line in lines))  # noqa: T201 - the outcome, for people
 
 
 def _locked(options: Options, output: Path) -> int:
@@ -71,8 +98,7 @@ def _locked(options: Options, output: Path) -> int:
 
 def _run(options: Options, output: Path, live: LiveState, stop: Stop) -> TrainingResult:
     config = options.config
-    data = rows.read(config.dataset)
-    samples = shapes.interpret(data, config.hyperparameters.objective)
+    data, samples = _read(config, output)
     facts = facts_of(config, data.digest())
     if options.overwrite:
         remove_run(output)
@@ -93,6 +119,23 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop) -> Trainin
     from finetuning.base.train import train  # noqa: PLC0415 - loads torch
 
     return train(run, live, stop)
+
+
+def _read(config: RunConfig, output: Path) -> tuple[Rows, list[Sample]]:
+    """The rows to train on; what is wrong with the others is written down also when none may be.
+
+    Raises:
+        DatasetError: there are none, or bad ones that the policy does not allow.
+    """
+    found = columns.rename(rows.read(config.dataset), config.dataset.columns)
+    found, samples = shapes.interpret(found, config.hyperparameters.objective)
+    try:
+        settle(found, config.dataset)
+    except DatasetError:
+        if finished_info(output) is None:
+            data_report.write(data_report.of_rows(found), output)
+        raise
+    return found, samples
 
 
 def _refuse_foreign(output: Path) -> None:

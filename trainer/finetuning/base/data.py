@@ -6,6 +6,7 @@ from typing import Any
 
 from finetuning.api.hyperparameters import Hyperparameters, Objective
 from finetuning.api.run_config import RunConfig
+from finetuning.base.bad_rows import settle
 from finetuning.base.encode import Example, Pack, encode
 from finetuning.base.errors import DatasetError
 from finetuning.base.packing import pack
@@ -22,10 +23,13 @@ MINIMUM_TO_SPLIT = 2
 class Data:
     """Examples in packs; a row is never on both sides."""
 
+    rows: Rows
     train: list[Pack]
     held_out: list[Pack]
     cut: int
     dropped: int
+    lengths: list[int]
+    """Tokens of every example before it was cut."""
 
     def facts(self) -> dict[str, int]:
         return {
@@ -41,6 +45,8 @@ def prepare(rows: Rows, samples: list[Sample], tokenizer: Any, config: RunConfig
     """Encode and split; raises DatasetError."""
     settings = config.hyperparameters
     encoded = encode(samples, rows, tokenizer, settings.max_seq_length)
+    rows = rows.without(encoded.bad)
+    settle(rows, config.dataset)
     share = config.dataset.eval_split
     if share and len(encoded.rows) < MINIMUM_TO_SPLIT:
         raise DatasetError(
@@ -50,10 +56,12 @@ def prepare(rows: Rows, samples: list[Sample], tokenizer: Any, config: RunConfig
     train, held_out = split_rows(len(encoded.rows), share, settings.seed)
     _tell(encoded.cut, encoded.dropped, settings.max_seq_length)
     return Data(
+        rows,
         _packs([encoded.rows[i] for i in train], settings),
         _packs([encoded.rows[i] for i in held_out], settings),
         encoded.cut,
         encoded.dropped,
+        encoded.lengths,
     )
 
 

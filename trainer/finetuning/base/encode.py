@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finetuning.base.errors import DatasetError
-from finetuning.base.rows import Rows
+from finetuning.base.rows import BadRow, Rows
 from finetuning.base.shapes import Chat, Completion, Message, Preference, Sample, Text
 
 Span = tuple[int, int]
@@ -54,6 +54,10 @@ class Encoded:
     rows: list[list[Example]]
     cut: int
     dropped: int
+    bad: list[BadRow]
+    """What the chat template refuses."""
+    lengths: list[int]
+    """Tokens of every example before the cut."""
 
 
 def chatml_for(tokenizer: Any) -> str:
@@ -64,15 +68,19 @@ def encode(samples: list[Sample], rows: Rows, tokenizer: Any, limit: int) -> Enc
     """Encode every sample; examples over `limit` tokens are cut at the end.
 
     Raises:
-        DatasetError: the template refuses a row, or nothing to train on is left.
+        DatasetError: nothing to train on is left after the cut.
     """
     encoded: list[list[Example]] = []
+    bad: list[BadRow] = []
+    lengths: list[int] = []
     cut = dropped = 0
     for sample, row in zip(samples, rows.rows, strict=True):
         try:
             whole = list(_examples(sample, tokenizer))
         except _RefusedError as error:
-            raise DatasetError(f"{rows.where(row)}: {error}") from error
+            bad.append(BadRow(row.line, str(error)))
+            continue
+        lengths += [len(example.ids) for example in whole]
         kept = [short for short in (_cut(example, limit) for example in whole) if short.targets]
         if isinstance(sample, Preference) and len(kept) < len(whole):
             kept = []  # One answer alone says nothing.
@@ -80,12 +88,12 @@ def encode(samples: list[Sample], rows: Rows, tokenizer: Any, limit: int) -> Enc
         dropped += len(whole) - len(kept)
         if kept:
             encoded.append(kept)
-    if not encoded:
+    if lengths and not encoded:
         raise DatasetError(
             f"{rows.source}: every answer lies beyond the first {limit} tokens, so nothing is left "
             "to train on; raise --max-seq-length"
         )
-    return Encoded(encoded, cut, dropped)
+    return Encoded(encoded, cut, dropped, bad, lengths)
 
 
 class _RefusedError(Exception):

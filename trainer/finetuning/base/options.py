@@ -48,6 +48,7 @@ class Options:
 
     config: RunConfig
     overwrite: bool = False
+    check_data: bool = False
     metrics_port: int | None = None
     """None: no metrics are served."""
 
@@ -79,7 +80,8 @@ def _run(name: str, text: str) -> Flag:
 
 def _data(name: str, text: str) -> Flag:
     field = DatasetConfig.model_fields[name]
-    flag = "--eval-split" if name == "eval_split" else f"--dataset-{name}"
+    prefix = "dataset-" if name in ("path", "format", "columns") else ""
+    flag = f"--{prefix}{name.replace('_', '-')}"
     return Flag(flag, ("dataset", name), field, text)
 
 
@@ -90,6 +92,9 @@ FLAGS: dict[str, list[Flag]] = {
         _run("revision", "Branch, tag or commit of the model on the Hugging Face Hub."),
         _data("path", "File (.jsonl .json .csv .tsv .parquet), folder, or hf://org/name."),
         _data("format", "How the rows are stored; auto goes by the file's name."),
+        _data("columns", "Columns by other names, as prompt=question completion=answer."),
+        _data("on_bad_rows", "Fail on a row that cannot be trained on, or Skip it."),
+        _data("max_bad_row_share", "The largest share of bad rows that Skip bears."),
         _data("eval_split", "Share of the rows held out for evaluation, chosen by --seed."),
     ],
     "output": [
@@ -130,7 +135,7 @@ def parse(argv: list[str] | None, environ: Mapping[str, str] | None = None) -> O
     inherited = _from_json(environ[ENV], f"${ENV}") if environ.get(ENV) else {}
     merged = _apply_older_spelling(_merge(_merge(inherited, file), flags))
     config = _validated(merged, given, given.get("config") or f"${ENV}")
-    return Options(config, given["overwrite_output_dir"], _metrics_port(given))
+    return Options(config, given["overwrite_output_dir"], given["check_data"], _metrics_port(given))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -152,6 +157,11 @@ def _parser() -> argparse.ArgumentParser:
     for title, flags in FLAGS.items():
         for flag in flags:
             _add(groups[title], flag)
+    groups["model and data"].add_argument(
+        "--check-data",
+        action="store_true",
+        help="Check every row, write data_report.json and stop before the model is loaded.",
+    )
     groups["output"].add_argument(
         "--overwrite-output-dir",
         action="store_true",
@@ -182,8 +192,17 @@ def _add(group: argparse._ArgumentGroup, flag: Flag) -> None:
         group.add_argument(flag.name, action=argparse.BooleanOptionalAction, **common)
     elif get_origin(kind) is list:
         group.add_argument(flag.name, nargs="+", metavar="NAME", **common)
+    elif isinstance(kind, type) and issubclass(kind, BaseModel):
+        group.add_argument(flag.name, nargs="+", metavar="NAME=VALUE", type=_pair, **common)
     else:
         group.add_argument(flag.name, metavar=_metavar(kind), **common)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} must be NAME=VALUE")
+    return name, value
 
 
 def _help(flag: Flag) -> str:
@@ -218,7 +237,9 @@ def _nested(given: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for flag in (flag for flags in FLAGS.values() for flag in flags if flag.dest in given):
         value = given[flag.dest]
-        if isinstance(value, list):
+        if isinstance(value, list) and value and isinstance(value[0], tuple):
+            value = dict(value)
+        elif isinstance(value, list):
             value = [name for part in value for name in part.split(",") if name]
         inner = result
         for key in flag.path[:-1]:

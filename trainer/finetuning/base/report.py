@@ -84,7 +84,7 @@ def training_info(ending: Ending, shape: ModelShape) -> dict[str, Any]:
         "dataset": {
             "path": config.dataset.path,
             "sha256": run.facts["dataset_sha256"],
-            "rows": len(run.rows.rows),
+            "rows": len(ending.data.rows.rows),
             **ending.data.facts(),
         },
         "results": _results(ending, shape),

@@ -12,6 +12,7 @@ from finetuning.artifacts import (
     AIM_PROFILE,
     CHECKPOINT_PREFIX,
     CHECKPOINTS_DIR,
+    DATA_REPORT,
     LOSS_HISTORY,
     MANIFEST,
     PERFORMANCE_HISTORY,
@@ -36,7 +37,7 @@ WEIGHT_PATTERNS = (
     "model.safetensors.index.json",
     "adapter_model.safetensors",
 )
-_ABOUT_THE_RUN = (TRAINING_INFO, AIM_PROFILE, LOSS_HISTORY, PERFORMANCE_HISTORY)
+_ABOUT_THE_RUN = (TRAINING_INFO, AIM_PROFILE, LOSS_HISTORY, PERFORMANCE_HISTORY, DATA_REPORT)
 CONFIG_NAMES = ("config.json", "generation_config.json", "adapter_config.json")
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from finetuning.api.dataset import DatasetFormat
 from finetuning.api.run_config import DatasetConfig
-from finetuning.api.v1alpha1 import DatasetFormat
 from finetuning.base.errors import DatasetError
 
 CSV_FIELD_LIMIT = 64 * 1024 * 1024
@@ -32,6 +32,14 @@ class Row:
     data: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be trained on, and why."""
+
+    line: int
+    problem: str
+
+
 @dataclass(frozen=True)
 class Rows:
     """All rows of a source."""
@@ -40,6 +48,15 @@ class Rows:
     unit: str
     """What `Row.line` counts: `line` in text files, `row` elsewhere."""
     rows: list[Row]
+    bad: tuple[BadRow, ...] = ()
+    """Those that were left out of `rows`."""
+
+    def without(self, bad: Iterable[BadRow]) -> "Rows":
+        """The same with more rows found bad, in the order of the source."""
+        found = sorted({*self.bad, *bad}, key=lambda each: each.line)
+        lines = {each.line for each in found}
+        kept = [row for row in self.rows if row.line not in lines]
+        return Rows(self.source, self.unit, kept, tuple(found))
 
     def where(self, row: Row) -> str:
         return f"{self.source}: {self.unit} {row.line}"
@@ -53,13 +70,13 @@ class Rows:
 
 
 def read(config: DatasetConfig) -> Rows:
-    """Read every row of the configured source.
+    """Read every row of the configured source; those that are no objects become its bad rows.
 
     Raises:
-        DatasetError: it is missing, unreadable, empty or broken at a line that the error names.
+        DatasetError: it is missing, unreadable or empty, or broken in a way that no line ends.
     """
     rows = _read_any(config)
-    if not rows.rows:
+    if not rows.rows and not rows.bad:
         raise DatasetError(f"{rows.source}: holds no rows; add at least one to train on")
     return rows
 
@@ -84,10 +101,6 @@ def _missing(path: str) -> NoReturn:
 
 
 def _file_reader(path: Path, wish: DatasetFormat) -> Callable[[Path], Rows]:
-    if wish is DatasetFormat.JSONL:
-        return _read_jsonl
-    if wish is DatasetFormat.CSV:
-        return _read_csv
     readers = {
         ".jsonl": _read_jsonl,
         ".ndjson": _read_jsonl,
@@ -96,12 +109,13 @@ def _file_reader(path: Path, wish: DatasetFormat) -> Callable[[Path], Rows]:
         ".tsv": _read_csv,
         ".parquet": _read_parquet,
     }
-    if wish is DatasetFormat.HF or path.suffix.lower() not in readers:
+    suffix = path.suffix.lower() if wish is DatasetFormat.AUTO else f".{wish}"
+    if suffix not in readers:
         raise DatasetError(
             f"{path}: cannot tell how the rows are stored; name the file {SUFFIXES}, "
-            "or give --dataset-format jsonl or csv"
+            "or give --dataset-format jsonl, json, csv or parquet"
         )
-    return readers[path.suffix.lower()]
+    return readers[suffix]
 
 
 def _text_of(path: Path) -> str:
@@ -115,26 +129,22 @@ def _text_of(path: Path) -> str:
 
 
 def _read_jsonl(path: Path) -> Rows:
-    lines = _text_of(path).split("\n")
-    found = [
-        Row(number, _json_row(path, number, line))
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
-    return Rows(str(path), "line", found)
+    lines = enumerate(_text_of(path).split("\n"), start=1)
+    read = [_json_row(number, line) for number, line in lines if line.strip()]
+    rows = [each for each in read if isinstance(each, Row)]
+    bad = tuple(each for each in read if isinstance(each, BadRow))
+    return Rows(str(path), "line", rows, bad)
 
 
-def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
+def _json_row(number: int, line: str) -> Row | BadRow:
     try:
         data = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: line {number}: {_json_problem(error, line)}") from None
+        return BadRow(number, _json_problem(error, line))
     if not isinstance(data, dict):
-        raise DatasetError(
-            f"{path}: line {number}: expected a JSON object such as "
-            f'{{"text": "…"}}, found {_excerpt(line, 0)}'
-        )
-    return data
+        problem = f'expected a JSON object such as {{"text": "…"}}, found {_excerpt(line, 0)}'
+        return BadRow(number, problem)
+    return Row(number, data)
 
 
 def _json_problem(error: Exception, line: str) -> str:
@@ -168,7 +178,7 @@ def _read_json(path: Path) -> Rows:
         raise DatasetError(
             f"{path}: line {line}: not valid JSON: {problem}, near {near}; mend the file"
         ) from None
-    return Rows(str(path), "row", _numbered(str(path), _list_in(path, data)))
+    return _numbered(str(path), _list_in(path, data))
 
 
 def _list_in(path: Path, data: Any) -> list[Any]:
@@ -180,14 +190,15 @@ def _list_in(path: Path, data: Any) -> list[Any]:
     return lists[0]
 
 
-def _numbered(source: str, items: Iterable[Any]) -> list[Row]:
-    rows = []
+def _numbered(source: str, items: Iterable[Any]) -> Rows:
+    rows: list[Row] = []
+    bad: list[BadRow] = []
     for number, data in enumerate(items, start=1):
-        if not isinstance(data, dict):
-            kind = type(data).__name__
-            raise DatasetError(f"{source}: row {number}: expected an object, found {kind}")
-        rows.append(Row(number, data))
-    return rows
+        if isinstance(data, dict):
+            rows.append(Row(number, data))
+        else:
+            bad.append(BadRow(number, f"expected an object, found {type(data).__name__}"))
+    return Rows(source, "row", rows, tuple(bad))
 
 
 def _read_csv(path: Path) -> Rows:
@@ -196,23 +207,28 @@ def _read_csv(path: Path) -> Rows:
     reader = csv.DictReader(
         io.StringIO(_text_of(path), newline=""), delimiter=delimiter, strict=True
     )
-    rows: list[Row] = []
+    read: list[Row | BadRow] = []
     try:
         _refuse_twins(path, reader.fieldnames or [])
-        for data in reader:
-            if None in data:
-                expected = len(reader.fieldnames or [])
-                raise DatasetError(
-                    f"{path}: line {reader.line_num}: more than the {expected} columns of the "
-                    "header; put cells that hold a delimiter in double quotes"
-                )
-            rows.append(Row(reader.line_num, dict(data)))
+        read.extend(_csv_row(reader, data) for data in reader)
     except csv.Error as error:
         start = reader.line_num + 1
         raise DatasetError(
             f"{path}: line {start}: {error}; check the quotes of the row that begins there"
         ) from None
-    return Rows(str(path), "line", rows)
+    rows = [each for each in read if isinstance(each, Row)]
+    bad = tuple(each for each in read if isinstance(each, BadRow))
+    return Rows(str(path), "line", rows, bad)
+
+
+def _csv_row(reader: "csv.DictReader[str]", data: dict[str | Any, Any]) -> Row | BadRow:
+    if None not in data:
+        return Row(reader.line_num, dict(data))
+    problem = (
+        f"more than the {len(reader.fieldnames or [])} columns of the header; put cells that hold "
+        "a delimiter in double quotes"
+    )
+    return BadRow(reader.line_num, problem)
 
 
 def _refuse_twins(path: Path, header: Sequence[str]) -> None:
@@ -233,7 +249,7 @@ def _read_parquet(path: Path) -> Rows:
         items = parquet.read_table(path).to_pylist()
     except (ArrowException, OSError) as error:
         raise DatasetError(f"{path}: not readable as Parquet: {_first_line(error)}") from error
-    return Rows(str(path), "row", _numbered(str(path), items))
+    return _numbered(str(path), items)
 
 
 def _from_folder(path: Path) -> Rows:
@@ -273,7 +289,7 @@ def _from_datasets(source: str, data: Any) -> Rows:
         names = ", ".join(map(str, splits))
         raise DatasetError(f"{source}: has the splits {names} and no `train` among them")
     name = "train" if "train" in splits else next(iter(splits))
-    return Rows(source, "row", _numbered(source, splits[name]))
+    return _numbered(source, splits[name])
 
 
 def _first_line(error: BaseException) -> str:

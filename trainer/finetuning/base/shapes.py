@@ -7,7 +7,7 @@ from typing import Any
 
 from finetuning.api.hyperparameters import Objective
 from finetuning.base.errors import DatasetError
-from finetuning.base.rows import Row, Rows
+from finetuning.base.rows import BadRow, Rows
 
 Message = dict[str, Any]
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -15,7 +15,6 @@ SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "a
     "system": "system",
     "tool": "tool",
 }
-SHOWN_LINES = 5
 
 KNOWN_SHAPES = (
     "messages (or conversations) | instruction, [input], output | prompt, completion | text"
@@ -74,23 +73,23 @@ class _BadRowError(Exception):
     """What is wrong with one row, without its place."""
 
 
-def interpret(rows: Rows, objective: Objective = Objective.SFT) -> list[Sample]:
-    """Every row as a sample, in order; all rows must have the shape of the first.
+def interpret(rows: Rows, objective: Objective = Objective.SFT) -> tuple[Rows, list[Sample]]:
+    """The good rows, and each as a sample in the same order; all must have the first one's shape.
 
     Raises:
-        DatasetError: the shape is unknown, or a row lacks what it needs.
+        DatasetError: the shape is unknown.
     """
+    if not rows.rows:
+        return rows, []
     shape = _shape_of(rows, objective)
     samples: list[Sample] = []
-    problems: list[tuple[Row, str]] = []
+    problems: list[BadRow] = []
     for row in rows.rows:
         try:
             samples.append(_READERS[shape](row.data))
         except _BadRowError as error:
-            problems.append((row, str(error)))
-    if problems:
-        raise DatasetError(_report(rows, problems))
-    return samples
+            problems.append(BadRow(row.line, str(error)))
+    return rows.without(problems), samples
 
 
 def _shape_of(rows: Rows, objective: Objective) -> Shape:
@@ -105,16 +104,6 @@ def _shape_of(rows: Rows, objective: Objective) -> Shape:
         f"{rows.where(first)}: cannot train on the columns found ({names}); "
         f"known shapes for --objective {objective}: {KNOWN_PAIRS if pairs else KNOWN_SHAPES}"
     )
-
-
-def _report(rows: Rows, problems: list[tuple[Row, str]]) -> str:
-    (first, text), *others = problems
-    message = f"{rows.where(first)}: {text}"
-    if not others:
-        return message
-    lines = ", ".join(str(row.line) for row, _ in others[:SHOWN_LINES])
-    more = "" if len(others) <= SHOWN_LINES else ", …"
-    return f"{message} ({len(others)} more bad rows: {rows.unit} {lines}{more})"
 
 
 _ANSWERS = ("output", "response")

@@ -9,7 +9,7 @@ from transformers.integrations.neftune import activate_neftune
 from finetuning.api.hyperparameters import Method, Objective
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts.models import RunState, TrainingResult
-from finetuning.base import checkpoints, gpu
+from finetuning.base import checkpoints, data_report, gpu
 from finetuning.base.best import load_best
 from finetuning.base.checkpoints import Checkpoint
 from finetuning.base.console import duration
@@ -43,9 +43,13 @@ def train(run: Run, live: LiveState, stop: Stop) -> TrainingResult:
 
     tokenizer = load_tokenizer(run.settings)
     data = prepare(run.rows, run.samples, tokenizer, config)
+    report = data_report.of(data, config)
+    data_report.write(report, run.output)
     plan = Plan.of(config.hyperparameters, len(data.train))
     found = _resume_point(run)
     _announce(run, plan, data, found)
+    for finding in data_report.findings(report):
+        log.info("%s.", finding)
 
     model = _load_model(run, device, found)
     if config.hyperparameters.packing:
@@ -98,7 +102,7 @@ def _announce(run: Run, plan: Plan, data: Data, found: Checkpoint | None) -> Non
     settings, facts = run.config.hyperparameters, data.facts()
     log.info(
         "%d rows: %d examples to train on%s, %d held out; %d steps in %d epochs.",
-        len(run.rows.rows),
+        len(data.rows.rows),
         facts["train_examples"],
         f", packed into {len(data.train)}" if settings.packing else "",
         facts["eval_examples"],

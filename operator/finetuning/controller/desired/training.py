@@ -1,6 +1,7 @@
 """The training Job: the trainer with the metrics server beside it as a native sidecar."""
 
 from finetuning.api import run_config
+from finetuning.api.dataset import RowOptions
 from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.artifacts import TRAINING_INFO
 from finetuning.artifacts.models import ExitCode
@@ -97,8 +98,7 @@ def configuration(job: FineTuningJob) -> run_config.RunConfig:
         method=spec.method,
         dataset=run_config.DatasetConfig(
             path=sources.dataset(job).path,
-            format=spec.dataset.format,
-            eval_split=spec.dataset.eval_split,
+            **spec.dataset.model_dump(include=set(RowOptions.model_fields)),
         ),
         output_dir=sources.OUTPUT,
         state_dir=sources.STATE,

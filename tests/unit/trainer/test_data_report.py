@@ -1,0 +1,183 @@
+"""Rows by other names, rows that are bad, and what is written about the data."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.trainer.conftest import ROWS, TEMPLATE, make_tokenizer, write_rows
+
+from finetuning.api.dataset import DatasetColumns, OnBadRows
+from finetuning.api.run_config import DatasetConfig
+from finetuning.artifacts.data_report import DataReport
+from finetuning.base import data_report
+from finetuning.base.app import main
+from finetuning.base.bad_rows import settle
+from finetuning.base.columns import rename
+from finetuning.base.encode import encode
+from finetuning.base.errors import DatasetError
+from finetuning.base.rows import BadRow, Row, Rows, read
+from finetuning.base.shapes import interpret
+
+QUESTIONS = [{"q": row["instruction"], "a": row["output"], "id": n} for n, row in enumerate(ROWS)]
+SKIP = ("--on-bad-rows", "Skip", "--max-bad-row-share", "0.5")
+
+
+def report_in(folder: Path) -> DataReport:
+    return DataReport.model_validate_json((folder / "data_report.json").read_text())
+
+
+def train(*flags: object) -> int:
+    return main([str(flag) for flag in flags])
+
+
+def some(good: int, bad: int) -> Rows:
+    rows = [Row(n, {"text": str(n)}) for n in range(good)]
+    return Rows("d.jsonl", "line", rows, tuple(BadRow(good + n, "broken") for n in range(bad)))
+
+
+def test_columns_are_read_under_the_trainers_names_and_the_others_are_not() -> None:
+    rows = Rows("d.jsonl", "line", [Row(1, {"text": "x", "q": "Why?", "a": "So.", "id": 7})])
+    renamed = rename(rows, DatasetColumns(prompt="q", completion="a"))
+    assert renamed.rows == [Row(1, {"prompt": "Why?", "completion": "So."})]
+
+
+def test_a_row_without_a_named_column_is_bad_and_says_which_it_has() -> None:
+    rows = Rows("d.jsonl", "line", [Row(1, {"q": "Why?", "a": "So."}), Row(2, {"q": "Why?"})])
+    renamed = rename(rows, DatasetColumns(prompt="q", completion="a"))
+    assert renamed.bad == (BadRow(2, "has no column 'a' for `completion`; its columns: q"),)
+    assert [row.line for row in renamed.rows] == [1]
+
+
+def test_a_column_that_may_be_empty_may_be_absent() -> None:
+    rows = Rows("d.jsonl", "line", [Row(1, {"q": "Why?", "a": "So."})])
+    columns = DatasetColumns(instruction="q", input="context", output="a")
+    (row,) = rename(rows, columns).rows
+    assert row.data == {"instruction": "Why?", "input": None, "output": "So."}
+
+
+@pytest.mark.parametrize(
+    ("policy", "share", "bad", "words"),
+    [
+        (OnBadRows.FAIL, 1.0, 1, "d.jsonl: line 9: broken"),
+        (OnBadRows.SKIP, 0.1, 1, None),
+        (OnBadRows.SKIP, 0.1, 2, "2 of 11 rows are bad, more than maxBadRowShare 0.1 allows"),
+        (OnBadRows.SKIP, 1.0, 9, None),
+    ],
+)
+def test_the_policy_decides_whether_a_run_goes_on(
+    policy: OnBadRows, share: float, bad: int, words: str | None
+) -> None:
+    config = DatasetConfig(path="d", on_bad_rows=policy, max_bad_row_share=share)
+    if words is None:
+        settle(some(9, bad), config)
+        return
+    with pytest.raises(DatasetError) as caught:
+        settle(some(9, bad), config)
+    assert words in str(caught.value)
+
+
+def test_nothing_but_bad_rows_is_never_enough() -> None:
+    config = DatasetConfig(path="d", on_bad_rows=OnBadRows.SKIP, max_bad_row_share=1)
+    with pytest.raises(DatasetError, match="3 of 3 rows are bad"):
+        settle(some(0, 3), config)
+
+
+def test_bad_rows_of_every_kind_are_left_out_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"text": "a"}\n{"text": "b"\n"c"\n{"text": ""}\n\n{"text": "d"}\n')
+    rows, samples = interpret(read(DatasetConfig(path=str(path))))
+    assert [row.line for row in rows.rows] == [1, 6]
+    assert len(samples) == 2
+    assert [bad.line for bad in rows.bad] == [2, 3, 4]
+
+
+def test_a_table_with_too_many_cells_in_a_line_is_bad_in_that_line(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("prompt,completion\na,b\nc,d,e\nf,g\n")
+    rows = read(DatasetConfig(path=str(path)))
+    assert ([row.line for row in rows.rows], [bad.line for bad in rows.bad]) == ([2, 4], [3])
+
+
+def test_duplicates_are_those_after_the_first() -> None:
+    said = [{"text": "a"}, {"text": "b"}, {"text": "a"}, {"text": "a"}]
+    rows = Rows("d", "row", [Row(n, data) for n, data in enumerate(said)])
+    assert data_report.duplicates(rows) == 2
+
+
+def test_lengths_are_those_of_examples_that_are_there() -> None:
+    lengths = data_report.lengths_of([5, 1, 9, 7])
+    assert (lengths.median, lengths.p95, lengths.max) == (5, 9, 9)
+
+
+def test_what_the_template_refuses_is_a_bad_row(tokenizer: Any) -> None:
+    refusing = "{% if 'Peru' in messages[0]['content'] %}{{ raise_exception('no') }}{% endif %}"
+    before = tokenizer.chat_template
+    tokenizer.chat_template = refusing + before
+    try:
+        said = enumerate(ROWS[:3], start=1)
+        rows, samples = interpret(Rows("d", "row", [Row(n, row) for n, row in said]))
+        encoded = encode(samples, rows, tokenizer, 100)
+    finally:
+        tokenizer.chat_template = before
+    assert [bad.line for bad in encoded.bad] == [2]
+    assert len(encoded.rows) == 2
+
+
+@pytest.mark.training
+def test_a_run_with_other_names_and_bad_rows_learns_from_the_good_ones(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    clean, dirty = tmp_path / "clean.jsonl", tmp_path / "dirty.jsonl"
+    write_rows(clean, ROWS)
+    write_rows(dirty, QUESTIONS)
+    lines = dirty.read_text().splitlines()
+    lines[3:3] = ['{"q": "cut off', '{"q": "no answer"}']
+    dirty.write_text("\n".join([*lines, json.dumps(QUESTIONS[0])]))
+    common = ("--model-id", tiny_model, "--max-steps", "3", "--batch-size", "2")
+    assert train(*common, "--dataset-path", clean, "--output-dir", tmp_path / "a") == 0
+    columns = ("--dataset-columns", "instruction=q", "output=a")
+    flags = (*common, "--dataset-path", dirty, "--output-dir", tmp_path / "b", *columns)
+    assert train(*flags) == 2
+    refused = report_in(tmp_path / "b")
+    assert (refused.bad_rows, [bad.line for bad in refused.bad]) == (2, [4, 5])
+    assert train(*flags, *SKIP) == 0
+    written = report_in(tmp_path / "b")
+    assert (written.rows, written.bad_rows, written.duplicate_rows) == (23, 2, 1)
+    assert (written.train_examples, written.eval_examples) == (21, 0)
+    info = json.loads((tmp_path / "b" / "training_info.json").read_text())
+    assert info["dataset"]["rows"] == 21
+    assert report_in(tmp_path / "a").lengths == written.lengths
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert "data_report.json" in manifest["files"]
+
+
+def check_data(*flags: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "finetuning.base.app", "--check-data", *map(str, flags)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.training
+def test_a_check_reads_every_row_and_trains_nothing(
+    tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    flags = ("--model-id", tiny_model, "--dataset-path", rows_file, "--eval-split", "0.2")
+    done = check_data(*flags, "--output-dir", tmp_path / "out", "--max-seq-length", "30")
+    assert done.returncode == 0, done.stderr
+    assert "20 rows, 16 examples to train on, 4 held out." in done.stdout
+    written = report_in(tmp_path / "out")
+    assert written.cut_examples == 20 - sum(length <= 30 for length in lengths(rows_file))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"data_report.json"}
+    rows_file.write_text(rows_file.read_text() + "{")
+    refused = check_data(*flags, "--output-dir", tmp_path / "out")
+    assert refused.returncode == 2
+    assert "line 21" in refused.stderr
+
+
+def lengths(rows_file: Path) -> list[int]:
+    tokenizer = make_tokenizer([text for row in ROWS for text in row.values()])
+    tokenizer.chat_template = TEMPLATE
+    rows, samples = interpret(read(DatasetConfig(path=str(rows_file))))
+    return encode(samples, rows, tokenizer, 999).lengths

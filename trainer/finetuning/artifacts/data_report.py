@@ -1,0 +1,52 @@
+"""data_report.json: what a run found in its data, before it loaded the model."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from finetuning.artifacts.models import Count
+
+LISTED = 100
+"""Bad rows that the report lists; the count is of all."""
+
+
+class BadRowEntry(BaseModel):
+    """A row that is not trained on."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    line: Count = Field(description="Line of a text file, number of the row elsewhere.")
+    problem: str = Field(max_length=1000)
+
+
+class Lengths(BaseModel):
+    """Tokens of an example before any is cut to maxSeqLength; percentiles by nearest rank."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    median: Count
+    p95: Count
+    max: Count
+
+
+class DataReport(BaseModel):
+    """In snake_case, like the other files about a run."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    source: str = Field(max_length=4096)
+    unit: str = Field(max_length=16, description="What `line` counts: line or row.")
+    rows: Count = Field(description="All that were read, the bad ones among them.")
+    bad_rows: Count
+    duplicate_rows: Count = Field(description="Good rows that say the same as an earlier one.")
+    bad: list[BadRowEntry] = Field(default_factory=list, max_length=LISTED)
+    max_seq_length: Count | None = None
+    train_examples: Count | None = None
+    eval_examples: Count | None = None
+    cut_examples: Count | None = Field(default=None, description="Longer than maxSeqLength.")
+    dropped_examples: Count | None = Field(
+        default=None, description="Left out, since no answer was left after the cut."
+    )
+    tokens: Count | None = None
+    trained_tokens: Count | None = Field(
+        default=None, description="Tokens whose prediction counts: the answers."
+    )
+    lengths: Lengths | None = None
