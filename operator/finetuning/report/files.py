@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from finetuning.api.v1alpha1 import FineTuningJobStatus, Phase
 from finetuning.artifacts import (
     AIM_PROFILE,
+    DATA_REPORT,
     LOSS_HISTORY,
     MANIFEST,
     PERFORMANCE_HISTORY,
@@ -22,6 +23,7 @@ from finetuning.artifacts import (
     VALIDATION_DIR,
     VALIDATION_REPORT_JSON,
 )
+from finetuning.artifacts.data_report import DataReport
 from finetuning.artifacts.files import UnreadableFileError, read_bounded, read_json
 from finetuning.artifacts.history import HistoryLine, PerformanceLine, read_lines
 from finetuning.artifacts.manifest import Manifest, read_manifest, sha256_of
@@ -52,6 +54,7 @@ class RunFiles:
     state: TrainingState | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
     profile: Mapping[str, Any] = field(default_factory=dict)
+    data: DataReport | None = None
     history: list[HistoryLine] = field(default_factory=list)
     performance: list[PerformanceLine] = field(default_factory=list)
     validation: ValidationResult | None = None
@@ -77,6 +80,7 @@ def read(folder: Path) -> RunFiles:
         run.state = look.model(f"{STATE_DIR}/{STATE_FILE}", TrainingState)
     run.info = look.mapping(TRAINING_INFO)
     run.profile = look.mapping(AIM_PROFILE)
+    run.data = look.model(DATA_REPORT, DataReport)
     run.history = look.lines(LOSS_HISTORY, HistoryLine)
     run.performance = look.lines(PERFORMANCE_HISTORY, PerformanceLine)
     name = f"{VALIDATION_DIR}/{VALIDATION_REPORT_JSON}"

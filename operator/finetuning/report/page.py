@@ -9,6 +9,7 @@ from importlib.resources import files as package_files
 from typing import Any
 
 from finetuning.api.v1alpha1 import Phase
+from finetuning.artifacts.data_report import DataReport
 from finetuning.artifacts.models import CheckResult
 from finetuning.controller.progress import duration
 from finetuning.report import curves
@@ -123,6 +124,8 @@ def _sections(run: RunFiles) -> Iterator[Node]:
     yield _section("Validation", _checks(run))
     yield _section("Answers before and after", _answers(run))
     yield _section("What it was", _cards(run))
+    if run.data and run.data.bad:
+        yield _section("Rows that were left out", _bad_rows(run.data))
     yield _section("The result", _result(run))
 
 
@@ -208,9 +211,28 @@ def _data(run: RunFiles) -> list[tuple[str, str]]:
     data = dict(run.part("dataset"))
     if isinstance(path := data.get("path"), str):
         data["path"] = path.rstrip("/").rpartition("/")[2] if path.startswith("/") else path
-    found = _flat(data, set())
+    found = _flat(data | _about_rows(run.data), set())
     results = run.part("results")
     return found + _flat({name: results.get(name) for name in ("tokens_total",) if results}, set())
+
+
+def _about_rows(report: DataReport | None) -> dict[str, Any]:
+    if report is None:
+        return {}
+    found: dict[str, Any] = {"bad_rows": report.bad_rows, "duplicate_rows": report.duplicate_rows}
+    if report.lengths:
+        found["tokens_in_an_example"] = (
+            f"median {report.lengths.median}, 95% at most {report.lengths.p95}, "
+            f"longest {report.lengths.max}"
+        )
+    if report.tokens and report.trained_tokens is not None:
+        found["trained_tokens"] = f"{report.trained_tokens / report.tokens:.0%}"
+    return found
+
+
+def _bad_rows(report: DataReport) -> Node:
+    rows = [(f"{report.unit} {bad.line}", bad.problem) for bad in report.bad]
+    return _table({"Place": "", "Problem": "said"}, rows)
 
 
 def _flat(values: Mapping[str, Any], without: set[str]) -> list[tuple[str, str]]:

@@ -69,7 +69,8 @@ def test_a_finished_run_is_told_whole(finished: Path) -> None:
         "Fail model_output KeywordsMissing: no Rosa",
         "Skip aim_profile (not required)",
         "Who is the captain? I do not know. Aye! The captain is Rosa. Rosa, Aye",
-        "path train.jsonl rows 12,000 eval examples 600 tokens total 1,024,000",
+        "path train.jsonl rows 12,000 eval examples 600 bad rows 0 duplicate rows 2",
+        "trained tokens 33% tokens total 1,024,000",
         "learning rate 0.0001 target modules q_proj, v_proj",
         "started 2033-05-18 03:33:20 UTC",
         "device AMD Instinct MI300X torch 2.9.0",
@@ -109,6 +110,20 @@ def test_a_failed_run_begins_with_the_reason(tmp_path: Path) -> None:
     text = document(tmp_path).text
     assert "Training failed Not validated DatasetInvalid line 17 is no JSON" in text
     assert text.count("not recorded") == 5 + 5 + 1  # curves, figures, method
+
+
+def test_what_was_wrong_with_the_data_is_told(make_run: Any) -> None:
+    folder = make_run("dirty", 30)
+    bad = [{"line": 17, "problem": "not valid JSON <b>"}]
+    report = {"source": "d.jsonl", "unit": "line", "rows": 20, "bad_rows": 1, "duplicate_rows": 3,
+              "bad": bad, "tokens": 200, "trained_tokens": 50,
+              "lengths": {"median": 9, "p95": 20, "max": 31}}  # fmt: skip
+    (folder / "data_report.json").write_text(json.dumps(report))
+    text = document(folder).text
+    assert "bad rows 1 duplicate rows 3" in text
+    assert "tokens in an example median 9, 95% at most 20, longest 31" in text
+    assert "trained tokens 25%" in text
+    assert "Rows that were left out Place Problem line 17 not valid JSON <b>" in text
 
 
 def test_a_result_that_is_not_the_validated_one_is_told(make_run: Any) -> None:
@@ -155,6 +170,7 @@ NAMES = [
     "aim_profile.json",
     "loss_history.jsonl",
     "performance_history.jsonl",
+    "data_report.json",
     "manifest.json",
     "validation/validation_report.json",
     "state/rank-0.json",
