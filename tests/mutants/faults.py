@@ -39,6 +39,12 @@ class Fault:
     held_out: bool = True
     """Whether rows may be compared: where they are, they are the first to tell of most damage."""
     on_another_base: bool = False
+    or_reason: str = ""
+    """What a model without sense says follows from how the processor rounds."""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.reason, self.or_reason)))
 
     def apply(self, folder: Path) -> None:
         self.spoil(folder)

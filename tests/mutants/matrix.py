@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.mutants.faults import Fault
+
 from finetuning.monitoring.validators.outcome import CheckOutcome
 from finetuning.monitoring.validators.reasons import CHECKS
 
@@ -20,10 +22,13 @@ class Row:
     check: str
     seen: dict[str, str]
     """The reason of every check that did not pass."""
+    reasons: tuple[str, ...]
+    """Those for which the check may see it."""
 
     @property
     def reason(self) -> str:
-        return self.seen.get(self.check, "")
+        found = self.seen.get(self.check, "")
+        return "` or `".join(self.reasons) if found in self.reasons else found
 
 
 @dataclass
@@ -34,8 +39,8 @@ class Matrix:
     healthy: dict[str, dict[str, str]] = field(default_factory=dict)
     """By run the reasons of the checks that blamed it."""
 
-    def add(self, fault: str, check: str, outcomes: dict[str, CheckOutcome]) -> None:
-        self.mutants.append(Row(fault, check, blamed(outcomes)))
+    def add(self, fault: Fault, outcomes: dict[str, CheckOutcome]) -> None:
+        self.mutants.append(Row(fault.name, fault.check, blamed(outcomes), fault.reasons))
 
     @property
     def false_alarms(self) -> int:
@@ -49,7 +54,7 @@ class Matrix:
         )
 
     def text(self) -> str:
-        rows = [(row.fault, row.check, row.reason or "MISSED") for row in self.mutants]
+        rows = [(row.fault, row.check, row.seen.get(row.check, "MISSED")) for row in self.mutants]
         lines = [f"{fault:<52} {check:<21} {reason}" for fault, check, reason in rows]
         lines += [f"{name:<52} {'healthy':<21} {told or 'no alarm'}" for name, told in self._runs()]
         return "\n".join([*lines, self.summary()])

@@ -210,7 +210,7 @@ OUTPUTS = (
     Fault("the model repeats the prompt", OUTPUT, "PromptEchoed", lambda _folder: None,
           run="echo", loads_model=True, held_out=False),
     Fault("the adapter is put on another base model", OUTPUT, "KeywordsMissing",
-          lambda _folder: None, loads_model=True, on_another_base=True),
+          lambda _folder: None, loads_model=True, on_another_base=True, or_reason="AnswerLoops"),
     Fault("a matrix of the model is missing", OUTPUT, "ModelLoadFailed",
           tensors(faults.without_one_matrix, MODEL), run=FULL, loads_model=True),
     Fault("the model needs code of its own", OUTPUT, "ModelLoadFailed",
