@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from types import ModuleType
 
-from finetuning.cli import report, run, top
+from finetuning.cli import estimate, report, run, top
 
 _EXAMPLES = """\
 examples:
   finetuning run job.yaml            train and validate on this machine
+  finetuning estimate job.yaml       will it fit into the GPU's memory?
   finetuning top                     watch the jobs of a cluster, or of ./runs
   finetuning report runs/my-job      one HTML page about a run
   finetuning <command> --help        more of each
 """
 _INTERRUPTED = 130
+_COMMANDS = (("run", run), ("estimate", estimate), ("top", top), ("report", report))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     )
     main_parser.add_argument("--version", action="version", version=version("finetuning-operator"))
     commands = main_parser.add_subparsers(dest="command", metavar="command", required=True)
-    for name, module in (("run", run), ("top", top), ("report", report)):
+    for name, module in _COMMANDS:
         module.add_arguments(_command(commands, name, module))
     commands.add_parser("version", help="print the version")
     return main_parser
@@ -60,6 +62,8 @@ def _execute(given: argparse.Namespace, command: str) -> int:
     match given.command:
         case "run":
             return run.execute(given, command)
+        case "estimate":
+            return estimate.execute(given)
         case "top":
             return top.execute(given)
         case "report":

@@ -64,9 +64,7 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file; `finetuning run` takes the manifest of a {KIND}"
-        ) from None
+        raise InputError(f"{path}: no such file; give the manifest of a {KIND}") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
 

@@ -1,0 +1,286 @@
+"""The memory of a run at its peak, by what the trainer allocates.
+
+Counted are the tensors that autograd keeps, as the trainer's own forward pass makes them; tests
+compare them with those that torch really saves. Rows are taken as long as maxSeqLength allows and
+as trained in full, so that data cannot make it more.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from finetuning.api.hyperparameters import (
+    ALL_LINEAR,
+    Hyperparameters,
+    LoraConfig,
+    Method,
+    Objective,
+    Precision,
+    QuantizationConfig,
+)
+from finetuning.estimate.shape import Linear, Shape
+
+LOSS_ROWS = 2048
+"""Tokens whose loss the trainer computes at once in 32 bit."""
+
+_FLOAT = 4
+_ADAMW = 2 * _FLOAT
+"""Two moments in 32 bit."""
+_BLOCK, _BLOCKS = 64, 256
+"""4-bit weights: values that share a scale, and scales that share one with double quantisation."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What of a job its memory depends on."""
+
+    method: Method
+    hyperparameters: Hyperparameters
+    lora: LoraConfig
+    quantization: QuantizationConfig
+
+    @property
+    def compute(self) -> int:
+        """Bytes of a number in the forward pass."""
+        return _FLOAT if self.hyperparameters.precision is Precision.FP32 else 2
+
+    @property
+    def rows(self) -> int:
+        """Sequences of one forward pass; a pair is two."""
+        pairs = self.hyperparameters.objective is Objective.DPO
+        return self.hyperparameters.batch_size * (2 if pairs else 1)
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.hyperparameters.max_seq_length
+
+    @property
+    def masked(self) -> bool:
+        """Whether rows of different lengths, or several in one, need a mask of their own."""
+        return self.rows > 1 or self.hyperparameters.packing
+
+    @property
+    def residual(self) -> int:
+        """Bytes of a number between the layers: weights that are trained are in 32 bit."""
+        return _FLOAT if self.method is Method.FULL else self.compute
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where it runs: a GPU's dropout keeps a byte per number, the CPU's a number."""
+
+    gpu: bool = True
+    mapped: int = 0
+    """Bytes of the model's file that stay mapped on a CPU beside the 4-bit weights made of it."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Bytes of each kind at the moment when their sum is largest."""
+
+    moment: str
+    weights: int
+    reference: int
+    trained: int
+    optimizer: int
+    gradients: int
+    casts: int
+    activations: int
+    loss: int
+
+    @property
+    def total(self) -> int:
+        return sum(value for value in vars(self).values() if isinstance(value, int))
+
+
+def peak(shape: Shape, job: Job, host: Host) -> Parts:
+    """The largest of the moments of a step."""
+    return max(_moments(shape, job, host), key=lambda parts: parts.total)
+
+
+def _moments(shape: Shape, job: Job, host: Host) -> Iterator[Parts]:
+    """The loss, with everything saved; the head's gradient; the first layer's, the last to come.
+
+    Between the last two, activations go as steadily as gradients come.
+    """
+    trained = trained_parameters(shape, job)
+    settings = job.hyperparameters
+    kept = settings.gradient_accumulation_steps > 1
+    gradients, head = _FLOAT * trained, _FLOAT * _head_gradient(shape, job)
+    layer = layer_activations(shape, job, host)
+    saved = saved_activations(shape, job, host)
+    fixed = {
+        "weights": base_weights(shape, job) + (host.mapped if in_four_bit(job) else 0),
+        "reference": _reference(shape, job),
+        "trained": 0 if job.method is Method.FULL else _FLOAT * trained,
+        "optimizer": _ADAMW * trained,
+    }
+    casts = _casts(shape, job)
+    working = _working(shape, job)
+    again = layer if settings.gradient_checkpointing else 0
+    yield Parts(
+        moment="loss",
+        gradients=gradients if kept else 0,
+        casts=casts,
+        activations=saved,
+        loss=loss_bytes(shape, job),
+        **fixed,
+    )
+    yield Parts(
+        moment="backward pass, last layer",
+        gradients=gradients if kept else head,
+        casts=0 if settings.gradient_checkpointing else casts,
+        activations=saved + again + working,
+        loss=0,
+        **fixed,
+    )
+    yield Parts(
+        moment="backward pass, first layer",
+        gradients=gradients,
+        casts=0,
+        activations=layer + working,
+        loss=0,
+        **fixed,
+    )
+
+
+def base_weights(shape: Shape, job: Job) -> int:
+    """The model as it is loaded: 32 bit where it is trained, else as it computes, or in 4 bit."""
+    if job.method is Method.FULL:
+        return _FLOAT * shape.parameters
+    if in_four_bit(job):
+        others = shape.parameters - shape.in_linears
+        return int(shape.in_linears * four_bit(job.quantization)) + job.compute * others
+    return job.compute * shape.parameters
+
+
+def in_four_bit(job: Job) -> bool:
+    return job.method is Method.QLORA and job.quantization.load_in_4bit
+
+
+def four_bit(quantization: QuantizationConfig) -> float:
+    """Bytes of a 4-bit weight with its share of the scales."""
+    scale: float = _FLOAT
+    if quantization.bnb_4bit_use_double_quant:
+        scale = 1 + _FLOAT / _BLOCKS
+    return 0.5 + scale / _BLOCK
+
+
+def adapted(shape: Shape, job: Job) -> list[Linear]:
+    """The linear layers of one layer that get an adapter."""
+    if job.method is Method.FULL:
+        return []
+    wish = {name.rsplit(".", maxsplit=1)[-1] for name in job.lora.target_modules}
+    return [each for each in shape.linears if ALL_LINEAR in wish or each.name in wish]
+
+
+def trained_parameters(shape: Shape, job: Job) -> int:
+    """All, or those of the adapter and of the layers trained beside it."""
+    if job.method is Method.FULL:
+        return shape.parameters
+    lora = job.lora
+    directions = 1 if lora.use_dora else 0
+    adapters = sum(
+        lora.r * (each.fan_in + each.fan_out) + directions * each.fan_out
+        for each in adapted(shape, job)
+    )
+    whole = {name.rsplit(".", maxsplit=1)[-1] for name in lora.modules_to_save}
+    linears = sum(each.parameters for each in shape.linears if each.name in whole)
+    outside = shape.embedding * len(whole & {"lm_head", "embed_tokens"})
+    return shape.layers * (adapters + linears) + outside
+
+
+def _reference(shape: Shape, job: Job) -> int:
+    """DPO compares with the start: a frozen copy, unless the adapter can be left out."""
+    dpo = job.hyperparameters.objective is Objective.DPO
+    return _FLOAT * shape.parameters if dpo and job.method is Method.FULL else 0
+
+
+def _casts(shape: Shape, job: Job) -> int:
+    """Autocast's copies of the trained matrices in 16 bit."""
+    if job.compute == _FLOAT:
+        return 0
+    if job.method is Method.FULL:
+        return job.compute * (shape.in_linears + shape.embedding)
+    return job.compute * trained_parameters(shape, job)
+
+
+def _head_gradient(shape: Shape, job: Job) -> int:
+    return shape.embedding if job.method is Method.FULL else 0
+
+
+def saved_activations(shape: Shape, job: Job, host: Host) -> int:
+    """What all layers keep for the backward pass: everything, or their inputs alone."""
+    around = job.tokens * shape.hidden * (_FLOAT + job.compute)
+    if job.hyperparameters.gradient_checkpointing:
+        return around + shape.layers * job.tokens * shape.hidden * job.residual
+    return around + shape.layers * layer_activations(shape, job, host)
+
+
+def layer_activations(shape: Shape, job: Job, host: Host) -> int:
+    """What one layer keeps for its backward pass."""
+    per_token = (
+        _norms(shape, job)
+        + _attention(shape, job)
+        + job.compute * 3 * shape.intermediate  # gate, its activation, up
+        + sum(_inputs(shape, job, host))
+    )
+    mask = job.hyperparameters.max_seq_length * job.compute if job.masked else 0
+    return int(job.tokens * (per_token + mask))
+
+
+def _norms(shape: Shape, job: Job) -> int:
+    """Two of them, in 32 bit: their input, and their output where their weight is trained."""
+    each = 2 if job.method is Method.FULL else 1
+    return 2 * (each * shape.hidden + 1) * _FLOAT
+
+
+def _attention(shape: Shape, job: Job) -> int:
+    """Queries, keys, values and output; keys are repeated for each query where a mask is given."""
+    keys = shape.queries if job.masked else shape.keys
+    return job.compute * (2 * shape.queries + 2 * keys) + _FLOAT * shape.heads
+
+
+def _inputs(shape: Shape, job: Job, host: Host) -> Iterator[float]:
+    """Inputs of the layers that are trained, bytes per token."""
+    if job.method is Method.FULL:
+        yield from _shared(shape.linears, job)
+        return
+    targets = adapted(shape, job)
+    yield job.compute * job.lora.r * len(targets)
+    if job.lora.lora_dropout:
+        noise = 1 if host.gpu else _FLOAT
+        yield sum(each.fan_in * (job.compute + noise) for each in targets)
+    else:
+        yield from _shared(tuple(targets), job, own_output=job.compute != _FLOAT)
+    if job.lora.use_dora:
+        yield 2 * job.compute * sum(each.fan_out for each in targets)
+
+
+def _shared(linears: tuple[Linear, ...], job: Job, *, own_output: bool = False) -> Iterator[float]:
+    """Autocast gives each its own copy in 16 bit; the attention's output is there already."""
+    counted = set()
+    for each in linears:
+        if each.reads == "output" and not own_output:
+            continue
+        if job.compute == _FLOAT and each.reads in counted:
+            continue
+        counted.add(each.reads)
+        yield job.compute * each.fan_in
+
+
+def _working(shape: Shape, job: Job) -> int:
+    """Gradients of one layer's activations on their way, and its weights out of 4 bit."""
+    passing = job.tokens * job.compute * (2 * shape.intermediate + shape.hidden)
+    if in_four_bit(job):
+        passing += job.compute * max(each.parameters for each in shape.linears)
+    return passing
+
+
+def loss_bytes(shape: Shape, job: Job) -> int:
+    """Logits, and their loss in 32 bit: all at once for pairs and short batches, else in pieces."""
+    numbers = job.tokens * shape.vocabulary
+    forward = 2 * job.compute
+    if job.tokens <= LOSS_ROWS or job.hyperparameters.objective is Objective.DPO:
+        return numbers * max(forward, 3 * _FLOAT)
+    piece = LOSS_ROWS * shape.vocabulary * 4 * _FLOAT
+    return max(numbers * 3 * job.compute, numbers * 2 * job.compute + piece)
