@@ -48,6 +48,7 @@ TRAINER_IMAGE: {{ include "finetuning-operator.trainerImage" . | quote }}
 IMAGE_PULL_POLICY: {{ .Values.image.pullPolicy | quote }}
 IMAGE_PULL_SECRETS: {{ join "," .Values.imagePullSecrets | quote }}
 GPU_RESOURCE_NAME: {{ .Values.gpuResourceName | quote }}
+GPU_MODEL: {{ .Values.gpuModel | quote }}
 GPU_SUPPLEMENTAL_GROUPS: {{ include "finetuning-operator.integers" .Values.gpuSupplementalGroups | quote }}
 RUN_AS_USER: {{ .Values.training.runAsUser | int64 | quote }}
 MONITORING_MODE: {{ .Values.monitoring.mode | quote }}

@@ -35,6 +35,7 @@ class ConditionType(StrEnum):
 
     CONFIG_VALID = "ConfigValid"
     MONITORING_READY = "MonitoringReady"
+    MEMORY_SUFFICIENT = "MemorySufficient"
     SUSPENDED = "Suspended"
     COMPLETE = "Complete"
     FAILED = "Failed"
@@ -80,6 +81,10 @@ class Reason(StrEnum):
     FORBIDDEN = "Forbidden"
     MONITORING_DISABLED = "MonitoringDisabled"
     MONITORING_PENDING = "MonitoringPending"
+    ESTIMATE_FITS = "EstimateFits"
+    ESTIMATE_EXCEEDS_MEMORY = "EstimateExceedsMemory"
+    MODEL_SHAPE_UNKNOWN = "ModelShapeUnknown"
+    GPU_MODEL_UNKNOWN = "GpuModelUnknown"
     VALIDATION_PENDING = "ValidationPending"
     VALIDATION_RUNNING = "ValidationRunning"
     CHECKS_PASSED = "ChecksPassed"

@@ -34,7 +34,7 @@ from finetuning.controller.metrics import OperatorMetrics
 from finetuning.controller.monitoring_mode import ModeKeeper
 from finetuning.controller.observed import Children, Custom, Key
 from finetuning.controller.settings import Settings
-from finetuning.controller.training_status import Problem, Seen
+from finetuning.controller.training_status import Nodes, Problem, Seen
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +125,7 @@ class Reconciler:
             problem=problem,
             validation_problem=problem_after,
             monitoring=memory.monitoring,
+            nodes=Nodes(self._settings.gpu_model, self._settings.gpu_resource_name),
             hint=memory.hint,
         )
 

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from finetuning.estimate import gpus
 
 ENV_PREFIX = "FINETUNING_OPERATOR_"
 
@@ -27,6 +29,12 @@ def _from_json(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return json.loads(value) if value.strip() else {}
+
+
+def _known_gpu(name: str) -> str:
+    if name:
+        gpus.parse(name)
+    return name
 
 
 CommaList = BeforeValidator(_from_comma_list)
@@ -65,6 +73,11 @@ class Settings(BaseModel):
         default="amd.com/gpu",
         pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[A-Za-z0-9][-._A-Za-z0-9]*$",
         description="Extended resource of which a training pod gets one when the job names none.",
+    )
+    gpu_model: Annotated[str, AfterValidator(_known_gpu)] = Field(
+        default="",
+        description="GPU of the nodes, such as MI300X or MI300X-CPX-NPS4, which jobs are measured "
+        "against in the condition MemorySufficient; unknown when empty.",
     )
     gpu_supplemental_groups: Annotated[tuple[Annotated[int, Field(ge=1)], ...], CommaList] = Field(
         default=(),

@@ -21,6 +21,7 @@ from finetuning.controller import (
     conditions,
     last_words,
     naming,
+    preflight,
     progress,
     training_status,
     verdict,
@@ -217,6 +218,7 @@ def _with_conditions(seen: Seen, new: FineTuningJobStatus, now: datetime) -> Fin
     found = [
         conditions.config_valid(new),
         conditions.monitoring(seen.monitoring, conditions.find(old.conditions, kind)),
+        *preflight.conditions(seen.job, seen.nodes),
         conditions.suspended(new),
         *conditions.outcome(new),
         *conditions.withdrawn(old.conditions, new),

@@ -24,6 +24,15 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Nodes:
+    """What the operator was told of the GPUs of its nodes."""
+
+    gpu_model: str
+    """Such as MI300X; empty when nobody said."""
+    gpu_resource: str
+
+
+@dataclass(frozen=True)
 class Seen:
     """Everything that the status is computed from, besides the clock."""
 
@@ -33,6 +42,8 @@ class Seen:
     problem: Problem | None = None
     validation_problem: Problem | None = None
     monitoring: Problem | None = None
+    nodes: Nodes | None = None
+    """None where no cluster's GPU is asked for."""
     hint: str = ""
     """What an event said about a Pod that does not come or does not start."""
 

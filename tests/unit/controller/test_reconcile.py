@@ -30,6 +30,7 @@ async def test_a_job_is_trained_and_validated(world: World, process: Process) ->
     assert conditions(world) == {
         "ConfigValid": "True",
         "MonitoringReady": "True",
+        "MemorySufficient": "Unknown",
         "Suspended": "False",
         "Complete": "True",
         "Validated": "True",

@@ -51,6 +51,7 @@ def test_variables_are_read_as_written_in_the_chart(
         ("monitoring_extra_labels", '{"release": "two words"}'),
         ("monitoring_interval", "30"),
         ("gpu_resource_name", "gpu"),
+        ("gpu_model", "H100"),
         ("image_pull_policy", "Sometimes"),
         ("log_level", "loud"),
         ("run_as_user", "0"),
