@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from finetuning.api.hyperparameters import Hyperparameters, Method, Precision
-from finetuning.estimate.formula import Host, Job, Parts, peak
+from finetuning.estimate.formula import Host, Job, Parts, checkpoint_copy, peak
 from finetuning.estimate.gpus import GIB, PRODUCTS, Gpu, parse
 from finetuning.estimate.shape import Shape
 
@@ -29,6 +29,8 @@ class Verdict:
     gpu: Gpu
     parts: Parts
     usable: int
+    host: int
+    """Of the host's memory, while a checkpoint is written beside the training."""
     largest_batch: int
     """Most rows of maxSeqLength that fit; 0 where not even one does."""
     largest_sequence: int
@@ -57,6 +59,7 @@ def judge(shape: Shape, job: Job, gpu: Gpu) -> Verdict:
         gpu=gpu,
         parts=parts,
         usable=room,
+        host=checkpoint_copy(shape, job),
         largest_batch=largest(lambda n: fits(_with(job, batch_size=n)), 1, MOST_ROWS),
         largest_sequence=largest(lambda n: fits(_with(job, max_seq_length=n)), SHORTEST, LONGEST),
         advice=() if parts.total <= room else tuple(_advice(job, fits)),

@@ -86,6 +86,8 @@ class Parts:
     casts: int
     activations: int
     loss: int
+    checkpoint: int = 0
+    """The copy that is written beside the training; on a CPU it takes the same memory."""
 
     @property
     def total(self) -> int:
@@ -141,6 +143,14 @@ def _moments(shape: Shape, job: Job, host: Host) -> Iterator[Parts]:
         loss=0,
         **fixed,
     )
+    if not host.gpu:
+        rest = dict.fromkeys(("gradients", "casts", "activations", "loss"), 0)
+        yield Parts(moment="checkpoint", checkpoint=checkpoint_copy(shape, job), **rest, **fixed)
+
+
+def checkpoint_copy(shape: Shape, job: Job) -> int:
+    """Host memory while a checkpoint is written: the trained weights and AdamW's moments."""
+    return (_FLOAT + _ADAMW) * trained_parameters(shape, job)
 
 
 def base_weights(shape: Shape, job: Job) -> int:

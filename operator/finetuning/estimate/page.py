@@ -31,6 +31,7 @@ def in_json(name: str, model: str, parameters: int, verdict: Verdict) -> dict[st
         "peakBytes": verdict.parts.total,
         "peakAt": verdict.parts.moment,
         "partsBytes": dict(_sizes(verdict.parts)),
+        "hostCheckpointBytes": verdict.host,
         "fits": verdict.fits,
         "largestBatchSize": verdict.largest_batch,
         "largestMaxSeqLength": verdict.largest_sequence,
@@ -50,6 +51,7 @@ def in_text(name: str, model: str, parameters: int, job: Job, verdict: Verdict) 
         *(f"  {_LABELS[key]:<25}{gib(size):>12}" for key, size in _sizes(verdict.parts)),
         f"  {'peak':<25}{gib(verdict.parts.total):>12}   in the {_moment(verdict.parts)}",
         f"  {verdict.gpu.name:<25}{gib(verdict.usable):>12}   of {gib(verdict.gpu.memory)}",
+        f"  {'host, while saving':<25}{gib(verdict.host):>12}   for a checkpoint's copy",
         "",
         *_outcome(job, verdict),
     ]
