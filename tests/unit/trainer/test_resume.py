@@ -80,7 +80,7 @@ def test_a_killed_run_goes_on_with_the_very_same_losses(  # noqa: PLR0917 - fixt
     assert len(losses(tmp_path / "killed")) == 9
     code, output = warm.run(*killed)
     assert code == 0
-    assert re.search("Continuing from checkpoint-[89]", output)
+    assert re.search(r"Continuing from checkpoint-\d", output)
     assert history(tmp_path / "killed") == history(tmp_path / "whole")
     (weights,) = (path.name for path in (tmp_path / "whole").glob("*model.safetensors"))
     assert (tmp_path / "killed" / weights).read_bytes() == (
@@ -246,14 +246,14 @@ def test_a_finished_run_says_so_and_touches_nothing(
 
 
 def on_a_small_disk(
-    size: str, model: Path, data: Path, folder: Path
+    size: str, model: Path, data: Path, folder: Path, limit: int = 9
 ) -> subprocess.CompletedProcess[str]:
     """Train with a checkpoint each step on a real file system of that size, copied afterwards."""
     disk = folder / "disk"
     disk.mkdir()
     command = arguments(
         *(model, data, disk / "out", "--method", "full", "--save-steps", 1),
-        *("--save-total-limit", 9, "--state-dir", folder / "state"),
+        *("--save-total-limit", limit, "--state-dir", folder / "state"),
     )
     shell = ("sh", "-c", ON_A_SMALL_DISK)
     module = (sys.executable, "-m", "finetuning.base.app")
@@ -284,6 +284,18 @@ def test_a_full_disk_ends_the_run_and_keeps_the_checkpoint_before(
     kept = list((tmp_path / "copy" / "out" / "checkpoints").iterdir())
     assert sorted(path.name for path in kept) == ["checkpoint-1", "checkpoint-2"]
     assert [problem_with(path) for path in kept] == [None, None]
+
+
+def test_a_limit_of_one_never_gives_the_last_good_one_for_one_that_does_not_fit(
+    tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    """On 2 MB, which hold one checkpoint and not two."""
+    done = on_a_small_disk("2000k", tiny_model, rows_file, tmp_path, limit=1)
+    assert done.returncode == 1, done.stderr
+    assert "checkpoints that were complete are intact" in done.stderr
+    assert last_state(tmp_path)[:2] == ("failed", "StorageFull")
+    (kept,) = (tmp_path / "copy" / "out" / "checkpoints").iterdir()
+    assert (kept.name, problem_with(kept)) == ("checkpoint-1", None)
 
 
 def test_a_disk_too_small_for_a_checkpoint_is_told_before_the_first_step(

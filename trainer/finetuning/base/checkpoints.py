@@ -124,7 +124,7 @@ def newest(root: Path) -> Checkpoint | None:
 
 def latest_step(root: Path) -> int:
     """The step of the newest checkpoint that looks complete; 0 without one."""
-    return next((_step_of(path) for path in _by_age(root) if (path / MANIFEST).is_file()), 0)
+    return next((step_of(path) for path in _by_age(root) if (path / MANIFEST).is_file()), 0)
 
 
 def clean(root: Path, step: int) -> None:
@@ -132,7 +132,7 @@ def clean(root: Path, step: int) -> None:
     for leftover in root.glob(f"{TEMPORARY}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     for folder in _by_age(root):
-        if _step_of(folder) > step:
+        if step_of(folder) > step:
             shutil.rmtree(folder)
 
 
@@ -160,7 +160,7 @@ def _size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def _step_of(folder: Path) -> int:
+def step_of(folder: Path) -> int:
     """The step in a checkpoint's name; -1 for any other folder."""
     number = folder.name.removeprefix(CHECKPOINT_PREFIX)
     return int(number) if number.isdecimal() else -1
@@ -168,13 +168,13 @@ def _step_of(folder: Path) -> int:
 
 def _by_age(root: Path) -> list[Path]:
     """Folders of checkpoints, the newest first."""
-    found = [path for path in root.glob(f"{CHECKPOINT_PREFIX}*") if _step_of(path) >= 0]
-    return sorted(found, key=_step_of, reverse=True)
+    found = [path for path in root.glob(f"{CHECKPOINT_PREFIX}*") if step_of(path) >= 0]
+    return sorted(found, key=step_of, reverse=True)
 
 
 def _delete_old(root: Path, keep: int, spare: int | None) -> None:
     """A rename first, so that a crash in between leaves no checkpoint that only looks complete."""
-    for folder in (old for old in _by_age(root)[keep:] if _step_of(old) != spare):
+    for folder in (old for old in _by_age(root)[keep:] if step_of(old) != spare):
         rubbish = root / f"{TEMPORARY}old-{folder.name}"
         folder.rename(rubbish)
         shutil.rmtree(rubbish, ignore_errors=True)

@@ -4,7 +4,6 @@ import logging
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 
@@ -23,8 +22,8 @@ from finetuning.base.live import LiveState
 from finetuning.base.performance import PerformanceLog
 from finetuning.base.plan import Plan
 from finetuning.base.report import result_of
-from finetuning.base.results import write_weights
 from finetuning.base.run import Run
+from finetuning.base.saver import Saver
 from finetuning.base.step import Stepper, StepResult
 from finetuning.base.stop import Stop
 from finetuning.base.storage import space_for
@@ -81,12 +80,10 @@ class Loop:
         self._run, self._plan, self._data = run, plan, data
         self._settings = run.config.hyperparameters
         self._stepper, self._live = stepper, live
-        self._saved = checkpoints.path_of(self.state.global_step) if found else None
-        trained = (item for item in stepper.model.named_parameters() if item[1].requires_grad)
-        self._names = {parameter: name for name, parameter in trained}
+        saved = checkpoints.path_of(self.state.global_step) if found else None
+        self._saver = Saver(run, stepper, live, saved)
         if found:
-            checkpoints.restore_optimizer(stepper.optimizer, self._names, found.folder)
-            stepper.load_scaler(found.state.loss_scaler)
+            self._saver.restore(found.folder, found.state)
         method = run.config.method
         self._mfu = mfu.meter(stepper.model, stepper.device, trains_all=method is Method.FULL)
         self._interval = _Interval()
@@ -107,8 +104,10 @@ class Loop:
         try:
             with closing(history), closing(performance), closing(progress), progress.redirect():
                 while not self.done and not stop.requested:
+                    self._saver.poll(self.state)
                     self._one(history, progress, stop)
                     self._measure(performance, stop)
+                self._saver.finish(self.state)
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(_memory_advice(run, error)) from error
         if self.done:
@@ -123,9 +122,14 @@ class Loop:
     def pause(self) -> TrainingResult:
         """Keep what was done since the last checkpoint."""
         step = self.state.global_step
-        if step > 0 and self._saved != checkpoints.path_of(step):
-            self._save()
-        return result_of(self.state, RunState.PAUSED, self._saved)
+        if step > 0 and self._saver.begun != checkpoints.path_of(step):
+            self._saver.begin(self.state)
+        self._saver.finish(self.state)
+        return result_of(self.state, RunState.PAUSED, self._saver.saved)
+
+    def close(self) -> None:
+        """Wait for a checkpoint that is being written, whatever ended the run."""
+        self._saver.close()
 
     def _one(self, history: LineWriter[HistoryLine], progress: Progress, stop: Stop) -> None:
         done = self.state.global_step
@@ -144,7 +148,7 @@ class Loop:
         self._tell(progress, rate, result)
         self._check(result)
         if best or self.done or self._plan.saves_after(self.state.global_step):
-            self._save()
+            self._saver.begin(self.state)
 
     def _measure(self, performance: PerformanceLog, stop: Stop) -> None:
         last = self.done or stop.requested
@@ -235,7 +239,7 @@ class Loop:
             nonfinite_losses=state.nonfinite_losses,
             checkpoints_total=state.checkpoints_total,
             checkpoint_sizes_bytes=state.checkpoint_sizes_bytes,
-            last_checkpoint=self._saved,
+            last_checkpoint=self._saver.saved,
             checkpoint_interval_steps=self._plan.save_every,
         )
 
@@ -280,29 +284,6 @@ class Loop:
         done = self.state.global_step - self._first
         left = self._plan.total_steps - self.state.global_step
         return (time.monotonic() - self._began) / done * left
-
-    def _save(self) -> None:
-        self._live.event(RunState.SAVING)
-        state = self.state
-        state.loss_scaler = self._stepper.scaler_state()
-        folder, size = checkpoints.save(
-            self._run.checkpoints,
-            state,
-            partial(write_weights, self._stepper.model, self._run.config),
-            checkpoints.optimizer_tensors(self._stepper.optimizer, self._names),
-            self._settings.save_total_limit,
-            spare=state.best_global_step if self._settings.keeps_best else None,
-        )
-        self._saved = checkpoints.path_of(state.global_step)
-        state.add_checkpoint(size)
-        self._live.event(
-            RunState.TRAINING,
-            checkpoints_total=state.checkpoints_total,
-            checkpoint_sizes_bytes=state.checkpoint_sizes_bytes,
-            last_checkpoint=self._saved,
-            last_checkpoint_at=time.time(),
-        )
-        log.info("Saved %s (%.1f MB).", folder.name, size / 1e6)
 
 
 def _memory_advice(run: Run, error: BaseException) -> str:

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,37 @@ CONFIG_NAMES = ("config.json", "generation_config.json", "adapter_config.json")
 
 def write_weights(model: Any, config: RunConfig, folder: Path) -> None:
     """The trained weights and their configuration: an adapter, or the whole model."""
+    weights_writer(model, config, copied=False)(folder)
+
+
+def weights_writer(model: Any, config: RunConfig, *, copied: bool) -> Callable[[Path], None]:
+    """What writes them into a folder; a copied one keeps the weights as they are now."""
     if config.method is Method.FULL:
-        model.save_pretrained(folder)
-        return
+        state = _copy_of(model.state_dict()) if copied else None
+        return partial(model.save_pretrained, state_dict=state)
     from peft import get_peft_model_state_dict  # noqa: PLC0415 - the model is peft's already
-    from safetensors.torch import save_file  # noqa: PLC0415 - loads torch
 
     tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
     # A head that is tied to the embeddings shares their memory, which the format has no words for.
-    apart = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
-    save_file(apart, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    write_json(folder / "adapter_config.json", _adapter_config(model, config))
+    apart = {name: tensor.cpu().clone().contiguous() for name, tensor in tensors.items()}
+    return partial(_write_adapter, apart, _adapter_config(model, config))
+
+
+def _write_adapter(tensors: dict[str, Any], settings: Any, folder: Path) -> None:
+    from safetensors.torch import save_file  # noqa: PLC0415 - loads torch
+
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "adapter_config.json", settings)
+
+
+def _copy_of(state: dict[str, Any]) -> dict[str, Any]:
+    """On the host; what shares memory goes on sharing it, so that it is written once."""
+    copies: dict[Any, Any] = {}
+    for tensor in state.values():
+        key = tensor.data_ptr(), tensor.shape
+        if key not in copies:
+            copies[key] = tensor.detach().to("cpu", copy=True)
+    return {name: copies[tensor.data_ptr(), tensor.shape] for name, tensor in state.items()}
 
 
 def publish(

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import closing
 from typing import Any
 
 from transformers.integrations.neftune import activate_neftune
@@ -61,9 +62,10 @@ def train(run: Run, live: LiveState, stop: Stop) -> TrainingResult:
     loop = Loop(run, plan, data, stepper, live, found=found)
 
     stop.raises = False
-    loop.run_until(stop)
-    if not loop.done:
-        return loop.pause()
+    with closing(loop):
+        loop.run_until(stop)
+        if not loop.done:
+            return loop.pause()
 
     live.event(RunState.SAVING, total_steps=loop.state.max_steps)
     model = load_best(model, run, loop.state, device)
