@@ -57,6 +57,10 @@ mutants: setup  ## Damaged runs against the validator: prints which check sees w
 bench-validate: setup  ## Speed and memory of the validator on a model of 1 GB
 	$(PY) -m bench.validate.integrity
 
+.PHONY: bench-saving
+bench-saving: setup  ## What a checkpoint costs the training, written beside it and in its way
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m bench.train.saving
+
 .PHONY: test-cluster
 test-cluster: setup  ## Tests on a real cluster; says so in one line where none is possible
 	@$(PY) -m hack.cluster_tests

@@ -105,3 +105,15 @@ def test_wrong_input_ends_with_2_and_one_line(
     assert captured.out == ""
     assert text in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_the_example_in_the_documentation_is_what_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"bf16": True, "batchSize": 8, "gradientCheckpointing": False}
+    manifest = Path(job(tmp_path, method="full", hyperparameters=settings))
+    named = manifest.read_text(encoding="utf-8").replace("my-job", "big")
+    manifest.write_text(named, encoding="utf-8")
+    assert main(["estimate", str(manifest), "--gpu", "MI300X"]) == 1
+    docs = Path(__file__).parents[3] / "docs" / "command-line.md"
+    assert f"```text\n{capsys.readouterr().out}```" in docs.read_text(encoding="utf-8")
