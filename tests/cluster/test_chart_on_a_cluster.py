@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.cluster.crd_cases import minimal
+from tests.cluster.jobs import condition
 from tests.cluster.support import OPERATOR_NAMESPACE, ROOT, Cluster
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def phase(cluster: Cluster, name: str) -> str:
     return str((cluster.get("ftj", name).get("status") or {}).get("phase", ""))
 
 
-def test_an_upgrade_changes_the_definition_and_keeps_the_jobs(
+def test_an_upgrade_changes_definition_and_values_and_keeps_the_jobs(
     system: Cluster, scratch: Cluster, job: str, tmp_path: Path
 ) -> None:
     chart = shutil.copytree(ROOT / "charts" / RELEASE, tmp_path / "chart")
@@ -53,7 +54,7 @@ def test_an_upgrade_changes_the_definition_and_keeps_the_jobs(
 
     system.run(
         "helm", "upgrade", RELEASE, str(chart), "--namespace", OPERATOR_NAMESPACE,
-        "--reuse-values", "--wait", "--timeout", "3m",
+        "--reuse-values", "--set", "gpuModel=MI300X", "--wait", "--timeout", "3m",
     )  # fmt: skip
 
     scratch.wait(
@@ -62,6 +63,21 @@ def test_an_upgrade_changes_the_definition_and_keeps_the_jobs(
         60,
     )
     assert scratch.get("ftj", job)["metadata"]["uid"] == before
+    memory_is_judged_before_a_gpu_is_requested(scratch)
+
+
+def memory_is_judged_before_a_gpu_is_requested(scratch: Cluster) -> None:
+    """A job that waits, of a model whose shape is known by name, on nodes whose GPU is known."""
+    manifest = minimal() | {"metadata": {"name": "my-job"}}
+    known = {"modelId": "Qwen/Qwen2.5-7B-Instruct"}
+    manifest["spec"] = manifest["spec"] | {"suspend": True, "baseModel": known}
+    scratch.apply(manifest)
+    wait = ("--for=condition=MemorySufficient", "--timeout=30s")
+    assert "condition met" in scratch.kubectl("wait", "ftj/my-job", *wait)
+    found = condition(scratch.get("ftj", "my-job")["status"], "MemorySufficient")
+    assert found["reason"] == "EstimateFits"
+    assert scratch.get("pods", "", "--selector=finetuning.aim.amd.com/job-name=my-job") == []
+    scratch.kubectl("delete", "ftj", "my-job", "--timeout=60s")
 
 
 def test_jobs_survive_an_uninstall_and_are_served_again(

@@ -24,6 +24,7 @@ PAGES = sorted(
 
 VALIDATION = "cluster/test_validation_on_a_cluster.py::"
 TRAINING = "cluster/test_training_on_a_cluster.py::"
+CHART = "cluster/test_chart_on_a_cluster.py::"
 DEMO = "cluster/test_demo.py::"
 SPECIFIED = "contract/test_specified_commands.py::"
 REMOTE = "unit/sidecar/test_remote_access.py::"
@@ -39,9 +40,10 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^ssh -N -o ExitOnForwardFailure=yes ": REMOTE + "test_a_local_port_that_another_program_has",
     r"^ssh -f -N finetuning-server$": REMOTE + "test_a_forwarding_from_the_configuration",
     r"^curl -s http://localhost:\d+/metrics": REMOTE + "test_the_documented_tunnel",
-    r"^helm install ": "cluster/test_chart_on_a_cluster.py::test_jobs_survive_an_uninstall",
+    r"^helm install ": CHART + "test_jobs_survive_an_uninstall",
     r"^kubectl explain ": "cluster/test_crd_cases.py::test_kubectl_explain",
     r"^kubectl wait --for=condition=Validated": TRAINING + "test_a_job_trains_and_its_model",
+    r"^kubectl wait ftj/my-job --for=condition=MemorySufficient": CHART + "memory_is_judged",
     r"^kubectl annotate ftj .*/revalidate=": VALIDATION + "test_the_annotation_judges_again",
     r"^kubectl wait --for=jsonpath='.*revalidate": VALIDATION + "test_the_annotation_judges_again",
     r"^kubectl apply -f examples/finetuningjob-lora": DEMO + "test_make_demo_trains",
@@ -58,6 +60,7 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^bash examples/tiny-model/load\.sh ": "cluster/conftest.py::workspace",
     r"^kubectl create configmap finetuning-demo-data ": "cluster/conftest.py::workspace",
     r"^finetuning top": "unit/top/test_command.py::test_a_pipe_gets_one_frame",
+    r"^finetuning estimate job\.yaml": "unit/estimate/test_command.py::test_a_job_that_fits",
     r"^finetuning report tiny-lora$": LOCAL + "test_a_model_is_trained_watched",
     r"^kubectl describe ftj tiny-lora$": "cluster/test_terminal.py::test_events_and_top_tell",
     r"finetuning run examples/finetuningjob-lora": LOCAL + "test_a_model_is_trained_watched",
