@@ -3,13 +3,17 @@
 import asyncio
 import base64
 import os
+import socketserver
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.unit.report.browser import NoBrowserError, Page, browse, program
+from typing_extensions import override
 
 COMMAND = str(Path(sys.executable).with_name("finetuning"))
 ATTACK = """
@@ -110,18 +114,32 @@ async def test_hostile_files_do_nothing_in_the_browser(
     assert page.complaints() == []
 
 
+@contextmanager
+def stranger(reached: list[str]) -> Iterator[int]:
+    """A port that notes who calls; every call has been hung up when it ends."""
+
+    class Note(socketserver.BaseRequestHandler):
+        @override
+        def handle(self) -> None:
+            reached.append("yes")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Note) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 async def test_the_policy_stops_what_would_get_past_the_escaping(
     page: Page, finished: Path, tmp_path: Path
 ) -> None:
     reached: list[str] = []
 
-    def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        reached.append("yes")
-        writer.close()
-
-    stranger = await asyncio.start_server(note, "127.0.0.1", 0)
-    attack = ATTACK.replace("PORT", str(stranger.sockets[0].getsockname()[1]))
-    async with stranger:
+    with stranger(reached) as port:
+        attack = ATTACK.replace("PORT", str(port))
         await page.open(report(finished, tmp_path / "report.html"))
         await page.ask(attack)
         assert await page.ask("document.title") == "finished-run: fine-tuning report"
