@@ -1,9 +1,8 @@
 """The memory of AMD Instinct GPUs and of their partitions.
 
-Memory sizes are those of AMD's public data sheets (MI210, MI250X, MI300A, MI300X, MI325X, MI350X,
-MI355X at amd.com/instinct) and, for the MI308X, of ROCm's public table of GPU specifications. The
-data sheets write GB where the devices have GiB: HBM stacks are made in powers of two. Which
-partition modes exist is AMD SMI's public page on GPU partitioning.
+Memory sizes are the commonly published ones, in GiB; those of MI325X, MI350X and MI355X were compared
+with third parties' pages, the partition modes with AMD SMI's page on GPU partitioning. The other
+sizes, and which NPS modes a GPU has, were not compared with AMD's data sheets.
 
 A partition counts with its share of the memory. In NPS1 each partition can address all of it, yet
 has to share it with its neighbours, so the share is what a job can rely on.
