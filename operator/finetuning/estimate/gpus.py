@@ -1,8 +1,9 @@
 """The memory of AMD Instinct GPUs and of their partitions.
 
-Memory sizes are the commonly published ones, in GiB; those of MI325X, MI350X and MI355X were compared
-with third parties' pages, the partition modes with AMD SMI's page on GPU partitioning. The other
-sizes, and which NPS modes a GPU has, were not compared with AMD's data sheets.
+Memory sizes are the commonly published ones, in GiB. Those of MI325X, MI350X and MI355X
+were compared with third parties' pages, the partition modes with AMD SMI's page on GPU
+partitioning. The other sizes, and which NPS modes a GPU has, were not compared with AMD's data
+sheets.
 
 A partition counts with its share of the memory. In NPS1 each partition can address all of it, yet
 has to share it with its neighbours, so the share is what a job can rely on.
