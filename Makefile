@@ -21,7 +21,8 @@ demo: setup  ## The product's main job, on a real cluster of its own (without on
 	@$(PY) -m hack.demo
 
 .PHONY: test
-test: check test-unit test-cluster  ## Everything: checks, unit tests, tests on a real cluster
+test: check  ## Everything: checks, unit tests, tests on a real cluster
+	@$(PY) -m hack.tests all
 
 .PHONY: setup
 setup: $(STAMP)  ## Python environment in .venv with everything in it
@@ -47,7 +48,7 @@ check: setup  ## Lint, format, types, import rules, generated files
 
 .PHONY: test-unit
 test-unit: setup  ## Tests that need no cluster
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not cluster" -n auto --maxprocesses 4 --dist loadfile --durations 10
+	@$(PY) -m hack.tests unit
 
 .PHONY: mutants
 mutants: setup  ## Damaged runs against the validator: prints which check sees which fault
@@ -63,7 +64,7 @@ bench-saving: setup  ## What a checkpoint costs the training, written beside it 
 
 .PHONY: test-cluster
 test-cluster: setup  ## Tests on a real cluster; says so in one line where none is possible
-	@$(PY) -m hack.cluster_tests
+	@$(PY) -m hack.tests cluster
 
 .PHONY: cluster-up
 cluster-up: setup  ## Real Kubernetes: kind with Docker, processes on Linux as root (MONITORING=1 adds Prometheus)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from hack import deploy
-from hack.cluster_tests import impossible
+from hack.tests import impossible
 from rich.console import Console
 
 ROOT = deploy.ROOT

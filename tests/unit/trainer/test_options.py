@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.cost import cpu_seconds, import_of_pydantic
 
 from finetuning.api.hyperparameters import Hyperparameters, LoraConfig, QuantizationConfig
 from finetuning.api.run_config import RunConfig
@@ -229,21 +229,17 @@ def test_an_unknown_flag_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None
     assert "--learning-rat" in capsys.readouterr().err
 
 
-def test_help_is_quick_grouped_and_shows_examples() -> None:
-    """The best of three: other processes share the machine."""
-    took = []
-    for _ in range(3):
-        began = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "finetuning.base.app", "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        took.append(time.perf_counter() - began)
-    assert min(took) < 1.5, took
+APP = (sys.executable, "-m", "finetuning.base.app")
+
+
+def test_help_is_grouped_and_shows_examples() -> None:
+    done = subprocess.run([*APP, "--help"], capture_output=True, text=True, check=True)
     for words in ("model and data:", "adapter (lora, qlora):", "--lora-rank N", "examples:"):
         assert words in done.stdout
+
+
+def test_help_costs_little_more_than_reading_the_options() -> None:
+    assert cpu_seconds(*APP, "--help") < 4 * import_of_pydantic()
 
 
 @pytest.mark.parametrize("flag", ["--model-id", "--dataset-path"])

@@ -1,0 +1,87 @@
+"""Run the tests: those that need no cluster, those that do, or both side by side.
+
+The cluster tests mostly wait for a kubelet, so beside them the others cost little time of their
+own. Where no cluster is possible, one line says what was not run.
+Usage: python -m hack.tests unit | cluster | all
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SET_UP = (("hack.cluster", "up"), ("hack.cluster", "images"), ("hack.deploy",))
+SUITES = {
+    "unit": ["-m", "not cluster", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"],
+    "cluster": ["-m", "cluster", "tests/cluster"],
+}
+
+
+def run(*module: str) -> int:
+    return subprocess.run([sys.executable, "-m", *module], cwd=ROOT, check=False).returncode
+
+
+def impossible() -> str:
+    """Why this machine can have no cluster; empty when it can."""
+    from hack.cluster.machine import why_no_cluster  # noqa: PLC0415
+
+    return why_no_cluster()
+
+
+def set_up() -> int:
+    """Exit code of the first step towards a cluster with the operator that fails, or 0."""
+    return next((code for step in SET_UP if (code := run(*step))), 0)
+
+
+def start(suite: str, output: int | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pytest", "--durations", "10", *SUITES[suite]],
+        cwd=ROOT,
+        # More threads than cores make small training steps several times slower.
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=output,
+        stderr=output and subprocess.STDOUT,
+        text=True,
+    )
+
+
+def relay(suite: str) -> tuple[int, str]:
+    """One suite, each line of its output under its name: the exit code and the closing line."""
+    line = ""
+    with start(suite, subprocess.PIPE) as pytest:
+        for line in pytest.stdout or ():
+            print(f"{suite:7} | {line}", end="", flush=True)
+    return pytest.returncode, line
+
+
+def test(suites: list[str]) -> int:
+    """Run the suites side by side; their closing lines stand last, as pytest prints them."""
+    if len(suites) == 1:
+        with start(suites[0]) as pytest:
+            return pytest.wait()
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(relay, suites))
+    print(*(line for _, line in results), sep="", end="")
+    return next((code for code, _ in results if code), 0)
+
+
+def main(chosen: str) -> int:
+    """Exit code of the first step or suite that fails, or 0."""
+    suites = list(SUITES) if chosen == "all" else [chosen]
+    reason = impossible() if "cluster" in suites else ""
+    if reason:
+        suites.remove("cluster")
+    elif "cluster" in suites and (code := set_up()):
+        return code
+    code = test(suites)
+    if reason:
+        print(f"the tests on a cluster were not run: {reason}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
