@@ -63,6 +63,7 @@ CHANGED: dict[str, Any] = {
     "rbac": {"aggregate": False},
     "serviceAccount": {"annotations": {"example.com/a": "b"}},
     "operator": {
+        "replicas": 3,
         "logLevel": "debug",
         "progressIntervalSeconds": 2.5,
         "resources": {"limits": {"memory": "1Gi"}},
@@ -76,13 +77,18 @@ CHANGED: dict[str, Any] = {
 }
 
 
+POD = "finetuning-operator-5d8c7b9f6-abcde"
+
+
 def container(objects: Objects) -> dict[str, Any]:
     (found,) = objects["Deployment", NAME]["spec"]["template"]["spec"]["containers"]
     return dict(found)
 
 
 def environment(objects: Objects) -> dict[str, str]:
-    return {entry["name"]: entry["value"] for entry in container(objects)["env"]}
+    """What the pod says there is the name of the pod."""
+    entries = container(objects)["env"]
+    return {entry["name"]: entry.get("value", POD) for entry in entries}
 
 
 def leaves(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
@@ -128,7 +134,12 @@ def test_untouched_values_are_the_operators_own_defaults(
 ) -> None:
     images = IMAGES["image"]
     found = Settings.from_env(environment(objects()))
-    assert found == Settings(operator_image=images["operator"], trainer_image=images["trainer"])
+    assert found == Settings(
+        operator_image=images["operator"],
+        trainer_image=images["trainer"],
+        leader_election=True,
+        identity=POD,
+    )
 
 
 def test_every_changed_value_reaches_the_operator(objects: Callable[..., Objects]) -> None:
@@ -149,6 +160,8 @@ def test_every_changed_value_reaches_the_operator(objects: Callable[..., Objects
         "monitoring_label_value_length_limit": 512,
         "deployment_name": NAME,
         "deployment_namespace": "finetuning-system",
+        "leader_election": True,
+        "identity": POD,
         "metrics_finished_jobs": 100000,
         "metrics_linger_seconds": 0,
         "progress_interval_seconds": 2.5,
@@ -165,6 +178,21 @@ def test_images_have_the_charts_version_unless_they_are_named(
     found = environment(objects({"image": {"operator": "", "trainer": ""}}))
     assert found[f"{ENV_PREFIX}OPERATOR_IMAGE"] == f"finetuning-operator:{version}"
     assert found[f"{ENV_PREFIX}TRAINER_IMAGE"] == f"finetuning-trainer:{version}"
+
+
+def test_replicas_keep_apart_and_one_at_a_time_may_be_evicted(
+    objects: Callable[..., Objects],
+) -> None:
+    def placed(found: Objects) -> object:
+        return found["Deployment", NAME]["spec"]["template"]["spec"].get("affinity")
+
+    one, two = objects(), objects({"operator": {"replicas": 2}})
+    assert placed(one) is None
+    assert "podAntiAffinity" in str(placed(two))
+    assert "PodDisruptionBudget" not in {kind for kind, _ in one}
+    assert two["PodDisruptionBudget", NAME]["spec"]["maxUnavailable"] == 1
+    wish = {"operator": {"replicas": 2, "affinity": {"nodeAffinity": {}}}}
+    assert placed(objects(wish)) == {"nodeAffinity": {}}
 
 
 @pytest.mark.parametrize(
@@ -239,7 +267,7 @@ def test_the_roles_hold_what_the_monitoring_mode_needs_and_no_more(
     needed = [each for each in PERMISSIONS if mode in each.modes]
     for kind, name, scopes in (
         ("ClusterRole", NAME, {Scope.CLUSTER, Scope.JOBS}),
-        ("Role", f"{NAME}-monitor", {Scope.RELEASE}),
+        ("Role", f"{NAME}-release", {Scope.RELEASE}),
     ):
         expected = {
             (verb, each.resource) for each in needed if each.scope in scopes for verb in each.verbs
@@ -250,7 +278,7 @@ def test_the_roles_hold_what_the_monitoring_mode_needs_and_no_more(
 def test_the_right_to_delete_a_monitor_of_the_release_names_it(
     objects: Callable[..., Objects],
 ) -> None:
-    rules = objects()["Role", f"{NAME}-monitor"]["rules"]
+    rules = objects()["Role", f"{NAME}-release"]["rules"]
     assert {tuple(rule["resourceNames"]) for rule in rules if "delete" in rule["verbs"]} == {
         (f"{NAME}-jobs",)
     }
@@ -373,6 +401,7 @@ def test_every_value_is_explained_and_read_by_a_template() -> None:
         ("prometheusRule.runbookUrl=wiki", "'/prometheusRule/runbookUrl': 'wiki' does not match"),
         ("dashboards.enabled=auto", "'/dashboards/enabled': got string, want boolean"),
         ("dashboards.labels.a=1", "'/dashboards/labels/a': got number, want string"),
+        ("operator.replicas=0", "'/operator/replicas': minimum: got 0, want 1"),
         ("operator.logLevel=trace", "'debug', 'info', 'warning', 'error'"),
         ("operator.progressIntervalSeconds=0", "minimum: got 0, want 1"),
         ("replicas=2", "additional properties 'replicas' not allowed"),

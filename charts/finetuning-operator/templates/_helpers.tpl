@@ -59,6 +59,7 @@ MONITORING_LABEL_LIMIT: {{ .Values.monitoring.labelLimit | int64 | quote }}
 MONITORING_LABEL_VALUE_LENGTH_LIMIT: {{ .Values.monitoring.labelValueLengthLimit | int64 | quote }}
 DEPLOYMENT_NAME: {{ include "finetuning-operator.fullname" . | quote }}
 DEPLOYMENT_NAMESPACE: {{ .Release.Namespace | quote }}
+LEADER_ELECTION: "true"
 METRICS_FINISHED_JOBS: {{ .Values.monitoring.finishedJobs | int64 | quote }}
 METRICS_LINGER_SECONDS: {{ .Values.monitoring.lingerSeconds | int64 | quote }}
 PROGRESS_INTERVAL_SECONDS: {{ .Values.operator.progressIntervalSeconds | quote }}

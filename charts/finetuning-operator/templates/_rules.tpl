@@ -127,7 +127,6 @@
   verbs:
   - create
 {{- end }}
-{{- if has .Values.monitoring.mode (list "shared" "podMonitor") }}
 - apiGroups:
   - apps
   resources:
@@ -136,5 +135,19 @@
   - get
   resourceNames:
   - '{{ include "finetuning-operator.fullname" . }}'
-{{- end }}
+- apiGroups:
+  - coordination.k8s.io
+  resources:
+  - leases
+  verbs:
+  - create
+- apiGroups:
+  - coordination.k8s.io
+  resources:
+  - leases
+  verbs:
+  - get
+  - patch
+  resourceNames:
+  - '{{ include "finetuning-operator.fullname" . }}'
 {{- end }}

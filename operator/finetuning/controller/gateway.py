@@ -54,6 +54,7 @@ SERVICE_MONITORS = Resource("monitoring.coreos.com", "v1", "servicemonitors")
 POD_MONITORS = Resource("monitoring.coreos.com", "v1", "podmonitors")
 DEPLOYMENTS = Resource("apps", "v1", "deployments")
 EVENTS = Resource("", "v1", "events")
+LEASES = Resource("coordination.k8s.io", "v1", "leases")
 
 
 class ApiError(Exception):

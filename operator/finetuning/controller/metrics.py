@@ -36,6 +36,7 @@ class OperatorMetrics:
         self.depth = Gauge(
             catalog.WORKQUEUE_DEPTH.name, catalog.WORKQUEUE_DEPTH.help, registry=self.registry
         )
+        self._leader = Gauge(catalog.LEADER.name, catalog.LEADER.help, registry=self.registry)
         self._requests = self._counter(catalog.API_REQUESTS_TOTAL)
         self._request_duration = self._histogram(catalog.API_REQUEST_DURATION)
         self._monitor_errors = self._counter(catalog.MONITOR_ERRORS_TOTAL)
@@ -43,10 +44,13 @@ class OperatorMetrics:
         self._turns = {metric: self._histogram(metric) for metric in turns}
         self._start_at_zero()
         self._build_info()
-        self.registry.register(
-            JobCollector(cache, settings.gpu_resource_name, settings.metrics_finished_jobs)
-        )
+        self._jobs = JobCollector(cache, settings.gpu_resource_name, settings.metrics_finished_jobs)
         ProcessCollector(registry=self.registry)
+
+    def leads(self) -> None:
+        """From now on this process works, and tells about the jobs: two would count them twice."""
+        self._leader.set(1)
+        self.registry.register(self._jobs)
 
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
         """Count a call of the Kubernetes API."""

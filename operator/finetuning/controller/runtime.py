@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import aiohttp
 import kopf
@@ -12,6 +13,7 @@ from prometheus_client import disable_created_metrics
 
 from finetuning.controller import endpoints, handlers, logs
 from finetuning.controller.cache import Cache
+from finetuning.controller.election import Election, LostError
 from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import CUSTOMS, ApiError, Gateway, wait_for_kind
 from finetuning.controller.metrics import OperatorMetrics
@@ -43,7 +45,9 @@ class Operator:
         self._settings, self._cache, self._metrics = settings, cache, metrics
         self._queue: WorkQueue[Key] = WorkQueue()
         self._ready = False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._leads = False
+        self._election: Election | None = None
+        self._task: asyncio.Task[None] | None = None
         metrics.depth.set_function(lambda: self._queue.depth)
 
     async def run(self, gateway: Gateway) -> None:
@@ -59,7 +63,8 @@ class Operator:
             resync = Resync(
                 self._cache, gateway, self._queue, tuple(self._settings.watch_namespaces)
             )
-            self._tasks = [asyncio.create_task(self._work(resync, keeper, reconciler.reconcile))]
+            self._election = candidate(self._settings, gateway)
+            self._task = asyncio.create_task(self._work(resync, keeper, reconciler.reconcile))
             try:
                 await self._watch(server)
             finally:
@@ -76,31 +81,41 @@ class Operator:
             await self._stop(server)
 
         namespaces = list(self._settings.watch_namespaces)
-        watches = asyncio.create_task(
-            kopf.operator(
-                registry=registry,
-                settings=handlers.settings(self._settings),
-                namespaces=namespaces,
-                clusterwide=not namespaces,
-            )
+        watches = kopf.operator(
+            registry=registry,
+            settings=handlers.settings(self._settings),
+            namespaces=namespaces,
+            clusterwide=not namespaces,
         )
-        done, _ = await asyncio.wait([watches, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
-        watches.cancel()
-        await asyncio.wait([watches])
-        for task in done:
-            task.result()
+        await first_to_end(watches, self._ending())
+
+    async def _ending(self) -> None:
+        """End when the work ends, which only `_stop` may cut short."""
+        if self._task is not None:
+            task = self._task
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.result()
 
     async def _work(self, resync: Resync, keeper: ModeKeeper, look: Look) -> None:
         """Look at nothing before everything is known: a missing child could just be unseen."""
         await resync.first()
         self._ready = True
         log.info("ready: %d jobs known", len(self._cache.customs))
-        async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(task) for task in (resync.forever(), keeper.forever())]
-            workers = [group.create_task(self._worker(look)) for _ in range(WORKERS)]
-            await asyncio.wait(workers)
-            for task in beside:
-                task.cancel()
+        await first_to_end(resync.forever(), self._lead(keeper, look))
+
+    async def _lead(self, keeper: ModeKeeper, look: Look) -> None:
+        """Wait for our turn; every job was put into the queue while nobody took from it."""
+        if self._election is not None:
+            await self._election.win()
+            log.info("leading as %s", self._settings.identity)
+        self._leads = True
+        self._metrics.leads()
+        kept = [self._election.keep()] if self._election else []
+        await first_to_end(self._workers(look), keeper.forever(), *kept)
+
+    async def _workers(self, look: Look) -> None:
+        await asyncio.gather(*(self._worker(look) for _ in range(WORKERS)))
 
     async def _worker(self, look: Look) -> None:
         while True:
@@ -133,15 +148,37 @@ class Operator:
         return "ok"
 
     async def _stop(self, server: web.AppRunner) -> None:
-        """Let what was begun end, then go; twice does no harm."""
+        """Let what was begun end, hand over, then go; twice does no harm."""
         self._ready = False
         self._queue.close()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=DRAIN_SECONDS)
-            for task in late:
-                task.cancel()
-            self._tasks = []
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=DRAIN_SECONDS if self._leads else 0)
+            self._task.cancel()
+            self._task = None
+        if self._election is not None:
+            await self._election.release()
         await server.cleanup()
+
+
+def candidate(settings: Settings, gateway: Gateway) -> Election | None:
+    """None where this process is alone."""
+    if not settings.leader_election:
+        return None
+    where = (settings.deployment_namespace, settings.deployment_name)
+    return Election(gateway, *where, settings.identity)
+
+
+async def first_to_end(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run the parts side by side until one ends, and raise what it raises."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in done:
+        task.result()
 
 
 def run(settings: Settings, kubeconfig: str | None) -> int:
@@ -161,7 +198,7 @@ async def _run(settings: Settings, kubeconfig: str | None) -> int:
         return await _serve(settings, kubeconfig)
     except asyncio.CancelledError:
         return 0
-    except (ApiError, OSError) as error:
+    except (ApiError, LostError, OSError) as error:
         log.error("stopped: %s", error)  # noqa: TRY400 - the message says it all
         return _FAILED
 

@@ -1,6 +1,8 @@
 """The operator's settings: read once from the environment, never changed afterwards."""
 
 import json
+import os
+import socket
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
@@ -116,6 +118,17 @@ class Settings(BaseModel):
     )
     deployment_namespace: Namespace = Field(
         default="finetuning-system", description="Its namespace, where that monitor is made."
+    )
+    leader_election: bool = Field(
+        default=False,
+        description="Work only while holding the Lease that has the Deployment's name and "
+        "namespace; what makes more than one replica worth while.",
+    )
+    identity: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}_{os.getpid()}",
+        max_length=253,
+        description="Who holds that Lease: the Pod's name, which no other process has while this "
+        "one runs.",
     )
     metrics_linger_seconds: int = Field(
         default=35,

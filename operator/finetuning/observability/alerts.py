@@ -312,6 +312,16 @@ ALERTS: tuple[Alert, ...] = (
         " running ones stands still. Training itself goes on.",
     ),
     Alert(
+        "FineTuningOperatorWithoutLeader",
+        "operator",
+        Severity.CRITICAL,
+        "5m",
+        "sum(finetuning_operator_leader) == 0",
+        "No fine-tuning operator is leading",
+        "Operators run, but none of them holds the lease that lets it work: new jobs do not start,"
+        " and the status of running ones stands still.",
+    ),
+    Alert(
         "FineTuningReconcileErrors",
         "operator",
         Severity.WARNING,

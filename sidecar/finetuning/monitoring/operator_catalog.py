@@ -224,6 +224,14 @@ WATCHED_JOBS = Metric(
     "Jobs that the operator knows, the finished ones included",
     Group.OPERATOR,
 )
+LEADER = Metric(
+    f"{PREFIX}leader",
+    Kind.GAUGE,
+    (),
+    "1",
+    "1 for the operator that works, 0 for one that stands by; only the first has metrics of jobs",
+    Group.OPERATOR,
+)
 BUILD_INFO = Metric(
     f"{PREFIX}build_info",
     Kind.GAUGE,
@@ -257,5 +265,6 @@ METRICS: tuple[Metric, ...] = (
     WORKQUEUE_DEPTH,
     MONITOR_ERRORS_TOTAL,
     WATCHED_JOBS,
+    LEADER,
     BUILD_INFO,
 )

@@ -14,6 +14,7 @@ from finetuning.controller import job_metrics, observed, status
 from finetuning.controller.cache import Cache
 from finetuning.controller.job_metrics import JobCollector
 from finetuning.controller.metrics import OperatorMetrics
+from finetuning.controller.settings import Settings
 from finetuning.monitoring.operator_catalog import METRICS, PREFIX
 
 Labels = tuple[tuple[str, str], ...]
@@ -57,10 +58,17 @@ def cache_of(*bodies: dict[str, Any]) -> Cache:
     return cache
 
 
+def leading(cache: Cache, settings: Settings = SETTINGS) -> OperatorMetrics:
+    """The metrics of the operator that works."""
+    metrics = OperatorMetrics(cache, settings)
+    metrics.leads()
+    return metrics
+
+
 def scraped(found: dict[str, Any] | None = None, **spec: Any) -> dict[str, dict[Labels, float]]:
     """One scrape with one job of that status."""
     body = job_body(**{"method": "qlora", **spec}) | ({"status": found} if found else {})
-    return scrape(OperatorMetrics(cache_of(body), SETTINGS))
+    return scrape(leading(cache_of(body)))
 
 
 def ended(name: str, when: str, phase: str = "Succeeded") -> dict[str, Any]:
@@ -77,7 +85,7 @@ def test_a_job_that_has_everything_shows_every_metric_of_the_catalogue_and_no_ot
             "validation": {"phase": "Failed", "checks": [CHECK]},
         }
     }
-    metrics = OperatorMetrics(cache_of(body), SETTINGS)
+    metrics = leading(cache_of(body))
     metrics.requested("get", "jobs", 200, 0.1)
     metrics.monitor_failed("Forbidden")
     families = text_string_to_metric_families(text(metrics))
@@ -228,7 +236,7 @@ def test_gpu_seconds_are_counted_or_absent_but_never_wrong(
 
 def test_the_series_of_a_job_go_with_it() -> None:
     cache = cache_of(job_body() | {"status": {"phase": "Running"}})
-    metrics = OperatorMetrics(cache, SETTINGS)
+    metrics = leading(cache)
     assert scrape(metrics)["watched_jobs"] == {(): 1}
     cache.customs.drop(UID)
     found = scrape(metrics)
@@ -240,7 +248,7 @@ def test_of_two_objects_with_one_name_the_newer_counts() -> None:
     successor = job_body(uid="uid-of-the-next") | {"status": {"phase": "Running"}}
     successor["metadata"]["resourceVersion"] = "2"
     for bodies in ((job_body(), successor), (successor, job_body())):
-        found = scrape(OperatorMetrics(cache_of(*bodies), SETTINGS))
+        found = scrape(leading(cache_of(*bodies)))
         assert found["job_phase"][labels(phase="Running")] == 1
 
 
@@ -253,14 +261,14 @@ def test_only_the_newest_finished_jobs_are_shown_and_every_other_job() -> None:
         job_body("waits", "uid-of-waits"),
     )
     limited = SETTINGS.model_copy(update={"metrics_finished_jobs": 2})
-    found = scrape(OperatorMetrics(cache, limited))
+    found = scrape(leading(cache, limited))
     names = {dict(series)["job_name"] for series in found["job_phase"]}
     assert names == {"new", "middle", "demo", "waits"}
     assert found["watched_jobs"] == {(): 5}
 
 
 def test_the_counters_of_the_process_start_at_zero() -> None:
-    found = scrape(OperatorMetrics(Cache(), SETTINGS))
+    found = scrape(leading(Cache()))
     assert found["reconcile_total"] == {
         (("outcome", outcome),): 0 for outcome in ("error", "ok", "retry")
     }
@@ -276,7 +284,7 @@ def turn(metrics: OperatorMetrics, old: dict[str, Any] | None, new: dict[str, An
 
 
 def test_each_turn_is_observed_once() -> None:
-    metrics = OperatorMetrics(Cache(), SETTINGS)
+    metrics = leading(Cache())
     running = {"phase": "Running", "startTime": STARTED}
     trained = running | {"phase": "Succeeded", "completionTime": ENDED}
     validating = trained | {"validation": {"phase": "Running"}}
@@ -298,7 +306,7 @@ def test_each_turn_is_observed_once() -> None:
 
 
 def test_a_job_that_never_started_has_no_duration() -> None:
-    metrics = OperatorMetrics(Cache(), SETTINGS)
+    metrics = leading(Cache())
     turn(metrics, None, {"phase": "Failed", "reason": "InvalidSpec"})
     found = scrape(metrics)
     assert sum(found["job_duration_seconds_count"].values()) == 0
@@ -317,7 +325,7 @@ FIELDS = ("phase", "startTime", "trainLoss", "restarts", "validation", "conditio
 @given(st.dictionaries(st.sampled_from(FIELDS), ANYTHING))
 def test_a_status_that_somebody_scribbled_in_breaks_no_scrape(found: dict[str, Any]) -> None:
     cache = cache_of(job_body() | {"status": found}, job_body("other", "uid-of-the-other"))
-    series = scrape(OperatorMetrics(cache, SETTINGS))["job_phase"]
+    series = scrape(leading(cache))["job_phase"]
     assert {dict(each)["job_name"] for each in series} == {"demo", "other"}
 
 
@@ -329,3 +337,14 @@ def test_a_scrape_sees_what_was_there_when_it_began() -> None:
         cache.customs.drop(f"uid-{n}")
     (info, *_) = list(collected)
     assert len(info.samples) == 50
+
+
+def test_one_that_stands_by_tells_nothing_about_the_jobs() -> None:
+    metrics = OperatorMetrics(cache_of(job_body()), SETTINGS)
+    before = scrape(metrics)
+    assert before["leader"] == {(): 0.0}
+    assert not {"job_phase", "job_info", "watched_jobs"} & before.keys()
+    metrics.leads()
+    after = scrape(metrics)
+    assert after["leader"] == {(): 1.0}
+    assert {"job_phase", "job_info", "watched_jobs"} <= after.keys()

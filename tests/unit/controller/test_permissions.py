@@ -6,6 +6,7 @@ from tests.unit.controller.objects import SETTINGS, trainer_says, validator_says
 from tests.unit.controller.world import KEY, Process, World
 
 from finetuning.controller import naming
+from finetuning.controller.election import Election
 from finetuning.controller.gateway import ApiError
 from finetuning.controller.permissions import PERMISSIONS, Scope
 from finetuning.controller.settings import MonitoringMode, Settings
@@ -60,7 +61,11 @@ async def live(world: World, settings: Settings) -> None:
         ):
             world.create(plural, {"metadata": {"name": name, "namespace": "team"}})
         world.apply()
-        await Process(world, http, settings).settle()
+        first = Process(world, http, settings)
+        leader = Election(first.gateway, "finetuning-system", "finetuning-operator", "first")
+        await leader.win()
+        await first.settle()
+        await leader.release()
         world.delete("finetuningjobs", "demo")
         world.delete("persistentvolumeclaims", "demo-output")
         world.create("servicemonitors", {"metadata": {"name": "demo-metrics", "namespace": "team"}})

@@ -69,7 +69,9 @@ async def test_the_process_is_alive_before_it_is_ready() -> None:
 
 
 async def test_the_metrics_are_compressed_for_a_client_that_asks() -> None:
-    runner = await endpoints.serve(0, OperatorMetrics(Cache(), SETTINGS).registry, lambda: True)
+    metrics = OperatorMetrics(Cache(), SETTINGS)
+    metrics.leads()
+    runner = await endpoints.serve(0, metrics.registry, lambda: True)
     port = next(address[1] for address in runner.addresses if address[0] == "0.0.0.0")  # noqa: S104
     url = f"http://127.0.0.1:{port}/metrics"
     async with aiohttp.ClientSession() as http:

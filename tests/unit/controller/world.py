@@ -47,7 +47,7 @@ class World:
         self.crashes = 0
         self.fail_with: Callable[[str, str], ApiError | None] = lambda _verb, _plural: None
         self.kinds = {"jobs", "pods", "persistentvolumeclaims", "services", "finetuningjobs"}
-        self.kinds |= {"events", "deployments"}
+        self.kinds |= {"events", "deployments", "leases"}
         self.kinds |= {"servicemonitors", "podmonitors"} if with_monitoring else set()
         self._versions = itertools.count(1)
 

@@ -79,6 +79,7 @@ RESTARTING = "FineTuningJobRestarting"
 BAD_MODEL, NO_VERDICT = "FineTuningValidationFailed", "FineTuningValidationError"
 STUCK, UNMONITORED = "FineTuningValidationStuck", "FineTuningMonitorMissing"
 NO_OPERATOR, ERRORS = "FineTuningOperatorDown", "FineTuningReconcileErrors"
+NO_LEADER = "FineTuningOperatorWithoutLeader"
 
 
 def checkpoints(saved: str, resumed: str = "0x200") -> tuple[Series, ...]:
@@ -367,6 +368,18 @@ CASES = (
     Case(NO_OPERATOR, "an upgrade", (
         operator("build_info", "1x5 stale", version="1"),
         operator("build_info", "_x10 1x60", version="2", pod="operator-2")), 20),
+    Case(
+        NO_LEADER, "nobody gets the lease", (
+            operator("leader", "1x5 0x60"), operator("leader", "0x65", pod="operator-2")), 20,
+        "Operators run, but none of them holds the lease that lets it work: new jobs do not"
+        " start, and the status of running ones stands still.",
+        {},
+    ),
+    Case(NO_LEADER, "one stands by", (
+        operator("leader", "1x60"), operator("leader", "0x60", pod="operator-2")), 30),
+    Case(NO_LEADER, "a take-over", (
+        operator("leader", "1x5 stale"),
+        operator("leader", "0x8 1x60", pod="operator-2")), 12),
     Case(
         ERRORS, "every fourth look", (
             operator("reconcile_total", "0+3x60", outcome="ok"),

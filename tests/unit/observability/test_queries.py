@@ -115,6 +115,7 @@ def operator() -> Iterator[tuple[int, OperatorMetrics]]:
     cache.customs.put(observed.custom(job_body("running", "uid-1") | {"status": RUNNING}))
     cache.customs.put(observed.custom(job_body("ended", "uid-2") | {"status": ENDED}))
     metrics = OperatorMetrics(cache, SETTINGS)
+    metrics.leads()
     port = free_port()
     server, thread = start_http_server(port, addr="127.0.0.1", registry=metrics.registry)
     yield port, metrics

@@ -28,6 +28,13 @@ BOARD = Dashboard(
                     "{{version}}",
                 ),
                 number(
+                    "Leading",
+                    "none",
+                    "The operator that works; the others stand by.",
+                    "sum by (pod) (finetuning_operator_leader{<all>}) > 0",
+                    "{{pod}}",
+                ),
+                number(
                     "Version of the sidecars",
                     "none",
                     "Sidecars that run, by version.",
