@@ -165,10 +165,17 @@ def test_what_the_hub_refuses_is_told_with_the_remedy(  # noqa: PLR0917 - fixtur
     assert "Traceback" not in errors
 
 
-def test_a_hub_that_cannot_be_reached_is_told_with_the_remedy(
-    rows_file: Path, tmp_path: Path
+@pytest.mark.parametrize(("pod", "expected"), [({}, 2), ({"KUBERNETES_SERVICE_HOST": "::1"}, 1)])
+def test_a_hub_that_cannot_be_reached_is_told_with_the_remedy_and_tried_again_in_a_pod(
+    pod: dict[str, str],
+    expected: int,
+    rows_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for name, value in pod.items():
+        monkeypatch.setenv(name, value)
     code, errors = train("http://127.0.0.1:9", "org/model", rows_file, tmp_path)
-    assert code == 2
+    assert code == expected
     assert "org/model: no such folder, and the Hugging Face Hub cannot be reached" in errors
     assert "--model-path" in errors

@@ -4,6 +4,7 @@ Pickled weights run code when they are loaded, so they are never fetched and nev
 """
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ _NOT_WANTED = ("*/*", "consolidated*")
 
 SERVER_TROUBLE = 500
 TOO_MANY_REQUESTS = 429
+_POD = "KUBERNETES_SERVICE_HOST"
+"""Kubernetes sets it in every pod."""
 
 
 def local_folder(config: RunConfig) -> Path | None:
@@ -145,10 +148,14 @@ def _network_error(model: str, error: Exception) -> ModelError:
         result.exit_code = ExitCode.FAILED
         return result
     first = (str(error).strip() or type(error).__name__).split("\n", maxsplit=1)[0][:200]
-    return ModelError(
+    result = ModelError(
         f"{model}: no such folder, and the Hugging Face Hub cannot be reached ({first}); check the "
         "network and HF_HUB_OFFLINE, or give a local folder with --model-path"
     )
+    if _POD in os.environ:
+        # A node's network comes back, and the Job tries again; a person has to mend the command.
+        result.exit_code = ExitCode.FAILED
+    return result
 
 
 def read_settings(folder: Path, name: str) -> dict[str, Any]:
