@@ -7,7 +7,8 @@ from tests.unit.trainer.conftest import TEMPLATE, make_tokenizer
 
 from finetuning.api.run_config import DatasetConfig
 from finetuning.base.bad_rows import settle
-from finetuning.base.encode import Encoded, Example, chatml_for, encode
+from finetuning.base.conversation import chatml_for
+from finetuning.base.encode import Encoded, Example, encode
 from finetuning.base.errors import DatasetError
 from finetuning.base.rows import Row, Rows
 from finetuning.base.shapes import Chat, Completion, Sample, Text
@@ -31,6 +32,13 @@ OPENS_THOUGHT = TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>\n
 
 NO_END = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
 REWRITES = "{{ messages[-1]['role'] }}! {% for m in messages %}{{ m['content'] }}{% endfor %}"
+BACKWARDS = "{% for m in messages | reverse %}{{ m['content'] }}\n{% endfor %}"
+PAIRS_ONLY = (
+    "{% for m in messages if m['role'] == 'assistant' %}"
+    "{{ messages[2 * loop.index0]['content'] }} {{ m['content'] }}\n{% endfor %}"
+)
+"""Shows a question only together with its answer."""
+
 REFUSES_SYSTEM = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
     + TEMPLATE
@@ -98,9 +106,21 @@ def test_a_template_without_an_end_of_turn_gets_one(tokenizer: Any) -> None:
     assert "Where is Peru?" not in trained_text(tokenizer, first)
 
 
-def test_a_template_that_hides_where_answers_begin_is_refused(tokenizer: Any) -> None:
+def test_a_prompt_that_looks_different_once_it_is_answered_is_trained_as_asked(
+    tokenizer: Any,
+) -> None:
     tokenizer.chat_template = REWRITES
-    with pytest.raises(DatasetError, match=r"d.jsonl: line 1: the model's chat template rewrites"):
+    example = only(tokenizer, Chat([ASK, ANSWER]))
+    assert trained_text(tokenizer, example) == "Peru is on the map.<|im_end|>"
+    assert whole_text(tokenizer, example).startswith("user! Where is Peru?")
+
+
+def test_a_template_that_hides_where_answers_begin_is_refused(tokenizer: Any) -> None:
+    tokenizer.chat_template = BACKWARDS
+    with pytest.raises(DatasetError, match=r"d.jsonl: line 1: .* leaves content of the assistant"):
+        encoded(tokenizer, Chat([ASK, ANSWER]))
+    tokenizer.chat_template = PAIRS_ONLY
+    with pytest.raises(DatasetError, match=r"d.jsonl: line 1: .* leaves message 1 \(user\) out"):
         encoded(tokenizer, Chat([ASK, ANSWER]))
 
 

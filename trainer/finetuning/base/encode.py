@@ -1,9 +1,4 @@
-"""From samples to tokens, with a mark on each token that is trained.
-
-The marks come from rendering a conversation turn by turn, so they need no tags in the template and
-hold for every template that renders a conversation as a continuation of its beginning. Where it
-does not, a conversation becomes one example for each of the assistant's turns.
-"""
+"""From samples to tokens, with a mark on each token that is trained."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,21 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from finetuning.base.conversation import RefusedError, Span, Template
 from finetuning.base.errors import DatasetError
 from finetuning.base.rows import BadRow, Rows
-from finetuning.base.shapes import Chat, Completion, Message, Preference, Sample, Text
+from finetuning.base.shapes import Chat, Completion, Preference, Sample, Text
 
-Span = tuple[int, int]
 Ids = npt.NDArray[np.int32]
 Marks = npt.NDArray[np.bool_]
-
-CHATML = (
-    "{{% for message in messages %}}<|im_start|>{{{{ message['role'] }}}}\n"
-    "{{{{ message['content'] }}}}{end}\n{{% endfor %}}"
-    "{{% if add_generation_prompt %}}<|im_start|>assistant\n{{% endif %}}"
-)
-"""For tokenizers without a chat template. A turn ends with the tokenizer's own end of sequence:
-generation stops at that one, whatever the base model's settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +47,6 @@ class Encoded:
     """Tokens of every example before the cut."""
 
 
-def chatml_for(tokenizer: Any) -> str:
-    return CHATML.format(end=tokenizer.eos_token or "<|im_end|>")
-
-
 def encode(samples: list[Sample], rows: Rows, tokenizer: Any, limit: int) -> Encoded:
     """Encode every sample; examples over `limit` tokens are cut at the end.
 
@@ -74,10 +57,11 @@ def encode(samples: list[Sample], rows: Rows, tokenizer: Any, limit: int) -> Enc
     bad: list[BadRow] = []
     lengths: list[int] = []
     cut = dropped = 0
+    template = Template(tokenizer)
     for sample, row in zip(samples, rows.rows, strict=True):
         try:
-            whole = list(_examples(sample, tokenizer))
-        except _RefusedError as error:
+            whole = list(_examples(sample, template))
+        except RefusedError as error:
             bad.append(BadRow(row.line, str(error)))
             continue
         lengths += [len(example.ids) for example in whole]
@@ -96,32 +80,29 @@ def encode(samples: list[Sample], rows: Rows, tokenizer: Any, limit: int) -> Enc
     return Encoded(encoded, cut, dropped, bad, lengths)
 
 
-class _RefusedError(Exception):
-    """Why a sample cannot be encoded, without its place."""
-
-
-def _examples(sample: Sample, tokenizer: Any) -> Iterator[Example]:
+def _examples(sample: Sample, template: Template) -> Iterator[Example]:
+    tokenizer = template.tokenizer
     match sample:
         case Chat():
-            for text, spans in _rendered(sample, tokenizer):
+            for text, spans in template.rendered(sample):
                 yield _marked(text, spans, tokenizer, special=False)
         case Completion(prompt, completion):
             text = prompt + completion
             yield _ended(_marked(text, [(len(prompt), len(text))], tokenizer), tokenizer)
         case Preference(chosen, rejected):
-            yield _last_turn(chosen, tokenizer)
-            yield _last_turn(rejected, tokenizer)
+            yield _last_turn(chosen, template)
+            yield _last_turn(rejected, template)
         case Text(text):
             yield _ended(_marked(text, [(0, len(text))], tokenizer), tokenizer)
 
 
-def _last_turn(sample: Chat | Completion, tokenizer: Any) -> Example:
+def _last_turn(sample: Chat | Completion, template: Template) -> Example:
     """The answer of a pair: what the assistant said before is prompt."""
     if isinstance(sample, Completion):
-        (example,) = _examples(sample, tokenizer)
+        (example,) = _examples(sample, template)
         return example
-    text, span = _turn(sample, len(sample.messages) - 1, tokenizer)
-    return _marked(text, [span], tokenizer, special=False)
+    text, span = template.turn(sample, len(sample.messages) - 1)
+    return _marked(text, [span], template.tokenizer, special=False)
 
 
 def _cut(example: Example, limit: int) -> Example:
@@ -147,53 +128,3 @@ def _ended(example: Example, tokenizer: Any) -> Example:
     return Example(
         np.append(example.ids, np.int32(end)), np.append(example.trained, np.bool_(True))
     )
-
-
-def _rendered(chat: Chat, tokenizer: Any) -> list[tuple[str, list[Span]]]:
-    """The conversation as one text with its trained spans, or one text per assistant's turn."""
-    whole = _render(chat.messages, chat, tokenizer)
-    turns = [i for i, message in enumerate(chat.messages) if message["role"] == "assistant"]
-    parts = [_turn(chat, turn, tokenizer) for turn in turns]
-    if all(whole.startswith(text) for text, _ in parts):
-        return [(whole, [span for _, span in parts])]
-    return [(text, [span]) for text, span in parts]
-
-
-def _turn(chat: Chat, turn: int, tokenizer: Any) -> tuple[str, Span]:
-    """The text up to the end of one assistant's turn, and that turn's span in it."""
-    before = _render(chat.messages[:turn], chat, tokenizer)
-    asked = _render(chat.messages[:turn], chat, tokenizer, ask=True)
-    text = _render(chat.messages[: turn + 1], chat, tokenizer)
-    start = _common(asked, text)
-    if not text.startswith(before) or start < len(before):
-        raise _RefusedError(
-            "the model's chat template rewrites earlier turns, so the assistant's tokens cannot be "
-            "told from the prompt; use rows of prompt and completion"
-        )
-    text = _with_end(text, chat.messages[turn], tokenizer)
-    return text, (start, len(text.rstrip()))
-
-
-def _common(one: str, other: str) -> int:
-    """How many characters two texts share from the start."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
-
-
-def _with_end(text: str, message: Message, tokenizer: Any) -> str:
-    """A template that ends a turn with its content would teach the model never to stop."""
-    content = (message.get("content") or "").strip()
-    if content and text.rstrip().endswith(content):
-        return text.rstrip() + (tokenizer.eos_token or "")
-    return text
-
-
-def _render(messages: list[Message], chat: Chat, tokenizer: Any, *, ask: bool = False) -> str:
-    try:
-        text = tokenizer.apply_chat_template(
-            messages, tools=chat.tools, tokenize=False, add_generation_prompt=ask
-        )
-    except Exception as error:  # Templates raise what they like.
-        reason = (str(error).strip() or type(error).__name__).split("\n", maxsplit=1)[0]
-        raise _RefusedError(f"the model's chat template refuses the row: {reason}") from error
-    return str(text)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from finetuning.api.hyperparameters import ALL_LINEAR, ComputeDtype, Method
 from finetuning.api.run_config import RunConfig
+from finetuning.base.conversation import chatml_for
 from finetuning.base.device import Device
-from finetuning.base.encode import chatml_for
 from finetuning.base.errors import ConfigError, ModelError
 from finetuning.base.hub import read_settings
 
