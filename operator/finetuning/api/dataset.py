@@ -1,11 +1,11 @@
 """What a job says about its rows; the trainer is told the same."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from finetuning.api.base import ApiModel
+from finetuning.api.base import ApiModel, Rule
 
 
 class DatasetFormat(StrEnum):
@@ -101,3 +101,26 @@ class RowOptions(ApiModel):
         description="Share of the rows held out for evaluation, chosen by hyperparameters.seed; "
         "0.1 is a good start, 0 means no evaluation.",
     )
+
+
+def evaluates(dataset: Any) -> bool:
+    """Whether there are rows to evaluate on."""
+    return dataset.eval_split > 0 or dataset.eval_source is not None
+
+
+EVALUATES = "(self.dataset.evalSplit > 0.0 || has(self.dataset.evalSource))"
+"""The same in CEL, seen from the spec."""
+
+ROWS_TO_EVALUATE_ON = (
+    "needs rows to evaluate on: set evalSplit of the dataset, for example to 0.1, or evalSource"
+)
+
+EVALUATION_RULES = (
+    Rule(
+        "!has(self.evalSource) || self.evalSplit == 0.0",
+        lambda dataset: dataset.eval_source is None or not dataset.eval_split,
+        "evalSource has all rows to evaluate on, so evalSplit would hold out others: drop one",
+        field="evalSplit",
+    ),
+)
+"""Of a FineTuningJob's data and of the trainer's."""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from finetuning.api.base import ApiModel, Rule
+from finetuning.api.dataset import EVALUATES, ROWS_TO_EVALUATE_ON, evaluates
 from finetuning.api.text import TargetModule
 
 
@@ -245,7 +246,7 @@ class Hyperparameters(ApiModel):
         ge=1,
         le=10_000_000,
         description="Optimizer steps between evaluations of the held-out split; "
-        "once per epoch when absent. Needs dataset.evalSplit.",
+        "once per epoch when absent. Needs dataset.evalSplit or evalSource.",
     )
     early_stopping_patience: int | None = Field(
         default=None,
@@ -253,7 +254,7 @@ class Hyperparameters(ApiModel):
         le=1000,
         description="Stop when the loss on the held-out split has not improved in this many "
         "evaluations in a row. The best weights are the result, unless loadBestModelAtEnd is "
-        "false. Needs dataset.evalSplit.",
+        "false. Needs dataset.evalSplit or evalSource.",
     )
     early_stopping_threshold: float = Field(
         default=0.0,
@@ -265,7 +266,7 @@ class Hyperparameters(ApiModel):
         default=None,
         description="Keep a checkpoint of the step with the lowest held-out loss, beyond "
         "saveTotalLimit, and make its weights the result in place of the last ones. When absent: "
-        "true with earlyStoppingPatience, else false. Needs dataset.evalSplit.",
+        "true with earlyStoppingPatience, else false. Needs dataset.evalSplit or evalSource.",
     )
     neftune_noise_alpha: float | None = Field(
         default=None,
@@ -417,22 +418,20 @@ METHOD_RULES = (
     _of_the_adapter("loraplus_lr_ratio", "has(self.loraConfig.loraplusLrRatio)"),
     _of_the_adapter("modules_to_save", "size(self.loraConfig.modulesToSave) > 0"),
     Rule(
-        "!has(self.hyperparameters.earlyStoppingPatience) || self.dataset.evalSplit > 0.0",
+        f"!has(self.hyperparameters.earlyStoppingPatience) || {EVALUATES}",
         lambda config: (
-            config.hyperparameters.early_stopping_patience is None or config.dataset.eval_split > 0
+            config.hyperparameters.early_stopping_patience is None or evaluates(config.dataset)
         ),
-        "earlyStoppingPatience needs rows to evaluate on: set evalSplit of the dataset, for "
-        "example to 0.1, or drop earlyStoppingPatience",
+        f"earlyStoppingPatience {ROWS_TO_EVALUATE_ON}; or drop earlyStoppingPatience",
         field="hyperparameters.earlyStoppingPatience",
     ),
     Rule(
         "!has(self.hyperparameters.loadBestModelAtEnd) || "
-        "!self.hyperparameters.loadBestModelAtEnd || self.dataset.evalSplit > 0.0",
+        f"!self.hyperparameters.loadBestModelAtEnd || {EVALUATES}",
         lambda config: (
-            not config.hyperparameters.load_best_model_at_end or config.dataset.eval_split > 0
+            not config.hyperparameters.load_best_model_at_end or evaluates(config.dataset)
         ),
-        "loadBestModelAtEnd needs rows to evaluate on: set evalSplit of the dataset, for example "
-        "to 0.1, or drop loadBestModelAtEnd",
+        f"loadBestModelAtEnd {ROWS_TO_EVALUATE_ON}; or drop loadBestModelAtEnd",
         field="hyperparameters.loadBestModelAtEnd",
     ),
 )

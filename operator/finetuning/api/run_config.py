@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 from pydantic import Field
 
 from finetuning.api.base import ApiModel
-from finetuning.api.dataset import RowOptions
+from finetuning.api.dataset import EVALUATION_RULES, RowOptions
 from finetuning.api.hyperparameters import (
     METHOD_RULES,
     Hyperparameters,
@@ -26,9 +26,20 @@ ENV = "FINETUNING_RUN_CONFIG"
 class DatasetConfig(RowOptions):
     """Where the rows are, as the trainer sees it."""
 
+    RULES: ClassVar = EVALUATION_RULES
+
     path: str = Field(
         min_length=1, description="Local file or folder, or a Hub data set as hf://org/name."
     )
+    eval_source: str | None = Field(
+        default=None, min_length=1, description="The same, with rows to evaluate on."
+    )
+
+    def of_evaluation(self) -> Self | None:
+        """The rows to evaluate on as a source of its own, read by the same options."""
+        if self.eval_source is None:
+            return None
+        return self.model_copy(update={"path": self.eval_source, "eval_source": None})
 
 
 class RunConfig(ApiModel):

@@ -9,7 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from finetuning.api.base import ApiModel, Rule
-from finetuning.api.dataset import DatasetColumns, DatasetFormat, OnBadRows, RowOptions
+from finetuning.api.dataset import (
+    EVALUATES,
+    EVALUATION_RULES,
+    ROWS_TO_EVALUATE_ON,
+    DatasetColumns,
+    DatasetFormat,
+    OnBadRows,
+    RowOptions,
+    evaluates,
+)
 from finetuning.api.hyperparameters import (
     METHOD_RULES,
     Hyperparameters,
@@ -135,10 +144,17 @@ class ModelSpec(ApiModel):
 class DatasetSpec(RowOptions):
     """The rows to train on."""
 
+    RULES: ClassVar = EVALUATION_RULES
+
     source: DatasetSource = Field(
         description="One of: a file path inside the pod (/workspace/templates/<key> is a key of "
         "the ConfigMap finetuning-templates), configmap:<name>:<key>, pvc://<claim>/<path>, "
         "hf://<org>/<name> or a bare Hugging Face id.",
+    )
+    eval_source: DatasetSource | None = Field(
+        default=None,
+        description="Rows to evaluate on, in the spellings of source; format, columns and "
+        "onBadRows hold for them too. In place of evalSplit.",
     )
 
 
@@ -200,18 +216,16 @@ class FineTuningJobSpec(ApiModel):
 
     RULES: ClassVar = (
         Rule(
-            "!has(self.hyperparameters.evalSteps) || self.dataset.evalSplit > 0.0",
-            lambda spec: spec.hyperparameters.eval_steps is None or spec.dataset.eval_split > 0,
-            "evalSteps needs rows to evaluate on: set dataset.evalSplit, for example to 0.1, or "
-            "drop evalSteps",
+            f"!has(self.hyperparameters.evalSteps) || {EVALUATES}",
+            lambda spec: spec.hyperparameters.eval_steps is None or evaluates(spec.dataset),
+            f"evalSteps {ROWS_TO_EVALUATE_ON}; or drop evalSteps",
             field="hyperparameters.evalSteps",
         ),
         *METHOD_RULES,
         Rule(
-            "!has(self.validation.maxOverfit) || self.dataset.evalSplit > 0.0",
-            lambda spec: spec.validation.max_overfit is None or spec.dataset.eval_split > 0,
-            "maxOverfit needs rows to evaluate on: set dataset.evalSplit, for example to 0.1, or "
-            "drop maxOverfit",
+            f"!has(self.validation.maxOverfit) || {EVALUATES}",
+            lambda spec: spec.validation.max_overfit is None or evaluates(spec.dataset),
+            f"maxOverfit {ROWS_TO_EVALUATE_ON}; or drop maxOverfit",
             field="validation.maxOverfit",
         ),
     )

@@ -158,7 +158,7 @@ class ValidationSpec(ApiModel):
         ge=0,
         le=1000,
         description="Share by which the last evaluation loss may lie above the lowest one: 0.1 "
-        "allows a tenth more. Needs dataset.evalSplit; not judged when absent.",
+        "allows a tenth more. Needs dataset.evalSplit or evalSource; not judged when absent.",
     )
     prompts: list[ValidationPrompt] = Field(
         default_factory=list,

@@ -31,6 +31,7 @@ def _wanted(job: FineTuningJob) -> Iterator[Wanted]:
     namespace, output = job.metadata.namespace, job.spec.output.storage.claim_name
     named_sources = {
         "spec.dataset.source": sources.dataset(job),
+        "spec.dataset.evalSource": sources.evaluation(job),
         "spec.baseModel.source": sources.model(job),
         "spec.validation.heldOut.source": sources.held_out(job),
     }

@@ -140,6 +140,7 @@ def _missing(
     fields = {
         ("baseModel", "source"): sources.model(found.job),
         ("dataset", "source"): sources.dataset(found.job),
+        ("dataset", "evalSource"): sources.evaluation(found.job),
         ("validation", "heldOut", "source"): sources.held_out(found.job),
     }
     for field, source in fields.items():

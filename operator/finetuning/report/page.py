@@ -209,8 +209,9 @@ def _card(title: str, facts: Iterable[tuple[str, str]]) -> Node | None:
 def _data(run: RunFiles) -> list[tuple[str, str]]:
     """Paths of the machine stay out of the page, but for the file's name."""
     data = dict(run.part("dataset"))
-    if isinstance(path := data.get("path"), str):
-        data["path"] = path.rstrip("/").rpartition("/")[2] if path.startswith("/") else path
+    for name in ("path", "eval_path"):
+        if isinstance(path := data.get(name), str):
+            data[name] = path.rstrip("/").rpartition("/")[2] if path.startswith("/") else path
     found = _flat(data | _about_rows(run.data), set())
     results = run.part("results")
     return found + _flat({name: results.get(name) for name in ("tokens_total",) if results}, set())

@@ -29,6 +29,11 @@ CASES: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
         ("spec.baseModel.source: ",),
     ),
     (
+        {"dataset": {"source": "pvc://rows/train.jsonl", "evalSource": "configmap:ev:a.jsonl"}},
+        'FailedMount: configmap "ev" not found',
+        ("spec.dataset.evalSource: ", "create configmap ev --from-file=a.jsonl"),
+    ),
+    (
         {"validation": {"heldOut": {"source": "configmap:held-out:a.jsonl"}}},
         'FailedMount: configmap "held-out" not found',
         ("spec.validation.heldOut.source: ", "create configmap held-out --from-file=a.jsonl"),

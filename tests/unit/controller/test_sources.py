@@ -26,6 +26,16 @@ def test_a_dataset_becomes_a_path_that_the_trainer_can_open(
     assert (found.path, found.local) == (path, local)
 
 
+def test_rows_to_evaluate_on_have_a_place_of_their_own() -> None:
+    rows = {"source": "pvc://rows/train.jsonl"}
+    assert sources.evaluation(job(dataset=rows)) is None
+    found = sources.evaluation(job(dataset={**rows, "evalSource": "pvc://rows/eval.jsonl"}))
+    assert found is not None
+    assert found.path == "/workspace/evaluation/eval.jsonl"
+    with pytest.raises(InvalidSpecError, match=r"spec\.dataset\.evalSource: 'a/b/c' is neither"):
+        sources.evaluation(job(dataset={**rows, "evalSource": "a/b/c"}))
+
+
 def test_what_cannot_be_read_yet_says_what_can_be_used_instead() -> None:
     with pytest.raises(InvalidSpecError) as caught:
         sources.dataset(job(dataset={"source": "s3://bucket/train.jsonl"}))

@@ -336,6 +336,26 @@ def test_rows_held_out_are_where_the_validator_looks_for_them(
     assert Path(told["source"]).is_file(), told
 
 
+DATASET = '{source: "configmap:rows:train.jsonl"}'
+
+
+def with_rows_to_evaluate_on(source: str) -> str:
+    return MANIFEST.replace(DATASET, f"{DATASET[:-1]}, evalSource: {source}}}", 1)
+
+
+def test_rows_to_evaluate_on_are_where_the_trainer_looks_for_them(
+    prepare: Prepare, here: Path
+) -> None:
+    (here / "runs/claims/rows").mkdir()
+    (here / "runs/claims/rows/a.jsonl").write_text("{}\n")
+    _, trainer = prepare(with_rows_to_evaluate_on("pvc://rows/a.jsonl")).training
+    told = json.loads(trainer.env["FINETUNING_RUN_CONFIG"])["dataset"]
+    assert Path(told["evalSource"]).is_file(), told
+    line = refused(prepare, with_rows_to_evaluate_on("pvc://rows/b.jsonl"))
+    assert "spec.dataset.evalSource: /workspace/evaluation/b.jsonl" in line
+    assert "type --claims rows=DIR" in line
+
+
 def test_rows_held_out_that_are_missing_are_said_before_the_training(prepare: Prepare) -> None:
     line = refused(prepare, with_held_out("pvc://rows/a.jsonl"))
     assert line.startswith("job.yaml:7: spec.validation.heldOut.source: /workspace/heldout/a.jsonl")

@@ -18,8 +18,10 @@ from finetuning.base.bad_rows import settle
 from finetuning.base.columns import rename
 from finetuning.base.encode import encode
 from finetuning.base.errors import DatasetError
+from finetuning.base.plan import split_rows
+from finetuning.base.reading import Part, RunRows
 from finetuning.base.rows import BadRow, Row, Rows, read
-from finetuning.base.shapes import interpret
+from finetuning.base.shapes import Text, interpret
 
 QUESTIONS = [{"q": row["instruction"], "a": row["output"], "id": n} for n, row in enumerate(ROWS)]
 SKIP = ("--on-bad-rows", "Skip", "--max-bad-row-share", "0.5")
@@ -104,7 +106,94 @@ def test_a_table_with_too_many_cells_in_a_line_is_bad_in_that_line(tmp_path: Pat
 def test_duplicates_are_those_after_the_first() -> None:
     said = [{"text": "a"}, {"text": "b"}, {"text": "a"}, {"text": "a"}]
     rows = Rows("d", "row", [Row(n, data) for n, data in enumerate(said)])
-    assert data_report.duplicates(rows) == 2
+    assert data_report.of_rows(RunRows(Part(rows, []))).duplicate_rows == 2
+
+
+def test_empty_rows_are_bad_and_counted_and_no_shape_is_taken_from_them(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text('{}\n{"text": ""}\n{"text": "a", "note": null}\n{"text": " ", "note": "b"}\n')
+    found = Part(*interpret(read(DatasetConfig(path=str(path)))))
+    report = data_report.of_rows(RunRows(found))
+    assert (report.rows, report.bad_rows, report.empty_rows) == (4, 3, 2)
+    assert [row.line for row in found.rows.rows] == [3]
+    assert "every column is empty" in report.bad[0].problem
+
+
+def test_a_row_of_which_no_token_is_trained_is_bad(tokenizer: Any) -> None:
+    """The end of sequence is missing here, and nothing predicts the first token."""
+    rows = Rows("d", "row", [Row(1, {}), Row(2, {})])
+    one = tokenizer.decode(tokenizer("x")["input_ids"])
+    end, tokenizer.eos_token = tokenizer.eos_token, None
+    try:
+        found = encode([Text(one), Text("Peru is")], rows, tokenizer, 100)
+    finally:
+        tokenizer.eos_token = end
+    assert [bad.line for bad in found.bad] == [1]
+    assert "no token of it would be trained" in found.bad[0].problem
+
+
+def test_rows_to_evaluate_on_have_a_report_and_those_that_are_trained_are_counted() -> None:
+    said = [{"text": "a"}, {"text": "b"}]
+    train = Rows("t", "line", [Row(n, data) for n, data in enumerate(said)])
+    there = [Row(1, {"text": "b"}), Row(2, {"text": "c"}), Row(3, {"text": "c"})]
+    evaluation = Rows("e", "line", there, (BadRow(4, "broken"),))
+    report = data_report.of_rows(RunRows(Part(train, []), Part(evaluation, [])))
+    assert report.evaluation is not None
+    found = report.evaluation
+    assert (found.rows, found.bad_rows, found.duplicate_rows, found.trained_rows) == (4, 1, 1, 1)
+    assert [entry.line for entry in found.bad] == [4]
+    lines = data_report.findings(report)
+    assert "1 rows to evaluate on are trained on as well, so that their loss says little" in lines
+    assert "1 rows to evaluate on say the same as an earlier one" in lines
+
+
+@pytest.mark.training
+def test_rows_to_evaluate_on_from_a_file_give_the_losses_of_the_same_rows_held_out(
+    tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    trained, held_out = split_rows(len(ROWS), 0.2, 42)
+    files = [
+        write_rows(tmp_path / name, [ROWS[i] for i in numbers])
+        for name, numbers in (("t.jsonl", trained), ("e.jsonl", held_out))
+    ]
+    common = ("--model-id", tiny_model, "--epochs", "2", "--batch-size", "4", "--eval-steps", "3")
+    stop = ("--early-stopping-patience", "9")
+    share = ("--dataset-path", rows_file, "--eval-split", "0.2", "--output-dir", tmp_path / "a")
+    own = ("--dataset-path", files[0], "--eval-source", files[1], "--output-dir", tmp_path / "b")
+    assert train(*common, *stop, *share) == 0
+    assert train(*common, *stop, *own) == 0
+    curves = [(tmp_path / run / "loss_history.jsonl").read_text() for run in ("a", "b")]
+    assert curves[0] == curves[1]
+    assert '"eval_loss"' in curves[1]
+    results = [
+        json.loads((tmp_path / run / "training_info.json").read_text())["results"]
+        for run in ("a", "b")
+    ]
+    assert results[0]["best_global_step"] == results[1]["best_global_step"]
+    report = report_in(tmp_path / "b")
+    assert (report.train_examples, report.eval_examples) == (len(trained), len(held_out))
+    write_rows(files[1], ROWS[:3])
+    assert train(*common, *stop, *own) == 2
+
+
+@pytest.mark.training
+def test_a_bad_row_to_evaluate_on_ends_the_run_and_is_named(
+    tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    evaluation = tmp_path / "e.jsonl"
+    evaluation.write_text(json.dumps(ROWS[0]) + "\n{\n")
+    flags = ("--model-id", tiny_model, "--dataset-path", rows_file, "--eval-source", evaluation)
+    refused = check_data(*flags, "--output-dir", tmp_path / "out")
+    assert refused.returncode == 2
+    assert f"{evaluation}: line 2: not valid JSON" in refused.stderr
+    found = report_in(tmp_path / "out").evaluation
+    assert found is not None
+    assert (found.rows, found.bad_rows) == (2, 1)
+    done = check_data(*flags, "--output-dir", tmp_path / "out", *SKIP)
+    assert done.returncode == 0
+    assert "20 examples to train on, 1 held out." in done.stdout
+    missing = check_data(*flags[:-1], "none.jsonl", "--output-dir", tmp_path / "out")
+    assert "--eval-source none.jsonl: no such file or folder" in missing.stderr
 
 
 def test_lengths_are_those_of_examples_that_are_there() -> None:

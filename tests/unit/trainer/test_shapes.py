@@ -80,7 +80,7 @@ def test_the_columns_tell_the_shape(row: dict[str, Any], sample: Sample) -> None
         ({"question": "Why?", "answer": "Because."}, "columns found (answer, question)"),
         ({}, "columns found (none)"),
         ({"instruction": "Why?"}, "cannot train on the columns found (instruction)"),
-        ({"messages": []}, "with a turn at least"),
+        ({"messages": [], "tools": [1]}, "with a turn at least"),
         ({"messages": "Why?"}, "must be a list"),
         ({"messages": [ASK]}, "no assistant's turn"),
         ({"messages": [ANSWER]}, "a user's turn must come before"),
@@ -130,5 +130,5 @@ def test_all_bad_rows_are_counted_and_some_are_named() -> None:
     bad = [{"text": ""} for _ in range(9)]
     with pytest.raises(DatasetError) as caught:
         accepted(rows({"text": "good"}, *bad))
-    assert "line 2: `text` is missing" in str(caught.value)
+    assert "line 2: every column is empty" in str(caught.value)
     assert "(8 more bad rows: line 3, 4, 5, 6, 7, …)" in str(caught.value)

@@ -27,8 +27,8 @@ class Lengths(BaseModel):
     max: Count
 
 
-class DataReport(BaseModel):
-    """In snake_case, like the other files about a run."""
+class SourceReport(BaseModel):
+    """What was found in one source, in snake_case like the other files about a run."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -37,7 +37,22 @@ class DataReport(BaseModel):
     rows: Count = Field(description="All that were read, the bad ones among them.")
     bad_rows: Count
     duplicate_rows: Count = Field(description="Good rows that say the same as an earlier one.")
+    empty_rows: Count = Field(default=0, description="Bad rows with nothing in any column.")
     bad: list[BadRowEntry] = Field(default_factory=list, max_length=LISTED)
+
+
+class EvaluationReport(SourceReport):
+    """The rows to evaluate on, where they have a source of their own."""
+
+    trained_rows: Count = Field(
+        default=0, description="Good rows that say the same as one that is trained on."
+    )
+
+
+class DataReport(SourceReport):
+    """The rows to train on, and what the tokenizer made of all."""
+
+    evaluation: EvaluationReport | None = None
     max_seq_length: Count | None = None
     train_examples: Count | None = None
     eval_examples: Count | None = None

@@ -16,18 +16,16 @@ from finetuning.api.run_config import RunConfig
 from finetuning.artifacts import AIM_PROFILE, CHECKPOINTS_DIR, STATE_DIR, TRAINING_INFO
 from finetuning.artifacts.data_report import DataReport
 from finetuning.artifacts.models import ExitCode, RunState, TrainFailure, TrainingResult
-from finetuning.base import columns, console, data_report, environment, rows, shapes
-from finetuning.base.bad_rows import settle
+from finetuning.base import console, data_report, environment, reading
 from finetuning.base.errors import ConfigError, DatasetError, InterruptedRun, TrainerError
 from finetuning.base.facts import differences, facts_of
 from finetuning.base.hub import settings_folder
 from finetuning.base.last_words import figures_of, finished_result, paused_early, say
 from finetuning.base.live import LiveState
 from finetuning.base.options import Options, parse
+from finetuning.base.reading import RunRows
 from finetuning.base.results import finished_info, foreign_files, remove_run
-from finetuning.base.rows import Rows
 from finetuning.base.run import Run
-from finetuning.base.shapes import Sample
 from finetuning.base.stop import Stop
 from finetuning.base.storage import writable_folder
 from finetuning.base.wording import in_the_users_words
@@ -57,12 +55,12 @@ def main(argv: list[str] | None = None) -> int:
 def _check(config: RunConfig, output: Path) -> int:
     """Every row as a run would read it, and nothing else."""
     try:
-        found, samples = _read(config, output)
+        found = _read(config, output)
         from finetuning.base.data import prepare  # noqa: PLC0415 - loads torch
         from finetuning.base.model import load_tokenizer  # noqa: PLC0415 - loads torch
 
         tokenizer = load_tokenizer(settings_folder(config))
-        report = data_report.of(prepare(found, samples, tokenizer, config), config)
+        report = data_report.of(prepare(found, tokenizer, config), config)
         if finished_info(output) is None:
             data_report.write(report, output)
     except TrainerError as error:
@@ -98,8 +96,9 @@ def _locked(options: Options, output: Path) -> int:
 
 def _run(options: Options, output: Path, live: LiveState, stop: Stop) -> TrainingResult:
     config = options.config
-    data, samples = _read(config, output)
-    facts = facts_of(config, data.digest())
+    found = _read(config, output)
+    evaluation = found.evaluation.rows.digest() if found.evaluation else None
+    facts = facts_of(config, found.train.rows.digest(), evaluation)
     if options.overwrite:
         remove_run(output)
     _refuse_foreign(output)
@@ -114,28 +113,27 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop) -> Trainin
         log.info("%s holds the finished result of this very run; nothing to do.", output)
         return finished_result(done, output)
 
-    run = Run(config, output, settings_folder(config), data, samples, facts)
+    run = Run(config, output, settings_folder(config), found, facts)
 
     from finetuning.base.train import train  # noqa: PLC0415 - loads torch
 
     return train(run, live, stop)
 
 
-def _read(config: RunConfig, output: Path) -> tuple[Rows, list[Sample]]:
-    """The rows to train on; what is wrong with the others is written down also when none may be.
+def _read(config: RunConfig, output: Path) -> RunRows:
+    """The rows of the run; what is wrong with the others is written down also when none may be.
 
     Raises:
         DatasetError: there are none, or bad ones that the policy does not allow.
     """
-    found = columns.rename(rows.read(config.dataset), config.dataset.columns)
-    found, samples = shapes.interpret(found, config.hyperparameters.objective)
+    found = reading.read(config)
     try:
-        settle(found, config.dataset)
+        found.settle(config.dataset)
     except DatasetError:
         if finished_info(output) is None:
             data_report.write(data_report.of_rows(found), output)
         raise
-    return found, samples
+    return found
 
 
 def _refuse_foreign(output: Path) -> None:

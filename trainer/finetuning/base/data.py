@@ -7,12 +7,12 @@ from typing import Any
 from finetuning.api.hyperparameters import Hyperparameters, Objective
 from finetuning.api.run_config import RunConfig
 from finetuning.base.bad_rows import settle
-from finetuning.base.encode import Example, Pack, encode
+from finetuning.base.encode import Encoded, Example, Pack, encode
 from finetuning.base.errors import DatasetError
 from finetuning.base.packing import pack
 from finetuning.base.plan import split_rows
+from finetuning.base.reading import Part, RunRows
 from finetuning.base.rows import Rows
-from finetuning.base.shapes import Sample
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,8 @@ class Data:
     """Examples in packs; a row is never on both sides."""
 
     rows: Rows
+    evaluation: Rows | None
+    """The rows of a source of their own, all of them held out."""
     train: list[Pack]
     held_out: list[Pack]
     cut: int
@@ -41,28 +43,51 @@ class Data:
         }
 
 
-def prepare(rows: Rows, samples: list[Sample], tokenizer: Any, config: RunConfig) -> Data:
-    """Encode and split; raises DatasetError."""
+def prepare(found: RunRows, tokenizer: Any, config: RunConfig) -> Data:
+    """Encode, and split where the rows to evaluate on are a share of all; raises DatasetError."""
     settings = config.hyperparameters
-    encoded = encode(samples, rows, tokenizer, settings.max_seq_length)
-    rows = rows.without(encoded.bad)
+    encoded, rows = _encoded(found.train, tokenizer, config)
+    if found.evaluation is None:
+        train, held_out = _split(encoded.rows, rows, config)
+        parts, evaluation = [encoded], None
+    else:
+        more, evaluation = _encoded(found.evaluation, tokenizer, config)
+        train, held_out = encoded.rows, more.rows
+        parts = [encoded, more]
+    cut, dropped = sum(part.cut for part in parts), sum(part.dropped for part in parts)
+    _tell(cut, dropped, settings.max_seq_length)
+    return Data(
+        rows,
+        evaluation,
+        _packs(train, settings),
+        _packs(held_out, settings),
+        cut,
+        dropped,
+        [length for part in parts for length in part.lengths],
+    )
+
+
+def _encoded(part: Part, tokenizer: Any, config: RunConfig) -> tuple[Encoded, Rows]:
+    """Its examples, and its rows without those that the chat template refuses."""
+    limit = config.hyperparameters.max_seq_length
+    encoded = encode(part.samples, part.rows, tokenizer, limit)
+    rows = part.rows.without(encoded.bad)
     settle(rows, config.dataset)
+    return encoded, rows
+
+
+def _split(
+    examples: list[list[Example]], rows: Rows, config: RunConfig
+) -> tuple[list[list[Example]], list[list[Example]]]:
+    """Rows to train on and to hold out."""
     share = config.dataset.eval_split
-    if share and len(encoded.rows) < MINIMUM_TO_SPLIT:
+    if share and len(examples) < MINIMUM_TO_SPLIT:
         raise DatasetError(
             f"{rows.source}: one row cannot be split into training and evaluation; "
             "add rows, or leave out --eval-split"
         )
-    train, held_out = split_rows(len(encoded.rows), share, settings.seed)
-    _tell(encoded.cut, encoded.dropped, settings.max_seq_length)
-    return Data(
-        rows,
-        _packs([encoded.rows[i] for i in train], settings),
-        _packs([encoded.rows[i] for i in held_out], settings),
-        encoded.cut,
-        encoded.dropped,
-        encoded.lengths,
-    )
+    train, held_out = split_rows(len(examples), share, config.hyperparameters.seed)
+    return [examples[i] for i in train], [examples[i] for i in held_out]
 
 
 def _packs(rows: list[list[Example]], settings: Hyperparameters) -> list[Pack]:

@@ -4,13 +4,21 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts import DATA_REPORT
-from finetuning.artifacts.data_report import LISTED, BadRowEntry, DataReport, Lengths
+from finetuning.artifacts.data_report import (
+    LISTED,
+    BadRowEntry,
+    DataReport,
+    EvaluationReport,
+    Lengths,
+    SourceReport,
+)
 from finetuning.artifacts.files import write_json
-from finetuning.base.rows import Rows
+from finetuning.base.reading import RunRows
+from finetuning.base.rows import EMPTY, Rows
 from finetuning.base.storage import space_for
 
 if TYPE_CHECKING:
@@ -19,17 +27,34 @@ if TYPE_CHECKING:
 PROBLEM_LENGTH = 300
 
 
-def of_rows(rows: Rows) -> DataReport:
+def of_rows(found: RunRows) -> DataReport:
     """What is known before the tokenizer is there."""
+    evaluation = None if found.evaluation is None else found.evaluation.rows
+    return _of_sources(found.train.rows, evaluation)
+
+
+def _of_sources(train: Rows, evaluation: Rows | None) -> DataReport:
+    said = said_in(train)
+    report = DataReport(**_of_source(train, said))
+    if evaluation is not None:
+        there = said_in(evaluation)
+        report.evaluation = EvaluationReport(
+            **_of_source(evaluation, there), trained_rows=sum(map(set(said).__contains__, there))
+        )
+    return report
+
+
+def _of_source(rows: Rows, said: list[bytes]) -> dict[str, Any]:
     bad = [BadRowEntry(line=b.line, problem=b.problem[:PROBLEM_LENGTH]) for b in rows.bad[:LISTED]]
-    return DataReport(
-        source=rows.source,
-        unit=rows.unit,
-        rows=len(rows.rows) + len(rows.bad),
-        bad_rows=len(rows.bad),
-        duplicate_rows=duplicates(rows),
-        bad=bad,
-    )
+    return {
+        "source": rows.source,
+        "unit": rows.unit,
+        "rows": len(rows.rows) + len(rows.bad),
+        "bad_rows": len(rows.bad),
+        "empty_rows": sum(each.problem == EMPTY for each in rows.bad),
+        "duplicate_rows": len(said) - len(set(said)),
+        "bad": bad,
+    }
 
 
 def of(data: "Data", config: RunConfig) -> DataReport:
@@ -43,14 +68,13 @@ def of(data: "Data", config: RunConfig) -> DataReport:
         "lengths": lengths_of(data.lengths),
         **{name: facts[name] for name in DataReport.model_fields if name in facts},
     }
-    return of_rows(data.rows).model_copy(update=more)
+    return _of_sources(data.rows, data.evaluation).model_copy(update=more)
 
 
-def duplicates(rows: Rows) -> int:
-    """Rows that say the same as an earlier one."""
+def said_in(rows: Rows) -> list[bytes]:
+    """A digest for each good row; rows that say the same have the same."""
     texts = (json.dumps(row.data, sort_keys=True, default=str) for row in rows.rows)
-    seen = {hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts}
-    return len(rows.rows) - len(seen)
+    return [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
 
 
 def lengths_of(lengths: list[int]) -> Lengths:
@@ -70,12 +94,12 @@ def write(report: DataReport, output: Path) -> Path:
 
 def findings(report: DataReport) -> list[str]:
     """The same for people, a line each; what is as it should be is not mentioned."""
-    found = []
-    if report.bad_rows:
-        bad = f"{report.bad_rows} of {report.rows} rows are bad and left out"
-        found.append(f"{bad}; {DATA_REPORT} lists them")
-    if report.duplicate_rows:
-        found.append(f"{report.duplicate_rows} rows say the same as an earlier one")
+    found = _about(report, "")
+    if report.evaluation:
+        found += _about(report.evaluation, " to evaluate on")
+        if report.evaluation.trained_rows:
+            known = f"{report.evaluation.trained_rows} rows to evaluate on are trained on as well"
+            found.append(f"{known}, so that their loss says little")
     if report.lengths:
         found.append(
             f"An example has {report.lengths.median} tokens in the median, 95% have at most "
@@ -84,4 +108,14 @@ def findings(report: DataReport) -> list[str]:
     if report.tokens and report.trained_tokens:
         share = f"{report.trained_tokens / report.tokens:.0%}"
         found.append(f"{report.trained_tokens:,} of {report.tokens:,} tokens are trained ({share})")
+    return found
+
+
+def _about(report: SourceReport, which: str) -> list[str]:
+    found = []
+    if report.bad_rows:
+        bad = f"{report.bad_rows} of {report.rows} rows{which} are bad and left out"
+        found.append(f"{bad}; {DATA_REPORT} lists them")
+    if report.duplicate_rows:
+        found.append(f"{report.duplicate_rows} rows{which} say the same as an earlier one")
     return found

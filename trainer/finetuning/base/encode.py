@@ -60,7 +60,7 @@ def encode(samples: list[Sample], rows: Rows, tokenizer: Any, limit: int) -> Enc
     template = Template(tokenizer)
     for sample, row in zip(samples, rows.rows, strict=True):
         try:
-            whole = list(_examples(sample, template))
+            whole = _whole(sample, template)
         except RefusedError as error:
             bad.append(BadRow(row.line, str(error)))
             continue
@@ -78,6 +78,14 @@ def encode(samples: list[Sample], rows: Rows, tokenizer: Any, limit: int) -> Enc
             "to train on; raise --max-seq-length"
         )
     return Encoded(encoded, cut, dropped, bad, lengths)
+
+
+def _whole(sample: Sample, template: Template) -> list[Example]:
+    """A row's examples before any is cut, each with something to learn."""
+    whole = list(_examples(sample, template))
+    if not all(example.targets for example in whole):
+        raise RefusedError("no token of it would be trained; lengthen it or remove the row")
+    return whole
 
 
 def _examples(sample: Sample, template: Template) -> Iterator[Example]:

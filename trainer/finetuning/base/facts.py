@@ -15,6 +15,7 @@ BINDING = (
     "objective",
     "dataset_sha256",
     "eval_split",
+    "eval_sha256",
     "max_seq_length",
     "packing",
     "batch_size",
@@ -39,7 +40,7 @@ COSMETIC = ("logging_steps", "save_steps", "save_total_limit", "eval_steps")
 _DEFAULTS: Facts = Hyperparameters().model_dump(mode="json") | LoraConfig().model_dump(mode="json")
 
 
-def facts_of(config: RunConfig, dataset_sha256: str) -> Facts:
+def facts_of(config: RunConfig, dataset_sha256: str, eval_sha256: str | None = None) -> Facts:
     """Every setting that shapes the result, flat and in the flags' words."""
     facts: Facts = {
         "model_id": base_name(config),
@@ -47,6 +48,7 @@ def facts_of(config: RunConfig, dataset_sha256: str) -> Facts:
         "method": config.method.value,
         "dataset_sha256": dataset_sha256,
         "eval_split": config.dataset.eval_split,
+        "eval_sha256": eval_sha256,
     }
     facts |= config.hyperparameters.model_dump(mode="json", exclude={"lora_rank", "lora_alpha"})
     if config.method is not Method.FULL:

@@ -95,6 +95,7 @@ FLAGS: dict[str, list[Flag]] = {
         _data("columns", "Columns by other names, as prompt=question completion=answer."),
         _data("on_bad_rows", "Fail on a row that cannot be trained on, or Skip it."),
         _data("max_bad_row_share", "The largest share of bad rows that Skip bears."),
+        _data("eval_source", "Rows to evaluate on, in place of --eval-split."),
         _data("eval_split", "Share of the rows held out for evaluation, chosen by --seed."),
     ],
     "output": [

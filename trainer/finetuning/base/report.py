@@ -85,6 +85,7 @@ def training_info(ending: Ending, shape: ModelShape) -> dict[str, Any]:
             "path": config.dataset.path,
             "sha256": run.facts["dataset_sha256"],
             "rows": len(ending.data.rows.rows),
+            **({"eval_path": config.dataset.eval_source} if config.dataset.eval_source else {}),
             **ending.data.facts(),
         },
         "results": _results(ending, shape),

@@ -20,6 +20,7 @@ CSV_FIELD_LIMIT = 64 * 1024 * 1024
 """Long documents stand in one cell; Python's own limit is 128 KiB."""
 
 EXCERPT = 40
+EMPTY = "every column is empty; fill it or remove the row"
 HUB_PREFIX = "hf://"
 SUFFIXES = ".jsonl, .json, .csv, .tsv or .parquet"
 
@@ -69,19 +70,21 @@ class Rows:
         return total.hexdigest()
 
 
-def read(config: DatasetConfig) -> Rows:
+def read(config: DatasetConfig, flag: str = "--dataset-path") -> Rows:
     """Read every row of the configured source; those that are no objects become its bad rows.
+
+    `flag` names the source in what is said of a missing one.
 
     Raises:
         DatasetError: it is missing, unreadable or empty, or broken in a way that no line ends.
     """
-    rows = _read_any(config)
+    rows = _read_any(config, flag)
     if not rows.rows and not rows.bad:
-        raise DatasetError(f"{rows.source}: holds no rows; add at least one to train on")
+        raise DatasetError(f"{rows.source}: holds no rows; add at least one")
     return rows
 
 
-def _read_any(config: DatasetConfig) -> Rows:
+def _read_any(config: DatasetConfig, flag: str) -> Rows:
     path = Path(config.path).expanduser()
     on_hub = config.format is DatasetFormat.HF and not path.exists()
     if config.path.startswith(HUB_PREFIX) or on_hub:
@@ -89,15 +92,15 @@ def _read_any(config: DatasetConfig) -> Rows:
     if path.is_dir():
         return _from_folder(path)
     if not path.exists():
-        _missing(config.path)
+        _missing(config.path, flag)
     if not path.is_file():
         raise DatasetError(f"{path}: not a regular file; give a data file or a folder")
     return _file_reader(path, config.format)(path)
 
 
-def _missing(path: str) -> NoReturn:
+def _missing(path: str, flag: str) -> NoReturn:
     hub = f", or {HUB_PREFIX}{path} for the Hub" if path.count("/") == 1 else ""
-    raise DatasetError(f"--dataset-path {path}: no such file or folder; check the path{hub}")
+    raise DatasetError(f"{flag} {path}: no such file or folder; check the path{hub}")
 
 
 def _file_reader(path: Path, wish: DatasetFormat) -> Callable[[Path], Rows]:

@@ -6,8 +6,7 @@ from pathlib import Path
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts import CHECKPOINTS_DIR
 from finetuning.base.facts import Facts
-from finetuning.base.rows import Rows
-from finetuning.base.shapes import Sample
+from finetuning.base.reading import RunRows
 
 
 @dataclass(frozen=True)
@@ -18,8 +17,7 @@ class Run:
     output: Path
     settings: Path
     """Folder with the base model's configuration and tokenizer."""
-    rows: Rows
-    samples: list[Sample]
+    rows: RunRows
     facts: Facts
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 
 from finetuning.api.hyperparameters import Objective
 from finetuning.base.errors import DatasetError
-from finetuning.base.rows import BadRow, Rows
+from finetuning.base.rows import EMPTY, BadRow, Row, Rows
 
 Message = dict[str, Any]
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -86,15 +86,27 @@ def interpret(rows: Rows, objective: Objective = Objective.SFT) -> tuple[Rows, l
     problems: list[BadRow] = []
     for row in rows.rows:
         try:
-            samples.append(_READERS[shape](row.data))
+            samples.append(_READERS[shape](_filled(row)))
         except _BadRowError as error:
             problems.append(BadRow(row.line, str(error)))
     return rows.without(problems), samples
 
 
+def _filled(row: Row) -> dict[str, Any]:
+    if not any(map(_says, row.data.values())):
+        raise _BadRowError(EMPTY)
+    return row.data
+
+
+def _says(value: Any) -> bool:
+    return bool(value.strip() if isinstance(value, str) else value is not None and value != [])
+
+
 def _shape_of(rows: Rows, objective: Objective) -> Shape:
+    """By the first row that is not empty."""
     pairs = objective is Objective.DPO
-    first = rows.rows[0]
+    filled = (row for row in rows.rows if any(map(_says, row.data.values())))
+    first = next(filled, rows.rows[0])
     columns = {name for name, value in first.data.items() if value is not None}
     for shape in (shape for shape in Shape if (shape is Shape.PREFERENCE) is pairs):
         if shape in columns and columns & _TARGETS.get(shape, {shape}):

@@ -43,7 +43,7 @@ def train(run: Run, live: LiveState, stop: Stop) -> TrainingResult:
     live.progress(precision=device.precision.value)
 
     tokenizer = load_tokenizer(run.settings)
-    data = prepare(run.rows, run.samples, tokenizer, config)
+    data = prepare(run.rows, tokenizer, config)
     report = data_report.of(data, config)
     data_report.write(report, run.output)
     plan = Plan.of(config.hyperparameters, len(data.train))
@@ -120,7 +120,10 @@ def _announce(run: Run, plan: Plan, data: Data, found: Checkpoint | None) -> Non
             plan.warmup_steps,
         )
     if settings.eval_steps is not None and not data.held_out:
-        log.warning("evalSteps has no effect: no rows are held out; set evalSplit (--eval-split).")
+        log.warning(
+            "evalSteps has no effect: no rows are held out; set evalSplit (--eval-split) or "
+            "evalSource (--eval-source)."
+        )
     if found:
         log.info("Continuing from %s.", found.folder.name)
 

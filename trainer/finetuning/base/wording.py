@@ -9,6 +9,7 @@ from finetuning.api.run_config import ENV
 _FIELDS = {
     "--dataset-format": "spec.dataset.format",
     "--dataset-path": "spec.dataset.source",
+    "--eval-source": "spec.dataset.evalSource",
     "--eval-split": "spec.dataset.evalSplit",
     "--method": "spec.method",
     "--model-id": "spec.baseModel.modelId",

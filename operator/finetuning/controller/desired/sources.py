@@ -16,6 +16,7 @@ TEMPLATES = f"{WORKSPACE}/templates"
 DATA = f"{WORKSPACE}/data"
 MODEL = f"{WORKSPACE}/model"
 HELD_OUT = f"{WORKSPACE}/heldout"
+EVALUATION = f"{WORKSPACE}/evaluation"
 
 _FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".txt", ".parquet")
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
@@ -47,6 +48,7 @@ class _Place:
 
 _MODEL = _Place("model", MODEL, "spec.baseModel.source")
 _DATA = _Place("data", DATA, "spec.dataset.source")
+_EVALUATION = _Place("evaluation", EVALUATION, "spec.dataset.evalSource")
 _HELD_OUT = _Place("heldout", HELD_OUT, "spec.validation.heldOut.source")
 
 
@@ -58,10 +60,19 @@ def model(job: FineTuningJob) -> Source | None:
 
 def dataset(job: FineTuningJob) -> Source:
     """The rows, by the scheme of their source."""
-    source = job.spec.dataset.source
+    return _rows(job.spec.dataset.source, _DATA)
+
+
+def evaluation(job: FineTuningJob) -> Source | None:
+    """The rows that the training is evaluated on; None when they are a part of the data set."""
+    source = job.spec.dataset.eval_source
+    return None if source is None else _rows(source, _EVALUATION)
+
+
+def _rows(source: str, place: _Place) -> Source:
     if source.startswith("hf://"):
         return Source(source, local=False)
-    return _volume(source, _DATA) or _bare(source)
+    return _volume(source, place) or _bare(source, place)
 
 
 def held_out(job: FineTuningJob) -> Source | None:
@@ -88,16 +99,16 @@ def _volume(source: str, place: _Place) -> Source | None:
     return None
 
 
-def _bare(source: str) -> Source:
+def _bare(source: str, place: _Place) -> Source:
     """A path, or the id of a data set on the Hub, as people write both."""
     if source.startswith("/"):
-        return Source(str(_inside("/", source, _DATA)))
+        return Source(str(_inside("/", source, place)))
     if source.endswith(_FILE_SUFFIXES) or source.startswith("./"):
-        return Source(str(_inside(WORKSPACE, source, _DATA)))
+        return Source(str(_inside(WORKSPACE, source, place)))
     if _HUB_ID.fullmatch(source):
         return Source(f"hf://{source}", local=False)
     raise InvalidSpecError(
-        _DATA.field, source, "is neither an absolute path nor the id of a Hub data set."
+        place.field, source, "is neither an absolute path nor the id of a Hub data set."
     )
 
 

@@ -73,7 +73,7 @@ def _trainer(job: FineTuningJob, settings: Settings) -> Manifest:
         job,
         settings,
         config={"name": run_config.ENV, "value": configuration(job).encode()},
-        offline=sources.model(job) is not None and sources.dataset(job).local,
+        offline=sources.model(job) is not None and all(source.local for source in _inputs(job)),
         resources=job.spec.resources,
         command=["python3", "-m", "finetuning.base.app"],
         volumeMounts=[
@@ -88,7 +88,7 @@ def _trainer(job: FineTuningJob, settings: Settings) -> Manifest:
 
 def configuration(job: FineTuningJob) -> run_config.RunConfig:
     """Everything that the trainer is told; nothing of it is secret."""
-    model = sources.model(job)
+    model, evaluation = sources.model(job), sources.evaluation(job)
     spec = job.spec
     return run_config.RunConfig(
         job_name=job.metadata.name,
@@ -98,6 +98,7 @@ def configuration(job: FineTuningJob) -> run_config.RunConfig:
         method=spec.method,
         dataset=run_config.DatasetConfig(
             path=sources.dataset(job).path,
+            eval_source=evaluation.path if evaluation else None,
             **spec.dataset.model_dump(include=set(RowOptions.model_fields)),
         ),
         output_dir=sources.OUTPUT,
@@ -143,7 +144,7 @@ def _sidecar_arguments(job: FineTuningJob, settings: Settings) -> list[str]:
 
 
 def _inputs(job: FineTuningJob) -> list[sources.Source]:
-    found = (sources.model(job), sources.dataset(job))
+    found = (sources.model(job), sources.dataset(job), sources.evaluation(job))
     return [source for source in found if source is not None]
 
 
