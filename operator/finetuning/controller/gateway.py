@@ -1,4 +1,4 @@
-"""The Kubernetes API in ten calls on plain dictionaries: the only user of the official client.
+"""The Kubernetes API in a few calls on plain dictionaries: the only user of the official client.
 
 Every call has a time limit and is counted. Nothing is tried again here: a failed call ends the
 look at its job, and the queue brings that job back with back-off. That is safe because every
@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -22,6 +23,7 @@ from finetuning.controller import naming
 CONNECT_SECONDS = 3.0
 TOTAL_SECONDS = 10.0
 PAGE = 500
+_LINE = 1 << 20
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _MERGE_PATCH = "application/merge-patch+json"
 
@@ -55,6 +57,9 @@ POD_MONITORS = Resource("monitoring.coreos.com", "v1", "podmonitors")
 DEPLOYMENTS = Resource("apps", "v1", "deployments")
 EVENTS = Resource("", "v1", "events")
 LEASES = Resource("coordination.k8s.io", "v1", "leases")
+NODES = Resource("", "v1", "nodes")
+STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses")
+ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
 
 
 class ApiError(Exception):
@@ -67,24 +72,38 @@ class ApiError(Exception):
 
 
 class Gateway:
-    """A connection to one API server."""
+    """A connection to one API server; `sender` is the field manager of what it writes."""
 
-    def __init__(self, api: client.ApiClient, count: Count) -> None:
+    _sender: Mapping[str, str] = MappingProxyType({"fieldManager": naming.FIELD_MANAGER})
+
+    def __init__(
+        self, api: client.ApiClient, count: Count, sender: str = naming.FIELD_MANAGER
+    ) -> None:
         self._api = api
         self._count = count
+        self._sender = {"fieldManager": sender}
 
     @classmethod
-    async def connect(cls, kubeconfig: str | None, count: Count) -> Self:
+    async def connect(
+        cls,
+        kubeconfig: str | None,
+        count: Count,
+        *,
+        context: str | None = None,
+        sender: str = naming.FIELD_MANAGER,
+    ) -> Self:
         """Use the Pod's service account, or a kubeconfig with whatever login it describes."""
         configuration = client.Configuration()
         if kubeconfig is None:
             config.load_incluster_config(client_configuration=configuration)
         else:
-            await config.load_kube_config(kubeconfig, client_configuration=configuration)
+            await config.load_kube_config(
+                kubeconfig, context=context, client_configuration=configuration
+            )
         configuration.connection_pool_maxsize = 32
         api = client.ApiClient(configuration)
-        api.user_agent = naming.FIELD_MANAGER
-        return cls(api, count)
+        api.user_agent = sender
+        return cls(api, count, sender)
 
     async def close(self) -> None:
         await self._api.close()
@@ -93,18 +112,24 @@ class Gateway:
         """None when there is no such object."""
         return await self._find("get", resource, resource.path(namespace, name))
 
-    async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> Raw:
+    async def create(
+        self, resource: Resource, manifest: Mapping[str, Any], *, dry_run: bool = False
+    ) -> Raw:
+        """Dry: the server checks and completes the object, and keeps nothing."""
         path = resource.path(manifest["metadata"]["namespace"])
-        query = {"fieldManager": naming.FIELD_MANAGER}
+        query = {**self._sender, **({"dryRun": "All"} if dry_run else {})}
         return await self._call("create", resource, "POST", path, query=query, body=manifest)
+
+    async def review(self, resource: Resource, manifest: Mapping[str, Any]) -> Raw:
+        """Put a question to the API server, such as what this login may do."""
+        return await self._call("create", resource, "POST", resource.path(None), body=manifest)
 
     async def patch(
         self, resource: Resource, namespace: str, name: str, patch: Mapping[str, Any], *sub: str
     ) -> Raw:
         """Merge `patch` into an object, or into its `sub`resource."""
         path = resource.path(namespace, name, *sub)
-        query = {"fieldManager": naming.FIELD_MANAGER}
-        return await self._call("patch", resource, "PATCH", path, query=query, body=patch)
+        return await self._call("patch", resource, "PATCH", path, query=self._sender, body=patch)
 
     async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
         """Delete this very object; one that is gone, or has a successor, is left alone."""
@@ -133,6 +158,27 @@ class Gateway:
         path = f"/apis/{resource.group}/{resource.version}"
         found = await self._find("get", resource, path)
         return any(each["name"] == resource.plural for each in (found or {}).get("resources", ()))
+
+    async def document(self, resource: Resource, path: str) -> Raw | None:
+        """What stands at any path, such as /version; None when nothing does."""
+        return await self._find("get", resource, path)
+
+    async def log(self, namespace: str, pod: str, **query: str) -> AsyncIterator[str]:
+        """A container's output as it comes, in pieces that end where a line ends.
+
+        `query` is container, follow, tailLines and so on. Raises ApiError.
+        """
+        path = PODS.path(namespace, pod, "log")
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        try:
+            answer = await self._send("GET", path, query, None, "*/*", limit=limit)
+            async with answer.response as response:
+                if response.status >= 400:  # noqa: PLR2004 - the first of the error codes
+                    raise _error(response.status, await response.read(), None)
+                async for piece in _whole_lines(response.content.iter_any()):
+                    yield piece
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ApiError(0, "Unreachable", str(error) or type(error).__name__) from error
 
     async def _pages(
         self, resource: Resource, namespace: str | None, accept: str, selectors: dict[str, str]
@@ -183,7 +229,14 @@ class Gateway:
         return json.loads(text) if text else {}
 
     async def _send(
-        self, method: str, path: str, query: Mapping[str, str], body: Any, accept: str
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Any,
+        accept: str,
+        *,
+        limit: aiohttp.ClientTimeout | None = None,
     ) -> Any:
         content = _MERGE_PATCH if method == "PATCH" else "application/json"
         headers = {"Accept": accept, "Content-Type": content}
@@ -192,10 +245,23 @@ class Gateway:
         )
         if query:
             url = f"{url}?{urlencode(query)}"
-        limit = aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=CONNECT_SECONDS)
+        usual = aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=CONNECT_SECONDS)
         return await self._api.rest_client.request(
-            method, url, headers=signed, body=body, _request_timeout=limit
+            method, url, headers=signed, body=body, _request_timeout=limit or usual
         )
+
+
+async def _whole_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    """Held back until the line ends, so that no character is cut; a long one comes in parts."""
+    rest = b""
+    async for piece in pieces:
+        whole, end, rest = (rest + piece).rpartition(b"\n")
+        if len(rest) > _LINE:
+            whole, end, rest = whole + end + rest, b"", b""
+        if whole or end:
+            yield (whole + end).decode(errors="replace")
+    if rest:
+        yield rest.decode(errors="replace")
 
 
 def _error(code: int, text: bytes, retry_after: str | None) -> ApiError:

@@ -215,3 +215,38 @@ async def test_waiting_makes_no_sense_without_rights(api: Gateway, server: Serve
     server.answer(401, status("Unauthorized", "who are you"))
     with pytest.raises(ApiError, match="who are you"):
         await gateway.wait_for_kind(api, CUSTOMS, seconds=60)
+
+
+async def test_a_log_comes_in_whole_lines_and_a_refusal_is_an_error(
+    api: Gateway, server: Server
+) -> None:
+    server.answer(200, "one\nzwölf\nunfinished")
+    pieces = [each async for each in api.log("team", "p", container="finetuning", follow="true")]
+    assert "".join(pieces) == "one\nzwölf\nunfinished"
+    path, query = "/api/v1/namespaces/team/pods/p/log", {"container": "finetuning"}
+    assert server.requests == [("GET", path, {**query, "follow": "true"}, None)]
+    server.answer(400, status("BadRequest", "waiting to start"))
+    with pytest.raises(ApiError, match="waiting to start"):
+        _ = [each async for each in api.log("team", "p", container="finetuning")]
+
+
+async def test_no_character_of_a_log_is_cut_and_a_long_line_comes_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for each in (b"a\xc3", b"\xbc\nb", b"c", b"\n", b"d" * 9):
+            yield each
+
+    monkeypatch.setattr(gateway, "_LINE", 8)
+    found = [each async for each in gateway._whole_lines(pieces())]
+    assert found == ["aü\n", "bc\n", "d" * 9]
+
+
+async def test_a_dry_run_and_a_sender_of_its_own(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(config(server.port))  # type: ignore[attr-defined]
+    found = await Gateway.connect(str(tmp_path / "config"), lambda *_: None, sender="somebody")
+    server.answer(201, {})
+    await found.create(JOBS, {"metadata": {"namespace": "team"}}, dry_run=True)
+    assert server.requests[0][2] == {"fieldManager": "somebody", "dryRun": "All"}
+    assert server.headers["User-Agent"] == "somebody"
+    await found.close()

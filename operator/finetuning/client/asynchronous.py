@@ -1,0 +1,332 @@
+"""The FineTuningJobs of a cluster for asyncio; the command line is written on it as well."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.client import logs, objects
+from finetuning.client.connection import Connection, connect
+from finetuning.client.errors import (
+    NOT_FOUND,
+    InvalidJobError,
+    JobNotFoundError,
+    TimedOutError,
+    WrongStateError,
+    explained,
+    may_pass,
+    refused,
+)
+from finetuning.client.logs import LogOf
+from finetuning.client.objects import JobLike, Raw
+from finetuning.client.story import Until, is_there
+from finetuning.controller import naming, observed, training_status
+from finetuning.controller.gateway import CUSTOMS, PODS, ApiError, Gateway
+from finetuning.controller.observed import Pod
+
+POLL_SECONDS = 1.0
+PATIENCE_SECONDS = 60.0
+"""How long a watch bears with a cluster that does not answer."""
+
+Progress = Callable[[FineTuningJob], None]
+
+
+class AsyncFineTuningClient:
+    """Submit, watch, steer and judge jobs; every method raises a `ClientError` and nothing else.
+
+    async with await AsyncFineTuningClient.connect() as client:
+        job = await client.submit("job.yaml")
+        job = await client.wait(job.metadata.name)
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    async def connect(
+        cls,
+        *,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+        namespace: str | None = None,
+    ) -> Self:
+        """By the kubeconfig's current context, or a Pod's service account.
+
+        Raises:
+            ClusterError: there is no usable kubeconfig, or no such context.
+        """
+        return cls(await connect(kubeconfig, context, namespace))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._api.close()
+
+    def within(self, namespace: str) -> "AsyncFineTuningClient":
+        """The same connection for another namespace."""
+        return AsyncFineTuningClient(replace(self._connection, namespace=namespace, named=True))
+
+    @property
+    def namespace(self) -> str:
+        return self._connection.namespace
+
+    @property
+    def context(self) -> str:
+        return self._connection.context
+
+    @property
+    def gateway(self) -> Gateway:
+        """The calls beneath, on plain dictionaries."""
+        return self._connection.gateway
+
+    @property
+    def _api(self) -> Gateway:
+        return self._connection.gateway
+
+    async def submit(
+        self, job: JobLike, *, name: str | None = None, dry_run: bool = False
+    ) -> FineTuningJob:
+        """Create a job, from a model, a mapping or the path of a manifest.
+
+        `name` chooses among the jobs of a file. Dry: the API server checks it and keeps nothing.
+
+        Raises:
+            InvalidJobError: it cannot be accepted.
+            JobExistsError: there is a job of that name.
+            ClusterError: the cluster refuses, or does not answer.
+        """
+        manifest = self._placed(objects.to_submit(job, name))
+        try:
+            return objects.parsed(await self._api.create(CUSTOMS, manifest, dry_run=dry_run))
+        except ApiError as error:
+            raise refused(error) from None
+
+    def _placed(self, manifest: Raw) -> Raw:
+        """In its own namespace, or else in this client's; a contradiction is an error."""
+        meta = manifest["metadata"]
+        own = meta.get("namespace")
+        if own and self._connection.named and own != self.namespace:
+            raise InvalidJobError(
+                f"metadata.namespace: Invalid value: {own!r}: the namespace {self.namespace} was "
+                "asked for; drop one of the two"
+            )
+        return {**manifest, "metadata": {**meta, "namespace": own or self.namespace}}
+
+    async def object(self, name: str) -> Raw:
+        """The job as the API server keeps it; raises JobNotFoundError, ClusterError."""
+        try:
+            found = await self._api.get(CUSTOMS, self.namespace, name)
+            if found is None and not await self._api.serves(CUSTOMS):
+                raise explained(ApiError(NOT_FOUND, "", ""))
+        except ApiError as error:
+            raise explained(error) from None
+        if found is None:
+            raise JobNotFoundError(
+                f'no FineTuningJob "{name}" in the namespace {self.namespace} of {self.context}'
+            )
+        return found
+
+    async def objects(self, *, all_namespaces: bool = False, selector: str = "") -> list[Raw]:
+        """The jobs as the API server keeps them, also those of another version."""
+        where = None if all_namespaces else self.namespace
+        labels = {"labelSelector": selector} if selector else {}
+        try:
+            return [raw async for raw in self._api.items(CUSTOMS, where, **labels)]
+        except ApiError as error:
+            raise explained(error) from None
+
+    async def get(self, name: str) -> FineTuningJob:
+        """Raises JobNotFoundError, ClusterError."""
+        return objects.parsed(await self.object(name))
+
+    async def list(
+        self, *, all_namespaces: bool = False, selector: str = ""
+    ) -> "list[FineTuningJob]":
+        """`selector` is a label selector such as team=vision; raises ClusterError."""
+        found = await self.objects(all_namespaces=all_namespaces, selector=selector)
+        return [objects.parsed(raw) for raw in found]
+
+    async def pause(self, name: str) -> FineTuningJob:
+        """Have the work saved and the GPU freed; `wait` with Until.PAUSED sees the end of it.
+
+        Raises:
+            WrongStateError: the training has ended.
+            JobNotFoundError, ClusterError: as for `get`.
+        """
+        return await self._suspend(name, suspend=True)
+
+    async def resume(self, name: str) -> FineTuningJob:
+        """Go on from the newest checkpoint; raises as `pause` does."""
+        return await self._suspend(name, suspend=False)
+
+    async def _suspend(self, name: str, *, suspend: bool) -> FineTuningJob:
+        job = await self.get(name)
+        if training_status.is_over(job.status):
+            raise WrongStateError(
+                f"{name} is {job.status.phase}: its training has ended, so there is nothing to "
+                f"{'pause' if suspend else 'resume'}"
+            )
+        if job.spec.suspend is suspend:
+            return job
+        return await self._change(name, {"spec": {"suspend": suspend}})
+
+    async def delete(self, name: str) -> None:
+        """Delete the job, and with it the claim that the operator made for it.
+
+        Raises:
+            JobNotFoundError, ClusterError: as for `get`.
+        """
+        found = await self.object(name)
+        try:
+            await self._api.delete(CUSTOMS, self.namespace, name, found["metadata"]["uid"])
+        except ApiError as error:
+            raise explained(error) from None
+
+    async def revalidate(self, name: str) -> str:
+        """Have the model judged again; the answer has this value in status.validation.revalidate.
+
+        Raises:
+            WrongStateError: there is no model yet, or validation is turned off.
+            JobNotFoundError, ClusterError: as for `get`.
+        """
+        job = await self.get(name)
+        if not training_status.is_trained(job.status):
+            raise WrongStateError(
+                f"{name} is {job.status.phase}: a model is judged when its training has succeeded"
+            )
+        if not job.spec.validation.enabled:
+            raise WrongStateError(
+                f"{name}: spec.validation.enabled is false; set it to true, which judges the model"
+            )
+        wish = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{secrets.token_hex(3)}"
+        await self._change(
+            name, {"metadata": {"annotations": {naming.REVALIDATE_ANNOTATION: wish}}}
+        )
+        return wish
+
+    async def _change(self, name: str, patch: dict[str, Any]) -> FineTuningJob:
+        try:
+            return objects.parsed(await self._api.patch(CUSTOMS, self.namespace, name, patch))
+        except ApiError as error:
+            raise explained(error) from None
+
+    async def watch(
+        self, name: str, *, seconds: float = POLL_SECONDS
+    ) -> AsyncIterator[FineTuningJob]:
+        """The job now, and again after each change that is seen; it never ends by itself.
+
+        Raises:
+            JobNotFoundError: it is not there, or not there any more.
+            ClusterError: the cluster refuses, or has not answered for a minute.
+        """
+        version, silent_since = "", 0.0
+        while True:
+            try:
+                found = await self._api.get(CUSTOMS, self.namespace, name)
+                silent_since = 0.0
+            except ApiError as error:
+                now = time.monotonic()
+                silent_since = silent_since or now
+                if not may_pass(error) or now - silent_since > PATIENCE_SECONDS:
+                    raise explained(error) from None
+            else:
+                job = objects.parsed(found if found is not None else await self.object(name))
+                if job.metadata.resource_version != version:
+                    version = job.metadata.resource_version
+                    yield job
+            await asyncio.sleep(seconds)
+
+    async def wait(
+        self,
+        name: str,
+        until: Until | Callable[[FineTuningJob], bool] = Until.VALIDATED,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the caller sees no asyncio of ours
+        progress: Progress | None = None,
+    ) -> FineTuningJob:
+        """Wait for a turn of the job, or for anything else that a function finds in it.
+
+        A training that fails ends the wait as well: look at `job.status`.
+
+        Raises:
+            TimedOutError: not seen within `timeout` seconds.
+            JobNotFoundError, ClusterError: as for `watch`.
+        """
+        try:
+            async with asyncio.timeout(timeout), aclosing(self.watch(name)) as changes:  # type: ignore[type-var]
+                async for job in changes:
+                    if progress is not None:
+                        progress(job)
+                    if is_there(job, until) if isinstance(until, Until) else until(job):
+                        return job
+        except TimeoutError:
+            wish = until if isinstance(until, Until) else "there"
+            raise TimedOutError(f"{name}: not {wish} after {timeout:.0f} s") from None
+        raise AssertionError  # A watch does not end by itself.
+
+    async def log(
+        self,
+        name: str,
+        of: LogOf = LogOf.TRAINING,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+    ) -> AsyncIterator[str]:
+        """A container's output in pieces of whole lines: of the newest pod, its last `tail` lines.
+
+        Following goes on with the pods that take over after a crash, until none will.
+
+        Raises:
+            WrongStateError: there is no output, and without `follow` nobody waits for it.
+            JobNotFoundError, ClusterError: as for `get`.
+        """
+        read: set[str] = set()
+        while True:
+            job = await self.get(name)
+            pod = await self._pod(job, of)
+            if pod is not None and pod.meta.uid not in read and logs.has_begun(pod, of):
+                read.add(pod.meta.uid)
+                async for piece in self._output(pod, of, follow=follow, tail=tail):
+                    yield piece
+            elif not read and (not follow or logs.no_more(job, of)):
+                raise WrongStateError(f"{name} is {job.status.phase}: {logs.why_not(pod, of)}")
+            if not follow or (read and logs.no_more(job, of)):
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _pod(self, job: FineTuningJob, of: LogOf) -> Pod | None:
+        labels = logs.selector(job.metadata.uid, of)
+        try:
+            found = self._api.items(PODS, self.namespace, labelSelector=labels)
+            return logs.newest([observed.pod(raw) async for raw in found])
+        except ApiError as error:
+            raise explained(error) from None
+
+    async def _output(
+        self, pod: Pod, of: LogOf, *, follow: bool, tail: int | None
+    ) -> AsyncIterator[str]:
+        query = {"container": logs.container(of)}
+        query |= {"follow": "true"} if follow else {}
+        query |= {"tailLines": str(tail)} if tail is not None else {}
+        try:
+            async for piece in self._api.log(self.namespace, pod.meta.name, **query):
+                yield piece
+        except ApiError as error:
+            if error.code != NOT_FOUND:
+                raise explained(error) from None
+            raise WrongStateError(f"the pod {pod.meta.name} is gone") from None

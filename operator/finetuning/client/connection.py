@@ -1,0 +1,60 @@
+"""Which cluster: the kubeconfig's current context, or the service account inside a Pod."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubernetes.aio.config import list_kube_config_contexts
+
+from finetuning.client.errors import ClusterError
+from finetuning.controller.gateway import Gateway
+from finetuning.controller.last_words import plain
+
+SENDER = "finetuning-client"
+"""Field manager and User-Agent, so that an audit tells people's writes from the operator's."""
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A way to one API server, what to call it, and the namespace that it is for."""
+
+    gateway: Gateway
+    context: str
+    namespace: str
+    named: bool
+    """Whether the namespace was given, rather than taken from the context."""
+
+
+async def connect(
+    kubeconfig: str | None = None, context: str | None = None, namespace: str | None = None
+) -> Connection:
+    """Nothing is asked of the cluster yet; raises ClusterError without a usable kubeconfig."""
+    path = _kubeconfig(kubeconfig, context)
+    try:
+        name, own = _context(path, context)
+        gateway = await Gateway.connect(path, lambda *_: None, context=context, sender=SENDER)
+    except Exception as error:  # noqa: BLE001 - the client checks little of what it reads
+        words = plain(str(error), 200) or "not a kubeconfig"
+        raise ClusterError(f"{path or 'service account'}: {words}") from None
+    return Connection(gateway, name, namespace or own, named=namespace is not None)
+
+
+def _kubeconfig(given: str | None, context: str | None) -> str | None:
+    """None in a Pod, where the service account is used unless a file or a context is named."""
+    if given is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+        return None
+    return given or os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+
+
+def _context(path: str | None, wanted: str | None) -> tuple[str, str]:
+    """Name of the context, and its namespace."""
+    if path is None:
+        return "this cluster", _POD_NAMESPACE.read_text(encoding="utf-8").strip()
+    contexts, active = list_kube_config_contexts(config_file=path)
+    if wanted is not None:
+        named = {str(each["name"]): each for each in contexts}
+        if wanted not in named:
+            raise ClusterError(f'no context "{wanted}"; it has {", ".join(named) or "none"}')
+        active = named[wanted]
+    return str(active["name"]), str(active["context"].get("namespace") or "default")

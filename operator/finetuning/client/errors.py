@@ -1,0 +1,81 @@
+"""What a client can be told, by who can mend it.
+
+    ClientError
+    ├── InvalidJobError       the job cannot be accepted; says field, value and remedy
+    ├── JobNotFoundError      there is no job of that name
+    ├── JobExistsError        there is one already
+    ├── WrongStateError       not now: it is not trained yet, it has no log yet, it is over
+    ├── TimedOutError         it was not seen in time
+    └── ClusterError          the cluster refuses, or does not answer
+
+Each message is one line; that of an InvalidJobError has a line for each mistake.
+"""
+
+from finetuning.controller.gateway import ApiError
+from finetuning.controller.last_words import plain
+
+UNREACHABLE, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 0, 401, 403, 404
+CONFLICT, INVALID, TOO_MANY = 409, 422, 429
+_SERVER_ERRORS = 500
+
+
+class ClientError(Exception):
+    """Root of what this package raises on purpose."""
+
+
+class InvalidJobError(ClientError):
+    """The job cannot be accepted as it stands."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class JobNotFoundError(ClientError):
+    """There is no job of that name."""
+
+
+class JobExistsError(ClientError):
+    """There is a job of that name already."""
+
+
+class WrongStateError(ClientError):
+    """The job is not where this can be done."""
+
+
+class TimedOutError(ClientError):
+    """What was waited for was not seen in time."""
+
+
+class ClusterError(ClientError):
+    """The cluster refuses, or does not answer."""
+
+
+def explained(error: ApiError) -> ClusterError:
+    """A failed call in a line that says what would help."""
+    match error.code:
+        case code if code == UNREACHABLE:
+            text = f"the API server does not answer: {plain(error.message, 200)}"
+        case code if code == UNAUTHORIZED:
+            text = "the API server does not know this login; log in again"
+        case code if code == FORBIDDEN:
+            text = f"{plain(error.message, 200)}; name a namespace of yours with -n"
+        case code if code == NOT_FOUND:
+            text = "the cluster has no FineTuningJobs: install the operator's chart first"
+        case _:
+            text = plain(str(error), 300)
+    return ClusterError(text)
+
+
+def may_pass(error: ApiError) -> bool:
+    """Whether the same call can succeed a little later."""
+    return error.code in {UNREACHABLE, TOO_MANY} or error.code >= _SERVER_ERRORS
+
+
+def refused(error: ApiError) -> ClientError:
+    """The answer to an object that was to be created."""
+    if error.code == INVALID:
+        return InvalidJobError(plain(error.message, 1000))
+    if error.code == CONFLICT:
+        return JobExistsError(plain(error.message, 300))
+    return explained(error)

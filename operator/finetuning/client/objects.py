@@ -1,0 +1,87 @@
+"""Between what people have (a file, a model, a mapping) and what the API server keeps."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from finetuning.api.v1alpha1 import GROUP, KIND, VERSION, FineTuningJob
+from finetuning.client.errors import ClientError, InvalidJobError
+from finetuning.controller import status
+from finetuning.controller.last_words import plain
+from finetuning.local import manifest
+from finetuning.local.problems import InputError
+
+Raw = dict[str, Any]
+JobLike = FineTuningJob | Mapping[str, Any] | str | Path
+"""A model, a manifest as a mapping, or the path of a manifest."""
+
+_NOT_SENT = {"uid", "generation", "resourceVersion", "creationTimestamp", "deletionTimestamp"}
+
+
+def to_submit(job: JobLike, name: str | None = None) -> Raw:
+    """The manifest to send, checked as the API server will check it; `name` chooses in a file.
+
+    Raises:
+        InvalidJobError: it cannot be accepted; a line for each mistake.
+    """
+    if isinstance(job, FineTuningJob):
+        return _of_model(job)
+    if isinstance(job, Mapping):
+        return _of_mapping(job)
+    return _of_file(Path(job), name)
+
+
+def _of_model(job: FineTuningJob) -> Raw:
+    """Only what was set, so that the API server's defaults are its own."""
+    told = job.model_dump(
+        mode="json", by_alias=True, exclude_unset=True, exclude_none=True, exclude={"status"}
+    )
+    meta = {name: value for name, value in told["metadata"].items() if name not in _NOT_SENT}
+    # The model fills in an adapter, which nobody has asked for while it is empty.
+    spec = {name: value for name, value in told["spec"].items() if value != {}}
+    return {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": meta, "spec": spec}
+
+
+def _of_mapping(job: Mapping[str, Any]) -> Raw:
+    kept = {name: value for name, value in job.items() if name != "status"}
+    try:
+        FineTuningJob.from_body(kept)
+    except ValidationError as error:
+        raise InvalidJobError(*_lines(error)) from None
+    return kept
+
+
+def _of_file(path: Path, name: str | None) -> Raw:
+    try:
+        found = manifest.load(path, name)
+    except InputError as error:
+        raise InvalidJobError(*error.lines) from None
+    if others := [*(f"ConfigMap {each}" for each in found.config_maps), *found.ignored]:
+        raise InvalidJobError(
+            f"{found.file}: holds {', '.join(others)} beside the {KIND}; create all of it with "
+            f"kubectl apply -f {found.file}"
+        )
+    return {key: value for key, value in found.document.body.items() if key != "status"}
+
+
+def _lines(error: ValidationError) -> list[str]:
+    return [
+        f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}"
+        for each in error.errors(include_url=False)
+    ]
+
+
+def parsed(raw: Raw) -> FineTuningJob:
+    """The typed job; raises ClientError for a spec that this version cannot read."""
+    try:
+        job = FineTuningJob.from_body({key: raw[key] for key in raw if key != "status"})
+    except ValidationError as error:
+        name = plain(str(raw["metadata"].get("name")), 100)
+        raise ClientError(
+            f"{name}: this version of finetuning cannot read it ({plain(_lines(error)[0], 200)}); "
+            "install the version that the cluster's operator has"
+        ) from None
+    job.status = status.parse(raw.get("status"))
+    return job

@@ -1,0 +1,49 @@
+"""What to wait for in a job, and whether a status has it."""
+
+from enum import StrEnum
+
+from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase
+from finetuning.controller import attempts, training_status
+
+
+class Until(StrEnum):
+    """The turns of a job that can be waited for."""
+
+    TRAINED = "trained"
+    """The training has ended, well or not."""
+    VALIDATED = "validated"
+    """The training has failed, or the verdict on its model is there."""
+    PAUSED = "paused"
+    """The work is saved and the GPU is free, or the training has ended before."""
+
+
+def is_there(job: FineTuningJob, until: Until) -> bool:
+    """Whether the newest spec has come that far."""
+    now = job.status
+    if now.observed_generation != job.metadata.generation:
+        return False
+    match until:
+        case Until.PAUSED:
+            return now.phase is Phase.PAUSED or training_status.is_over(now)
+        case Until.TRAINED:
+            return training_status.is_over(now)
+        case Until.VALIDATED:
+            return _is_judged(job)
+
+
+def _is_judged(job: FineTuningJob) -> bool:
+    now, found = job.status, job.status.validation
+    if now.phase is Phase.FAILED and not training_status.is_trained(now):
+        return True
+    return attempts.is_over(found) and found is not None and found.rerun is None
+
+
+def answers(status: FineTuningJobStatus, wish: str) -> bool:
+    """Whether the verdict is the answer to this value of the annotation."""
+    found = status.validation
+    return (
+        found is not None
+        and found.rerun is None
+        and attempts.is_over(found)
+        and found.revalidate == wish
+    )

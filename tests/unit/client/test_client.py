@@ -1,0 +1,383 @@
+"""Both clients against answers over real HTTP; tests/cluster has them against a real cluster."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.unit.client.server import JOBS, Api, pod, refusal
+from tests.unit.controller.objects import job_body
+
+from finetuning.api.v1alpha1 import (
+    DatasetSpec,
+    FineTuningJob,
+    FineTuningJobSpec,
+    ModelSpec,
+    ObjectMeta,
+    Phase,
+)
+from finetuning.client import (
+    AsyncFineTuningClient,
+    ClientError,
+    ClusterError,
+    FineTuningClient,
+    InvalidJobError,
+    JobExistsError,
+    JobNotFoundError,
+    LogOf,
+    TimedOutError,
+    Until,
+    WrongStateError,
+)
+
+TEAM = f"{JOBS}/namespaces/team/finetuningjobs"
+TRAINED = {
+    "phase": "Succeeded",
+    "reason": "TrainingSucceeded",
+    "observedGeneration": 1,
+    "validation": {"phase": "Passed", "attempt": 1},
+}
+
+
+@pytest.fixture
+def client(api: Api, kubeconfig: Path) -> Iterator[FineTuningClient]:
+    with FineTuningClient(kubeconfig=kubeconfig) as found:
+        yield found
+
+
+@pytest.fixture
+async def asking(api: Api, kubeconfig: Path) -> AsyncIterator[AsyncFineTuningClient]:
+    async with await AsyncFineTuningClient.connect(kubeconfig=str(kubeconfig)) as found:
+        yield found
+
+
+def a_job(**spec: Any) -> FineTuningJob:
+    return FineTuningJob(
+        metadata=ObjectMeta(name="mine"),
+        spec=FineTuningJobSpec(
+            base_model=ModelSpec(model_id="a/b"), dataset=DatasetSpec(source="hf://a/b"), **spec
+        ),
+    )
+
+
+def test_a_model_is_sent_with_what_was_set_and_nothing_else(
+    client: FineTuningClient, api: Api
+) -> None:
+    job = client.submit(a_job(method="full"))
+    assert (job.metadata.name, job.metadata.uid) == ("mine", "mine-uid")
+    ((path, query, body),) = api.sent("POST")
+    assert (path, query) == (TEAM, {"fieldManager": "finetuning-client"})
+    assert body == {
+        "apiVersion": "aim.amd.com/v1alpha1",
+        "kind": "FineTuningJob",
+        "metadata": {"name": "mine", "namespace": "team"},
+        "spec": {
+            "baseModel": {"modelId": "a/b"},
+            "dataset": {"source": "hf://a/b"},
+            "method": "full",
+        },
+    }
+    assert api.agents == {"finetuning-client"}
+
+
+def test_a_file_is_sent_as_it_stands_and_a_dry_run_keeps_nothing(
+    client: FineTuningClient, api: Api, tmp_path: Path
+) -> None:
+    body = job_body("filed", status=None)
+    del body["spec"]["status"], body["metadata"]["namespace"]
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(body))
+    client.submit(tmp_path / "job.yaml", dry_run=True)
+    assert api.sent("POST")[0][1]["dryRun"] == "All"
+    assert api.jobs == {}
+    assert client.submit(str(tmp_path / "job.yaml")).spec.method == "lora"
+    assert api.jobs["team", "filed"]["spec"] == body["spec"]
+
+
+def test_a_mistake_is_found_before_anything_is_sent(
+    client: FineTuningClient, api: Api, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidJobError, match=r"spec\.method: Input should be 'lora'"):
+        client.submit(job_body(method="lorra"))
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job_body(method="lorra")))
+    with pytest.raises(InvalidJobError, match='did you mean "lora"'):
+        client.submit(tmp_path / "job.yaml")
+    with pytest.raises(InvalidJobError, match="no such file"):
+        client.submit("nowhere.yaml")
+    assert api.requests == []
+
+
+def test_a_file_with_other_objects_is_left_to_kubectl(
+    client: FineTuningClient, api: Api, tmp_path: Path
+) -> None:
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "rows"}}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump_all([job_body(), config_map]))
+    with pytest.raises(InvalidJobError, match=r"holds ConfigMap rows beside .*kubectl apply -f"):
+        client.submit(tmp_path / "job.yaml")
+    assert api.requests == []
+
+
+def test_two_namespaces_contradict_each_other(api: Api, kubeconfig: Path) -> None:
+    with (
+        FineTuningClient(kubeconfig=kubeconfig, namespace="mine") as client,
+        pytest.raises(InvalidJobError, match="the namespace mine was asked for"),
+    ):
+        client.submit(job_body())
+    assert api.requests == []
+
+
+def test_the_api_servers_refusals_have_types(client: FineTuningClient, api: Api) -> None:
+    api.keep("mine")
+    with pytest.raises(JobExistsError, match='"mine" exists'):
+        client.submit(a_job())
+    api.answers[TEAM] = refusal(422, "Invalid", "spec.method: no")
+    with pytest.raises(InvalidJobError, match=r"spec\.method: no"):
+        client.submit(a_job())
+    api.answers[TEAM] = refusal(403, "Forbidden", "may not")
+    with pytest.raises(ClusterError, match="may not"):
+        client.submit(a_job())
+
+
+def test_jobs_of_the_namespace_or_of_all(client: FineTuningClient, api: Api) -> None:
+    api.keep("one", status={"phase": "Running", "currentStep": 3})
+    api.keep("two", namespace="other")
+    (one,) = client.list(selector="team=vision")
+    assert (one.metadata.name, one.status.phase, one.status.current_step) == (
+        "one", Phase.RUNNING, 3,
+    )  # fmt: skip
+    assert api.requests[-1][2]["labelSelector"] == "team=vision"
+    assert [each.metadata.name for each in client.list(all_namespaces=True)] == ["one", "two"]
+
+
+def test_no_such_job_is_told_from_no_such_kind(client: FineTuningClient, api: Api) -> None:
+    with pytest.raises(JobNotFoundError, match='no FineTuningJob "demo" in the namespace team of'):
+        client.get("demo")
+    api.answers[JOBS] = (404, "404 page not found")
+    with pytest.raises(ClusterError, match="install the operator's chart"):
+        client.get("demo")
+
+
+def test_a_job_of_another_version_says_what_to_do(client: FineTuningClient, api: Api) -> None:
+    api.keep(spec={"colour": "red"})
+    with pytest.raises(ClientError, match=r"demo: .*spec\.colour.*install the version"):
+        client.get("demo")
+
+
+def test_pause_and_resume_change_one_field_once(client: FineTuningClient, api: Api) -> None:
+    api.keep(status={"phase": "Running"})
+    assert client.pause("demo").spec.suspend
+    assert client.pause("demo").spec.suspend
+    assert not client.resume("demo").spec.suspend
+    assert [body for _, _, body in api.sent("PATCH")] == [
+        {"spec": {"suspend": True}},
+        {"spec": {"suspend": False}},
+    ]
+
+
+def test_what_has_ended_cannot_be_paused(client: FineTuningClient, api: Api) -> None:
+    api.keep(status=TRAINED)
+    with pytest.raises(WrongStateError, match=r"demo is Succeeded: .* nothing to pause"):
+        client.pause("demo")
+    assert api.sent("PATCH") == []
+
+
+def test_only_this_very_job_is_deleted(client: FineTuningClient, api: Api) -> None:
+    api.keep()
+    client.delete("demo")
+    ((_, _, body),) = api.sent("DELETE")
+    assert body == {"preconditions": {"uid": "demo-uid"}}
+    with pytest.raises(JobNotFoundError):
+        client.delete("demo")
+
+
+async def test_another_verdict_is_asked_for_and_waited_for(
+    asking: AsyncFineTuningClient, api: Api
+) -> None:
+    job = api.keep(status=TRAINED)
+    wish = await asking.revalidate("demo")
+    ((_, _, body),) = api.sent("PATCH")
+    assert body == {"metadata": {"annotations": {"finetuning.aim.amd.com/revalidate": wish}}}
+    assert len(wish) <= 63
+    job = api.jobs["team", "demo"]
+    job["status"]["validation"] |= {"revalidate": wish}
+    assert (await asking.wait("demo", timeout=5)).status.validation is not None
+
+
+@pytest.mark.parametrize(
+    ("status", "spec", "expected"),
+    [
+        ({"phase": "Running"}, {}, "demo is Running: a model is judged when"),
+        (TRAINED, {"validation": {"enabled": False}}, "enabled is false; set it to true"),
+    ],
+)
+def test_nothing_to_judge_is_said(
+    status: Any, spec: Any, expected: str, client: FineTuningClient, api: Api
+) -> None:
+    api.keep(status=status, spec=spec)
+    with pytest.raises(WrongStateError, match=expected):
+        client.revalidate("demo")
+    assert api.sent("PATCH") == []
+
+
+async def test_a_watch_shows_each_change_once_and_bears_with_a_short_silence(
+    asking: AsyncFineTuningClient, api: Api
+) -> None:
+    job = api.keep(status={"phase": "Pending"})
+
+    async def change() -> None:
+        await asyncio.sleep(0.1)
+        api.answers[f"{TEAM}/demo"] = refusal(503, "ServiceUnavailable", "starting")
+        await asyncio.sleep(0.1)
+        job["metadata"]["resourceVersion"] = "2"
+        job["status"]["phase"] = "Running"
+        del api.answers[f"{TEAM}/demo"]
+
+    task, seen = asyncio.create_task(change()), []
+    async for each in asking.watch("demo", seconds=0.01):
+        seen.append(each.status.phase)
+        if len(seen) == 2:
+            break
+    await task
+    assert seen == [Phase.PENDING, Phase.RUNNING]
+    assert len(api.requests) > 5
+
+
+def test_a_watch_from_a_script_can_be_left(client: FineTuningClient, api: Api) -> None:
+    api.keep(status={"phase": "Running"})
+    for job in client.watch("demo", seconds=0.01):
+        assert job.status.phase is Phase.RUNNING
+        break
+
+
+def test_a_job_that_goes_away_ends_the_wait(client: FineTuningClient, api: Api) -> None:
+    with pytest.raises(JobNotFoundError):
+        client.wait("demo", timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("until", "status"),
+    [
+        (Until.TRAINED, TRAINED),
+        (Until.VALIDATED, TRAINED),
+        (Until.VALIDATED, {"phase": "Failed", "observedGeneration": 1}),
+        (Until.PAUSED, {"phase": "Paused", "observedGeneration": 1}),
+        (lambda job: job.status.current_step == 7, {"currentStep": 7}),
+    ],
+)
+def test_each_turn_ends_its_wait(
+    until: Any, status: Any, client: FineTuningClient, api: Api
+) -> None:
+    api.keep(status=status)
+    told: list[Phase] = []
+    client.wait("demo", until, timeout=5, progress=lambda job: told.append(job.status.phase))
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("until", "status"),
+    [
+        (Until.TRAINED, {"phase": "Running", "observedGeneration": 1}),
+        (Until.TRAINED, {**TRAINED, "observedGeneration": 0}),
+        (Until.VALIDATED, {**TRAINED, "validation": {"phase": "Running", "attempt": 1}}),
+        (
+            Until.VALIDATED,
+            {
+                **TRAINED,
+                "validation": {
+                    "phase": "Failed",
+                    "attempt": 1,
+                    "rerun": {"attempt": 2, "phase": "Running"},
+                },
+            },
+        ),
+        (Until.PAUSED, {"phase": "Running", "observedGeneration": 1}),
+    ],
+)
+def test_what_has_not_come_yet_is_waited_for(
+    until: Until, status: Any, client: FineTuningClient, api: Api
+) -> None:
+    api.keep(status=status)
+    with pytest.raises(TimedOutError, match=f"demo: not {until} after 0 s"):
+        client.wait("demo", until, timeout=0.2)
+
+
+def test_a_bar_tells_what_is_known(
+    client: FineTuningClient, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.keep(status={**TRAINED, "currentStep": 7, "totalSteps": 9, "trainLoss": 0.5})
+    client.wait("demo", timeout=5, progress=True)
+    assert capsys.readouterr().err == "demo Succeeded  step 7/9, loss 0.5000\n"
+
+
+ENDED, BEGUN = {"terminated": {"exitCode": 0}}, {"running": {"startedAt": "2026-01-01T10:00:00Z"}}
+
+
+@pytest.mark.parametrize(
+    ("of", "component", "container"),
+    [
+        (LogOf.TRAINING, "training", "finetuning"),
+        (LogOf.SIDECAR, "training", "metrics"),
+        (LogOf.VALIDATION, "validation", "validation"),
+    ],
+)
+def test_a_log_is_that_of_the_right_container(
+    of: LogOf, component: str, container: str, client: FineTuningClient, api: Api
+) -> None:
+    api.keep(status=TRAINED)
+    api.pods, api.logs["p"] = [pod("p", "demo", component, container, ENDED)], "one\ntwo"
+    assert "".join(client.log("demo", of, tail=5)) == "one\ntwo"
+    asked = {path: query for path, query, _ in api.sent("GET")}
+    labels = f"finetuning.aim.amd.com/job-uid=demo-uid,app.kubernetes.io/component={component}"
+    assert asked["/api/v1/namespaces/team/pods"]["labelSelector"] == labels
+    assert asked["/api/v1/namespaces/team/pods/p/log"] == {
+        "container": container,
+        "tailLines": "5",
+    }
+
+
+def test_no_output_yet_says_why(client: FineTuningClient, api: Api) -> None:
+    api.keep(status={"phase": "Pending"})
+    with pytest.raises(WrongStateError, match="demo is Pending: there is no training pod"):
+        list(client.log("demo"))
+    api.pods = [pod("p", "demo", "training", "finetuning", {"waiting": {"reason": "NoImage"}})]
+    with pytest.raises(WrongStateError, match="the pod p has not begun: NoImage"):
+        list(client.log("demo"))
+
+
+async def test_following_goes_on_with_the_pod_that_takes_over(
+    asking: AsyncFineTuningClient, api: Api
+) -> None:
+    job = api.keep(status={"phase": "Pending"})
+    api.logs = {"a": "first\n", "b": "second\n"}
+    got = []
+
+    async def follow() -> None:
+        async for piece in asking.log("demo", follow=True):
+            got.append(piece)
+            if piece == "first\n":
+                api.pods.append(pod("b", "demo", "training", "finetuning", BEGUN))
+            else:
+                job["status"] = TRAINED
+
+    task = asyncio.create_task(follow())
+    await asyncio.sleep(0.1)
+    assert got == []
+    api.pods = [pod("a", "demo", "training", "finetuning", ENDED)]
+    await asyncio.wait_for(task, 20)
+    assert got == ["first\n", "second\n"]
+
+
+def test_another_context_has_its_own_namespace(api: Api, kubeconfig: Path) -> None:
+    with FineTuningClient(kubeconfig=kubeconfig, context="other") as client:
+        assert (client.context, client.namespace) == ("other", "default")
+    with pytest.raises(ClusterError, match='no context "x"; it has lab, other'):
+        FineTuningClient(kubeconfig=kubeconfig, context="x")
+
+
+async def test_it_works_where_a_loop_runs_already(api: Api, kubeconfig: Path) -> None:
+    """As in a notebook's cell."""
+    api.keep()
+    with FineTuningClient(kubeconfig=kubeconfig) as client:
+        assert client.get("demo").metadata.name == "demo"
+    client.close()
