@@ -28,10 +28,12 @@ CHART = "cluster/test_chart_on_a_cluster.py::"
 DEMO = "cluster/test_demo.py::"
 SPECIFIED = "contract/test_specified_commands.py::"
 REMOTE = "unit/sidecar/test_remote_access.py::"
+PROCESSES = "unit/trainer/test_processes.py::test_a_wish_to_stop_on_one_machine"
 LOCAL = "unit/local/test_real_runs.py::"
 
 RUN_ELSEWHERE: dict[str, str] = {
     r"^python3 -m finetuning\.base\.app ": SPECIFIED + "place",
+    r"^(JOB_COMPLETION_INDEX=0 )?python3 -m finetuning\.base\.torchrun ": PROCESSES,
     r"^curl -s http://localhost:8000/metrics \| grep": SPECIFIED + "place",
     r"^python3 -m finetuning\.monitoring\.validate_job ": SPECIFIED + "test_validation_after",
     r"^python3 -m finetuning\.monitoring\.metrics_server ": SPECIFIED + "test_a_server_of_its_own",

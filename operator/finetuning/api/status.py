@@ -69,6 +69,7 @@ class Reason(StrEnum):
     STORAGE_FULL = "StorageFull"
     OUT_OF_MEMORY = "OutOfMemory"
     OOM_KILLED = "OOMKilled"
+    WORKER_LOST = "WorkerLost"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"
     TRAINING_FAILED = "TrainingFailed"

@@ -18,6 +18,7 @@ from finetuning.base.encode import Example
 from finetuning.base.environment import cpu_limit
 from finetuning.base.errors import ConfigError, InterruptedRun
 from finetuning.base.model import refuse_both, target_modules
+from finetuning.base.rank import Rank
 from finetuning.base.stop import Stop
 
 THERE = {"q_proj", "v_proj", "down_proj"}
@@ -216,6 +217,7 @@ def test_a_wish_to_stop_drops_the_half_step_and_the_evaluation(tiny_model: Path)
     import torch
     from transformers import AutoModelForCausalLM
 
+    from finetuning.base.group import Group, SharedStop
     from finetuning.base.step import Sft, Stepper, make_optimizer
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
@@ -223,8 +225,9 @@ def test_a_wish_to_stop_drops_the_half_step_and_the_evaluation(tiny_model: Path)
     device = Device(torch.device("cpu"), "the CPU", Precision.FP32)
     config = RunConfig.model_validate({"model_id": "m", "method": "full", "dataset": {"path": "d"}})
     stepper = Stepper(Sft(model, device.device), make_optimizer(model, config), device, 1.0)
-    stop = Stop()
-    stop.requested = True
+    asked = Stop()
+    asked.requested = True
+    stop = SharedStop(asked, Group(Rank(), device.device))
     rows = [[[example(5, 3)]], [[example(9, 2)]]]
     assert stepper.step(rows, 1.0, stop) is None
     assert stepper.evaluate(rows, stop) is None

@@ -148,6 +148,7 @@ class TrainFailure(StrEnum):
     LOSS_DIVERGED = "LossDiverged"
     STORAGE_FULL = "StorageFull"
     OUT_OF_MEMORY = "OutOfMemory"
+    WORKER_LOST = "WorkerLost"
     TRAINING_FAILED = "TrainingFailed"
 
 

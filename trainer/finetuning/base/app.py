@@ -3,12 +3,14 @@
 Everything that can be wrong without torch is found before torch is loaded.
 """
 
+import contextlib
 import fcntl
 import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +19,19 @@ from finetuning.artifacts import AIM_PROFILE, CHECKPOINTS_DIR, STATE_DIR, TRAINI
 from finetuning.artifacts.data_report import DataReport
 from finetuning.artifacts.models import ExitCode, RunState, TrainFailure, TrainingResult
 from finetuning.base import console, data_report, environment, reading
-from finetuning.base.errors import ConfigError, DatasetError, InterruptedRun, TrainerError
+from finetuning.base.errors import (
+    ConfigError,
+    DatasetError,
+    InterruptedRun,
+    TrainerError,
+    WorkerLostError,
+)
 from finetuning.base.facts import differences, facts_of
 from finetuning.base.hub import settings_folder
 from finetuning.base.last_words import figures_of, finished_result, paused_early, say
 from finetuning.base.live import LiveState
 from finetuning.base.options import Options, parse
+from finetuning.base.rank import Rank
 from finetuning.base.reading import RunRows
 from finetuning.base.results import finished_info, foreign_files, remove_run
 from finetuning.base.run import Run
@@ -42,14 +51,38 @@ def main(argv: list[str] | None = None) -> int:
     console.set_up()
     try:
         options = parse(argv)
+        rank = Rank.read(os.environ)
+    except TrainerError as error:
+        return _failed(error, None)
+    if not rank.alone:
+        environment.end_with_launcher()
+    if rank.leads:
+        return _leading(options, rank)
+    console.quiet(rank.number)
+    return 0 if options.check_data else _taking_part(options, rank)
+
+
+def _leading(options: Options, rank: Rank) -> int:
+    """The process that writes; mostly the only one."""
+    try:
         output = _output_folder(options.config)
         lock = _lock(output)
     except TrainerError as error:
         return _failed(error, None)
     try:
-        return _check(options.config, output) if options.check_data else _locked(options, output)
+        if options.check_data:
+            return _check(options.config, output)
+        live = LiveState(Path(options.config.state_dir or output / STATE_DIR).expanduser())
+        return _locked(options, output, live, rank)
     finally:
         os.close(lock)
+
+
+def _taking_part(options: Options, rank: Rank) -> int:
+    """One of the other processes: it reads and computes, and writes nothing."""
+    output = Path(options.config.output_dir).expanduser()
+    quiet = replace(options, metrics_port=None)
+    return _locked(quiet, output, LiveState(output / STATE_DIR, reports=False), rank)
 
 
 def _check(config: RunConfig, output: Path) -> int:
@@ -75,15 +108,14 @@ def _print_check(report: DataReport) -> None:
     print("\n".join(f"{line}." for line in lines))  # noqa: T201 - the outcome, for people
 
 
-def _locked(options: Options, output: Path) -> int:
+def _locked(options: Options, output: Path, live: LiveState, rank: Rank) -> int:
     """Run, and turn whatever comes of it into last words and an exit code."""
-    live = LiveState(Path(options.config.state_dir or output / STATE_DIR).expanduser())
-    stop = Stop()
+    stop = Stop(launched=not rank.alone)
     with stop.handling():
         try:
             with stop.interrupting(), _metrics(options, live.folder, output):
                 live.event(RunState.STARTING)
-                result = _run(options, output, live, stop)
+                result = _run(options, output, live, stop, rank)
         except TrainerError as error:
             return _failed(error, live)
         except InterruptedRun:
@@ -91,18 +123,20 @@ def _locked(options: Options, output: Path) -> int:
         except Exception as error:
             log.exception("The trainer failed unexpectedly.")
             return _failed(TrainerError(f"{type(error).__name__}: {error}"), live)
-        return _ended(result, options, live)
+        if rank.leads:
+            return _ended(result, options, live)
+        return int(ExitCode.INTERRUPTED if result.result is RunState.PAUSED else ExitCode.OK)
 
 
-def _run(options: Options, output: Path, live: LiveState, stop: Stop) -> TrainingResult:
+def _run(options: Options, output: Path, live: LiveState, stop: Stop, rank: Rank) -> TrainingResult:
     config = options.config
-    found = _read(config, output)
-    evaluation = found.evaluation.rows.digest() if found.evaluation else None
-    facts = facts_of(config, found.train.rows.digest(), evaluation)
-    if options.overwrite:
+    found = _read(config, output, writes=rank.leads)
+    facts = facts_of(config, *found.digests(), rank.of)
+    if options.overwrite and rank.leads:
         remove_run(output)
     _refuse_foreign(output)
-    done = finished_info(output)
+    # What is being deleted says nothing.
+    done = None if options.overwrite else finished_info(output)
     if done is not None:
         changed = differences(done.get("training_config", {}), facts)
         if changed:
@@ -117,10 +151,10 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop) -> Trainin
 
     from finetuning.base.train import train  # noqa: PLC0415 - loads torch
 
-    return train(run, live, stop)
+    return train(run, live, stop, rank)
 
 
-def _read(config: RunConfig, output: Path) -> RunRows:
+def _read(config: RunConfig, output: Path, *, writes: bool = True) -> RunRows:
     """The rows of the run; what is wrong with the others is written down also when none may be.
 
     Raises:
@@ -130,10 +164,28 @@ def _read(config: RunConfig, output: Path) -> RunRows:
     try:
         found.settle(config.dataset)
     except DatasetError:
-        if finished_info(output) is None:
+        if writes and finished_info(output) is None:
             data_report.write(data_report.of_rows(found), output)
         raise
     return found
+
+
+def finished_already(argv: list[str]) -> bool:
+    """Whether the output folder holds the result of this very run, so that no others are needed.
+
+    What is wrong with the arguments or the data is left to the run itself to say.
+    """
+    with contextlib.suppress(TrainerError):
+        options = parse(argv)
+        output = Path(options.config.output_dir).expanduser()
+        done = None if options.overwrite or options.check_data else finished_info(output)
+        if done is None:
+            return False
+        found = _read(options.config, output, writes=False)
+        processes = int(done.get("training_config", {}).get("processes", 1))
+        facts = facts_of(options.config, *found.digests(), processes)
+        return not differences(done.get("training_config", {}), facts)
+    return False
 
 
 def _refuse_foreign(output: Path) -> None:
@@ -217,7 +269,8 @@ def _failed(error: TrainerError, live: LiveState | None) -> int:
     reason = TrainFailure(error.reason)
     if live is not None:
         live.end(RunState.FAILED, reason, text)
-    say(TrainingResult(result=RunState.FAILED, reason=reason, message=text[:1024]), live)
+    words = TrainingResult(result=RunState.FAILED, reason=reason, message=text[:1024])
+    say(words, live, unless_said=isinstance(error, WorkerLostError))
     return int(error.exit_code)
 
 

@@ -122,6 +122,17 @@ def newest(root: Path) -> Checkpoint | None:
     return None
 
 
+def read(root: Path, step: int) -> Checkpoint:
+    """A checkpoint that is known to be intact.
+
+    Raises:
+        UnreadableFileError: it is not there, though another process has just seen it.
+    """
+    folder = root / f"{CHECKPOINT_PREFIX}{step}"
+    state = TrainerState.model_validate(read_json(folder / TRAINER_STATE))
+    return Checkpoint(folder=folder, state=state)
+
+
 def latest_step(root: Path) -> int:
     """The step of the newest checkpoint that looks complete; 0 without one."""
     return next((step_of(path) for path in _by_age(root) if (path / MANIFEST).is_file()), 0)

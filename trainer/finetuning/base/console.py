@@ -25,6 +25,14 @@ def set_up() -> None:
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 
+def quiet(rank: int) -> None:
+    """Let a process that does not report say warnings alone, and who it is."""
+    logging.getLogger().setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        words = f"%(asctime)s rank {rank}: %(message)s"
+        handler.setFormatter(logging.Formatter(words, datefmt="%H:%M:%S"))
+
+
 def duration(seconds: float) -> str:
     """200 is 3m20s."""
     whole = round(seconds)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetuning.api.hyperparameters import Precision
+from finetuning.base.errors import ConfigError
+from finetuning.base.rank import Rank
 
 if TYPE_CHECKING:
     import torch
@@ -43,19 +45,38 @@ def dtype_of(precision: Precision) -> "torch.dtype":
     }[precision]
 
 
-def choose(wish: Precision) -> Device:
-    """The first GPU (torch calls ROCm's `cuda` too), else the CPU."""
+def choose(wish: Precision, rank: Rank = Rank()) -> Device:  # noqa: B008 - it is frozen
+    """This process's GPU (torch calls ROCm's `cuda` too), else the CPU.
+
+    Raises:
+        ConfigError: there are more processes than GPUs.
+    """
     import torch  # noqa: PLC0415 - arguments are checked before torch is loaded
 
     if torch.cuda.is_available():
-        count = torch.cuda.device_count()
-        name = torch.cuda.get_device_name(0) + (f", the first of {count} GPUs" if count > 1 else "")
+        _refuse_sharing(rank, torch.cuda.device_count())
+        # Libraries that are not told a device take the current one.
+        torch.cuda.set_device(rank.local)
+        name = torch.cuda.get_device_name(rank.local) + _others(rank, torch.cuda.device_count())
         precision, note = on_gpu(wish, bf16=torch.cuda.is_bf16_supported())
-        return Device(torch.device("cuda", 0), name, precision, note)
+        return Device(torch.device("cuda", rank.local), name, precision, note)
     if warning := unused_gpu(driver=AMD_DRIVER.exists(), rocm=torch.version.hip is not None):
         log.warning("%s", warning)
     precision, note = on_cpu(wish)
     return Device(torch.device("cpu"), "the CPU", precision, note)
+
+
+def _refuse_sharing(rank: Rank, gpus: int) -> None:
+    """RCCL does not work between two processes on one GPU."""
+    if rank.local_of > gpus:
+        raise ConfigError(
+            f"{rank.local_of} processes on a machine with {gpus} GPUs: start as many processes as "
+            "there are GPUs (torchrun --nproc-per-node)"
+        )
+
+
+def _others(rank: Rank, gpus: int) -> str:
+    return f", the first of {gpus} GPUs" if rank.alone and gpus > 1 else ""
 
 
 def unused_gpu(*, driver: bool, rocm: bool) -> str | None:

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from finetuning.base.encode import Pack
-from finetuning.base.step import Batch, collate, targets_of
+from finetuning.base.step import Batch, collate, targets_of, undistributed
 
 DEFAULT_BETA = 0.1
 
@@ -48,11 +48,12 @@ class Dpo:
         if self.reference is not None:
             yield self.reference
             return
-        training = self.model.training
-        self.model.eval()
-        with self.model.disable_adapter():
-            yield self.model
-        self.model.train(training)
+        model = undistributed(self.model)
+        training = model.training
+        model.eval()
+        with model.disable_adapter():
+            yield model
+        model.train(training)
 
 
 def sequence_logps(model: Any, batch: Batch) -> torch.Tensor:

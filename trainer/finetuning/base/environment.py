@@ -1,8 +1,13 @@
 """Defaults for the libraries that read the environment when they are loaded."""
 
+import ctypes
 import math
 import os
+import signal
+import sys
 from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -16,12 +21,24 @@ DEFAULTS = {
 
 
 def prepare() -> None:
-    """Set what the user has not; must come before torch is loaded."""
+    """Set what the user has not; must come before torch is loaded.
+
+    The processes that torchrun starts on a machine share its processors.
+    """
+    sharing = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    processes = int(sharing) if sharing.isdecimal() and int(sharing) else 1
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    limit = cpu_limit(CPU_QUOTA)
-    if limit is not None and limit < (os.cpu_count() or 1):
-        os.environ.setdefault("OMP_NUM_THREADS", str(limit))
+    there = os.cpu_count() or 1
+    mine = max(1, min(cpu_limit(CPU_QUOTA) or there, there) // processes)
+    if mine < there:
+        os.environ.setdefault("OMP_NUM_THREADS", str(mine))
+
+
+def end_with_launcher() -> None:
+    """On Linux a launcher that is killed takes its processes along; they save their work first."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def cpu_limit(path: Path) -> int | None:

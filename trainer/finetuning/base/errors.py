@@ -56,5 +56,11 @@ class DeviceMemoryError(TrainerError):
     reason = TrainFailure.OUT_OF_MEMORY
 
 
+class WorkerLostError(TrainerError):
+    """Another process of the run ended, or did not answer: it knows why, this one does not."""
+
+    reason = TrainFailure.WORKER_LOST
+
+
 class InterruptedRun(BaseException):
     """SIGTERM or Ctrl-C. No library's `except Exception` may swallow it."""

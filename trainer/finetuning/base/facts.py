@@ -18,8 +18,6 @@ BINDING = (
     "eval_sha256",
     "max_seq_length",
     "packing",
-    "batch_size",
-    "gradient_accumulation_steps",
     "seed",
     "lora_rank",
     "lora_alpha",
@@ -32,15 +30,25 @@ BINDING = (
     "bnb_4bit_use_double_quant",
 )
 """A checkpoint continues only a run that agrees in these: they decide what its tensors mean and
-which rows its steps have seen. The rest (rates, lengths, intervals) may be changed on the way."""
+which rows its steps have seen, as the product of `PER_STEP` does. The rest (rates, lengths,
+intervals) may be changed on the way."""
+
+PER_STEP = ("batch_size", "gradient_accumulation_steps", "processes")
+"""Together the rows of a step: another split of as many rows is the same run."""
 
 COSMETIC = ("logging_steps", "save_steps", "save_total_limit", "eval_steps")
 """Settings that leave the trained weights as they are."""
 
-_DEFAULTS: Facts = Hyperparameters().model_dump(mode="json") | LoraConfig().model_dump(mode="json")
+_DEFAULTS: Facts = (
+    Hyperparameters().model_dump(mode="json")
+    | LoraConfig().model_dump(mode="json")
+    | {"processes": 1}
+)
 
 
-def facts_of(config: RunConfig, dataset_sha256: str, eval_sha256: str | None = None) -> Facts:
+def facts_of(
+    config: RunConfig, dataset_sha256: str, eval_sha256: str | None = None, processes: int = 1
+) -> Facts:
     """Every setting that shapes the result, flat and in the flags' words."""
     facts: Facts = {
         "model_id": base_name(config),
@@ -56,12 +64,14 @@ def facts_of(config: RunConfig, dataset_sha256: str, eval_sha256: str | None = N
         facts |= {"lora_rank": lora.pop("r"), **lora}
     if config.method is Method.QLORA:
         facts |= config.quantization_config.model_dump(mode="json")
+    if processes > 1:
+        facts["processes"] = processes
     return facts
 
 
 def binding_differences(before: Facts, now: Facts) -> list[str]:
     """What forbids to continue a checkpoint of `before`."""
-    return _changes(before, now, BINDING)
+    return _changes(before, now, (*BINDING, *PER_STEP))
 
 
 def differences(before: Facts, now: Facts) -> list[str]:
@@ -72,7 +82,15 @@ def differences(before: Facts, now: Facts) -> list[str]:
 
 def _changes(before: Facts, now: Facts, names: tuple[str, ...]) -> list[str]:
     """A setting that an earlier version did not write down had its default there."""
+    same = _rows_per_step(before) == _rows_per_step(now)
     pairs = [
-        (name, *(facts.get(name, _DEFAULTS.get(name)) for facts in (before, now))) for name in names
+        (name, *(facts.get(name, _DEFAULTS.get(name)) for facts in (before, now)))
+        for name in names
+        if not (same and name in PER_STEP)
     ]
     return [f"{name}: {was} → {is_now}" for name, was, is_now in pairs if was != is_now]
+
+
+def _rows_per_step(facts: Facts) -> int:
+    batch, accumulated, processes = (int(facts.get(n) or _DEFAULTS[n]) for n in PER_STEP)
+    return batch * accumulated * processes

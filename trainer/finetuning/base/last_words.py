@@ -19,10 +19,13 @@ from finetuning.base.live import LiveState
 log = logging.getLogger(__name__)
 
 
-def say(result: TrainingResult, live: LiveState | None) -> None:
-    """Write the message to $FINETUNING_TERMINATION_LOG; the run's own outcome never hangs on it."""
+def say(result: TrainingResult, live: LiveState | None, *, unless_said: bool = False) -> None:
+    """Write the message to $FINETUNING_TERMINATION_LOG; the run's own outcome never hangs on it.
+
+    `unless_said` leaves what another process of the same container has written: it knows better.
+    """
     path = os.environ.get(TERMINATION_LOG_ENV)
-    if not path:
+    if not path or (unless_said and _has_words(Path(path))):
         return
     if live is not None:
         result = _with_progress(result, live)
@@ -31,6 +34,13 @@ def say(result: TrainingResult, live: LiveState | None) -> None:
         Path(path).write_bytes(encode(result))
     except OSError as error:
         log.warning("The termination message %s cannot be written: %s", path, error)
+
+
+def _has_words(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def encode(result: TrainingResult, limit: int = TERMINATION_MESSAGE_LIMIT) -> bytes:

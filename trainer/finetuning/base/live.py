@@ -21,8 +21,12 @@ log = logging.getLogger(__name__)
 class LiveState:
     """Holds the present state and puts it on disk, at most once a second and at each event."""
 
-    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, folder: Path, clock: Callable[[], float] = time.time, *, reports: bool = True
+    ) -> None:
         self.folder = folder
+        self._reports = reports
+        """False in a process that does not: another one of the same run does."""
         self._path = folder / STATE_FILE
         self._clock = clock
         self._written = float("-inf")
@@ -49,6 +53,8 @@ class LiveState:
         self.state = self.state.model_copy(update=fields)
 
     def _write(self) -> None:
+        if not self._reports:
+            return
         try:
             now = self._clock()
             self._set(seq=self.state.seq + 1, updated_at=now, gpus=self._gpu_figures())

@@ -5,28 +5,28 @@ import time
 from contextlib import closing
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from finetuning.api.hyperparameters import Method
-from finetuning.artifacts import LOSS_HISTORY
-from finetuning.artifacts.history import HistoryLine, LineWriter
+from finetuning.artifacts.history import HistoryLine
 from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.base import checkpoints, mfu
 from finetuning.base.best import gives_up, judge
 from finetuning.base.checkpoints import Checkpoint, TrainerState
-from finetuning.base.console import Figures, Progress
+from finetuning.base.console import Figures
 from finetuning.base.data import Data
 from finetuning.base.encode import Pack
 from finetuning.base.errors import DeviceMemoryError, DivergedError
+from finetuning.base.group import SharedStop
+from finetuning.base.journal import Journal, NoJournal, Record
 from finetuning.base.live import LiveState
-from finetuning.base.performance import PerformanceLog
 from finetuning.base.plan import Plan
+from finetuning.base.rank import Rank
 from finetuning.base.report import result_of
 from finetuning.base.run import Run
 from finetuning.base.saver import Saver
 from finetuning.base.step import Stepper, StepResult
-from finetuning.base.stop import Stop
-from finetuning.base.storage import space_for
 
 DIVERGED_AFTER = 3
 """Steps in a row without a finite loss: one bad batch is survived, three are a trend."""
@@ -79,7 +79,7 @@ class Loop:
         self.state.run = run.facts
         self._run, self._plan, self._data = run, plan, data
         self._settings = run.config.hyperparameters
-        self._stepper, self._live = stepper, live
+        self._stepper, self._live, self._group = stepper, live, stepper.group
         saved = checkpoints.path_of(self.state.global_step) if found else None
         self._saver = Saver(run, stepper, live, saved)
         if found:
@@ -90,23 +90,16 @@ class Loop:
         self._began, self._first = time.monotonic(), self.state.global_step
         self._seconds_before = self.state.train_seconds
 
-    def run_until(self, stop: Stop) -> None:
+    def run_until(self, stop: SharedStop) -> None:
         """Step until the plan's end or the wish to stop; raises TrainerError."""
         run = self._run
-        run.checkpoints.mkdir(exist_ok=True)
-        checkpoints.clean(run.checkpoints, self.state.global_step)
         self._tell_start()
-        with space_for(LOSS_HISTORY, run.output):
-            step = self.state.global_step
-            history = LineWriter.open(run.output / LOSS_HISTORY, step, HistoryLine)
-        performance = PerformanceLog.open(run.output, self.state)
-        progress = Progress(self._plan.total_steps, self.state.global_step)
         try:
-            with closing(history), closing(performance), closing(progress), progress.redirect():
+            with closing(self._open()) as record, record.redirect():
                 while not self.done and not stop.requested:
                     self._saver.poll(self.state)
-                    self._one(history, progress, stop)
-                    self._measure(performance, stop)
+                    self._one(record, stop)
+                    self._measure(record, stop)
                 self._saver.finish(self.state)
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(_memory_advice(run, error)) from error
@@ -131,9 +124,17 @@ class Loop:
         """Wait for a checkpoint that is being written, whatever ended the run."""
         self._saver.close()
 
-    def _one(self, history: LineWriter[HistoryLine], progress: Progress, stop: Stop) -> None:
+    def _open(self) -> Record:
+        """What one process writes down; it also clears what lies beyond the step that goes on."""
+        if not self._group.leads:
+            return NoJournal()
+        self._run.checkpoints.mkdir(exist_ok=True)
+        checkpoints.clean(self._run.checkpoints, self.state.global_step)
+        return Journal.open(self._run.output, self.state, self._plan.total_steps)
+
+    def _one(self, record: Record, stop: SharedStop) -> None:
         done = self.state.global_step
-        torch.manual_seed(self._plan.seed * STEPS_PER_SEED + done)
+        torch.manual_seed(seed_of(self._plan.seed, done, self._group.rank))
         rate = self._plan.learning_rate(done)
         began = time.perf_counter()
         result = self._stepper.step(self._packs(done), rate, stop)
@@ -142,17 +143,15 @@ class Loop:
         self._count(result, time.perf_counter() - began)
         eval_loss = self._evaluate_if_due(stop)
         best = eval_loss is not None and self._is_best(eval_loss)
-        with space_for(LOSS_HISTORY, self._run.output):
-            history.append(self._line(result, rate, eval_loss))
-        progress.step()
-        self._tell(progress, rate, result)
+        record.step(self._line(result, rate, eval_loss))
+        self._tell(record, rate, result)
         self._check(result)
         if best or self.done or self._plan.saves_after(self.state.global_step):
             self._saver.begin(self.state)
 
-    def _measure(self, performance: PerformanceLog, stop: Stop) -> None:
+    def _measure(self, record: Record, stop: SharedStop) -> None:
         last = self.done or stop.requested
-        performance.tell(self.state, self._live.state.gpus, last=last)
+        record.measure(self.state, self._live.state.gpus, last=last)
 
     def _packs(self, done: int) -> list[list[Pack]]:
         return [[self._data.train[i] for i in rows] for rows in self._plan.batches(done)]
@@ -169,7 +168,7 @@ class Loop:
         state.nonfinite_losses += not result.applied
         self._interval.add(result, seconds)
 
-    def _evaluate_if_due(self, stop: Stop) -> float | None:
+    def _evaluate_if_due(self, stop: SharedStop) -> float | None:
         """None when no evaluation is due, or when there is no time left for one."""
         step = self.state.global_step
         if not self._data.held_out or not self._plan.evaluates_after(step):
@@ -243,7 +242,7 @@ class Loop:
             checkpoint_interval_steps=self._plan.save_every,
         )
 
-    def _tell(self, progress: Progress, rate: float, result: StepResult) -> None:
+    def _tell(self, record: Record, rate: float, result: StepResult) -> None:
         """Publish the interval's figures when the step ends one, else that the step was done."""
         state, interval = self.state, self._interval
         if state.global_step % self._settings.logging_steps and not self.done:
@@ -253,7 +252,7 @@ class Loop:
         state.loss = interval.loss
         remaining = self._remaining()
         speed = interval.tokens / interval.seconds
-        progress.figures(
+        record.figures(
             Figures(
                 state.global_step,
                 self._plan.total_steps,
@@ -272,18 +271,31 @@ class Loop:
             learning_rate=rate,
             samples_per_second=interval.samples / interval.seconds,
             tokens_per_second=speed,
-            mfu_ratio=self._mfu(interval.tokens, interval.samples, interval.seconds),
+            mfu_ratio=self._mfu_of(interval),
             tokens_total=state.tokens_total,
             samples_total=state.samples_total,
             nonfinite_losses=state.nonfinite_losses,
             estimated_remaining_seconds=remaining,
         )
 
+    def _mfu_of(self, interval: _Interval) -> float | None:
+        """Of one GPU: they work side by side."""
+        seconds = interval.seconds * self._group.size
+        return self._mfu(interval.tokens, interval.samples, seconds)
+
     def _remaining(self) -> float:
         """By the wall clock of this process, so that evaluation and saving count as well."""
         done = self.state.global_step - self._first
         left = self._plan.total_steps - self.state.global_step
         return (time.monotonic() - self._began) / done * left
+
+
+def seed_of(seed: int, step: int, rank: Rank) -> int:
+    """Each step and process has its own noise; rank 0 that of a run of one process."""
+    plain = seed * STEPS_PER_SEED + step
+    if rank.leads:
+        return plain
+    return int(np.random.SeedSequence([seed, step, rank.number]).generate_state(1, np.uint64)[0])
 
 
 def _memory_advice(run: Run, error: BaseException) -> str:

@@ -34,6 +34,7 @@ class Plan:
     rows: int
     batch_size: int
     accumulation: int
+    processes: int
     seed: int
     total_steps: int
     warmup_steps: int
@@ -44,13 +45,15 @@ class Plan:
     eval_every: int
 
     @classmethod
-    def of(cls, settings: Hyperparameters, rows: int) -> Self:
-        per_epoch = math.ceil(rows / (settings.batch_size * settings.gradient_accumulation_steps))
+    def of(cls, settings: Hyperparameters, rows: int, processes: int = 1) -> Self:
+        at_once = settings.batch_size * settings.gradient_accumulation_steps * processes
+        per_epoch = math.ceil(rows / at_once)
         total = settings.max_steps or settings.epochs * per_epoch
         return cls(
             rows=rows,
             batch_size=settings.batch_size,
             accumulation=settings.gradient_accumulation_steps,
+            processes=processes,
             seed=settings.seed,
             total_steps=total,
             warmup_steps=warmup_of(settings, total),
@@ -62,8 +65,13 @@ class Plan:
         )
 
     @property
+    def rows_per_step(self) -> int:
+        """Of all processes together."""
+        return self.batch_size * self.accumulation * self.processes
+
+    @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(self.rows / (self.batch_size * self.accumulation))
+        return math.ceil(self.rows / self.rows_per_step)
 
     @property
     def total_epochs(self) -> int:
@@ -74,10 +82,14 @@ class Plan:
         return step / self.steps_per_epoch
 
     def batches(self, step: int) -> list[list[int]]:
-        """The row numbers of each forward pass of the step that follows `step` done ones."""
+        """The row numbers of each forward pass of the step that follows `step` done ones.
+
+        Of all processes: the first takes the first pass, the second the next one, and so on. Every
+        row is in one of them once an epoch.
+        """
         epoch, within = divmod(step, self.steps_per_epoch)
         order = _order(self.seed, epoch, self.rows)
-        span = self.batch_size * self.accumulation
+        span = self.rows_per_step
         rows = order[within * span : (within + 1) * span].tolist()
         return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
 

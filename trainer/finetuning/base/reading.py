@@ -26,6 +26,10 @@ class RunRows:
     evaluation: Part | None = None
     """None where the rows to evaluate on are a share of the others, or there are none."""
 
+    def digests(self) -> tuple[str, str | None]:
+        """Of the rows to train on and of those to evaluate on, for what a run is recognised by."""
+        return self.train.rows.digest(), self.evaluation.rows.digest() if self.evaluation else None
+
     def settle(self, config: DatasetConfig) -> None:
         """Raises DatasetError on bad rows that the policy does not allow, in either part."""
         for part in (self.train, self.evaluation):

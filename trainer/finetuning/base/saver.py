@@ -47,7 +47,14 @@ class Saver:
         self._stepper.load_scaler(state.loss_scaler)
 
     def begin(self, state: TrainerState) -> None:
-        """Take the state as it is now; raises what went wrong with the checkpoint before."""
+        """Take the state as it is now; raises what went wrong with the checkpoint before.
+
+        Rank 0 does; the others only note that it has begun.
+        """
+        self.begun = checkpoints.path_of(state.global_step)
+        if not self._stepper.group.leads:
+            self.saved = self.begun
+            return
         self.finish(state)
         state.loss_scaler = self._stepper.scaler_state()
         settings, model = self._run.config.hyperparameters, self._stepper.model
@@ -62,7 +69,6 @@ class Saver:
             settings.save_total_limit,
             spare=state.best_global_step if settings.keeps_best else None,
         )
-        self.begun = checkpoints.path_of(state.global_step)
         self._writing = self._thread.submit(write)
         if not beside:
             self.finish(state)

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -10,13 +10,15 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from finetuning.api.hyperparameters import Method, Precision
 from finetuning.api.run_config import RunConfig
 from finetuning.base.device import Device
 from finetuning.base.encode import Pack
-from finetuning.base.stop import Stop
+from finetuning.base.group import Group, SharedStop
+from finetuning.base.rank import Rank
 
 LOSS_ROWS = 2048
 """Rows of the vocabulary-wide loss computed at once in 32 bit."""
@@ -163,7 +165,7 @@ class Sft:
 
 
 class Stepper:
-    """Takes optimizer steps on one model."""
+    """Takes optimizer steps on one model, together with the other processes of the run."""
 
     def __init__(
         self,
@@ -171,52 +173,75 @@ class Stepper:
         optimizer: torch.optim.Optimizer,
         device: Device,
         max_grad_norm: float,
+        group: Group | None = None,
     ) -> None:
-        self.model = objective.model
+        self.model = undistributed(objective.model)
         self.optimizer = optimizer
         self.device = device
+        self.group = group or Group(Rank(), device.device)
         self._objective = objective
         self._clip = max_grad_norm or math.inf
         self._parameters = [p for p in self.model.parameters() if p.requires_grad]
         scaled = device.on_gpu and device.precision is Precision.FP16
         self.scaler = torch.amp.GradScaler(device.device.type, enabled=scaled)
 
-    def step(self, micro_batches: list[list[Pack]], rate: float, stop: Stop) -> StepResult | None:
+    def step(
+        self, micro_batches: list[list[Pack]], rate: float, stop: SharedStop
+    ) -> StepResult | None:
         """Every token (or pair) of the step weighs the same, however the packs are batched.
 
-        None when a wish to stop came before the last forward pass: nothing was changed then.
+        `micro_batches` are those of all processes, and so are the figures of the result. None when
+        a wish to stop came before the last forward pass: nothing was changed then.
         """
         weight = sum(map(self._objective.weight, micro_batches))
         total = torch.zeros((), device=self.device.device)
-        tokens = 0
-        for packs in micro_batches:
-            with autocast(self.device):
-                part = self._objective.summed(packs) / weight
-            torch.autograd.backward(self.scaler.scale(part))
+        own = shared_out(micro_batches, self.group.rank)
+        for packs, counts in own:
+            last = packs is own[-1][0]
+            with self._quiet_unless(last=last):
+                with autocast(self.device):
+                    part = self._objective.summed(packs) / weight * counts
+                # Gradients arrive as the mean over the processes; what is wanted is their sum.
+                torch.autograd.backward(self.scaler.scale(part * self.group.size))
             total += part.detach()
-            tokens += sum(len(example.ids) for pack in packs for example in pack)
-            if stop.requested and packs is not micro_batches[-1]:
+            if stop.requested and not last:
                 self.optimizer.zero_grad(set_to_none=True)
                 return None
-        loss = total.item()  # The one wait for the device, after all of its work is queued.
+        # The one wait for the device, after all of its work is queued.
+        loss, votes = self.group.totals(total.item(), stop.vote)
+        stop.hear(votes)
         applied, norm = self._apply(rate) if math.isfinite(loss) else (False, None)
         self.optimizer.zero_grad(set_to_none=True)
         samples = sum(map(self._objective.samples, micro_batches))
+        tokens = sum(
+            len(example.ids) for packs in micro_batches for pack in packs for example in pack
+        )
         return StepResult(loss, norm, tokens, samples, applied)
 
-    def evaluate(self, batches: list[list[Pack]], stop: Stop | None) -> float | None:
+    def evaluate(self, batches: list[list[Pack]], stop: SharedStop | None) -> float | None:
         """The loss over the held-out examples; None when a stop came between."""
         self.model.eval()
         total = 0.0
         with torch.no_grad(), autocast(self.device):
-            for packs in batches:
+            for packs, counts in shared_out(batches, self.group.rank):
                 if stop is not None and stop.requested:
                     break
-                total += self._objective.summed(packs).item()
+                part = self._objective.summed(packs).item() * counts
+                everywhere, votes = self.group.totals(part, stop.vote if stop else 0.0)
+                total += everywhere
+                if stop is not None:
+                    stop.hear(votes)
         self.model.train()
         if stop is not None and stop.requested:
             return None
         return total / sum(map(self._objective.weight, batches))
+
+    def _quiet_unless(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Gradients travel once per step, with the last forward pass."""
+        model = self._objective.model
+        if isinstance(model, DistributedDataParallel) and not last:
+            return model.no_sync()
+        return nullcontext()
 
     def scaler_state(self) -> dict[str, float]:
         return {key: float(value) for key, value in self.scaler.state_dict().items()}
@@ -247,8 +272,25 @@ def autocast(device: Device) -> AbstractContextManager[Any]:
     return torch.autocast(device.device.type, dtype=device.compute_dtype, enabled=lower)
 
 
+def shared_out(batches: list[list[Pack]], rank: Rank) -> list[tuple[list[Pack], int]]:
+    """This process's part, each batch with the factor that its loss counts by: 1, or 0.
+
+    All processes have the same number, or some would wait for the others for ever: where none is
+    left for this one, it computes the first once more, for nothing.
+    """
+    own = batches[rank.number :: rank.of]
+    spare = math.ceil(len(batches) / rank.of) - len(own)
+    return [*((packs, 1) for packs in own), *((batches[0], 0) for _ in range(spare))]
+
+
+def undistributed(model: Any) -> Any:
+    """The model itself, without what makes its gradients travel."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
 def unwrapped(model: Any) -> Any:
     """The model below an adapter, if there is one."""
+    model = undistributed(model)
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 

@@ -13,9 +13,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Stop:
     """The wish to stop. While `raises` holds there is nothing to save, and the wish interrupts."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, launched: bool = False) -> None:
         self.requested = False
         self.raises = False
+        self._launched = launched
+        """By torchrun, which passes on the Ctrl-C that the terminal has sent to all already."""
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
@@ -38,7 +40,7 @@ class Stop:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.requested = True
-        if number == signal.SIGINT:
+        if number == signal.SIGINT and not self._launched:
             # The second Ctrl-C ends the process at once, whatever it is doing.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         if self.raises:

@@ -9,6 +9,7 @@ from transformers.integrations.neftune import activate_neftune
 
 from finetuning.api.hyperparameters import Method, Objective
 from finetuning.api.run_config import RunConfig
+from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.base import checkpoints, data_report, gpu
 from finetuning.base.best import load_best
@@ -16,16 +17,19 @@ from finetuning.base.checkpoints import Checkpoint
 from finetuning.base.console import duration
 from finetuning.base.data import Data, prepare
 from finetuning.base.device import Device, choose
+from finetuning.base.distribute import distributed, same_start
 from finetuning.base.dpo import DEFAULT_BETA, Dpo
-from finetuning.base.errors import ConfigError
+from finetuning.base.errors import ConfigError, TrainerError
 from finetuning.base.facts import binding_differences, differences
+from finetuning.base.group import Group, SharedStop, joined
 from finetuning.base.hub import weights_folder
 from finetuning.base.live import LiveState
 from finetuning.base.loop import Loop
 from finetuning.base.model import add_adapter, load_adapter, load_base, load_tokenizer
 from finetuning.base.packing import refuse_mixing
 from finetuning.base.plan import Plan, warmup_of
-from finetuning.base.report import Ending, write_result
+from finetuning.base.rank import Rank
+from finetuning.base.report import Ending, result_of, write_result
 from finetuning.base.run import Run
 from finetuning.base.step import Sft, Stepper, checkpoint_bytes, make_optimizer
 from finetuning.base.stop import Stop
@@ -34,20 +38,25 @@ from finetuning.base.storage import require_space
 log = logging.getLogger(__name__)
 
 
-def train(run: Run, live: LiveState, stop: Stop) -> TrainingResult:
+def train(run: Run, live: LiveState, stop: Stop, rank: Rank) -> TrainingResult:
     """Train until the planned end or a wish to stop; raises TrainerError."""
-    started = time.time()
-    config = run.config
-    device = _choose_device(config)
+    device = _choose_device(run.config, rank)
     live.gpus = gpu.states(device.device)
     live.progress(precision=device.precision.value)
+    with joined(rank, device.device) as group:
+        return _train(run, live, stop, device, group)
 
+
+def _train(run: Run, live: LiveState, stop: Stop, device: Device, group: Group) -> TrainingResult:
+    started = time.time()
+    config = run.config
     tokenizer = load_tokenizer(run.settings)
     data = prepare(run.rows, tokenizer, config)
     report = data_report.of(data, config)
-    data_report.write(report, run.output)
-    plan = Plan.of(config.hyperparameters, len(data.train))
-    found = _resume_point(run)
+    if group.leads:
+        data_report.write(report, run.output)
+    plan = Plan.of(config.hyperparameters, len(data.train), group.size)
+    found = _resume_point(run, group)
     _announce(run, plan, data, found)
     for finding in data_report.findings(report):
         log.info("%s.", finding)
@@ -55,38 +64,47 @@ def train(run: Run, live: LiveState, stop: Stop) -> TrainingResult:
     model = _load_model(run, device, found)
     if config.hyperparameters.packing:
         refuse_mixing(model, device)
+    same_start(model, group)
     optimizer = make_optimizer(model, config)
-    require_space(run.output, checkpoint_bytes(model))
-    objective = _objective(run, model, device)
-    stepper = Stepper(objective, optimizer, device, config.hyperparameters.max_grad_norm)
+    if group.leads:
+        require_space(run.output, checkpoint_bytes(model))
+    objective = _objective(run, distributed(model, device, group), device)
+    clip = config.hyperparameters.max_grad_norm
+    stepper = Stepper(objective, optimizer, device, clip, group)
     loop = Loop(run, plan, data, stepper, live, found=found)
 
     stop.raises = False
     with closing(loop):
-        loop.run_until(stop)
+        loop.run_until(SharedStop(stop, group))
         if not loop.done:
             return loop.pause()
 
+    if not group.leads:
+        return result_of(loop.state, RunState.FINISHED, None)
     live.event(RunState.SAVING, total_steps=loop.state.max_steps)
     model = load_best(model, run, loop.state, device)
     ending = Ending(run, loop.state, plan, data, device, started)
     return write_result(ending, model, tokenizer)
 
 
-def _choose_device(config: RunConfig) -> Device:
-    device = choose(config.hyperparameters.precision)
+def _choose_device(config: RunConfig, rank: Rank) -> Device:
+    device = choose(config.hyperparameters.precision, rank)
     note = f" ({device.note})" if device.note else ""
-    log.info("Training on %s in %s%s.", device.name, device.precision, note)
+    many = "" if rank.alone else f" with {rank.of} processes"
+    log.info("Training on %s%s in %s%s.", device.name, many, device.precision, note)
     return device
 
 
-def _resume_point(run: Run) -> Checkpoint | None:
-    """The checkpoint to continue from.
+def _resume_point(run: Run, group: Group) -> Checkpoint | None:
+    """The checkpoint to continue from, which rank 0 chooses.
 
     Raises:
         ConfigError: there is one, but of another run.
     """
-    found = checkpoints.newest(run.checkpoints)
+    found = checkpoints.newest(run.checkpoints) if group.leads else None
+    step = group.first(found.state.global_step if found else 0)
+    if not group.leads and step:
+        found = _seen_by_all(run, step)
     if found is None:
         return None
     binding = binding_differences(found.state.run, run.facts)
@@ -98,6 +116,21 @@ def _resume_point(run: Run) -> Checkpoint | None:
     for change in differences(found.state.run, run.facts):
         log.info("Continuing with a changed setting: %s", change)
     return found
+
+
+def _seen_by_all(run: Run, step: int) -> Checkpoint:
+    """Every process reads the weights for itself.
+
+    Raises:
+        TrainerError: this machine does not see what rank 0 has written.
+    """
+    try:
+        return checkpoints.read(run.checkpoints, step)
+    except UnreadableFileError as error:
+        raise TrainerError(
+            f"{error}; rank 0 continues from this checkpoint: all machines of a run need the same "
+            "output folder, on a volume that they share (ReadWriteMany)"
+        ) from error
 
 
 def _announce(run: Run, plan: Plan, data: Data, found: Checkpoint | None) -> None:

@@ -1,0 +1,303 @@
+"""Several processes train what one would have trained, and end together whatever happens."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.trainer.test_resume import arguments, checkpoints, history, losses
+from tests.unit.trainer.warm import WarmTrainer, wait_until
+
+from finetuning.artifacts.manifest import problem_with
+from finetuning.base.errors import ConfigError
+from finetuning.base.rank import Rank
+from finetuning.base.torchrun import exit_code, reachable
+
+SPAN = ("--max-steps", 8, "--save-steps", 3, "--eval-split", 0.25, "--eval-steps", 3)
+VARIANTS = {
+    "full": "--method full",
+    "lora": "--lora-dropout 0",
+    "qlora": "--method qlora --lora-dropout 0",
+    "modules": "--lora-dropout 0 --modules-to-save lm_head --use-dora",
+    "packed": "--method full --packing --max-seq-length 64",
+    "dpo": "--objective dpo --learning-rate 1e-3 --lora-dropout 0",
+    "dpo-full": "--objective dpo --method full --learning-rate 1e-4",
+    "accumulated": "--method full --gradient-accumulation-steps 2",
+    "best": "--method full --early-stopping-patience 1 --learning-rate 0.5 --eval-steps 1",
+}
+"""None has noise of its own: each process draws another one."""
+
+Pair = Callable[..., tuple[list[int], list[str]]]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory, warm: WarmTrainer) -> Iterator[Pair]:
+    """Runs the trainer as two processes, told what torchrun would tell them."""
+    with WarmTrainer.started(tmp_path_factory.mktemp("warm-1")) as second:
+
+        def run(*argv: object, kill_in: str = "") -> tuple[list[int], list[str]]:
+            ours = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+            ours |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+            children = [
+                trainer.start(
+                    *argv,
+                    kill_in=kill_in if number else "",
+                    **ours,
+                    RANK=str(number),
+                    LOCAL_RANK=str(number),
+                )
+                for number, trainer in enumerate((warm, second))
+            ]
+            return [child.wait() for child in children], [child.output() for child in children]
+
+        yield run
+
+
+def same_losses(one: Path, two: Path) -> None:
+    before, after = history(one), history(two)
+    assert [line["step"] for line in before] == [line["step"] for line in after]
+    for name in ("loss", "eval_loss", "tokens", "learning_rate", "epoch"):
+        assert [line.get(name) for line in after] == pytest.approx(
+            [line.get(name) for line in before], abs=1e-4
+        ), name
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_two_processes_train_what_one_trains_with_twice_the_batch(  # noqa: PLR0917 - fixtures
+    variant: str,
+    tiny_model: Path,
+    rows_file: Path,
+    pairs_file: Path,
+    tmp_path: Path,
+    warm: WarmTrainer,
+    pair: Pair,
+) -> None:
+    data = pairs_file if "dpo" in variant else rows_file
+    options = (*SPAN, *VARIANTS[variant].split(), "--batch-size")
+    one = arguments(tiny_model, data, tmp_path / "one", *options, 4)
+    two = arguments(tiny_model, data, tmp_path / "two", *options, 2)
+    assert warm.run(*one)[0] == 0
+    codes, words = pair(*two)
+    assert codes == [0, 0], words
+    same_losses(tmp_path / "one", tmp_path / "two")
+    assert checkpoints(tmp_path / "one") == checkpoints(tmp_path / "two")
+    assert problem_with(tmp_path / "two") is None
+    info = json.loads((tmp_path / "two" / "training_info.json").read_text(encoding="utf-8"))
+    assert info["training_config"]["processes"] == 2
+    assert "Training on the CPU" not in words[1], "only the first process reports"
+
+
+@pytest.mark.training
+def test_another_number_of_processes_continues_where_a_step_has_as_many_rows(
+    tiny_model: Path, rows_file: Path, tmp_path: Path, warm: WarmTrainer, pair: Pair
+) -> None:
+    steps = ("--method", "full", *SPAN, "--batch-size")
+    one = arguments(tiny_model, rows_file, tmp_path / "one", *steps, 4)
+    assert warm.run(*one)[0] == 0
+
+    def two(size: int) -> list[str]:
+        return arguments(tiny_model, rows_file, tmp_path / "two", *steps, size)
+
+    codes, words = pair(*two(2), kill_in="finetuning.base.step.collate:9")
+    assert codes[1] == -signal.SIGKILL
+    assert codes[0] == 1
+    assert "another process of the run was lost" in words[0]
+    assert checkpoints(tmp_path / "two") == ["checkpoint-3"]
+
+    code, said = warm.run(*two(2))
+    assert code == 2
+    assert "batch_size" not in said
+    assert "processes: 2 → 1" in said, "half the rows per step is another run"
+    assert warm.run(*two(4))[0] == 0
+    same_losses(tmp_path / "one", tmp_path / "two")
+
+
+def launcher(*argv: object, index: int = 0, **environ: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "finetuning.base.torchrun", *map(str, argv)],
+        env={**os.environ, "JOB_COMPLETION_INDEX": str(index), **environ},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+@contextmanager
+def ended(*processes: "subprocess.Popen[str]") -> Iterator[list[tuple[int, str]]]:
+    """Exit codes and words, filled when the block ends; what hangs is killed and fails the test."""
+    found: list[tuple[int, str]] = []
+    with ExitStack() as stack:
+        for process in processes:
+            stack.callback(_reap, process)
+        yield found
+        for process in processes:
+            words = process.communicate(timeout=START)[1]
+            found.append((process.returncode, words))
+
+
+def _reap(process: "subprocess.Popen[str]") -> None:
+    if process.poll() is None:
+        process.kill()
+        process.communicate()
+
+
+def workers_of(process: "subprocess.Popen[str]") -> list[int]:
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii")
+    return [int(number) for number in listed.split()]
+
+
+def runs(pid: int) -> bool:
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except FileNotFoundError:
+        return False
+
+
+START = 300
+"""Seconds that several processes may take to load torch, on a machine that others use as well."""
+
+LONG = ("--method", "full", "--max-steps", 4000, "--save-steps", 2, "--batch-size", 1)
+
+
+@pytest.mark.training
+@pytest.mark.timeout(900)
+def test_torchrun_survives_a_killed_worker_and_a_wish_to_stop(
+    tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    output, last = tmp_path / "out", tmp_path / "last-words"
+    argv = ("--nproc-per-node", 2, *arguments(tiny_model, rows_file, output, *LONG))
+
+    first = launcher(*argv)
+    with ended(first) as outcome:
+        wait_until(lambda: len(losses(output)) > 4, "steps", START)
+        os.kill(max(workers_of(first)), signal.SIGKILL)
+    assert outcome[0][0] == 128 + signal.SIGKILL, outcome
+    reached = max(int(name.rpartition("-")[2]) for name in checkpoints(output))
+
+    second = launcher(*argv, FINETUNING_TERMINATION_LOG=str(last))
+    with ended(second) as outcome:
+        wait_until(lambda: len(losses(output)) > reached + 4, "steps after the restart", START)
+        second.send_signal(signal.SIGTERM)
+    assert outcome[0][0] == 143, outcome
+    assert f"Continuing from checkpoint-{reached}" in outcome[0][1]
+    words = json.loads(last.read_text(encoding="utf-8"))
+    assert words["result"] == "paused"
+    assert words["checkpoint"] == f"checkpoints/checkpoint-{len(losses(output))}"
+    assert [line["step"] for line in history(output)] == [*range(1, len(losses(output)) + 1)]
+
+    done = len(losses(output))
+    third = launcher(*argv)
+    with ended(third):
+        wait_until(lambda: len(losses(output)) > done + 1, "steps after the pause", START)
+        workers = workers_of(third)
+        third.kill()
+    wait_until(lambda: not any(map(runs, workers)), "the end of the orphans")
+    assert f"checkpoint-{len(losses(output))}" in checkpoints(output)
+
+
+@pytest.mark.training
+@pytest.mark.timeout(900)
+def test_a_wish_to_stop_on_one_machine_stops_both_with_their_work_saved(
+    tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    where = ("--nnodes", 2, "--rdzv-endpoint", f"localhost:{free_port()}")
+    argv = (*where, *arguments(tiny_model, rows_file, output, *LONG))
+    nodes = [launcher(*argv, index=index) for index in (0, 1)]
+    with ended(*nodes) as outcome:
+        wait_until(lambda: len(losses(output)) > 4, "steps of both", START)
+        nodes[1].send_signal(signal.SIGTERM)
+    assert [code for code, _ in outcome] == [143, 143], outcome
+    saved = f"checkpoint-{len(losses(output))}"
+    assert saved in checkpoints(output)
+    assert problem_with(output / "checkpoints" / saved) is None
+
+
+@pytest.mark.training
+def test_wrong_data_ends_all_with_the_code_that_forbids_another_try(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"text": "fine"}\n{"text": \n', encoding="utf-8")
+    argv = ("--nproc-per-node", 2, *arguments(tiny_model, broken, tmp_path / "out"))
+    last = tmp_path / "last-words"
+    with ended(launcher(*argv, FINETUNING_TERMINATION_LOG=str(last))) as outcome:
+        pass
+    assert outcome[0][0] == 2, outcome
+    assert json.loads(last.read_text(encoding="utf-8"))["reason"] == "DatasetInvalid"
+
+
+@pytest.mark.training
+def test_a_machine_that_comes_back_after_the_end_needs_no_others(
+    tiny_model: Path, rows_file: Path, tmp_path: Path, pair: Pair
+) -> None:
+    argv = arguments(tiny_model, rows_file, tmp_path / "out", "--max-steps", 2)
+    assert pair(*argv)[0] == [0, 0]
+    with ended(launcher("--nnodes", 2, "--rdzv-endpoint", "nowhere:1", *argv, index=1)) as outcome:
+        pass
+    assert outcome[0][0] == 0
+    assert "nothing to do" in outcome[0][1]
+
+
+@pytest.mark.parametrize(
+    ("codes", "one"),
+    [
+        ([2, 143], 2),
+        ([143, 2], 2),
+        ([-9, 143], 137),
+        ([143, -9, 1], 137),
+        ([1, -15], 1),
+        ([143, -15], 143),
+        ([-15], 143),
+    ],
+)
+def test_the_exit_codes_of_many_become_the_one_that_decides(codes: list[int], one: int) -> None:
+    assert exit_code(codes) == one
+
+
+def test_a_machine_that_never_listens_is_given_up() -> None:
+    assert not reachable(f"127.0.0.1:{free_port()}", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert reachable(f"127.0.0.1:{server.getsockname()[1]}", 5)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"RANK": "0"},
+        {"RANK": "2", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"},
+        {"RANK": "one", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"},
+        {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "1"},
+    ],
+)
+def test_half_of_what_torchrun_sets_is_refused(told: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"not what torchrun sets; start the processes with"):
+        Rank.read(told)
+    assert Rank.read({}).alone
+
+
+@given(st.integers(1, 40), st.integers(1, 9))
+def test_every_batch_is_computed_for_good_by_one_process(batches: int, processes: int) -> None:
+    from finetuning.base.step import shared_out  # noqa: PLC0415 - loads torch
+
+    marked: Any = [[[number]] for number in range(batches)]
+    shares = [shared_out(marked, Rank(number, processes)) for number in range(processes)]
+    assert len({len(share) for share in shares}) == 1, "all take part as often"
+    counted = [packs for share in shares for packs, counts in share if counts]
+    assert sorted(counted) == marked
