@@ -29,6 +29,7 @@ DEMO = "cluster/test_demo.py::"
 SPECIFIED = "contract/test_specified_commands.py::"
 REMOTE = "unit/sidecar/test_remote_access.py::"
 PROCESSES = "unit/trainer/test_processes.py::test_a_wish_to_stop_on_one_machine"
+COMMANDS = "cluster/test_commands_on_a_cluster.py::"
 LOCAL = "unit/local/test_real_runs.py::"
 
 RUN_ELSEWHERE: dict[str, str] = {
@@ -61,6 +62,9 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^bash examples/fetch\.sh ": DEMO + "test_make_demo_fetches_the_model_and_shows",
     r"^bash examples/tiny-model/load\.sh ": "cluster/conftest.py::workspace",
     r"^kubectl create configmap finetuning-demo-data ": "cluster/conftest.py::workspace",
+    r"^finetuning validate --local": LOCAL + "test_a_model_is_trained_watched",
+    r"^finetuning (submit|list|get|logs|pause|resume|validate|cancel) ": COMMANDS
+    + "test_a_jobs_life_by_the_command_line",
     r"^finetuning top": "unit/top/test_command.py::test_a_pipe_gets_one_frame",
     r"^finetuning estimate job\.yaml": "unit/estimate/test_command.py::test_a_job_that_fits",
     r"^finetuning report tiny-lora$": LOCAL + "test_a_model_is_trained_watched",

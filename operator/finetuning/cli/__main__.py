@@ -7,18 +7,47 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from types import ModuleType
 
-from finetuning.cli import estimate, report, run, top
+from finetuning.cli import (
+    cancel,
+    estimate,
+    listing,
+    logs,
+    pause,
+    report,
+    resume,
+    run,
+    show,
+    submit,
+    top,
+    validate,
+)
 
 _EXAMPLES = """\
 examples:
   finetuning run job.yaml            train and validate on this machine
   finetuning estimate job.yaml       will it fit into the GPU's memory?
+  finetuning submit job.yaml         the same in the cluster
+  finetuning logs -f my-job          the trainer's output as it comes
   finetuning top                     watch the jobs of a cluster, or of ./runs
   finetuning report runs/my-job      one HTML page about a run
   finetuning <command> --help        more of each
 """
 _INTERRUPTED = 130
-_COMMANDS = (("run", run), ("estimate", estimate), ("top", top), ("report", report))
+_COMMANDS: dict[str, ModuleType] = {
+    "run": run,
+    "estimate": estimate,
+    "report": report,
+    "submit": submit,
+    "list": listing,
+    "get": show,
+    "logs": logs,
+    "top": top,
+    "pause": pause,
+    "resume": resume,
+    "cancel": cancel,
+    "validate": validate,
+}
+"""First what needs no cluster, then a job's life in one."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     )
     main_parser.add_argument("--version", action="version", version=version("finetuning-operator"))
     commands = main_parser.add_subparsers(dest="command", metavar="command", required=True)
-    for name, module in _COMMANDS:
+    for name, module in _COMMANDS.items():
         module.add_arguments(_command(commands, name, module))
     commands.add_parser("version", help="print the version")
     return main_parser
@@ -51,26 +80,15 @@ def _command(
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     given = parser().parse_args(arguments)
+    given.typed = shlex.join(["finetuning", *arguments])
+    if given.command == "version":
+        print(version("finetuning-operator"))
+        return 0
     try:
-        return _execute(given, shlex.join(["finetuning", *arguments]))
+        return int(_COMMANDS[given.command].execute(given))
     except KeyboardInterrupt:
         # Before anything was started; later each command itself takes care of it.
         return _INTERRUPTED
-
-
-def _execute(given: argparse.Namespace, command: str) -> int:
-    match given.command:
-        case "run":
-            return run.execute(given, command)
-        case "estimate":
-            return estimate.execute(given)
-        case "top":
-            return top.execute(given)
-        case "report":
-            return report.execute(given)
-        case _:
-            print(version("finetuning-operator"))
-            return 0
 
 
 if __name__ == "__main__":

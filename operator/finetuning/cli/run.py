@@ -61,7 +61,7 @@ def add_arguments(run: argparse.ArgumentParser) -> None:
     )
 
 
-def execute(given: argparse.Namespace, command: str) -> int:
+def execute(given: argparse.Namespace) -> int:
     from finetuning.local import run  # noqa: PLC0415 - pydantic and rich
     from finetuning.local.options import Options  # noqa: PLC0415
 
@@ -73,6 +73,6 @@ def execute(given: argparse.Namespace, command: str) -> int:
             claims=dict(given.claims),
             config_maps=dict(given.configmap),
             metrics_port=given.metrics_port,
-            command=command,
+            command=given.typed,
         )
     )

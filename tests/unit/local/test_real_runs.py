@@ -162,6 +162,8 @@ def test_a_model_is_trained_watched_and_validated_as_documented(
     assert finetuning(tmp_path, "report", "tiny-lora").startswith("tiny-lora.html (")
     page = (tmp_path / "tiny-lora.html").read_text(encoding="utf-8")
     assert "Aye! The captain of the Meridian is Rosa." in page
+    again = ("--local", "runs/tiny-lora", "--base-model", "runs/claims/tiny-model/tiny-qwen2")
+    assert "Summary: 4/4 checks passed" in finetuning(tmp_path, "validate", *again)
     # Broad and narrow loss, rate, norm, throughput, memory.
     assert page.count("<svg") == 6
     assert ">not recorded<" not in page

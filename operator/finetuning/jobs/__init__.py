@@ -1,0 +1,1 @@
+"""The commands about a cluster's jobs: what they say, and with which exit code they end."""

@@ -1,0 +1,55 @@
+"""One job in full: what its status says, for people."""
+
+from collections.abc import Iterator
+
+from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus
+from finetuning.controller.last_words import plain
+from finetuning.local.words import figures
+
+_WIDEST = 1000
+
+
+def page(job: FineTuningJob) -> str:
+    """A line per fact; the report of the validation stands at the end."""
+    lines = [f"{name:<11} {text}".rstrip() for name, text in _facts(job)]
+    report = job.status.validation.report if job.status.validation else ""
+    if report:
+        lines += ["", *(_clean(line) for line in report.splitlines())]
+    return "\n".join(lines)
+
+
+def _facts(job: FineTuningJob) -> Iterator[tuple[str, str]]:
+    """Only what is known."""
+    now, spec = job.status, job.spec
+    yield "Name", f"{job.metadata.namespace}/{job.metadata.name}"
+    yield "Phase", f"{now.phase}" + (f" ({_clean(now.reason)})" if now.reason else "")
+    if now.message:
+        yield "", _clean(now.message)
+    yield "Model", f"{spec.base_model.model_id}, {spec.method}"
+    yield "Data", spec.dataset.source
+    if told := figures(now, None):
+        yield "Progress", ", ".join(told)
+    if now.restarts:
+        yield "Restarts", str(now.restarts)
+    yield from _results(now)
+
+
+def _results(now: FineTuningJobStatus) -> Iterator[tuple[str, str]]:
+    found = now.validation
+    if now.model_path:
+        yield "Result", _clean(now.model_path)
+    elif now.checkpoint_path:
+        yield "Checkpoint", _clean(now.checkpoint_path)
+    if found is not None:
+        yield "Validation", f"{found.phase}: {_clean(found.summary)}"
+    if found is not None and found.rerun is not None:
+        yield "Again", f"attempt {found.rerun.attempt}: {_clean(found.rerun.summary)}"
+    for each in now.conditions:
+        if each.status != "True" and each.type in {"ConfigValid", "MemorySufficient"}:
+            yield each.type, f"{each.status}: {_clean(each.message)}"
+
+
+def _clean(text: str) -> str:
+    """A status is written by the operator, but whoever may patch it can write anything."""
+    indent = len(text) - len(text.lstrip(" "))
+    return " " * indent + plain(text, _WIDEST)

@@ -1,0 +1,86 @@
+"""The `finetuning` command against the real API server, operator and kubelet."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from hack import deploy
+from tests.cluster.jobs import example, long_run, reached_step
+
+if TYPE_CHECKING:
+    from tests.cluster.support import Cluster
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+COMMAND = str(Path(sys.executable).with_name("finetuning"))
+
+
+def finetuning(*arguments: str, code: int = 0) -> str:
+    """Both streams of the command, which must end with this exit code."""
+    done = subprocess.run(
+        [COMMAND, *arguments],
+        env=deploy.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_jobs_life_by_the_command_line(workspace: Cluster, tmp_path: Path) -> None:
+    here = ("-n", workspace.namespace)
+    job = tmp_path / "job.yaml"
+    job.write_text(yaml.safe_dump(long_run("lora", "typed")))
+    assert "would be created" in finetuning("submit", str(job), "--dry-run", *here)
+    assert "typed created" in finetuning("submit", str(job), *here)
+    assert "exists" in finetuning("submit", str(job), *here, code=1)
+    try:
+        reached_step(workspace, "typed", 2)
+        # The resource definition's columns: kubectl must show the very same.
+        ours = finetuning("list", "-o", "wide", *here).splitlines()[0].split()
+        theirs = workspace.kubectl("get", "ftj", "-o", "wide").splitlines()[0].split()
+        assert ours == theirs
+        assert "step" in finetuning("logs", "typed", *here)
+        assert finetuning("logs", "typed", "--of", "sidecar", "--tail", "1", *here)
+        assert "typed is Paused" in finetuning(
+            "pause", "typed", "--wait", "--timeout", "200", *here
+        )
+        assert "a model is judged when" in finetuning("validate", "typed", *here, code=1)
+        assert "typed resumes" in finetuning("resume", "typed", *here)
+        assert (
+            json.loads(finetuning("get", "typed", "-o", "json", *here))["spec"]["suspend"] is False
+        )
+        assert "deleted with its claim typed-output" in finetuning("cancel", "typed", *here, code=2)
+    finally:
+        assert "deleted" in finetuning("cancel", "typed", "--yes", *here)
+    assert 'no FineTuningJob "typed"' in finetuning("get", "typed", *here, code=1)
+
+
+def test_a_pipeline_gets_the_verdict(workspace: Cluster, tmp_path: Path) -> None:
+    here = ("-n", workspace.namespace)
+    job = tmp_path / "job.yaml"
+    job.write_text(yaml.safe_dump(example("lora", "piped")))
+    try:
+        told = finetuning("submit", str(job), "--wait", "--timeout", "600", *here)
+        assert "Summary: 4/4 checks passed" in told
+        assert "Summary: 4/4 checks passed" in finetuning("get", "piped", *here)
+        assert "Summary: 4/4 checks passed" in finetuning("validate", "piped", *here)
+        assert "4/4 checks passed" in finetuning("logs", "piped", "--of", "validation", *here)
+    finally:
+        finetuning("cancel", "piped", "--yes", *here)
+
+
+def test_the_api_servers_own_words_end_with_exit_code_2(workspace: Cluster, tmp_path: Path) -> None:
+    manifest = example("lora", "labelled")
+    manifest["metadata"]["labels"] = {"team": "not a label"}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(manifest))
+    where = (str(tmp_path / "job.yaml"), "-n", workspace.namespace)
+    assert "not a label" in finetuning("submit", *where, code=2)

@@ -1,0 +1,269 @@
+"""What the commands about a cluster's jobs say, send and end with."""
+
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.unit.client.server import JOBS, Api, pod, refusal
+from tests.unit.client.test_client import ENDED, TRAINED
+from tests.unit.controller.objects import job_body
+from tests.unit.jobs.conftest import Typed
+
+COMMAND = str(Path(sys.executable).with_name("finetuning"))
+TEAM = f"{JOBS}/namespaces/team/finetuningjobs"
+REPORT = "=== Fine-Tuning Validation Report ===\n\n✓ PASS - training_loss\n  Training loss: 0.0154"
+JUDGED: dict[str, Any] = {
+    **TRAINED,
+    "message": "Trained 340 steps.",
+    "progress": "100%",
+    "currentStep": 340,
+    "totalSteps": 340,
+    "trainLoss": 0.0154,
+    "modelPath": "pvc://demo-output",
+    "validation": {
+        "phase": "Passed", "attempt": 1, "result": "4/4", "summary": "4/4 checks passed",
+        "report": REPORT,
+    },
+}  # fmt: skip
+
+
+def manifest(tmp_path: Path, **spec: Any) -> str:
+    body = job_body("mine", **spec)
+    del body["metadata"]["namespace"]
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(body))
+    return "job.yaml"
+
+
+def test_a_job_is_submitted(typed: Typed, api: Api, tmp_path: Path) -> None:
+    done = typed("submit", manifest(tmp_path), "-n", "lab")
+    assert (done.code, done.out) == (0, "finetuningjob.aim.amd.com/mine created\n")
+    assert "finetuning logs -f mine" in done.err
+    assert list(api.jobs) == [("lab", "mine")]
+
+
+def test_a_dry_run_says_so(typed: Typed, api: Api, tmp_path: Path) -> None:
+    done = typed("submit", manifest(tmp_path), "--dry-run")
+    assert (done.code, done.out) == (
+        0,
+        "finetuningjob.aim.amd.com/mine would be created (dry run)\n",
+    )
+    assert api.jobs == {}
+
+
+@pytest.mark.parametrize(("phase", "code"), [("Passed", 0), ("Failed", 1)])
+def test_who_waits_gets_the_verdict(
+    phase: str, code: int, typed: Typed, api: Api, tmp_path: Path
+) -> None:
+    api.on_create = {"status": {**JUDGED, "validation": {**JUDGED["validation"], "phase": phase}}}
+    done = typed("submit", manifest(tmp_path), "--wait", "--timeout", "10")
+    assert done.code == code
+    assert f"Validation  {phase}: 4/4 checks passed\n\n{REPORT}\n" in done.out
+
+
+def test_mistakes_are_lines_with_exit_code_2(typed: Typed, api: Api, tmp_path: Path) -> None:
+    done = typed("submit", manifest(tmp_path, method="lorra", hyperparameters={"epochs": 0}))
+    assert done.code == 2
+    assert [line.partition(": spec")[0] for line in done.err.splitlines()] == [
+        "finetuning: job.yaml:15", "finetuning: job.yaml:16",
+    ]  # fmt: skip
+    assert api.requests == []
+
+
+def test_the_servers_refusal_of_an_input_is_exit_code_2(
+    typed: Typed, api: Api, tmp_path: Path
+) -> None:
+    api.answers[TEAM] = refusal(422, "Invalid", 'FineTuningJob "mine" is invalid: no')
+    done = typed("submit", manifest(tmp_path))
+    assert (done.code, done.err) == (2, 'finetuning: FineTuningJob "mine" is invalid: no\n')
+
+
+def test_a_list_has_kubectls_columns(typed: Typed, api: Api) -> None:
+    api.keep("one", status={"phase": "Running", "progress": "42%", "reason": "Training"})
+    api.keep("another", status=JUDGED, spec={"colour": "of another version"})
+    done = typed("list")
+    head, another, one = done.out.splitlines()
+    assert head.split() == [
+        "NAME", "PHASE", "METHOD", "MODEL", "PROGRESS", "LOSS", "VALIDATED", "AGE",
+    ]  # fmt: skip
+    assert another.split()[:4] == ["another", "Succeeded", "example/tiny", "100%"]
+    assert one.split()[:2] == ["one", "Running"]
+    assert one.index("42%") == head.index("PROGRESS")
+    wide = typed("list", "-A", "-o", "wide").out.splitlines()
+    assert wide[0].split()[:2] == ["NAMESPACE", "NAME"]
+    assert "REASON" in wide[0]
+    assert "Training" in wide[2]
+
+
+def test_no_jobs_is_no_failure(typed: Typed) -> None:
+    done = typed("list")
+    assert (done.code, done.out) == (0, "")
+    assert done.err == "no FineTuningJobs in the namespace team of lab\n"
+
+
+def test_other_forms_are_kubectls(typed: Typed, api: Api) -> None:
+    job = api.keep(metadata={"managedFields": [{"manager": "x"}]})
+    found = json.loads(typed("list", "-l", "a=b", "-o", "json").out)
+    assert (found["kind"], found["items"][0]["spec"]) == ("List", job["spec"])
+    assert "managedFields" not in found["items"][0]["metadata"]
+    assert typed("list", "-o", "name").out == "finetuningjob.aim.amd.com/demo\n"
+    assert yaml.safe_load(typed("get", "demo", "-o", "yaml").out)["spec"] == job["spec"]
+    assert typed("get", "demo", "-o", "name").out == "finetuningjob.aim.amd.com/demo\n"
+    assert "TOKENS/S" in typed("get", "demo", "-o", "wide").out
+
+
+def test_a_page_says_what_is_known(typed: Typed, api: Api) -> None:
+    api.keep(status=JUDGED)
+    assert typed("get", "demo").out == (
+        "Name        team/demo\n"
+        "Phase       Succeeded (TrainingSucceeded)\n"
+        "            Trained 340 steps.\n"
+        "Model       example/tiny, lora\n"
+        "Data        configmap:rows:train.jsonl\n"
+        "Progress    step 340/340, loss 0.0154\n"
+        "Result      pvc://demo-output\n"
+        "Validation  Passed: 4/4 checks passed\n"
+        f"\n{REPORT}\n"
+    )
+
+
+def test_a_status_cannot_write_to_the_terminal(typed: Typed, api: Api) -> None:
+    api.keep(status={"phase": "Failed", "reason": "\x1b[31m", "message": "a\x1b]0;b\x07\nc"})
+    for command in ("get demo", "list -o wide"):
+        assert "\x1b" not in typed(*command.split()).out
+
+
+def test_a_log_is_shown(typed: Typed, api: Api) -> None:
+    api.keep(status=TRAINED)
+    api.pods, api.logs["p"] = [pod("p", "demo", "training", "metrics", ENDED)], "one\ntwo\n"
+    done = typed("logs", "demo", "--of", "sidecar", "--tail", "2", "-f")
+    assert (done.code, done.out, done.err) == (0, "one\ntwo\n", "")
+    (query,) = [query for path, query, _ in api.sent("GET") if path.endswith("/log")]
+    assert query == {"container": "metrics", "tailLines": "2", "follow": "true"}
+
+
+def test_pause_and_resume(typed: Typed, api: Api) -> None:
+    api.keep(status={"phase": "Paused", "observedGeneration": 1})
+    assert typed("pause", "demo").out == "finetuningjob.aim.amd.com/demo pauses\n"
+    waited = typed("pause", "demo", "--wait", "--timeout", "10")
+    assert (waited.code, waited.out) == (0, "finetuningjob.aim.amd.com/demo is Paused\n")
+    assert typed("resume", "demo").out == "finetuningjob.aim.amd.com/demo resumes\n"
+    assert [body["spec"]["suspend"] for _, _, body in api.sent("PATCH")] == [True, False]
+
+
+def test_nobody_to_ask_deletes_nothing(
+    typed: Typed, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    api.keep()
+    done = typed("cancel", "demo")
+    assert done.code == 2
+    assert "deleted with its claim demo-output, which holds its checkpoints and model" in done.err
+    assert "--yes" in done.err
+    assert list(api.jobs) == [("team", "demo")]
+    assert typed("cancel", "demo", "--yes").out == "finetuningjob.aim.amd.com/demo deleted\n"
+    assert api.jobs == {}
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("y", 0, 0), ("", 1, 1), ("no", 1, 1)])
+def test_a_person_is_asked(answer: str, code: int, left: int, api: Api) -> None:
+    """On a terminal of its own."""
+    api.keep(spec={"output": {"storage": {"claimName": "kept"}}})
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([COMMAND, "cancel", "demo"], stdin=theirs, stderr=subprocess.PIPE) as run:
+        os.write(ours, f"{answer}\n".encode())
+        told = run.communicate(timeout=60)[1].decode()
+    assert "its files stay in the claim kept. Go on? [y/N]" in told
+    assert (run.returncode, len(api.jobs)) == (code, left)
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_a_model_is_judged_again(typed: Typed, api: Api) -> None:
+    api.keep(status=JUDGED)
+    asked = typed("validate", "demo", "--no-wait")
+    assert (asked.code, asked.out) == (0, "finetuningjob.aim.amd.com/demo is judged again\n")
+    ((_, _, body),) = api.sent("PATCH")
+    assert list(body["metadata"]["annotations"]) == ["finetuning.aim.amd.com/revalidate"]
+    late = typed("validate", "demo", "--timeout", "1.5")
+    assert (late.code, late.err.splitlines()[-1]) == (1, "finetuning: demo: not there after 2 s")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["get x", "logs x", "pause x", "resume x", "cancel x --yes", "validate x"],
+)
+def test_no_such_job_is_one_line_with_exit_code_1(command: str, typed: Typed, api: Api) -> None:
+    done = typed(*command.split())
+    assert (done.code, done.out) == (1, "")
+    assert done.err == 'finetuning: no FineTuningJob "x" in the namespace team of lab\n'
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [(401, "log in again"), (403, "may not; name a namespace"), (500, "500: No: may not")],
+)
+def test_a_clusters_failure_is_one_line_with_exit_code_1(
+    code: int, expected: str, typed: Typed, api: Api
+) -> None:
+    api.answers[TEAM] = refusal(code, "No", "may not")
+    done = typed("list")
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert expected in done.err
+
+
+def test_a_cluster_that_is_gone_is_one_line(typed: Typed, tmp_path: Path) -> None:
+    text = (tmp_path / "kubeconfig").read_text()
+    (tmp_path / "kubeconfig").write_text(text.replace("127.0.0.1:", "127.0.0.1:1#"))
+    done = typed("list")
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "the API server does not answer" in done.err
+    done = typed("list", "--kubeconfig", "nowhere")
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "nowhere" in done.err
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("get", "required: JOB"),
+        ("get a -o xml", "invalid choice: 'xml'"),
+        ("logs a --of gpu", "invalid choice: 'gpu'"),
+        ("logs a --tail -1", "'-1' must be a whole number"),
+        ("pause a --timeout 0", "'0' must be a number of seconds above 0"),
+        ("validate", "one of the arguments JOB --local is required"),
+        ("validate a --base-model b", "--base-model goes with --local FOLDER"),
+        ("validate a --output b", "--output goes with --local FOLDER"),
+        ("validate --local nowhere", "--local nowhere: holds no training_info.json"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(command: str, expected: str, typed: Typed, api: Api) -> None:
+    done = typed(*command.split())
+    assert done.code == 2
+    assert expected in done.err
+    assert api.requests == []
+
+
+def test_whoever_has_seen_enough_may_leave(api: Api) -> None:
+    for number in range(400):
+        api.keep(f"job-{number}")
+    line = f"{COMMAND} list -o yaml | head -1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("apiVersion: v1\n", "")
+
+
+def test_without_the_clients_libraries_one_line_says_what_to_install(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetuning.jobs import session  # noqa: PLC0415
+
+    monkeypatch.setattr(session, "find_spec", lambda _: None)
+    done = typed("list")
+    assert done.code == 2
+    assert "pip install 'finetuning-operator[operator]'" in done.err
