@@ -10,6 +10,7 @@ from types import ModuleType
 from finetuning.cli import (
     cancel,
     estimate,
+    init,
     listing,
     logs,
     pause,
@@ -24,6 +25,7 @@ from finetuning.cli import (
 
 _EXAMPLES = """\
 examples:
+  finetuning init                    write a first job.yaml
   finetuning run job.yaml            train and validate on this machine
   finetuning estimate job.yaml       will it fit into the GPU's memory?
   finetuning submit job.yaml         the same in the cluster
@@ -34,6 +36,7 @@ examples:
 """
 _INTERRUPTED = 130
 _COMMANDS: dict[str, ModuleType] = {
+    "init": init,
     "run": run,
     "estimate": estimate,
     "report": report,

@@ -1,0 +1,1 @@
+"""`finetuning init`: a first manifest, from options or from answers to a few questions."""
