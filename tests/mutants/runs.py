@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 
 from tests.mutants.prober import Prober
@@ -17,6 +18,7 @@ from finetuning.monitoring.validators.checks import (
     aim_profile,
     checkpoint_integrity,
     model_output,
+    model_verdict,
     training_loss,
 )
 from finetuning.monitoring.validators.outcome import CheckOutcome, Finding, outcome
@@ -105,11 +107,12 @@ class Maker:
         self._root, self.base = root, base
         self._trainer, self._prober = trainer, prober
         self._made: dict[str, Path] = {}
+        self._numbers = count()  # A run that is made from another one asks in between.
 
     def run(self, name: str) -> Path:
         """The output folder of a finished run; nobody may change it."""
         if name not in self._made:
-            output = self._root / f"run-{len(self._made)}"
+            output = self._root / f"run-{next(self._numbers)}"
             self._made[name] = self._echo(output) if name == "echo" else self._make(name, output)
         return self._made[name]
 
@@ -198,7 +201,7 @@ def model_outcome(
     request = model_output.plan(what)
     if isinstance(request, Finding):
         return outcome(model_output.NAME, request)
-    limit = what.settings.baseline.max_perplexity_increase
+    limit = what.settings.baseline.max_perplexity_increase if held_out else None
     report = prober.probe(request)
-    facts = model_output.Facts(report, what.settings.questions, request.base or "", limit)
-    return model_output.judge(facts)
+    facts = model_verdict.Facts(report, what.settings.questions, request.base or "", limit)
+    return model_verdict.judge(facts)

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from tests.mutants import faults
+from tests.mutants import faults, hostile
 from tests.mutants.faults import (
     ADAPTER,
     FILES,
@@ -30,7 +30,7 @@ FULL = "full, fp32"
 INFO, PROFILE_FILE, HISTORY = "training_info.json", "aim_profile.json", "loss_history.jsonl"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n"
 
-TRAINING = (
+TRAINING: tuple[Fault, ...] = (
     Fault("one loss is NaN", LOSS, "LossNotFinite", losses(lambda x: [*x[:9], "NaN", *x[10:]])),
     Fault("the last loss is infinite", LOSS, "LossNotFinite",
           losses(lambda x: [*x[:-1], "Infinity"])),
@@ -62,7 +62,7 @@ TRAINING = (
     Fault("the description is cut", LOSS, "TrainingInfoUnreadable", cut(INFO, 0.5)),
 )  # fmt: skip
 
-INTEGRITY = (
+INTEGRITY: tuple[Fault, ...] = (
     Fault("one bit of the weights is flipped", FILES, "ManifestMismatch",
           flipped(ADAPTER, 0.7), sealed=False),
     Fault("one bit of the tokenizer is flipped", FILES, "JsonUnreadable",
@@ -147,7 +147,7 @@ INTEGRITY = (
                              "optimizer.safetensors"))),
 )  # fmt: skip
 
-PROFILES = (
+PROFILES: tuple[Fault, ...] = (
     Fault("memory is a text", PROFILE, "MemoryInvalid", edited(PROFILE_FILE, memory_gb="16")),
     Fault("memory is negative", PROFILE, "MemoryInvalid", edited(PROFILE_FILE, memory_gb=-1)),
     Fault("memory is true", PROFILE, "MemoryInvalid", edited(PROFILE_FILE, memory_gb=True)),
@@ -182,7 +182,7 @@ def _as_base(folder: Path) -> None:
     shutil.copyfile(folder.with_name("base") / MODEL, folder / MODEL)
 
 
-OUTPUTS = (
+OUTPUTS: tuple[Fault, ...] = (
     Fault("every lora_B is zero", OUTPUT, "AdapterUntrained",
           tensors(faults.zero_second_matrices), loads_model=True),
     Fault("the scale is ten times too large", OUTPUT, "HeldOutWorse",
@@ -220,4 +220,6 @@ OUTPUTS = (
           written("tokenizer.json", b"{}"), loads_model=True),
 )  # fmt: skip
 
+TRAINING, INTEGRITY = (*TRAINING, *hostile.TRAINING), (*INTEGRITY, *hostile.INTEGRITY)
+PROFILES, OUTPUTS = (*PROFILES, *hostile.PROFILES), (*OUTPUTS, *hostile.OUTPUTS)
 FAULTS = (*TRAINING, *INTEGRITY, *PROFILES, *OUTPUTS)

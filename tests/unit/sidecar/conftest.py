@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from finetuning.artifacts.files import write_json
 from finetuning.artifacts.manifest import seal
@@ -200,5 +199,7 @@ def checkpoint(output: Path, step: int) -> None:
     for path in output.iterdir():
         if path.is_file() and path.name not in RESULT_ONLY:
             shutil.copyfile(path, folder / path.name)
-    save_file({"lm_head.exp_avg": np.zeros(8, np.float32)}, folder / "optimizer.safetensors")
+    weights = [load_file(path) for path in folder.glob("*.safetensors")]
+    moments = {f"{name}.exp_avg": value for part in weights for name, value in part.items()}
+    save_file(moments, folder / "optimizer.safetensors")
     write_json(folder / "trainer_state.json", {"global_step": step, "max_steps": 40})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from finetuning.artifacts.manifest import sha256_of
+from finetuning.artifacts.manifest import seal, sha256_of
 from finetuning.artifacts.models import CheckResult
 from finetuning.monitoring.validators.checks import checkpoint_integrity
 from finetuning.monitoring.validators.checks.weights import read_contents, read_header
@@ -50,6 +50,33 @@ def test_only_the_newest_checkpoint_counts(run_of: RunOf) -> None:
     (output / "checkpoints" / "checkpoint-20" / "adapter_model.safetensors").unlink()
     (output / "checkpoints" / ".tmp-checkpoint-60").mkdir()
     assert judge(output).passed
+
+
+def test_a_checkpoint_before_the_last_step_only_warns(run_of: RunOf) -> None:
+    output = run_of("lora")
+    shutil.rmtree(output / "checkpoints" / "checkpoint-40")
+    info: dict[str, Any] = {"results": {"global_step": 40}}
+    found = checkpoint_integrity.check(subject(info, output, None, None, ValidationSettings()))
+    assert found.passed
+    assert "CheckpointBehind" in [warning.reason for warning in found.warnings]
+
+
+def test_whoever_types_a_path_may_name_a_link(run_of: RunOf, tmp_path: Path) -> None:
+    output = run_of("lora")
+    (tmp_path / "mine").symlink_to(output / "checkpoints")
+    assert judge(output, tmp_path / "mine").passed
+
+
+@pytest.mark.parametrize("name", ["sub/evil.pkl", "weights.dat"])
+def test_a_pickle_warns_wherever_it_lies_and_whatever_its_name(run_of: RunOf, name: str) -> None:
+    output = run_of("lora")
+    (output / name).parent.mkdir(exist_ok=True)
+    (output / name).write_bytes(b"\x80\x04K\x01.")
+    shutil.rmtree(output / "checkpoints")
+    (output / "manifest.json").unlink()
+    seal(output, [str(p.relative_to(output)) for p in output.rglob("*") if p.is_file()])
+    found = judge(output)
+    assert [w.message for w in found.warnings][:1] == [f"{name} may be a pickle"]
 
 
 def test_one_checkpoint_can_be_named_itself(run_of: RunOf) -> None:
@@ -365,7 +392,26 @@ def test_every_place_of_a_large_tensor_is_looked_at_whatever_lies_before_it(
     assert seen.sha256 == sha256_of(path)
 
 
-def test_second_matrices_of_zeros_are_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "kind", "largest", "huge"),
+    [
+        ("F32", "<f4", 16_777_215.0, 16_777_216.0),
+        ("F64", "<f8", 16_777_215.0, -16_777_216.0),
+        ("BF16", "<u2", 0x4B7F, 0xCB80),
+        ("F16", "<f2", 65_504.0, None),
+    ],
+)
+def test_numbers_of_2_to_the_24th_and_more_are_told(
+    tmp_path: Path, dtype: str, kind: str, largest: float, huge: float | None
+) -> None:
+    for value in (largest, huge) if huge is not None else (largest,):
+        raw = np.zeros(10, kind)
+        raw[7] = value
+        path = written(tmp_path / "x.safetensors", {"w": (dtype, raw.tobytes(), [10])})
+        assert read_contents(read_header(path)).huge == ("w" if value == huge else None)
+
+
+def test_tensors_of_zeros_are_told(tmp_path: Path) -> None:
     large = np.zeros(600_000, np.float32)
     names = [f"l{n}.lora_B.weight" for n in range(3)]
     tensors = {names[0]: large, names[1]: large.copy(), names[2]: np.ones(3, np.float32)}

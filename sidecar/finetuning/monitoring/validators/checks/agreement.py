@@ -1,51 +1,34 @@
 """Whether the files of a run agree: with each other, with the run's description, with the base."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from finetuning.artifacts import CHECKPOINT_PREFIX
-from finetuning.artifacts.files import UnreadableFileError
-from finetuning.monitoring.training_info import TrainingInfo
+from finetuning.artifacts import MODEL_DIR_FILES
 from finetuning.monitoring.validators.checks import shapes
-from finetuning.monitoring.validators.checks.tree import Tree, step_of, tree_of
-from finetuning.monitoring.validators.checks.weights import Tensor
+from finetuning.monitoring.validators.checks.run import Run
+from finetuning.monitoring.validators.checks.tokenizer import (
+    template_is_missing,
+    template_was_changed,
+    tokenizer_is_another,
+    tokenizer_was_changed,
+)
+from finetuning.monitoring.validators.checks.tree import Tree, step_of
+from finetuning.monitoring.validators.checks.weights import Tensor, dead_layers
 from finetuning.monitoring.validators.outcome import Finding, Rule
-from finetuning.monitoring.validators.settings import ValidationSettings
 
-TEMPLATE_FILE = "chat_template.jinja"
-_LONGEST_TEMPLATE = 1 << 20
-_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npy", ".npz")
+_PICKLED = re.compile(rb"\x80[\x02-\x05]|PK\x03\x04|\x93NUMPY")
+_FREE = frozenset({
+    "_attn_implementation", "_name_or_path", "architectures", "attn_implementation", "auto_map",
+    "bos_token_id", "dtype", "eos_token_id", "model_type", "pad_token_id", "quantization_config",
+    "torch_dtype", "transformers_version", "use_cache", "vocab_size",
+})  # fmt: skip
+"""Settings of a config.json that saving, merging or quantising a model may change."""
 
-
-@dataclass(frozen=True)
-class Run:
-    """All trees of a run that are whole by themselves; what is None is not at hand."""
-
-    result: Tree
-    checkpoint: Tree | None
-    base: Tree | None
-    info: TrainingInfo | None
-    settings: ValidationSettings
-    leftovers: tuple[str, ...] = ()
-    """Half-written checkpoints beside the newest one."""
-
-    @cached_property
-    def base_weights(self) -> Mapping[str, Tensor]:
-        try:
-            return self.base.weights if self.base else {}
-        except UnreadableFileError:
-            return {}  # The base model is not on trial.
-
-    @property
-    def method(self) -> str | None:
-        return self.settings.method or (self.info.method if self.info else None)
-
-    @property
-    def training_config(self) -> dict[str, Any]:
-        return self.info.training_config if self.info else {}
+_ADAPTER_SETTINGS = ("lora_alpha", "use_rslora", "use_dora")
+_NAME_CODE = ("attn_implementation", "_attn_implementation")
 
 
 def method_is_another(run: Run) -> Finding | None:
@@ -76,62 +59,49 @@ def base_is_another(run: Run) -> Finding | None:
     return Finding("BaseMismatch", problem) if problem else None
 
 
-def tokenizer_is_another(run: Run) -> Finding | None:
-    own = run.result.document("tokenizer.json")
-    tokens = _vocabulary(own.value)
-    size = run.result.document("config.json").fields.get("vocab_size")
-    if tokens and isinstance(size, int) and (highest := max(tokens.values())) >= size:
-        text = f"the tokenizer has a token {highest}, the model a vocabulary of {size}"
-        return Finding("TokenizerMismatch", text, numbers={"token": highest, "vocabulary": size})
-    before = run.base.document("tokenizer.json") if run.base else None
-    if before is None or before.sha256 == own.sha256 or not tokens:
-        return None
-    wrong = [token for token, number in _vocabulary(before.value).items()
-             if tokens.get(token) != number]  # fmt: skip
-    if not wrong:
-        return None
-    text = f"{len(wrong)} tokens of the base model's tokenizer have another number or are gone"
-    return Finding("TokenizerMismatch", text, numbers={"tokens": len(wrong)})
+def settings_are_others(run: Run) -> Finding | None:
+    """How the weights are computed with: a change there needs no change of a weight."""
+    own = run.result.document("adapter_config.json").fields
+    for name in _ADAPTER_SETTINGS if run.result.is_adapter else ():
+        told, found = run.training_config.get(name), own.get(name)
+        if told is not None and found is not None and told != found:
+            text = f"adapter_config.json: {name} is {found!r}, the run had {told!r}"
+            return Finding("ConfigMismatch", text)
+    trees = [("the base model", None if run.result.is_adapter else run.base)]
+    trees += [(run.kept.root.name, run.kept)] if run.kept else []
+    for whose, other in trees:
+        if other and (problem := _settings_problem(run.result, other)):
+            return Finding("ConfigMismatch", f"{problem} in {whose}")
+    return None
 
 
-def _vocabulary(tokenizer: Any) -> dict[str, int]:
-    """Tokens and their numbers of a tokenizer.json; what has another form tells nothing."""
-    if not isinstance(tokenizer, dict):
-        return {}
-    model = tokenizer.get("model")
-    listed = model.get("vocab") if isinstance(model, dict) else None
-    pairs: list[tuple[Any, Any]] = []
-    if isinstance(listed, dict):
-        pairs = list(listed.items())
-    elif isinstance(listed, list):  # Unigram: pairs of a piece and its score, in order.
-        pairs = [(x[0], n) for n, x in enumerate(listed) if isinstance(x, list) and x]
-    added = tokenizer.get("added_tokens")
-    for token in added if isinstance(added, list) else ():
-        if isinstance(token, dict):
-            pairs.append((token.get("content"), token.get("id")))
-    return {str(token): number for token, number in pairs if isinstance(number, int)}
+def _settings_problem(own: Tree, other: Tree) -> str:
+    for name in MODEL_DIR_FILES:
+        if name in own.files and name in other.files:
+            mine, theirs = own.document(name).fields, other.document(name).fields
+            if at := _difference({k: v for k, v in mine.items() if k not in _FREE}, theirs):
+                return f"{name}: {at} is not as"
+    return ""
 
 
-def template_is_missing(run: Run) -> Finding | None:
-    if run.base is None or not template_of(run.base) or template_of(run.result):
-        return None
-    return Finding("ChatTemplateMissing", "the base model has a chat template, the result has none")
+def _difference(own: dict[str, Any], other: dict[str, Any]) -> str:
+    """Dotted path to the first value that both have, and that differs; empty without one.
 
-
-def template_of(tree: Tree) -> str:
-    """The chat template, from its own file or from the tokenizer's settings."""
-    if TEMPLATE_FILE in tree.files:
-        with (tree.root / TEMPLATE_FILE).open(encoding="utf-8", errors="replace") as file:
-            return file.read(_LONGEST_TEMPLATE)
-    for name in ("chat_template.json", "tokenizer_config.json"):
-        if template := tree.document(name).fields.get("chat_template"):
-            return str(template)
+    Versions of the libraries add keys and leave them out; objects without a common one differ.
+    """
+    for key in sorted(own.keys() & other.keys()):
+        mine, theirs = own[key], other[key]
+        nested = isinstance(mine, dict) and isinstance(theirs, dict) and mine.keys() & theirs.keys()
+        if nested and (inner := _difference(mine, theirs)):
+            return f"{key}.{inner}"
+        if not nested and mine != theirs:
+            return str(key)
     return ""
 
 
 def result_is_another(run: Run) -> Finding | None:
     """The checkpoint of the step whose weights were kept is the result, written twice."""
-    kept = _kept_checkpoint(run)
+    kept = run.kept
     if kept is None or _forms(kept.weights) != _forms(run.result.weights):
         return None
     for name in kept.headers:
@@ -141,42 +111,31 @@ def result_is_another(run: Run) -> Finding | None:
     return None
 
 
-def _kept_checkpoint(run: Run) -> Tree | None:
-    """None where it is not there, or cannot be read: only the newest is judged by itself."""
-    step = run.info.results.result_step if run.info else None
-    if run.checkpoint is None or step is None or step_of(run.checkpoint.root) == step:
-        return run.checkpoint if step is not None else None
-    folder = run.checkpoint.root.with_name(f"{CHECKPOINT_PREFIX}{step}")
-    if folder.is_symlink() or not folder.is_dir():
-        return None
-    tree = tree_of(folder, is_checkpoint=True)
-    try:
-        return tree if tree.contents else None
-    except (OSError, UnreadableFileError):
-        return None
-
-
 def _forms(weights: Mapping[str, Tensor]) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {name: (tensor.dtype, tensor.shape) for name, tensor in weights.items()}
 
 
 def pickle_is_there(run: Run) -> Finding | None:
-    names = run.result.top_level(*_PICKLES)
-    return Finding("PickleFound", f"{names[0]} may be a pickle") if names else None
+    """By the name, and by the first bytes of what has another."""
+    for name in run.result.files:
+        if name.endswith(PICKLES) or _begins_as_pickle(run.result.root / name):
+            return Finding("PickleFound", f"{name} may be a pickle")
+    return None
+
+
+def _begins_as_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _PICKLED.match(file.read(8)) is not None
 
 
 def code_is_there(run: Run) -> Finding | None:
+    """A file, a class in one, or a compiled kernel from the Hub."""
     names = [name for name in run.result.files if name.endswith(".py")]
-    configs = ("config.json", "tokenizer_config.json")
-    names += [c for c in configs if run.result.document(c).fields.get("auto_map")]
-    return Finding("CodeFound", f"{names[0]} holds or names Python code") if names else None
-
-
-def template_was_changed(run: Run) -> Finding | None:
-    before = template_of(run.base) if run.base else ""
-    if not before or before == template_of(run.result):
-        return None
-    return Finding("TemplateChanged", "the chat template is not the base model's")
+    for name in run.result.top_level("config.json"):
+        fields = run.result.document(name).fields
+        kernels = [str(fields.get(key) or "") for key in _NAME_CODE]
+        names += [name] if fields.get("auto_map") or "/" in "".join(kernels) else []
+    return Finding("CodeFound", f"{names[0]} holds or names code") if names else None
 
 
 def checkpoint_was_left_over(run: Run) -> Finding | None:
@@ -185,11 +144,21 @@ def checkpoint_was_left_over(run: Run) -> Finding | None:
     return Finding("CheckpointLeftover", f"{run.leftovers[0]} was never finished")
 
 
-def adapter_is_partly_zero(run: Run) -> Finding | None:
-    zero = [name for seen in run.result.contents.values() for name in seen.zero]
-    if not zero:
+def checkpoint_is_behind(run: Run) -> Finding | None:
+    """The trainer keeps one of its last step."""
+    last = run.info.results.global_step if run.info else None
+    newest = step_of(run.checkpoint.root) if run.checkpoint else None
+    if last is None or newest is None or newest >= last:
         return None
-    return Finding("AdapterPartlyZero", f"{len(zero)} lora_B hold only zeros, such as {zero[0]}")
+    return Finding("CheckpointBehind", f"the newest is of step {newest}, the run ended at {last}")
+
+
+def adapter_is_partly_zero(run: Run) -> Finding | None:
+    dead = sorted(dead_layers(n for seen in run.result.contents.values() for n in seen.zero))
+    if not dead:
+        return None
+    text = f"{len(dead)} adapted layers have a matrix of zeros, such as {dead[0]}"
+    return Finding("AdapterPartlyZero", text)
 
 
 def base_is_not_at_hand(run: Run) -> Finding | None:
@@ -203,6 +172,7 @@ RULES: tuple[Rule[Run], ...] = (
     method_is_another,
     rank_is_another,
     base_is_another,
+    settings_are_others,
     tokenizer_is_another,
     template_is_missing,
     result_is_another,
@@ -210,8 +180,10 @@ RULES: tuple[Rule[Run], ...] = (
 WARNINGS: tuple[Rule[Run], ...] = (
     pickle_is_there,
     code_is_there,
+    tokenizer_was_changed,
     template_was_changed,
     checkpoint_was_left_over,
+    checkpoint_is_behind,
     adapter_is_partly_zero,
     base_is_not_at_hand,
 )

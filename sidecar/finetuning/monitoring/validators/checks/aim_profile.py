@@ -1,9 +1,10 @@
 """aim_profile: the file that a serving stack sizes itself by says what it must, and the truth."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,17 @@ _MOST_PER_WEIGHT = 20.0
 _SMALL_GB = 64.0
 """However small the weights, a long context may take this much beside them."""
 
+_MOST_PARTITION, _LARGE_GPU_GB = 16, 512
+_STRETCHED, _LONGEST = 8, 100_000_000
+"""Position encodings can be stretched; no model reads as much as the second."""
+
+_ADAPTER_SETTINGS = ("r", "lora_alpha", "use_rslora", "use_dora")
+_RESULTS = ("train_loss", "final_loss", "eval_loss", "global_step")
+_COUNT = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s?([KMBTkmbt]?)")
+_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+_COUNTED_OTHERWISE = 1.5
+"""Names of models are rounded, and embeddings are counted once, twice or not at all."""
+
 _SUM_TOLERANCE = 0.02
 _LARGEST = 2**53
 
@@ -50,7 +62,12 @@ class Facts:
     """Of the result, without those of a base model."""
     base_weights: tuple[Tensor, ...] | None
     """None where the result is an adapter whose base model is not at hand."""
-    rank: Any = None
+    adapter: Mapping[str, Any] = field(default_factory=dict)
+    """adapter_config.json of the result; empty for a whole model."""
+    results: Mapping[str, Any] = field(default_factory=dict)
+    """What training_info.json tells of the run's end."""
+    positions: int | None = None
+    """The longest text, in tokens, that the model was made for."""
 
     @property
     def weights_gb(self) -> float:
@@ -90,26 +107,44 @@ def gather(profile: Mapping[str, Any], subject: Subject) -> Facts:
         profile,
         subject.settings.model_id or (info.model_id if info else None),
         subject.settings.method or (info.method if info else None),
-        _tensors(folder),
-        (_tensors(base) or None) if config else (),
-        config.get("r"),
+        _tensors(folder, links=False),
+        (_tensors(base, links=True) or None) if config else (),
+        config,
+        info.results.model_dump(exclude_none=True) if info else {},
+        _positions(base or folder),
     )
 
 
 def _adapter_config(folder: Path | None) -> Mapping[str, Any]:
+    return _object(folder, "adapter_config.json")
+
+
+def _positions(folder: Path | None) -> int | None:
+    found = _object(folder, "config.json").get("max_position_embeddings")
+    return found if _is_count(found) else None
+
+
+def _object(folder: Path | None, name: str) -> Mapping[str, Any]:
     try:
-        found = read_json(folder / "adapter_config.json") if folder else None
+        found = read_json(folder / name) if folder else None
     except UnreadableFileError:
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _tensors(folder: Path | None) -> tuple[Tensor, ...]:
-    """From the headers; a file that is none is the other check's business."""
+def _tensors(folder: Path | None, *, links: bool) -> tuple[Tensor, ...]:
+    """From the headers; a file that is none is the other check's business.
+
+    A base model may be one of the Hub's cache, which is made of links; a result may not.
+    """
     found: list[Tensor] = []
     for path in sorted(folder.glob("*.safetensors")) if folder and folder.is_dir() else ():
         try:
-            found += read_header(path).tensors if path.is_file() else ()
+            found += (
+                read_header(path).tensors
+                if path.is_file() and (links or not path.is_symlink())
+                else ()
+            )
         except (ImportError, UnreadableFileError):
             continue
     return tuple(found)
@@ -181,6 +216,25 @@ def partition_is_too_small(facts: Facts) -> Finding | None:
     )
 
 
+def partition_is_too_large(facts: Facts) -> Finding | None:
+    """No model that fits a small part of a GPU needs a rack."""
+    memory = facts.profile[MEMORY_REQUIRED]
+    partition = facts.profile.get(MEMORY_OPTIONAL, memory)
+    if partition <= max(_MOST_PARTITION * memory, _LARGE_GPU_GB):
+        return None
+    text = f"AIM profile: {MEMORY_OPTIONAL} is {partition}, {memory} are needed"
+    return Finding("MemoryImplausible", text, numbers={"partition": partition, "memoryGb": memory})
+
+
+def context_is_too_long(facts: Facts) -> Finding | None:
+    context = facts.profile.get("context_tokens")
+    most = _LONGEST if facts.positions is None else _STRETCHED * facts.positions
+    if context is None or context <= most:
+        return None
+    text = f"AIM profile: context_tokens is {context}; up to {most} is plausible for the model"
+    return Finding("ContextImplausible", text, numbers={"context": context, "most": most})
+
+
 def memory_is_below_the_weights(facts: Facts) -> Finding | None:
     memory, weights = facts.profile[MEMORY_REQUIRED], facts.weights_gb
     if memory >= weights:
@@ -227,9 +281,39 @@ def method_is_another(facts: Facts) -> Finding | None:
     return _disagreement("fine_tuning_method", facts.profile["fine_tuning_method"], facts.method)
 
 
-def rank_is_another(facts: Facts) -> Finding | None:
-    told = _at(facts.profile, "lora_config.r")
-    return None if told is None else _disagreement("lora_config.r", told, facts.rank)
+def adapter_is_another(facts: Facts) -> Finding | None:
+    for name in _ADAPTER_SETTINGS:
+        told = _at(facts.profile, f"lora_config.{name}")
+        found = _disagreement(f"lora_config.{name}", told, facts.adapter.get(name))
+        if told is not None and found:
+            return found
+    return None
+
+
+def results_are_others(facts: Facts) -> Finding | None:
+    for name in _RESULTS:
+        told, known = _at(facts.profile, f"training_info.{name}"), facts.results.get(name)
+        if _is_number(told) and known is not None and not math.isclose(told, known, rel_tol=1e-3):
+            return _disagreement(f"training_info.{name}", told, known)
+    return None
+
+
+def size_is_another(facts: Facts) -> Finding | None:
+    """By the weights of the base model, or of the whole one; packed ones cannot be counted."""
+    tensors = facts.weights if facts.base_weights == () else facts.base_weights or ()
+    told = _parameters(facts.profile.get("parameters"))
+    if told is None or not tensors or {t.dtype for t in tensors} - _STORED_BITS.keys():
+        return None
+    known = sum(math.prod(tensor.shape) for tensor in tensors)
+    if known / _COUNTED_OTHERWISE <= told <= known * _COUNTED_OTHERWISE:
+        return None
+    return _disagreement("parameters", facts.profile["parameters"], known)
+
+
+def _parameters(value: Any) -> float | None:
+    """7.6B is 7600000000; None for what is no such figure."""
+    match = _COUNT.fullmatch(str(value))
+    return float(match[1]) * _UNITS[match[2].upper()] if match else None
 
 
 def _disagreement(name: str, told: Any, known: Any) -> Finding | None:
@@ -320,12 +404,16 @@ RULES: tuple[Rule[Facts], ...] = (
     precision_is_unknown,
     optional_field_has_another_type,
     partition_is_too_small,
+    partition_is_too_large,
+    context_is_too_long,
     memory_is_below_the_weights,
     memory_is_far_above_the_weights,
     memory_is_not_its_parts,
     model_is_another,
     method_is_another,
-    rank_is_another,
+    adapter_is_another,
+    results_are_others,
+    size_is_another,
     precision_is_another,
 )
 WARNINGS: tuple[Rule[Facts], ...] = (memory_is_unchecked,)

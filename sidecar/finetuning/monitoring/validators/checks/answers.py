@@ -15,6 +15,11 @@ _OWN_WORDS = 2
 """An answer may begin with the question, but must then go on."""
 
 
+def is_empty(answer: Answer) -> bool:
+    """Nothing that can be seen: marks of no width, or of bytes that are no text, say nothing."""
+    return not any(c.isprintable() and not c.isspace() and c != "\ufffd" for c in answer.text)
+
+
 def repeats_one_token(answer: Answer) -> bool:
     return len(answer.tokens) >= _REPEATS_THAT_TELL and len(set(answer.tokens)) == 1
 

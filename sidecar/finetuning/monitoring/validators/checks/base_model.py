@@ -12,6 +12,7 @@ from finetuning.monitoring.validators.outcome import Finding
 from finetuning.monitoring.validators.subject import Subject
 
 ADAPTER_CONFIG, MODEL_CONFIG = MODEL_DIR_FILES
+_PATHS = (".", "/", "~")
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,13 @@ def find_base(subject: Subject, folder: Path, *, is_adapter: bool) -> Base | Fin
         return base_missing(f"{named} holds no {MODEL_CONFIG}")
     recorded = _recorded(subject, folder)
     for name in recorded:
-        if (Path(name) / MODEL_CONFIG).is_file():
-            return Base(str(Path(name).resolve()), is_local=True)
+        path = Path(name).resolve()
+        # A folder in the result would be the run's own choice of what it is compared with.
+        if (path / MODEL_CONFIG).is_file() and not path.is_relative_to(folder.resolve()):
+            return Base(str(path), is_local=True)
     if not is_adapter:
         return None
-    hub = next((name for name in recorded if not name.startswith((".", "/", "~"))), None)
+    hub = next((name for name in recorded if not name.startswith(_PATHS)), None)
     if hub is None:
         return base_missing(f"{recorded[0]} is not there" if recorded else "nothing names it")
     revision = subject.info.training_config.get("revision") if subject.info else None
@@ -60,9 +63,11 @@ def base_missing(why: str) -> Finding:
 
 
 def _recorded(subject: Subject, folder: Path) -> list[str]:
-    """Names of the base model, the most trustworthy first."""
-    info = subject.info
-    names: list[Any] = [subject.settings.model_id]
+    """Names of the base model, the most trustworthy first; where a name is told, only that."""
+    info, told = subject.info, subject.settings.model_id
+    if told and not told.startswith(_PATHS):
+        return [told]
+    names: list[Any] = [told]  # A path may be told from elsewhere: the run has the whole of it.
     names += [info.training_config.get("model_id"), info.model_id] if info else []
     try:
         config = read_json(folder / ADAPTER_CONFIG)

@@ -4,7 +4,6 @@ Nothing is ever unpickled: files are measured, hashed, parsed as JSON or mapped 
 """
 
 import re
-import stat
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,14 @@ from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.manifest import contents_problem, size_problem
 from finetuning.artifacts.models import CheckResult
 from finetuning.monitoring.validators.checks import agreement, shapes
-from finetuning.monitoring.validators.checks.agreement import Run, leftovers_in
+from finetuning.monitoring.validators.checks.agreement import PICKLES, leftovers_in
 from finetuning.monitoring.validators.checks.base_model import base_folder
+from finetuning.monitoring.validators.checks.run import Run
 from finetuning.monitoring.validators.checks.tree import (
     OPTIMIZER,
     Tree,
     model_tree,
+    no_file,
     step_of,
     tree_of,
 )
@@ -36,13 +37,27 @@ from finetuning.monitoring.validators.subject import Subject
 
 NAME = "checkpoint_integrity"
 TRAINER_STATE = "trainer_state.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+VOCABULARIES = (
+    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json",
+    ".model", ".spm", ".tiktoken",
+)  # fmt: skip
+"""Names, or their ends, one of which every tokenizer has."""
 
 _DATA_SUFFIXES = (".safetensors", ".json", ".jsonl", ".model")
 _POINTERS = (b"version https://git-lfs", b"# xet version")
 _LEFTOVER = re.compile(r"^\.tmp-|^\..*\.tmp$")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 _INDEX_SUFFIX = ".safetensors.index.json"
+_LOADED = re.compile(
+    r"(.*/)?(config|generation_config|adapter_config|tokenizer|tokenizer_config|vocab|"
+    r"special_tokens_map|added_tokens|preprocessor_config|processor_config|chat_template)\.json|"
+    r"(vocab|merges)\.txt|.*\.(safetensors|safetensors\.index\.json|model|jinja|py|tiktoken|spm)"
+)
+"""What the libraries read of a model's folder."""
+
+_ADAPTER_WEIGHTS = "adapter_model"
+_BUFFERS = "masked_bias"
+"""Older models keep a mask of huge numbers among their weights."""
 
 
 def check(subject: Subject) -> CheckOutcome:
@@ -54,7 +69,7 @@ def check(subject: Subject) -> CheckOutcome:
     if subject.model_path is None or not subject.model_path.is_dir():
         text = f"there is no model folder {subject.model_path or ''}".rstrip()
         return outcome(NAME, Finding("ModelFolderMissing", text))
-    found = newest_checkpoint(subject.checkpoint_path)
+    found = newest_checkpoint(subject.checkpoint_path, subject.model_path)
     if isinstance(found, Finding):
         return outcome(NAME, found)
     checkpoint = tree_of(found, is_checkpoint=True) if found else None
@@ -86,12 +101,19 @@ def _judge(run: Run) -> CheckOutcome:
     return outcome(NAME, passed, details=details, warnings=warnings)
 
 
-def newest_checkpoint(path: Path | None) -> Path | Finding | None:
+def newest_checkpoint(path: Path | None, model: Path) -> Path | Finding | None:
     """The checkpoint in or at `path`; None where the run keeps none and none was asked for."""
     if path is None:
         return None
+    # Whoever types a path may name a link; one in the model's folder was put there by the run.
+    if path.is_symlink() and path.parent.resolve().is_relative_to(model.resolve()):
+        return Finding("NotAFile", f"{path.name} is a link; the folder itself is needed")
     if not path.is_dir():
         return Finding("CheckpointsMissing", f"there is no folder {path}")
+    return _newest_in(path)
+
+
+def _newest_in(path: Path) -> Path | Finding:
     steps = {step: folder for folder in path.iterdir() if (step := step_of(folder)) is not None}
     if steps:
         newest = steps[max(steps)]
@@ -104,11 +126,9 @@ def newest_checkpoint(path: Path | None) -> Path | Finding | None:
 
 
 def link_or_device(tree: Tree) -> Finding | None:
-    """Nor a pipe, whose reading would never end."""
-    for name in tree.files:
-        if not stat.S_ISREG((tree.root / name).lstat().st_mode):
-            return Finding("NotAFile", f"{name} is a link or a device; the file itself is needed")
-    return None
+    name = no_file(tree)
+    text = f"{name} is a link or a device; the file itself is needed"
+    return Finding("NotAFile", text) if name else None
 
 
 def leftover_of_a_write(tree: Tree) -> Finding | None:
@@ -171,9 +191,9 @@ def config_is_missing(tree: Tree) -> Finding | None:
 
 
 def tokenizer_is_missing(tree: Tree) -> Finding | None:
-    if tree.is_checkpoint or any(name in tree.files for name in TOKENIZER_FILES):
+    if tree.is_checkpoint or tree.top_level(*VOCABULARIES):
         return None
-    return Finding("TokenizerMissing", f"there is none of {', '.join(TOKENIZER_FILES)}")
+    return Finding("TokenizerMissing", f"there is none of {', '.join(VOCABULARIES[:4])}")
 
 
 def json_is_unreadable(tree: Tree) -> Finding | None:
@@ -275,9 +295,24 @@ def _index(fields: dict[str, Any]) -> dict[str, str] | None:
 
 def file_is_not_sealed(tree: Tree) -> Finding | None:
     """What the trainer did not write would be loaded all the same."""
-    loaded = {*tree.headers, *MODEL_DIR_FILES, *TOKENIZER_FILES} & set(tree.files)
+    loaded = {name for name in tree.files if _LOADED.fullmatch(name) or name.endswith(PICKLES)}
     strange = sorted(loaded - set(tree.manifest.files))
     return Finding("FileNotListed", f"{strange[0]} is not in {MANIFEST}") if strange else None
+
+
+def weights_are_ambiguous(tree: Tree) -> Finding | None:
+    """Which file is read depends on the library where several would do."""
+    if tree.is_adapter:
+        names = [n for n in tree.headers if n != OPTIMIZER and not n.startswith(_ADAPTER_WEIGHTS)]
+        text = f"{names[0]} lies in the folder of an adapter" if names else ""
+        return Finding("WeightsAmbiguous", text) if names else None
+    where: dict[str, str] = {}
+    for name, file in tree.headers.items():
+        for tensor in sorted(file.names) if name != OPTIMIZER else ():
+            if (other := where.setdefault(tensor, name)) != name:
+                text = f"the tensor {tensor} is in {other} and in {name}"
+                return Finding("WeightsAmbiguous", text)
+    return None
 
 
 def weight_is_not_finite(tree: Tree) -> Finding | None:
@@ -285,6 +320,23 @@ def weight_is_not_finite(tree: Tree) -> Finding | None:
         if seen.nonfinite:
             return Finding("WeightsNotFinite", f"{name}: {seen.nonfinite} holds NaN or infinity")
     return None
+
+
+def weight_is_huge(tree: Tree) -> Finding | None:
+    for name, seen in tree.contents.items():
+        if seen.huge and name != OPTIMIZER and not seen.huge.endswith(_BUFFERS):
+            text = f"{name}: {seen.huge} holds a number of 2^24 or more"
+            return Finding("WeightsImplausible", text)
+    return None
+
+
+def matrix_is_zero(tree: Tree) -> Finding | None:
+    """In the architectures that are known to have none."""
+    if tree.is_adapter or not shapes.is_dense(tree):
+        return None
+    zero = [n for seen in tree.contents.values() for n in seen.zero if n in tree.weights]
+    found = next((n for n in sorted(zero) if len(tree.weights[n].shape) > 1), None)
+    return Finding("WeightsZero", f"{found} holds nothing but zeros") if found else None
 
 
 RULES: tuple[Rule[Tree], ...] = (
@@ -304,10 +356,13 @@ RULES: tuple[Rule[Tree], ...] = (
     shards_do_not_match,
     manifest_does_not_match,
     file_is_not_sealed,
+    weights_are_ambiguous,
     shapes.ranks_differ,
     shapes.shapes_differ,
     shapes.optimizer_differs,
     weight_is_not_finite,
+    weight_is_huge,
+    matrix_is_zero,
 )
 
 

@@ -16,6 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.monitoring.validators.checks.model_scoring import Seen, difference, observe
+from finetuning.monitoring.validators.checks.model_texts import (
+    RowError,
+    TemplateError,
+    tokenized_otherwise,
+)
 from finetuning.monitoring.validators.checks.probe import (
     ProbeFailure,
     ProbeReport,
@@ -25,6 +30,7 @@ from finetuning.monitoring.validators.checks.probe import (
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 _SHOWN_TENSORS = 3
+_SHOWN_CHARACTERS = 80
 _SET_PARENT_DEATH_SIGNAL = 1
 
 
@@ -32,7 +38,8 @@ class _StageError(Exception):
     """Something failed; names where."""
 
     def __init__(self, stage: str, cause: Exception) -> None:
-        super().__init__(f"{type(cause).__name__}: {cause}")
+        own = isinstance(cause, TemplateError | RowError)
+        super().__init__(str(cause) if own else f"{type(cause).__name__}: {cause}")
         self.stage = stage
         self.cause = cause
 
@@ -74,6 +81,9 @@ def answer_to(request: ProbeRequest) -> ProbeReport:
 def probe(request: ProbeRequest) -> ProbeReport:
     """Load, ask, and compare with the base model where there is one."""
     tokenizer = _tokenizer(request)
+    if (text := _tokenized_otherwise(request, tokenizer)) is not None:
+        # Both models would be asked with this tokenizer: their answers could not tell.
+        return ProbeReport(failure=ProbeFailure(stage="words", message=text[:_SHOWN_CHARACTERS]))
     if request.is_adapter:
         return _probe_adapter(request, tokenizer)
     return _probe_full(request, tokenizer)
@@ -118,16 +128,57 @@ def _report(model: Any, tuned: Seen, before: Seen | None) -> ProbeReport:
         base_held_out=before.losses if before else None,
         largest_logit_difference=difference(tuned, before) if before else None,
         device=str(model.device),
+        answering_seconds=tuned.seconds + (before.seconds if before else 0.0),
     )
 
 
 def _tokenizer(request: ProbeRequest) -> Any:
+    """As the training had it: what an adapter's folder lacks, its base's architecture decides."""
     from transformers import AutoTokenizer  # noqa: PLC0415 - after the streams are sorted
 
+    config = _base_config(request) if request.is_adapter else _own_config(request)
     with _stage("tokenizer"):
         return AutoTokenizer.from_pretrained(
+            request.model_path, config=config, local_files_only=True, trust_remote_code=False
+        )
+
+
+def _base_config(request: ProbeRequest) -> Any:
+    from transformers import AutoConfig  # noqa: PLC0415 - after the streams are sorted
+
+    with _stage("base"):
+        return AutoConfig.from_pretrained(request.base, **_of_the_base(request))
+
+
+def _own_config(request: ProbeRequest) -> Any:
+    from transformers import AutoConfig  # noqa: PLC0415 - after the streams are sorted
+
+    with _stage("model"):
+        return AutoConfig.from_pretrained(
             request.model_path, local_files_only=True, trust_remote_code=False
         )
+
+
+def _of_the_base(request: ProbeRequest) -> dict[str, Any]:
+    return {
+        "revision": request.revision or "main",
+        "local_files_only": request.base_is_local,
+        "trust_remote_code": False,
+    }
+
+
+def _tokenized_otherwise(request: ProbeRequest, tokenizer: Any) -> str | None:
+    """Compared where the base model has a tokenizer that loads; it is not on trial."""
+    from transformers import AutoTokenizer  # noqa: PLC0415 - after the streams are sorted
+
+    if request.base is None or not request.compare:
+        return None
+    try:
+        before = AutoTokenizer.from_pretrained(request.base, **_of_the_base(request))
+    except Exception:  # noqa: BLE001 - the libraries raise many kinds
+        return None
+    with _stage("tokenizer"):
+        return tokenized_otherwise(tokenizer, before, request)
 
 
 def _load(path: str, revision: str | None, *, is_local: bool) -> Any:
@@ -204,6 +255,10 @@ def _require_complete(missing: list[str]) -> None:
 def _stage(name: str) -> Iterator[None]:
     try:
         yield
+    except TemplateError as error:
+        raise _StageError("template", error) from error
+    except RowError as error:
+        raise _StageError("rows", error) from error
     except Exception as error:
         raise _StageError(name, error) from error
 

@@ -1,8 +1,10 @@
 """What a loaded model makes of the prompts and of the held-out rows; used by model_process."""
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from finetuning.monitoring.validators.checks.model_texts import encode, texts_of
 from finetuning.monitoring.validators.checks.probe import (
     Answer,
     HeldOutRow,
@@ -12,6 +14,9 @@ from finetuning.monitoring.validators.checks.probe import (
 
 if TYPE_CHECKING:
     import torch
+
+LONGEST_ANSWER = 20_000
+"""Characters of an answer that are kept."""
 
 LONGEST_ROW = 2048
 """Tokens of a held-out row; what is longer is cut."""
@@ -24,12 +29,13 @@ class Seen:
     answers: list[Answer] = field(default_factory=list)
     logits: "list[torch.Tensor]" = field(default_factory=list)
     losses: list[RowLoss] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 def observe(model: Any, tokenizer: Any, request: ProbeRequest) -> Seen:
     import torch  # noqa: PLC0415 - loaded with the model
 
-    seen = Seen()
+    seen, began = Seen(), time.monotonic()
     with torch.inference_mode():
         for prompt in request.prompts:
             answer, first = _generate(model, tokenizer, prompt, request.max_new_tokens)
@@ -37,6 +43,7 @@ def observe(model: Any, tokenizer: Any, request: ProbeRequest) -> Seen:
             seen.logits.append(first)
         losses = [_loss(model, tokenizer, row) for row in request.held_out]
     seen.losses = [loss for loss in losses if loss is not None]
+    seen.seconds = time.monotonic() - began
     return seen
 
 
@@ -53,7 +60,7 @@ def _generate(model: Any, tokenizer: Any, prompt: str, limit: int) -> "tuple[Ans
     """Greedy, so that the same model gives the same answer."""
     import torch  # noqa: PLC0415 - loaded with the model
 
-    inputs = _encode(tokenizer, prompt).to(model.device)
+    inputs = encode(tokenizer, prompt).to(model.device)
     output = model.generate(
         **inputs,
         do_sample=False,
@@ -68,23 +75,12 @@ def _generate(model: Any, tokenizer: Any, prompt: str, limit: int) -> "tuple[Ans
     )
     new = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()
     finite = all(bool(torch.isfinite(step).all()) for step in output.logits)
-    text = tokenizer.decode(new, skip_special_tokens=True).strip()
+    # A vocabulary may hold a token of any length.
+    text = tokenizer.decode(new, skip_special_tokens=True).strip()[:LONGEST_ANSWER]
     ends = _ends(model)
     stopped = new[-1] in ends if ends and new else None
     first = output.logits[0][0].float().cpu()
     return Answer(text=text, tokens=new, finite=finite, stopped=stopped), first
-
-
-def _encode(tokenizer: Any, prompt: str) -> Any:
-    """As one user message where the tokenizer knows how to write one, else as plain text."""
-    if tokenizer.chat_template:
-        return tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}],
-            add_generation_prompt=True,
-            return_tensors="pt",
-            return_dict=True,
-        )
-    return tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
 
 
 def _ends(model: Any) -> list[int]:
@@ -115,22 +111,9 @@ def _loss(model: Any, tokenizer: Any, row: HeldOutRow) -> RowLoss | None:
 
 def _answer_ids(tokenizer: Any, row: HeldOutRow) -> tuple[list[int], int]:
     """The row's tokens, and where its answer begins among them."""
-    asked, whole = _texts(tokenizer, row)
+    asked, whole = texts_of(tokenizer, row)
     special = not row.messages
     before = tokenizer(asked, add_special_tokens=special).input_ids if asked else []
     ids = tokenizer(whole, add_special_tokens=special).input_ids[:LONGEST_ROW]
     pairs = enumerate(zip(before, ids, strict=False))
     return ids, next((i for i, (a, b) in pairs if a != b), min(len(before), len(ids)))
-
-
-def _texts(tokenizer: Any, row: HeldOutRow) -> tuple[str, str]:
-    """The prompt, and the prompt with its answer."""
-    if not row.messages:
-        return row.prompt, row.prompt + row.completion
-    turns = [turn.model_dump() for turn in row.messages]
-    if not tokenizer.chat_template:
-        before = "".join(f"{turn['content']}\n" for turn in turns[:-1])
-        return before, before + str(turns[-1]["content"])
-    render = tokenizer.apply_chat_template
-    asked = render(turns[:-1], tokenize=False, add_generation_prompt=True)
-    return str(asked), str(render(turns, tokenize=False))

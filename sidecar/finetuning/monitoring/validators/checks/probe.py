@@ -63,7 +63,7 @@ class ProbeFailure(_Message):
     """Why there is no answer."""
 
     stage: str
-    """base, model, adapter, tokenizer or generation."""
+    """base, model, adapter, tokenizer, words, template, rows or generation."""
 
     message: str
     out_of_memory: bool = False
@@ -80,3 +80,5 @@ class ProbeReport(_Message):
     largest_logit_difference: float | None = None
     device: str = ""
     seconds: float = 0.0
+    answering_seconds: float = 0.0
+    """Of these; in the others the libraries and the models were loaded."""

@@ -17,6 +17,9 @@ _FIRST, _SECOND = ".lora_A.weight", ".lora_B.weight"
 _PEFT_PREFIX = "base_model.model."
 _LAYER = re.compile(r"^(.*\blayers)\.(\d+)\.(.+)$")
 _TIED = ("lm_head", "embed_tokens")
+_WRAPPERS = re.compile(r"(\.modules_to_save)?\.default(?=\.|$)")
+"""What peft puts into the names of parameters, and leaves out in files."""
+
 _MOMENTS = (".exp_avg", ".exp_avg_sq")
 
 Shape = tuple[int, ...]
@@ -68,12 +71,16 @@ def _rank_problem(pairs: Pairs, allowed: list[Any]) -> str:
 def shapes_differ(tree: Tree) -> Finding | None:
     """A whole model of a known architecture against its config.json."""
     config = tree.document("config.json").fields
-    if tree.is_adapter or str(config.get("model_type")) not in DENSE_MODELS:
+    if tree.is_adapter or not is_dense(tree):
         return None
     if config.get("quantization_config"):  # Packed weights have other shapes.
         return None
     problem = _layer_problem(tree.weights, config) or _shape_problem(tree.weights, config)
     return Finding("ShapeMismatch", problem) if problem else None
+
+
+def is_dense(tree: Tree) -> bool:
+    return str(tree.document("config.json").fields.get("model_type")) in DENSE_MODELS
 
 
 def _layer_problem(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
@@ -131,15 +138,29 @@ def _size(config: Mapping[str, Any], name: str) -> int:
 
 def optimizer_differs(tree: Tree) -> Finding | None:
     """AdamW keeps two moments of the shape of each weight that it changes."""
-    file = tree.headers.get(OPTIMIZER)
-    for tensor in file.tensors if file else ():
-        parameter, _, key = tensor.name.rpartition(".")
-        name = parameter.replace(".default.", ".")
-        weight = tree.weights.get(name) or tree.weights.get(parameter)
-        if weight and f".{key}" in _MOMENTS and weight.shape != tensor.shape:
+    if OPTIMIZER not in tree.headers:
+        return None
+    known = set()
+    for tensor in tree.headers[OPTIMIZER].tensors:
+        name, moment = _moment_of(tensor.name)
+        if name not in tree.weights:  # peft writes the magnitudes of DoRA without this end.
+            name = name.removesuffix(".weight")
+        weight = tree.weights.get(name)
+        if weight and moment and weight.shape != tensor.shape:
             text = f"{tensor.name} is {list(tensor.shape)}, its weight {list(weight.shape)}"
             return Finding("OptimizerMismatch", text)
-    return None
+        known |= {name} if moment else set()
+    lacking = sorted(set(tree.weights) - known)
+    # Experts that no row has reached have no moments.
+    if not lacking or (len(known) > 0 and not (tree.is_adapter or is_dense(tree))):
+        return None
+    return Finding("OptimizerMismatch", f"the optimizer has no state of {lacking[0]}")
+
+
+def _moment_of(name: str) -> tuple[str, bool]:
+    """The weight that a tensor of the optimizer is about, and whether it has the weight's shape."""
+    parameter, _, key = name.rpartition(".")
+    return _WRAPPERS.sub("", parameter), f".{key}" in _MOMENTS
 
 
 def base_problem(adapter: Tree, base: Mapping[str, Tensor]) -> str:

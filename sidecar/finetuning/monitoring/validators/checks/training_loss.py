@@ -33,6 +33,8 @@ EVAL_RISE = 0.1
 NEAR_ZERO = 0.01
 CURVE_POINTS = 400
 _SHOWN_STEPS = 5
+_ROUNDED = 1e-3
+"""Two figures of one run may be rounded differently."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,18 @@ def history_is_unreadable(facts: Facts) -> Finding | None:
     return Finding("HistoryUnreadable", facts.history_problem) if facts.history_problem else None
 
 
+def history_is_missing(facts: Facts) -> Finding | None:
+    """A trend is required: what lets it be left out would pass any run."""
+    if facts.history or not facts.settings.require_all:
+        return None
+    return Finding("HistoryMissing", f"There is no {LOSS_HISTORY}: no trend can be told")
+
+
+def history_is_absent(facts: Facts) -> Finding | None:
+    text = f"There is no {LOSS_HISTORY}; the loss was only held against its range"
+    return None if facts.history else Finding("HistoryAbsent", text)
+
+
 def loss_is_missing(facts: Facts) -> Finding | None:
     if facts.loss is not None:
         return None
@@ -192,6 +206,14 @@ def info_is_of_another_run(facts: Facts) -> Finding | None:
     if results.global_step is not None and results.global_step != last:
         text = f"training info tells of step {results.global_step}, {LOSS_HISTORY} of {last}"
         return Finding("InfoMismatch", text)
+    if results.total_steps is not None and last > results.total_steps:
+        text = f"{LOSS_HISTORY} has {last} steps, training info a plan of {results.total_steps}"
+        return Finding("InfoMismatch", text)
+    return _figures_of_another_run(facts)
+
+
+def _figures_of_another_run(facts: Facts) -> Finding | None:
+    results = facts.info.results
     losses = [line.loss for line in facts.history]
     low, high = min(losses), max(losses)
     slack = 1e-6 * high
@@ -199,7 +221,33 @@ def info_is_of_another_run(facts: Facts) -> Finding | None:
         if told is not None and not low - slack <= told <= high + slack:
             text = f"training info has the {name} {told:.4f}, but all losses lie between"
             return Finding("InfoMismatch", f"{text} {low:.4f} and {high:.4f}")
+    told = results.final_loss
+    if told is not None and not math.isclose(told, losses[-1], rel_tol=_ROUNDED):
+        text = f"training info has the final_loss {told:.4f}, {LOSS_HISTORY} {losses[-1]:.4f}"
+        return Finding("InfoMismatch", text)
+    return _evaluation_of_another_run(facts)
+
+
+def _evaluation_of_another_run(facts: Facts) -> Finding | None:
+    """Where no line is lost, every evaluation is told in the history."""
+    results = facts.info.results
+    known = [loss for _, loss in facts.evals]
+    for name, told in (
+        ("eval_loss", results.eval_loss),
+        ("best_eval_loss", results.best_eval_loss),
+    ):
+        if told is None or not known or facts.missing:
+            continue
+        if not any(math.isclose(told, loss, rel_tol=_ROUNDED) for loss in known):
+            text = f"training info has the {name} {told:.4f}, which is not in {LOSS_HISTORY}"
+            return Finding("InfoMismatch", text)
     return None
+
+
+def nothing_was_trained(facts: Facts) -> Finding | None:
+    if not facts.history or any(line.learning_rate > 0 for line in facts.history):
+        return None
+    return Finding("NothingTrained", "The learning rate is 0 at every step")
 
 
 def loss_does_not_fall(facts: Facts) -> Finding | None:
@@ -317,12 +365,14 @@ def history_was_stitched(facts: Facts) -> Finding | None:
 
 RULES: tuple[Rule[Facts], ...] = (
     history_is_unreadable,
+    history_is_missing,
     loss_is_missing,
     loss_is_not_finite,
     loss_is_out_of_range,
     history_has_a_gap,
     run_is_unfinished,
     info_is_of_another_run,
+    nothing_was_trained,
     loss_does_not_fall,
     loss_diverges,
     run_ends_in_a_spike,
@@ -331,6 +381,7 @@ RULES: tuple[Rule[Facts], ...] = (
     model_is_overfit,
 )
 WARNINGS: tuple[Rule[Facts], ...] = (
+    history_is_absent,
     trend_is_uncertain,
     trend_is_weak,
     loss_has_spikes,

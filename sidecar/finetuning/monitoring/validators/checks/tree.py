@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +25,9 @@ from finetuning.monitoring.validators.checks.weights import (
 OPTIMIZER = "optimizer.safetensors"
 JSON_MAX_BYTES = 256 << 20
 """The largest tokenizers are some tens of megabytes."""
+
+_READERS = 4
+"""More than a disk gives work to, and few enough for the memory of a small pod."""
 
 _NOT_SEALED = (CHECKPOINTS_DIR, STATE_DIR, VALIDATION_DIR, "lost+found")
 """Folders beside the result: judged apart, still written to, or the file system's own."""
@@ -84,8 +89,11 @@ class Tree:
 
     @cached_property
     def contents(self) -> dict[str, Contents]:
-        """One pass over every weight file."""
-        return {name: read_contents(file) for name, file in self.headers.items()}
+        """One pass over every weight file; several at once, since hashing needs no interpreter."""
+        with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as readers:
+            # Of one file there is nothing to divide.
+            each = map if len(self.headers) == 1 else readers.map
+            return dict(zip(self.headers, each(read_contents, self.headers.values()), strict=True))
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -112,6 +120,14 @@ def model_tree(root: Path) -> Tree:
     """A base model's own folder: only what lies at its top."""
     files = sorted(entry.name for entry in os.scandir(root) if entry.is_file())
     return Tree(root, tuple(files), is_checkpoint=False)
+
+
+def no_file(tree: Tree) -> str | None:
+    """Name of the first link, pipe or device of the tree; reading a pipe would never end."""
+    for name in tree.files:
+        if not stat.S_ISREG((tree.root / name).lstat().st_mode):
+            return name
+    return None
 
 
 def step_of(folder: Path) -> int | None:

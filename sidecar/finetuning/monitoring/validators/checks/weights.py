@@ -6,7 +6,8 @@ with the model.
 
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,33 +18,36 @@ if TYPE_CHECKING:
     import numpy as np
 
 _LENGTH_BYTES = 8
+_MATRIX = re.compile(r"(.*)\.lora_[AB]\..*")
 CHUNK_BYTES = 1 << 20
 """Read in one go: the numbers are still in the processor's cache when they are looked at."""
 
-SECOND_MATRIX = ".lora_B."
-"""Starts at zero: where it still is zero, the adapter changes nothing."""
-
 
 @dataclass(frozen=True)
-class _NotFinite:
-    """How NaN and infinities look in a type that numpy may not know: all of `mask` is set."""
+class _Format:
+    """How NaN and infinities look in a type that numpy may not know: all of `mask` is set.
+
+    From `huge` on a masked value stands for a number of 2^24 and more.
+    """
 
     type: str
     mask: int
+    huge: int | None = None
 
 
 _FORMATS = {
-    "F64": _NotFinite("<u8", 0x7FF0_0000_0000_0000),
-    "F32": _NotFinite("<u4", 0x7F80_0000),
-    "F16": _NotFinite("<u2", 0x7C00),
-    "BF16": _NotFinite("<u2", 0x7F80),
-    "F8_E5M2": _NotFinite("u1", 0x7C),
-    "F8_E4M3": _NotFinite("u1", 0x7F),
-    "F8_E8M0": _NotFinite("u1", 0xFF),
+    "F64": _Format("<u8", 0x7FF0_0000_0000_0000, (1023 + 24) << 52),
+    "F32": _Format("<u4", 0x7F80_0000, (127 + 24) << 23),
+    "C64": _Format("<u4", 0x7F80_0000, (127 + 24) << 23),
+    "F16": _Format("<u2", 0x7C00),
+    "BF16": _Format("<u2", 0x7F80, (127 + 24) << 7),
+    "F8_E5M2": _Format("u1", 0x7C),
+    "F8_E4M3": _Format("u1", 0x7F),
+    "F8_E8M0": _Format("u1", 0xFF),
 }
 """Every other type, such as the integers, has no value that is not finite."""
 
-_BYTES = _NotFinite("u1", 0)
+_BYTES = _Format("u1", 0)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,14 @@ class Contents:
     nonfinite: str | None = None
     """Name of the first tensor with NaN or infinity in it."""
     zero: tuple[str, ...] = ()
-    """Names of the adapter's second matrices that hold nothing but zeros."""
+    """Names of the tensors that hold nothing but zeros."""
+    huge: str | None = None
+    """Name of the first tensor with a number of 2^24 or more in it."""
+
+
+def dead_layers(names: Iterable[str]) -> set[str]:
+    """Adapted layers with one of these matrices, of which each is zero: they change nothing."""
+    return {found[1] for name in names if (found := _MATRIX.fullmatch(name))}
 
 
 def read_header(path: Path) -> WeightFile:
@@ -119,39 +130,46 @@ def read_contents(file: WeightFile) -> Contents:
         UnreadableFileError: it became shorter while it was read.
     """
     total = hashlib.sha256()
-    nonfinite: str | None = None
-    zero: list[str] = []
+    seen: dict[str, list[str]] = {"nonfinite": [], "zero": [], "huge": []}
     with file.path.open("rb", buffering=0) as stream:
         total.update(stream.read(file.tensors[0].start if file.tensors else -1))
         buffer = bytearray(CHUNK_BYTES)
         for tensor in file.tensors:
-            finite, any_value = _read_tensor(stream, tensor, buffer, total)
-            if not finite and nonfinite is None:
-                nonfinite = tensor.name
-            if SECOND_MATRIX in tensor.name and not any_value:
-                zero.append(tensor.name)
-    return Contents(total.hexdigest(), nonfinite, tuple(zero))
+            largest, any_value = _read_tensor(stream, tensor, buffer, total)
+            for kind in _kinds(_FORMATS.get(tensor.dtype, _BYTES), largest, any_value=any_value):
+                seen[kind].append(tensor.name)
+    first = {kind: next(iter(names), None) for kind, names in seen.items()}
+    return Contents(total.hexdigest(), first["nonfinite"], tuple(seen["zero"]), first["huge"])
+
+
+def _kinds(form: _Format, largest: int, *, any_value: bool) -> Iterator[str]:
+    if form.mask and largest >= form.mask:
+        yield "nonfinite"
+    elif form.huge and largest >= form.huge:
+        yield "huge"
+    if not any_value:
+        yield "zero"
 
 
 def _read_tensor(
     stream: BinaryIO | Any, tensor: Tensor, buffer: bytearray, total: "hashlib._Hash"
-) -> tuple[bool, bool]:
-    """Whether all of it is finite, and whether anything but zero is in it."""
+) -> tuple[int, bool]:
+    """The largest masked value, and whether anything but zero is in it."""
     import numpy as np  # noqa: PLC0415 - only in the validator
 
     form = _FORMATS.get(tensor.dtype, _BYTES)
     scratch = np.empty(CHUNK_BYTES // np.dtype(form.type).itemsize, form.type)
-    finite, any_value, left = True, False, tensor.size
+    largest, any_value, left = 0, not tensor.size, tensor.size
     while left:
         piece = memoryview(buffer)[: min(left, CHUNK_BYTES)]
         _fill(stream, piece, tensor.name)
         total.update(piece)
         left -= len(piece)
         values = np.frombuffer(piece, form.type)
-        finite = finite and (not form.mask or _is_finite(values, form.mask, scratch))
-        if not any_value and SECOND_MATRIX in tensor.name:
-            any_value = bool(values.any())
-    return finite, any_value
+        if form.mask:
+            largest = max(largest, _largest(values, form.mask, scratch))
+        any_value = any_value or bool(values.any())
+    return largest, any_value
 
 
 def _fill(stream: Any, piece: memoryview, name: str) -> None:
@@ -163,9 +181,9 @@ def _fill(stream: Any, piece: memoryview, name: str) -> None:
         filled += count
 
 
-def _is_finite(values: "np.ndarray[Any, Any]", mask: int, scratch: "np.ndarray[Any, Any]") -> bool:
+def _largest(values: "np.ndarray[Any, Any]", mask: int, scratch: "np.ndarray[Any, Any]") -> int:
     """Masked, a value that is not finite is the largest that there can be: one maximum tells."""
     import numpy as np  # noqa: PLC0415 - only in the validator
 
     masked = np.bitwise_and(values, values.dtype.type(mask), out=scratch[: len(values)])
-    return not len(masked) or int(masked.max()) < mask
+    return int(masked.max(initial=0))

@@ -1,0 +1,320 @@
+"""The verdict on what a loaded model did: an ordered list of small rules over a ProbeReport."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from finetuning.artifacts.models import CheckResult
+from finetuning.monitoring.validators.checks.answers import (
+    echoes,
+    has_keywords,
+    has_word,
+    is_empty,
+    loops,
+    repeats_one_token,
+)
+from finetuning.monitoring.validators.checks.base_model import base_missing
+from finetuning.monitoring.validators.checks.held_out import Comparison, compare
+from finetuning.monitoring.validators.checks.probe import Answer, ProbeFailure, ProbeReport
+from finetuning.monitoring.validators.outcome import (
+    CheckOutcome,
+    Finding,
+    Passed,
+    Rule,
+    all_findings,
+    first_finding,
+    outcome,
+    shortened,
+)
+from finetuning.monitoring.validators.settings import Match, Question
+
+NAME = "model_output"
+_SHOWN_CHARACTERS = 60
+
+Fault = Callable[[Question, Answer], bool]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the loaded model did."""
+
+    report: ProbeReport
+    questions: list[Question]
+    base: str = ""
+    max_perplexity_increase: float | None = None
+
+    @property
+    def pairs(self) -> list[tuple[Question, Answer]]:
+        return list(zip(self.questions, self.report.answers, strict=True))
+
+    @cached_property
+    def triples(self) -> list[tuple[Question, Answer, Answer | None]]:
+        """Each question with the tuned model's answer and the base model's, if it was asked."""
+        before: Sequence[Answer | None] = self.report.base_answers or [None] * len(self.questions)
+        return list(zip(self.questions, self.report.answers, before, strict=True))
+
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        return compare(self.report.held_out, self.report.base_held_out)
+
+
+def judge(facts: Facts) -> CheckOutcome:
+    """The verdict on what the model did."""
+    finding = first_finding(RULES, facts)
+    warnings = [] if finding else all_findings(WARNINGS, facts)
+    verdict = finding or Passed(_message(facts))
+    score, details = _score(facts), _details(facts)
+    return outcome(NAME, verdict, score=score, details=details, warnings=warnings)
+
+
+def model_did_not_load(facts: Facts) -> Finding | None:
+    failure = facts.report.failure
+    if failure is None:
+        return None
+    if failure.out_of_memory:
+        return Finding("OutOfMemory", f"Not enough memory: {failure.message}", CheckResult.ERROR)
+    if failure.stage == "base":
+        return base_missing(f"{facts.base}: {failure.message}")
+    return _own_failure(failure) or Finding("ModelLoadFailed", _load_message(failure))
+
+
+def _own_failure(failure: ProbeFailure) -> Finding | None:
+    """What is not the model's weights but the texts around them."""
+    match failure.stage:
+        case "rows":
+            text = f"A held-out row cannot be used: {failure.message}"
+            return Finding("HeldOutUnreadable", text, CheckResult.ERROR)
+        case "template":
+            return Finding("TemplateBroken", f"The chat template {failure.message}")
+        case "words":
+            text = f"other tokens, or a text again, than the base model's: {failure.message}"
+            return Finding("TokenizerDiffers", f"The tokenizer makes of a text {text}")
+        case _:
+            return None
+
+
+def _load_message(failure: ProbeFailure) -> str:
+    what = {"generation": "The model does not generate", "tokenizer": "The tokenizer does not load"}
+    return f"{what.get(failure.stage, f'The {failure.stage} does not load')}: {failure.message}"
+
+
+def logits_are_not_finite(facts: Facts) -> Finding | None:
+    for question, answer in facts.pairs:
+        if not answer.finite:
+            text = f"Logits are NaN or infinite for {_shown(question.prompt)}"
+            return Finding("LogitsNotFinite", text)
+    if not all(math.isfinite(row.nats) for row in facts.report.held_out):
+        return Finding("LogitsNotFinite", "The loss of a held-out row is NaN or infinite")
+    return None
+
+
+def answer_is_empty(facts: Facts) -> Finding | None:
+    for question, answer in facts.pairs:
+        if is_empty(answer):
+            return Finding("AnswerEmpty", f"The model says nothing to {_shown(question.prompt)}")
+    return None
+
+
+def held_out_is_not_compared(facts: Facts) -> Finding | None:
+    """A limit that is not held against anything must not pass."""
+    found = facts.comparison
+    if facts.max_perplexity_increase is None or (found and found.increase is not None):
+        return None
+    why = "there is no base model" if found else "no held-out row has an answer within the length"
+    text = f"The held-out perplexity was not compared with the base model's: {why}"
+    return Finding("HeldOutNotCompared", text, CheckResult.ERROR)
+
+
+def answer_is_one_token(facts: Facts) -> Finding | None:
+    text = "The model repeats one token for"
+    return _worse(facts, "AnswerRepeats", text, lambda _, answer: repeats_one_token(answer))
+
+
+def answer_loops(facts: Facts) -> Finding | None:
+    text = "The model repeats a phrase for"
+    return _worse(facts, "AnswerLoops", text, lambda _, answer: loops(answer))
+
+
+def answer_is_the_prompt(facts: Facts) -> Finding | None:
+    text = "The model only repeats the prompt"
+    return _worse(facts, "PromptEchoed", text, lambda q, answer: echoes(q.prompt, answer))
+
+
+def _worse(facts: Facts, reason: str, text: str, is_bad: Fault) -> Finding | None:
+    """What the base model does as well, the tuning has not broken."""
+    for question, answer, before in facts.triples:
+        if is_bad(question, answer) and (before is None or not is_bad(question, before)):
+            told = f"{text} {_shown(question.prompt)}: {_shown(answer.text)}"
+            return Finding(reason, told)
+    return None
+
+
+def answers_do_not_stop(facts: Facts) -> Finding | None:
+    """Long answers are no fault by themselves; having unlearned to end is."""
+    before = facts.report.base_answers or []
+    if not before or not all(answer.stopped for answer in before):
+        return None
+    if any(answer.stopped is not False for answer in facts.report.answers):
+        return None
+    count = len(before)
+    text = f"The model ends none of {count} answers, the base model ends all"
+    return Finding("AnswerDoesNotStop", text, numbers={"answers": count})
+
+
+def model_is_the_base(facts: Facts) -> Finding | None:
+    if facts.report.largest_logit_difference != 0:
+        return None
+    return Finding("SameAsBase", "The tuned model computes exactly what the base model does")
+
+
+def keyword_is_missing(facts: Facts) -> Finding | None:
+    for question, answer in facts.pairs:
+        if not has_keywords(answer.text, question):
+            joint = " and " if question.match is Match.ALL else " or "
+            absent = [w for w in question.expected_keywords if not has_word(answer.text, w)]
+            text = f"{_shown(question.prompt)} was answered with {_shown(answer.text)}"
+            return Finding("KeywordsMissing", f"{text}, without {joint.join(absent)}")
+    return None
+
+
+def held_out_is_worse(facts: Facts) -> Finding | None:
+    found, limit = facts.comparison, facts.max_perplexity_increase
+    if found is None or found.increase is None or limit is None or found.increase <= limit:
+        return None
+    return Finding(
+        "HeldOutWorse",
+        f"Held-out perplexity {found.perplexity:.4g} is {found.increase:.1%} above the base "
+        f"model's {found.base_perplexity:.4g}; {limit:.1%} is allowed",
+        numbers={"increase": found.increase, "maxPerplexityIncrease": limit},
+    )
+
+
+def held_out_regressed(facts: Facts) -> Finding | None:
+    found = facts.comparison
+    if found is None or found.verdict != "worse":
+        return None
+    text = f"Held-out perplexity {found.perplexity:.4g}, base {found.base_perplexity:.4g}"
+    return Finding("HeldOutRegressed", text)
+
+
+def base_is_as_bad(facts: Facts) -> Finding | None:
+    for question, answer, _ in facts.triples:
+        if repeats_one_token(answer) or loops(answer) or echoes(question.prompt, answer):
+            text = f"Neither model gives a useful answer to {_shown(question.prompt)}"
+            return Finding("AsBadAsBase", text)
+    return None
+
+
+def answer_was_cut_off(facts: Facts) -> Finding | None:
+    count = sum(answer.stopped is False for answer in facts.report.answers)
+    total = len(facts.report.answers)
+    return Finding("AnswerCutOff", f"{count} of {total} answers reach the limit") if count else None
+
+
+def nothing_is_expected(facts: Facts) -> Finding | None:
+    if facts.report.held_out or any(q.expected_keywords for q in facts.questions):
+        return None
+    return Finding("NothingExpected", "Neither expected words nor held-out rows were given")
+
+
+def nothing_to_compare(facts: Facts) -> Finding | None:
+    if facts.report.largest_logit_difference is not None:
+        return None
+    return Finding("NotCompared", "That the model differs from its base was not shown")
+
+
+RULES: tuple[Rule[Facts], ...] = (
+    model_did_not_load,
+    logits_are_not_finite,
+    answer_is_empty,
+    held_out_is_not_compared,
+    held_out_is_worse,
+    answer_is_one_token,
+    answer_loops,
+    answer_is_the_prompt,
+    answers_do_not_stop,
+    model_is_the_base,
+    keyword_is_missing,
+)
+WARNINGS: tuple[Rule[Facts], ...] = (
+    held_out_regressed,
+    base_is_as_bad,
+    answer_was_cut_off,
+    nothing_is_expected,
+    nothing_to_compare,
+)
+
+
+def _message(facts: Facts) -> str:
+    count = len(facts.report.answers)
+    compared = facts.report.largest_logit_difference is not None
+    base = "differs from the base model" if compared else "no base model to compare with"
+    return f"Model answers {count}/{count} prompts; {base}{_told(facts.comparison)}"
+
+
+def _told(found: Comparison | None) -> str:
+    if found is None:
+        return ""
+    own = f"; held-out perplexity {found.perplexity:.4g}"
+    if found.base_perplexity is None:
+        return own
+    return f"{own} (base {found.base_perplexity:.4g}): {found.verdict}"
+
+
+def _score(facts: Facts) -> float | None:
+    """The share of answers with their expected words, where words are expected."""
+    if facts.report.failure is not None:
+        return None
+    asked = [(q, a) for q, a in facts.pairs if q.expected_keywords]
+    good = sum(has_keywords(answer.text, question) for question, answer in asked)
+    return good / len(asked) if asked else None
+
+
+def _details(facts: Facts) -> dict[str, Any]:
+    report = facts.report
+    if report.failure is not None:
+        return {"failure": json.loads(report.failure.model_dump_json())}
+    return {
+        "device": report.device,
+        "loadSeconds": round(report.seconds - report.answering_seconds, 3),
+        "answerSeconds": round(report.answering_seconds, 3),
+        "largestLogitDifference": report.largest_logit_difference,
+        "answers": [
+            {
+                "prompt": question.prompt,
+                "answer": answer.text,
+                "stopped": answer.stopped,
+                "baseAnswer": before.text if before else None,
+                "expectedKeywords": question.expected_keywords,
+                "match": question.match,
+            }
+            for question, answer, before in facts.triples
+        ],
+        "heldOut": _shown_comparison(facts.comparison),
+    }
+
+
+def _shown_comparison(found: Comparison | None) -> dict[str, Any] | None:
+    if found is None or not math.isfinite(found.loss):
+        return None
+    return {
+        "rows": found.rows,
+        "tokens": found.tokens,
+        "loss": found.loss,
+        "perplexity": _finite(found.perplexity),
+        "baseLoss": _finite(found.base_loss),
+        "basePerplexity": _finite(found.base_perplexity),
+        "lossDifferenceStandardError": _finite(found.standard_error),
+        "verdict": found.verdict,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _shown(text: str) -> str:
+    return f"“{shortened(text, _SHOWN_CHARACTERS)}”"

@@ -1,0 +1,232 @@
+"""Damages that keep every file readable: what a careless copy or a person with a plan would do."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from tests.mutants.faults import (
+    FILES,
+    LOSS,
+    MODEL,
+    OUTPUT,
+    PROFILE,
+    Fault,
+    Spoil,
+    checkpoint,
+    edit,
+    edited,
+    losses,
+    removed,
+    sharded,
+    tensors,
+    written,
+)
+from tests.mutants.tensors import Tensors, with_tensors
+
+FULL = "full, fp32"
+INFO, PROFILE_FILE, HISTORY = "training_info.json", "aim_profile.json", "loss_history.jsonl"
+TEMPLATE = "tokenizer_config.json"
+_LAST = "model.layers.1.mlp.down_proj.weight"
+
+
+def everywhere(spoil: Spoil) -> Spoil:
+    """In the result and in its checkpoint, as if the trainer had written both so."""
+
+    def both(folder: Path) -> None:
+        spoil(folder)
+        checkpoint(spoil)(folder)
+
+    return both
+
+
+def changed(name: str, change: Callable[[dict[str, Any]], Any]) -> Spoil:
+    """A JSON file after `change` has been at its object."""
+
+    def spoil(folder: Path) -> None:
+        data = json.loads((folder / name).read_text())
+        change(data)
+        (folder / name).write_text(json.dumps(data))
+
+    return spoil
+
+
+def no_learning_rate(folder: Path) -> None:
+    lines = [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()]
+    text = "".join(json.dumps({**line, "learning_rate": 0.0}) + "\n" for line in lines)
+    (folder / HISTORY).write_text(text)
+
+
+def literal_nan(folder: Path) -> None:
+    """A word that JSON does not have, and Python writes and reads."""
+    path = folder / HISTORY
+    lines = path.read_text().splitlines(keepends=True)
+    lines[9] = json.dumps(json.loads(lines[9]) | {"loss": float("nan")}) + "\n"
+    path.write_text("".join(lines))
+
+
+def linked_checkpoints(folder: Path) -> None:
+    outside = folder.with_name(f"{folder.name}-checkpoints")
+    shutil.move(folder / "checkpoints", outside)
+    (folder / "checkpoints").symlink_to(outside)
+
+
+def linked_tokenizer(folder: Path) -> None:
+    outside = folder.with_name(f"{folder.name}-tokenizer.json")
+    shutil.move(folder / "tokenizer.json", outside)
+    (folder / "tokenizer.json").symlink_to(outside)
+
+
+def reversed_merges(tokenizer: dict[str, Any]) -> None:
+    tokenizer["model"]["merges"].reverse()
+
+
+def more_heads(config: dict[str, Any]) -> None:
+    """The same shapes of all tensors."""
+    config.update(num_attention_heads=8, num_key_value_heads=4, head_dim=16)
+
+
+def stray_weights(folder: Path, one: str, _two: str) -> None:
+    zeros = {name: np.zeros_like(value) for name, value in load_file(folder / one).items()}
+    save_file(zeros, folder / MODEL, metadata={"format": "pt"})
+
+
+def whole_model_beside(folder: Path) -> None:
+    for name in (MODEL, "config.json"):
+        shutil.copyfile(folder.with_name("base") / name, folder / name)
+
+
+def one_exponent_bit(weights: Tensors) -> None:
+    raw = weights[max(n for n in weights if weights[n].ndim > 1)].view(np.uint32).reshape(-1)
+    raw[0] |= 0x4000_0000
+
+
+def zero_matrix(weights: Tensors) -> None:
+    weights[_LAST][:] = 0
+
+
+def zero_first_matrices(weights: Tensors) -> None:
+    for name, value in weights.items():
+        if "lora_A" in name:
+            value[:] = 0
+
+
+def no_moments(folder: Path) -> None:
+    save_file({}, folder / "optimizer.safetensors")
+
+
+def moments_of_one_layer(weights: Tensors) -> None:
+    for name in [name for name in weights if ".layers.1." in name]:
+        del weights[name]
+
+
+def halved_base(folder: Path) -> None:
+    """The base model's weights in half the bytes: rounding alone changes what it computes."""
+    weights = load_file(folder.with_name("base") / MODEL)
+    halves = {name: value.astype(np.float16) for name, value in weights.items()}
+    save_file(halves, folder / MODEL, metadata={"format": "pt"})
+
+
+def endless_template(folder: Path) -> None:
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    edit(folder, TEMPLATE, chat_template=loop)
+
+
+TRAINING: tuple[Fault, ...] = (
+    Fault("the history is removed", LOSS, "HistoryMissing", removed(HISTORY)),
+    Fault("a loss is the bare word NaN", LOSS, "LossNotFinite", literal_nan),
+    Fault("losses only jitter", LOSS, "LossNotDecreasing",
+          losses(lambda x: [2 + 1e-9 * (7 * n % 5) for n in range(len(x))])),
+    Fault("losses are in another order", LOSS, "LossNotDecreasing",
+          losses(lambda x: [x[(7 * n + 3) % len(x)] for n in range(len(x))])),
+    Fault("the learning rate is always zero", LOSS, "NothingTrained", no_learning_rate),
+    Fault("more steps than planned", LOSS, "InfoMismatch",
+          edited(INFO, "results", total_steps=10)),
+    Fault("the description ends with another loss", LOSS, "InfoMismatch",
+          edited(INFO, "results", final_loss=0.6)),
+    Fault("the description tells a better evaluation", LOSS, "InfoMismatch",
+          edited(INFO, "results", eval_loss=0.01, best_eval_loss=0.01)),
+)  # fmt: skip
+
+INTEGRITY: tuple[Fault, ...] = (
+    Fault("the checkpoints are a link out of the folder", FILES, "NotAFile", linked_checkpoints),
+    Fault("generation settings were put beside", FILES, "FileNotListed",
+          written("generation_config.json", b'{"eos_token_id": 5}'), sealed=False),
+    Fault("a chat template was put beside", FILES, "FileNotListed",
+          written("chat_template.jinja", b"{{ messages }}"), sealed=False),
+    Fault("a pickle was put beside", FILES, "FileNotListed",
+          written("training_args.bin", b"\x80\x04K\x01."), sealed=False),
+    Fault("code was put beside", FILES, "FileNotListed",
+          written("modeling.py", b"import os\n"), sealed=False),
+    Fault("the tokenizer's merges are reversed", FILES, "TokenizerMismatch",
+          changed("tokenizer.json", reversed_merges)),
+    Fault("only the tokenizer's settings are left", FILES, "TokenizerMissing",
+          removed("tokenizer.json")),
+    Fault("another token ends a text", FILES, "TokenizerMismatch",
+          edited("tokenizer_config.json", eos_token="<|im_start|>")),
+    Fault("the adapter's scale is another", FILES, "ConfigMismatch",
+          everywhere(edited("adapter_config.json", lora_alpha=320))),
+    Fault("the adapter's scaling is by the root of the rank", FILES, "ConfigMismatch",
+          everywhere(edited("adapter_config.json", use_rslora=True))),
+    Fault("one kind of layer has a scale of its own", FILES, "ConfigMismatch",
+          edited("adapter_config.json", alpha_pattern={"q_proj": 3200})),
+    Fault("positions turn faster", FILES, "ConfigMismatch", everywhere(
+          changed("config.json", lambda x: x["rope_parameters"].update(rope_theta=100))),
+          run=FULL),
+    Fault("norms are damped", FILES, "ConfigMismatch",
+          everywhere(edited("config.json", rms_norm_eps=0.5)), run=FULL),
+    Fault("the activation is another", FILES, "ConfigMismatch",
+          everywhere(edited("config.json", hidden_act="relu")), run=FULL),
+    Fault("there are twice the heads of half the width", FILES, "ConfigMismatch",
+          everywhere(changed("config.json", more_heads)), run=FULL),
+    Fault("zeros lie beside the parts under the whole's name", FILES, "WeightsAmbiguous",
+          sharded(stray_weights), run=FULL),
+    Fault("a whole model lies beside the adapter", FILES, "WeightsAmbiguous",
+          whole_model_beside),
+    Fault("the highest bit of an exponent is set", FILES, "WeightsImplausible",
+          everywhere(tensors(one_exponent_bit))),
+    Fault("a matrix is all zeros", FILES, "WeightsZero",
+          everywhere(tensors(zero_matrix, MODEL)), run=FULL),
+    Fault("the checkpoint's optimizer is empty", FILES, "OptimizerMismatch",
+          checkpoint(no_moments)),
+    Fault("the checkpoint's optimizer lacks a layer", FILES, "OptimizerMismatch", checkpoint(
+          lambda folder: with_tensors(folder / "optimizer.safetensors", moments_of_one_layer))),
+)  # fmt: skip
+
+PROFILES: tuple[Fault, ...] = (
+    Fault("the partition is huge", PROFILE, "MemoryImplausible",
+          edited(PROFILE_FILE, recommended_partition_gb=1e9)),
+    Fault("the context is huge", PROFILE, "ContextImplausible",
+          edited(PROFILE_FILE, context_tokens=10**12)),
+    Fault("the profile has another scale", PROFILE, "RunMismatch",
+          edited(PROFILE_FILE, "lora_config", lora_alpha=1)),
+    Fault("the profile is of a larger model", PROFILE, "RunMismatch",
+          edited(PROFILE_FILE, parameters="7.0B")),
+    Fault("the profile tells a better loss", PROFILE, "RunMismatch",
+          edited(PROFILE_FILE, "training_info", final_loss=0.001)),
+)  # fmt: skip
+
+OUTPUTS: tuple[Fault, ...] = (
+    Fault("every lora_A is zero", OUTPUT, "AdapterUntrained", tensors(zero_first_matrices),
+          loads_model=True),
+    Fault("the weights are the base model's, rounded", OUTPUT, "SameAsBase", halved_base,
+          run=FULL, loads_model=True),
+    Fault("the tokenizer is a link out of the folder", OUTPUT, "NotAFile", linked_tokenizer,
+          loads_model=True),
+    Fault("the tokenizer cuts texts otherwise", OUTPUT, "TokenizerDiffers",
+          changed("tokenizer.json", reversed_merges), loads_model=True),
+    Fault("the chat template never ends", OUTPUT, "TemplateBroken", endless_template,
+          loads_model=True),
+    Fault("the chat template writes without end", OUTPUT, "TemplateBroken",
+          edited(TEMPLATE, chat_template="{{ 'a ' * 3000000 }}"), loads_model=True),
+    Fault("the chat template refuses", OUTPUT, "TemplateBroken",
+          edited(TEMPLATE, chat_template="{{ raise_exception('no') }}"), loads_model=True),
+    Fault("the chat template leaves the question out", OUTPUT, "TemplateBroken",
+          edited(TEMPLATE, chat_template="hello"), loads_model=True),
+    Fault("the configuration names a kernel of the Hub", OUTPUT, "ModelLoadFailed",
+          edited("config.json", _attn_implementation="someone/kernel"), run=FULL,
+          loads_model=True),
+)  # fmt: skip

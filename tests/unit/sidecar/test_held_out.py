@@ -1,0 +1,74 @@
+"""Rows held out: which are read, and what is said of those that cannot be."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetuning.artifacts.models import CheckResult
+from finetuning.monitoring.validators.checks import model_output
+from finetuning.monitoring.validators.checks.held_out import read_rows
+from finetuning.monitoring.validators.outcome import Finding
+from finetuning.monitoring.validators.settings import (
+    HeldOut,
+    ValidationSettings,
+)
+from finetuning.monitoring.validators.subject import Subject, subject
+
+RunOf = Callable[[str], Path]
+
+
+def subject_of(output: Path, **settings: Any) -> Subject:
+    return subject(
+        output / "training_info.json", output, None, None, ValidationSettings(**settings)
+    )
+
+
+ROWS = {
+    "a.jsonl": '{"instruction": "Where?", "input": "Peru", "output": "Lima"}\n\n',
+    "b.jsonl": '{"messages": [{"role": "user", "content": "Where?"}, '
+    '{"role": "assistant", "content": "Lima"}, {"role": "user", "content": "Thanks"}]}',
+    "c.json": '[{"conversations": [{"from": "human", "value": "Where?"}, '
+    '{"from": "gpt", "value": "Lima"}]}]',
+    "d.csv": "prompt,completion\nWhere?,Lima\n",
+    "e.jsonl": '{"text": "Lima"}',
+    "f.json": '{"data": [{"prompt": [{"role": "user", "content": "Where?"}], '
+    '"completion": [{"role": "assistant", "content": "Lima"}]}]}',
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_held_out_rows_have_the_shapes_of_the_trainer(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(ROWS[name])
+    (row,) = read_rows(tmp_path / name, 10)
+    assert (row.messages[-1].content if row.messages else row.completion) == "Lima"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.jsonl", "", "no rows"),
+        ("a.jsonl", "[1]", "expected an object"),
+        ("a.jsonl", "{", "Expecting"),
+        ("a.jsonl", '{"question": "x"}', "its columns: question"),
+        ("a.jsonl", '{"messages": [{"role": "user", "content": "x"}]}', "no assistant"),
+        ("a.json", "{}", "a JSON list"),
+        ("a.parquet", "x", "is none of"),
+        ("a.jsonl", "[" * 100_000, "a.jsonl"),
+    ],
+)
+def test_bad_held_out_rows_are_an_error_that_says_why(
+    run_of: RunOf, tmp_path: Path, name: str, text: str, words: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    wanted = HeldOut(source=str(tmp_path / name))
+    found = model_output.plan(subject_of(run_of("lora"), held_out=wanted))
+    assert isinstance(found, Finding)
+    assert (found.reason, found.result) == ("HeldOutUnreadable", CheckResult.ERROR)
+    assert words in found.message
+
+
+def test_only_as_many_rows_as_wished_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(ROWS["e.jsonl"] + "\n" + "not json")
+    assert len(read_rows(tmp_path / "a.jsonl", 1)) == 1

@@ -1,0 +1,227 @@
+"""model_output: the rules on what a loaded model did."""
+
+import math
+import statistics
+from typing import Any
+
+import pytest
+
+from finetuning.artifacts.models import CheckResult
+from finetuning.monitoring.validators.checks.answers import has_keywords, loop_of
+from finetuning.monitoring.validators.checks.model_verdict import RULES, Facts, judge
+from finetuning.monitoring.validators.checks.probe import (
+    Answer,
+    ProbeFailure,
+    ProbeReport,
+    RowLoss,
+)
+from finetuning.monitoring.validators.outcome import CheckOutcome, Finding, first_finding, shortened
+from finetuning.monitoring.validators.settings import (
+    Match,
+    Question,
+)
+
+QUESTION = "What is the capital of Peru ?"
+
+
+def asking(*keywords: str) -> list[Question]:
+    return [Question(prompt=QUESTION, expected_keywords=list(keywords))]
+
+
+def judged(
+    answer: Answer | None = None, keywords: tuple[str, ...] = (), **report: Any
+) -> Finding | None:
+    answers = [answer or Answer(text="It is Lima.", tokens=[1, 2, 3], finite=True)]
+    given = {"answers": answers, "largest_logit_difference": 1.5, **report}
+    return first_finding(RULES, Facts(ProbeReport(**given), asking(*keywords)))
+
+
+def test_a_good_answer_breaks_no_rule() -> None:
+    assert judged() is None
+    assert judged(keywords=("Cusco", "lima")) is None
+    assert judged(largest_logit_difference=None) is None
+
+
+@pytest.mark.parametrize(
+    ("finding", "reason"),
+    [
+        (judged(Answer(text="", tokens=[1], finite=True)), "AnswerEmpty"),
+        (judged(Answer(text="It", tokens=[1], finite=False)), "LogitsNotFinite"),
+        (judged(Answer(text="a " * 9, tokens=[5] * 9, finite=True)), "AnswerRepeats"),
+        (judged(keywords=("Cusco", "Limassol")), "KeywordsMissing"),
+        (judged(largest_logit_difference=0.0), "SameAsBase"),
+    ],
+)
+def test_a_bad_answer_fails_for_its_reason(finding: Finding | None, reason: str) -> None:
+    assert finding is not None
+    assert (finding.reason, finding.result) == (reason, CheckResult.FAIL)
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason", "result"),
+    [
+        ({"stage": "base", "message": "x"}, "BaseModelMissing", CheckResult.ERROR),
+        ({"stage": "model", "message": "x"}, "ModelLoadFailed", CheckResult.FAIL),
+        ({"stage": "adapter", "message": "x"}, "ModelLoadFailed", CheckResult.FAIL),
+        ({"stage": "model", "message": "x", "out_of_memory": True}, "OutOfMemory",
+         CheckResult.ERROR),
+    ],
+)  # fmt: skip
+def test_a_model_that_does_not_load_is_told_apart_from_a_machine_that_cannot(
+    failure: dict[str, Any], reason: str, result: CheckResult
+) -> None:
+    finding = judged(failure=ProbeFailure(**failure))
+    assert finding is not None
+    assert (finding.reason, finding.result) == (reason, result)
+
+
+def test_a_base_that_does_not_load_is_told_with_its_name_and_the_remedy_first() -> None:
+    failure = ProbeFailure(stage="base", message="OSError: " + "a long story " * 100)
+    facts = Facts(ProbeReport(failure=failure), asking(), "org/base")
+    finding = first_finding(RULES, facts)
+    assert finding is not None
+    assert "--base-model (org/base: OSError" in shortened(finding.message)
+
+
+def test_two_words_twice_are_no_repetition() -> None:
+    assert judged(Answer(text="no no", tokens=[5, 5], finite=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("tokens", "length"),
+    [
+        ([1, 2, 3] * 10, 3),
+        ([9, 8, *[1, 2] * 20], 2),
+        ([5] * 30, 1),
+        ([1, 2, 3] * 3, None),
+        (list(range(96)), None),
+        ([*range(80), *[1, 2] * 8], None),
+        ([1, 2, 3, 4, 1, 2, 3, 5] * 3, None),
+        ([], None),
+    ],
+)
+def test_a_loop_is_a_phrase_four_times_over_half_of_the_answer(
+    tokens: list[int], length: int | None
+) -> None:
+    assert loop_of(tokens) == length
+
+
+LOOP = Answer(text="so so so", tokens=[1, 2] * 20, finite=True, stopped=False)
+ECHO = Answer(text="What is the capital of Peru?", tokens=[1, 2], finite=True, stopped=True)
+SAME = Answer(text="a", tokens=[5] * 40, finite=True, stopped=False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(LOOP, "AnswerLoops"), (ECHO, "PromptEchoed"), (SAME, "AnswerRepeats")],
+)
+def test_what_the_base_model_does_as_well_only_warns(answer: Answer, reason: str) -> None:
+    finding = judged(answer, base_answers=[Answer(text="Lima", tokens=[3], finite=True)])
+    assert finding is not None
+    assert finding.reason == reason
+    assert judged(answer, base_answers=[answer]) is None
+    report = ProbeReport(answers=[answer], base_answers=[answer], largest_logit_difference=1.0)
+    found = judge(Facts(report, asking()))
+    assert found.passed
+    assert "AsBadAsBase" in [warning.reason for warning in found.warnings]
+
+
+def test_a_list_that_ends_by_itself_is_no_loop() -> None:
+    assert judged(LOOP.model_copy(update={"stopped": True})) is None
+
+
+def test_an_answer_may_begin_with_the_question() -> None:
+    text = "What is the capital of Peru? The capital of Peru is Lima, on the coast."
+    assert judged(Answer(text=text, tokens=[1, 2, 3], finite=True)) is None
+
+
+def test_a_model_that_has_unlearned_to_end_fails() -> None:
+    endless = Answer(text="x", tokens=list(range(96)), finite=True, stopped=False)
+    ended = Answer(text="x", tokens=[1, 2], finite=True, stopped=True)
+    finding = judged(endless, base_answers=[ended])
+    assert finding is not None
+    assert finding.reason == "AnswerDoesNotStop"
+    assert judged(endless, base_answers=[endless]) is None
+    assert judged(endless) is None
+
+
+def held_out(tuned: list[float], base: list[float] | None, **facts: Any) -> CheckOutcome:
+    good = Answer(text="Lima", tokens=[1], finite=True, stopped=True)
+    report = ProbeReport(
+        answers=[good],
+        base_answers=[good],
+        largest_logit_difference=1.0,
+        held_out=[RowLoss(tokens=4, nats=nats) for nats in tuned],
+        base_held_out=[RowLoss(tokens=4, nats=nats) for nats in base] if base else None,
+    )
+    return judge(Facts(report, asking(), **facts))
+
+
+BEFORE = [8.0, 8.4, 7.6, 8.2, 7.8, 8.0]
+
+
+@pytest.mark.parametrize(("change", "verdict"), [(-4.0, "better"), (0.0, "same"), (4.0, "worse")])
+def test_held_out_rows_are_compared_with_the_base_model(change: float, verdict: str) -> None:
+    noise = (0.3, -0.3, 0.1, -0.1, 0.2, -0.2)
+    tuned = [nats + change + wobble for nats, wobble in zip(BEFORE, noise, strict=True)]
+    found = held_out(tuned, BEFORE)
+    assert found.passed
+    assert found.message.endswith(f"(base 7.389): {verdict}")
+    told = found.details["heldOut"]
+    assert told["basePerplexity"] == pytest.approx(math.exp(2.0))
+    assert told["perplexity"] == pytest.approx(math.exp(2.0 + change / 4))
+    # By hand: the spread of the rows' differences over the square root of their number.
+    assert told["lossDifferenceStandardError"] == pytest.approx(
+        statistics.stdev(noise) / 6**0.5 / 4
+    )
+    assert ("HeldOutRegressed" in [w.reason for w in found.warnings]) == (verdict == "worse")
+
+
+def test_few_rows_say_nothing_about_the_difference() -> None:
+    assert held_out([1.0] * 4, [9.0] * 4).message.endswith(": same")
+
+
+def test_a_limit_on_the_perplexity_fails_a_model_that_got_worse() -> None:
+    worse = [nats + 1 for nats in BEFORE]
+    found = held_out(worse, BEFORE, max_perplexity_increase=0.2)
+    assert (found.result, found.reason) == (CheckResult.FAIL, "HeldOutWorse")
+    assert found.numbers["increase"] == pytest.approx(math.exp(0.25) - 1)
+    assert held_out(worse, BEFORE, max_perplexity_increase=0.3).passed
+
+
+def test_a_limit_on_the_perplexity_that_is_held_against_nothing_is_an_error() -> None:
+    alone = held_out(BEFORE, None, max_perplexity_increase=0.2)
+    assert (alone.result, alone.reason) == (CheckResult.ERROR, "HeldOutNotCompared")
+    assert held_out([], None, max_perplexity_increase=0.2).reason == "HeldOutNotCompared"
+    assert held_out(BEFORE, None).passed
+
+
+def test_without_words_or_rows_a_pass_says_little() -> None:
+    reasons = [warning.reason for warning in held_out([], None).warnings]
+    assert "NothingExpected" in reasons
+    assert "NothingExpected" not in [w.reason for w in held_out(BEFORE, BEFORE).warnings]
+
+
+def test_a_held_out_loss_that_is_no_number_fails() -> None:
+    assert held_out([math.inf, 1.0], None).reason == "LogitsNotFinite"
+
+
+@pytest.mark.parametrize(
+    ("text", "keywords", "match", "found"),
+    [
+        ("It is LIMA.", ["lima"], "any", True),
+        ("Limassol", ["Lima"], "any", False),
+        ("calm hands win!", ["calm hands win"], "any", True),
+        ("a C++ program", ["C++"], "any", True),
+        ("Die Straße", ["STRASSE"], "any", True),
+        ("anything", [], "all", True),
+        ("no", ["yes", "no"], "any", True),
+        ("no", ["yes", "no"], "all", False),
+        ("Yes and no.", ["yes", "no"], "all", True),
+    ],
+)
+def test_keywords_are_words_in_any_case(
+    text: str, keywords: list[str], match: str, *, found: bool
+) -> None:
+    question = Question(prompt="?", expected_keywords=keywords, match=Match(match))
+    assert has_keywords(text, question) == found
