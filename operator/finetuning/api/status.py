@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -123,8 +124,42 @@ class CheckStatus(ApiModel):
     score: float | None = Field(
         default=None, description="The check's own figure, where it has one."
     )
+    threshold: float | None = Field(
+        default=None, description="What the score was held against: maxLoss, or all keywords."
+    )
     reason: str = Field(default="", max_length=64, description="Machine-readable cause.")
     message: str = Field(default="", max_length=256, description="The same for people.")
+    duration_seconds: float | None = Field(default=None, ge=0, description="How long it took.")
+    warnings: list[Annotated[str, Field(max_length=64)]] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Reasons of findings that do not decide; the report has them in full.",
+    )
+
+
+class ValidatedModel(ApiModel):
+    """The files that were judged, by their manifest."""
+
+    path: str = Field(default="", max_length=512, description="As pvc://<claim>/<path>.")
+    files: int = Field(ge=0, description="How many there are.")
+    size_bytes: int = Field(ge=0, description="Their sizes together.")
+
+
+class ValidationBaseline(ApiModel):
+    """The tuned model beside its base on held-out rows: losses in nats per token."""
+
+    model_id: str = Field(default="", max_length=256, description="The base model.")
+    rows: int = Field(ge=0, description="Rows that both have scored.")
+    base: float = Field(description="The base model's loss.")
+    tuned: float = Field(description="The tuned model's loss.")
+    delta: float = Field(description="Tuned less base: below 0 is better.")
+    standard_error: float | None = Field(
+        default=None, ge=0, description="Of the difference; from five rows on."
+    )
+    verdict: str = Field(
+        json_schema_extra={"enum": ["better", "same", "worse"]},
+        description="same: within 1.96 standard errors.",
+    )
 
 
 class ValidationRerun(ApiModel):
@@ -187,6 +222,17 @@ class ValidationStatus(ApiModel):
         description="sha256 of the manifest that the training wrote: the verdict is about these "
         "files.",
     )
+    report_sha256: str = Field(
+        default="", max_length=64, description="sha256 of that file, as the validator wrote it."
+    )
+    model: ValidatedModel | None = Field(default=None, description="What was judged.")
+    baseline: ValidationBaseline | None = Field(
+        default=None, description="The comparison on spec.validation.heldOut, where it was made."
+    )
+    validator_version: str = Field(
+        default="", max_length=32, description="Version of the validator that judged."
+    )
+    image: str = Field(default="", max_length=256, description="Image that it ran in.")
     job_name: str = Field(default="", max_length=63, description="The validation Job.")
     start_time: datetime | None = Field(default=None, description="When the checks began.")
     completion_time: datetime | None = Field(default=None, description="When they ended.")

@@ -92,6 +92,7 @@ class Container:
     """The state of a container; at most one of waiting, running and exit code is known."""
 
     name: str
+    image: str = ""
     waiting: str | None = None
     waiting_message: str = ""
     running_since: datetime | None = None
@@ -237,9 +238,11 @@ def _unscheduled(conditions: Iterable[Raw]) -> Mark | None:
 
 def _container(raw: Raw) -> Container:
     name, state = raw.get("name", ""), raw.get("state") or {}
+    image = str(raw.get("image") or "")
     if ended := state.get("terminated"):
         return Container(
             name,
+            image,
             exit_code=ended.get("exitCode"),
             exit_reason=ended.get("reason") or "",
             exit_message=ended.get("message") or "",
@@ -248,10 +251,11 @@ def _container(raw: Raw) -> Container:
         )
     if running := state.get("running"):
         since = _time(running.get("startedAt"))
-        return Container(name, running_since=since, started_at=since)
+        return Container(name, image, running_since=since, started_at=since)
     waiting = state.get("waiting") or {}
     return Container(
         name,
+        image,
         waiting=waiting.get("reason") or "",
         waiting_message=waiting.get("message") or "",
     )

@@ -13,6 +13,8 @@ from finetuning.api.v1alpha1 import (
     OnFailure,
     Phase,
     Reason,
+    ValidatedModel,
+    ValidationBaseline,
     ValidationPhase,
     ValidationRerun,
     ValidationStatus,
@@ -138,7 +140,8 @@ def _judged(
     else:
         outcome = _outcome(job, _bound(result, begun.manifest_sha256))
         outcome["manifest_sha256"] = begun.manifest_sha256 or result.manifest_sha256 or ""
-    return changed(begun, **times, **outcome)
+    image = plain(container.image, 256) if container else ""
+    return changed(begun, image=image, **times, **outcome)
 
 
 def _result(
@@ -200,7 +203,7 @@ def _cleaned(reported: ValidationResult, required: list[CheckName]) -> Validatio
     if len(order) > CHECKS_LIMIT:
         raise NoVerdictError("ReportInvalid", f"the report has more than {CHECKS_LIMIT} checks")
     checks = [by_name[name] for name in order]
-    return ValidationResult(checks=checks, manifest_sha256=reported.manifest_sha256)
+    return reported.model_copy(update={"checks": checks})
 
 
 def _bound(result: ValidationResult, written: str) -> ValidationResult:
@@ -217,7 +220,7 @@ def _bound(result: ValidationResult, written: str) -> ValidationResult:
     checks = [changed_since if each.name == changed_since.name else each for each in result.checks]
     if changed_since not in checks:
         checks.append(changed_since)
-    return ValidationResult(checks=checks, manifest_sha256=result.manifest_sha256)
+    return result.model_copy(update={"checks": checks})
 
 
 def _clean(check: Check, required: list[CheckName]) -> Check:
@@ -228,8 +231,11 @@ def _clean(check: Check, required: list[CheckName]) -> Check:
         result=check.result,
         required=check.name in required if ours else check.required,
         score=check.score,
+        threshold=check.threshold,
         reason=plain(check.reason, 64),
         message=plain(check.message, 256),
+        seconds=check.seconds,
+        warned=[plain(reason, 64) for reason in check.warned or ()],
     )
 
 
@@ -260,7 +266,32 @@ def _outcome(job: FineTuningJob, result: ValidationResult) -> dict[str, object]:
         "checks": [_shown(check) for check in result.checks],
         "report": render_report(result)[:REPORT_LIMIT],
         "report_path": sources.output(job).uri(report),
+        "report_sha256": result.report_sha256 or "",
+        "model": _model(job, result),
+        "baseline": _baseline(job, result),
+        "validator_version": plain(result.validator_version, 32),
     }
+
+
+def _model(job: FineTuningJob, result: ValidationResult) -> ValidatedModel | None:
+    if (found := result.model) is None:
+        return None
+    path = sources.output(job).uri("")
+    return ValidatedModel(path=path, files=found.files, size_bytes=found.size_bytes)
+
+
+def _baseline(job: FineTuningJob, result: ValidationResult) -> ValidationBaseline | None:
+    if (found := result.baseline) is None:
+        return None
+    return ValidationBaseline(
+        model_id=job.spec.base_model.model_id,
+        rows=found.rows,
+        base=found.base,
+        tuned=found.tuned,
+        delta=found.tuned - found.base,
+        standard_error=found.standard_error,
+        verdict=found.verdict,
+    )
 
 
 def _count(result: ValidationResult, kind: CheckResult) -> int:
@@ -273,8 +304,11 @@ def _shown(check: Check) -> CheckStatus:
         result=check.result.value,
         required=check.required,
         score=check.score,
+        threshold=check.threshold,
         reason=check.reason,
         message=check.message,
+        duration_seconds=check.seconds,
+        warnings=check.warned or [],
     )
 
 

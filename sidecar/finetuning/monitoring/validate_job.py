@@ -8,13 +8,13 @@ from pathlib import Path
 
 from finetuning.artifacts import MANIFEST, TERMINATION_LOG_ENV
 from finetuning.artifacts.files import write_atomic
-from finetuning.artifacts.manifest import sha256_of
-from finetuning.artifacts.models import ValidationResult, render_report
+from finetuning.artifacts.manifest import read_manifest, sha256_of
+from finetuning.artifacts.models import JudgedFiles, ValidationResult, render_report
 from finetuning.monitoring.validators.arguments import Job, UsageError, read_arguments
 from finetuning.monitoring.validators.checks import model_output
 from finetuning.monitoring.validators.outcome import CheckOutcome
 from finetuning.monitoring.validators.reasons import CHECKS
-from finetuning.monitoring.validators.report import html_text, json_text, last_words
+from finetuning.monitoring.validators.report import html_text, json_text, last_words, result_of
 from finetuning.monitoring.validators.subject import find_checkpoints
 from finetuning.monitoring.validators.validator import FineTuningValidator
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcomes = FineTuningValidator(job.settings, _Progress(job)).run_all_checks(
         job.training_info, job.model_path, job.checkpoint_path, job.profile_path
     )
-    result = ValidationResult(checks=list(outcomes), manifest_sha256=_manifest_digest(job))
+    result = result_of(outcomes, _manifest_digest(job), _judged_files(job))
     return _deliver(job, result, outcomes)
 
 
@@ -88,6 +88,14 @@ def _manifest_digest(job: Job) -> str | None:
     """Binds the verdict to the very files that were judged."""
     path = job.model_path / MANIFEST
     return sha256_of(path) if path.is_file() and not path.is_symlink() else None
+
+
+def _judged_files(job: Job) -> JudgedFiles | None:
+    try:
+        sizes = [entry.size for entry in read_manifest(job.model_path).files.values()]
+        return JudgedFiles(files=len(sizes), size_bytes=sum(sizes))
+    except ValueError:
+        return None  # checkpoint_integrity says what is wrong with it.
 
 
 def _tell_kubelet(result: ValidationResult) -> bool:

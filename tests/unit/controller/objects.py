@@ -114,7 +114,8 @@ def pod(
     )
     statuses: dict[str, Any] = {}
     if state is not None:
-        statuses["containerStatuses"] = [{"name": main, "state": state}]
+        image = "registry.example/trainer:1"
+        statuses["containerStatuses"] = [{"name": main, "image": image, "state": state}]
     if sidecar is not None:
         statuses["initContainerStatuses"] = [{"name": naming.SIDECAR_CONTAINER, "state": sidecar}]
     labels = {naming.JOB_UID_LABEL: UID, naming.COMPONENT_LABEL: component}

@@ -67,6 +67,28 @@ def test_a_failed_check_is_a_failure_of_the_model() -> None:
     assert "✗ FAIL - model_output" in found.report
 
 
+def test_the_status_tells_what_was_judged_by_what_and_how_it_compares() -> None:
+    report = json.loads(validator_says(reportSha256=DIGEST, validatorVersion="1.2.3"))
+    report["checks"][0] |= {"score": 0.5, "threshold": 10, "seconds": 1.5, "warned": ["LossSpikes"]}
+    report["model"] = {"files": 7, "sizeBytes": 123}
+    loss = {"base": 2.0, "tuned": 1.5, "standardError": 0.1, "verdict": "better"}
+    report["baseline"] = {"rows": 24, **loss}
+    state = ended(0, json.dumps(report))
+    found = judged(state)
+    assert found.model_dump(mode="json", by_alias=True, exclude_none=True)["model"] == {
+        "path": "pvc://demo-output",
+        "files": 7,
+        "sizeBytes": 123,
+    }
+    assert found.baseline is not None
+    assert (found.baseline.model_id, found.baseline.delta) == (job().spec.base_model.model_id, -0.5)
+    first, *rest = found.checks
+    assert (first.threshold, first.duration_seconds, first.warnings) == (10, 1.5, ["LossSpikes"])
+    assert {each.duration_seconds for each in rest} == {None}
+    assert (found.report_sha256, found.validator_version) == (DIGEST, "1.2.3")
+    assert found.image == "registry.example/trainer:1"
+
+
 NO_VERDICT = [
     ("no pod", None, "PodFailurePolicy", "left no report"),
     ("no words", ended(1), "PodFailurePolicy", "no report, exit code 1"),

@@ -353,7 +353,14 @@ def test_a_check_that_crashes_is_an_error_and_the_others_run(
 @pytest.mark.parametrize("character", ["x", "é", "漢", "\U0001f600", '"', "\\"])
 def test_the_termination_message_always_fits(character: str) -> None:
     checks = [
-        Check(name=f"check_{n}", result=CheckResult.FAIL, reason="R" * 64, message=character * 256)
+        Check(
+            name=f"check_{n}",
+            result=CheckResult.FAIL,
+            reason="R" * 64,
+            message=character * 256,
+            seconds=1234.567,
+            warned=["W" * 64] * 16,
+        )
         for n in range(16)
     ]
     data = last_words(ValidationResult(checks=checks, manifest_sha256="a" * 64))

@@ -180,12 +180,35 @@ class Check(Artifact):
     result: CheckResult
     required: bool = True
     score: float | None = Field(default=None, allow_inf_nan=False)
+    threshold: float | None = Field(default=None, allow_inf_nan=False)
+    """What the score was held against."""
     reason: str = Field(default="", max_length=64)
     message: str = Field(default="", max_length=256)
+    seconds: Amount | None = None
+    warned: list[Annotated[str, Field(max_length=64)]] | None = Field(default=None, max_length=16)
+    """Reasons of findings that do not decide."""
 
     @property
     def passed(self) -> bool:
         return self.result is CheckResult.PASS
+
+
+class JudgedFiles(Artifact):
+    """The model that was judged, by its manifest."""
+
+    files: Count
+    size_bytes: Count
+
+
+class BaseComparison(Artifact):
+    """Losses on the held-out rows, in nats per token."""
+
+    rows: Count
+    base: Amount
+    tuned: Amount
+    standard_error: Amount | None = None
+    """Of the difference."""
+    verdict: str = Field(pattern=r"^(better|same|worse)$")
 
 
 class ValidationResult(Artifact):
@@ -194,6 +217,11 @@ class ValidationResult(Artifact):
     kind: str = Field(default="validation", pattern=r"^validation$")
     checks: list[Check] = Field(max_length=16)
     manifest_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    report_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Of the text file."""
+    model: JudgedFiles | None = None
+    baseline: BaseComparison | None = None
+    validator_version: str = Field(default="", max_length=32)
 
     @property
     def required(self) -> list[Check]:

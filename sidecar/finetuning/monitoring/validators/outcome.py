@@ -31,7 +31,6 @@ class CheckOutcome(Check):
     remedy: str = ""
     numbers: Numbers = Field(default_factory=dict)
     warnings: list[Warned] = Field(default_factory=list)
-    seconds: float = 0.0
     details: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -77,6 +76,7 @@ def outcome(
     verdict: Finding | Passed,
     *,
     score: float | None = None,
+    threshold: float | None = None,
     details: dict[str, Any] | None = None,
     warnings: Sequence[Finding] = (),
 ) -> CheckOutcome:
@@ -88,8 +88,10 @@ def outcome(
         reason=bad.reason if bad else "",
         message=shortened(verdict.message),
         score=score if score is not None and math.isfinite(score) else None,
+        threshold=threshold,
         remedy=remedy_for(bad.reason) if bad else "",
         numbers=_held(bad.numbers) if bad else {},
+        warned=[found.reason for found in warnings] or None,
         warnings=[_warned(found) for found in warnings],
         details=_writable(details or {}),
     )

@@ -1,13 +1,64 @@
 """The verdict as it leaves: JSON and HTML with details, and a short termination message."""
 
+import hashlib
 import json
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from finetuning.artifacts import TERMINATION_MESSAGE_LIMIT
-from finetuning.artifacts.models import Check, ValidationResult
+from finetuning.artifacts.models import (
+    BaseComparison,
+    Check,
+    JudgedFiles,
+    ValidationResult,
+    render_report,
+)
 from finetuning.monitoring.validators.html_report import render_html
 from finetuning.monitoring.validators.outcome import CheckOutcome, shortened
+
+_LARGEST_LOSS = 1e6
+"""Nats per token; beyond is no comparison."""
+
+_DISTRIBUTION = "finetuning-operator"
+
+
+def result_of(
+    outcomes: Sequence[CheckOutcome],
+    manifest_sha256: str | None = None,
+    model: JudgedFiles | None = None,
+) -> ValidationResult:
+    """The verdict of these outcomes; the report's own sha256 is of the text file with its end."""
+    result = ValidationResult(
+        checks=list(outcomes),
+        manifest_sha256=manifest_sha256,
+        model=model,
+        baseline=_baseline(outcomes),
+        validator_version=_version(),
+    )
+    digest = hashlib.sha256(f"{render_report(result)}\n".encode()).hexdigest()
+    return result.model_copy(update={"report_sha256": digest})
+
+
+def _baseline(outcomes: Sequence[CheckOutcome]) -> BaseComparison | None:
+    """From the details of model_output, where rows were compared and all figures are finite."""
+    told = next((found for each in outcomes if (found := each.details.get("heldOut"))), None)
+    if not told or told["baseLoss"] is None or max(told["loss"], told["baseLoss"]) > _LARGEST_LOSS:
+        return None
+    return BaseComparison(
+        rows=told["rows"],
+        base=told["baseLoss"],
+        tuned=told["loss"],
+        standard_error=told["lossDifferenceStandardError"],
+        verdict=told["verdict"],
+    )
+
+
+def _version() -> str:
+    try:
+        return version(_DISTRIBUTION)[:32]
+    except PackageNotFoundError:
+        return ""
 
 
 def full_report(result: ValidationResult, outcomes: Sequence[CheckOutcome]) -> dict[str, Any]:
@@ -27,8 +78,13 @@ def html_text(result: ValidationResult, outcomes: Sequence[CheckOutcome]) -> str
 
 
 def last_words(result: ValidationResult, limit: int = TERMINATION_MESSAGE_LIMIT) -> bytes:
-    """Compact JSON of at most `limit` bytes; the longest message gives way first."""
+    """Compact JSON of at most `limit` bytes.
+
+    Warnings and times give way first, then the longest message.
+    """
     checks = [Check.model_validate(check.model_dump()) for check in result.checks]
+    if len(_compact(result, checks)) > limit:
+        checks = [c.model_copy(update={"warned": None, "seconds": None}) for c in checks]
     while len(data := _compact(result, checks)) > limit:
         longest = max(checks, key=lambda check: len(check.message.encode()))
         if not longest.message:

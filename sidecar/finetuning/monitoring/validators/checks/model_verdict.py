@@ -67,7 +67,10 @@ def judge(facts: Facts) -> CheckOutcome:
     warnings = [] if finding else all_findings(WARNINGS, facts)
     verdict = finding or Passed(_message(facts))
     score, details = _score(facts), _details(facts)
-    return outcome(NAME, verdict, score=score, details=details, warnings=warnings)
+    threshold = None if score is None else 1.0
+    return outcome(
+        NAME, verdict, score=score, threshold=threshold, details=details, warnings=warnings
+    )
 
 
 def model_did_not_load(facts: Facts) -> Finding | None:

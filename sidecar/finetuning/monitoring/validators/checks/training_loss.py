@@ -93,7 +93,14 @@ def check(subject: Subject) -> CheckOutcome:
     finding = first_finding(RULES, facts)
     warnings = [] if finding else all_findings(WARNINGS, facts)
     verdict = finding or Passed(_message(facts))
-    return outcome(NAME, verdict, score=facts.loss, details=_details(facts), warnings=warnings)
+    return outcome(
+        NAME,
+        verdict,
+        score=facts.loss,
+        threshold=subject.settings.max_loss,
+        details=_details(facts),
+        warnings=warnings,
+    )
 
 
 def gather(info: TrainingInfo, model_path: Path | None, settings: ValidationSettings) -> Facts:
