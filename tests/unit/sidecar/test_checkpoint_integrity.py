@@ -61,6 +61,36 @@ def test_a_checkpoint_before_the_last_step_only_warns(run_of: RunOf) -> None:
     assert "CheckpointBehind" in [warning.reason for warning in found.warnings]
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        ({"sliding_window": 131072}, {"sliding_window": None}, False),
+        ({"hidden_act": "gelu"}, {"hidden_act": "gelu_pytorch_tanh"}, False),
+        ({"rope_theta": 1e6}, {"rope_parameters": {"rope_theta": 1e6}}, False),
+        ({"rope_theta": 1e6}, {"rope_parameters": {"rope_theta": 1e4}}, True),
+        ({"hidden_act": "silu"}, {"hidden_act": "gelu"}, True),
+        ({"new_setting": 1}, {"new_setting": 2}, False),
+    ],
+)
+def test_a_newer_library_may_write_the_same_settings_otherwise(
+    run_of: RunOf, models: Path, reseal: Reseal, case: tuple[dict[str, Any], dict[str, Any], bool]
+) -> None:
+    """By what transformers 5 makes of the configurations of Qwen2 and Gemma."""
+    before, after, blamed = case
+    output = run_of("full")
+    base = output.with_name("base")
+    shutil.copytree(models / "base", base)
+    shutil.rmtree(output / "checkpoints")
+    for folder, fields in ((base, before), (output, after)):
+        path = folder / "config.json"
+        kept = {k: v for k, v in json.loads(path.read_text()).items() if k != "rope_parameters"}
+        path.write_text(json.dumps(kept | fields))
+    reseal(output)
+    settings = ValidationSettings(base_model_path=str(base))
+    found = checkpoint_integrity.check(subject({"results": {}}, output, None, None, settings))
+    assert found.reason == ("ConfigMismatch" if blamed else "")
+
+
 def test_whoever_types_a_path_may_name_a_link(run_of: RunOf, tmp_path: Path) -> None:
     output = run_of("lora")
     (tmp_path / "mine").symlink_to(output / "checkpoints")

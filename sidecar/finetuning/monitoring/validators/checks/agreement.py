@@ -20,12 +20,26 @@ from finetuning.monitoring.validators.outcome import Finding, Rule
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npy", ".npz")
 _PICKLED = re.compile(rb"\x80[\x02-\x05]|PK\x03\x04|\x93NUMPY")
-_FREE = frozenset({
-    "_attn_implementation", "_name_or_path", "architectures", "attn_implementation", "auto_map",
-    "bos_token_id", "dtype", "eos_token_id", "model_type", "pad_token_id", "quantization_config",
-    "torch_dtype", "transformers_version", "use_cache", "vocab_size",
+_COMPUTES = frozenset({
+    "attention_bias", "attn_logit_softcapping", "final_logit_softcapping", "head_dim", "hidden_act",
+    "hidden_size", "intermediate_size", "layer_norm_eps", "max_position_embeddings", "mlp_bias",
+    "num_attention_heads", "num_experts", "num_experts_per_tok", "num_hidden_layers",
+    "num_key_value_heads", "num_local_experts", "query_pre_attn_scalar", "rms_norm_eps",
+    "rope_theta", "tie_word_embeddings",
 })  # fmt: skip
-"""Settings of a config.json that saving, merging or quantising a model may change."""
+"""Settings of a config.json by which the same weights would compute something else.
+
+Not all that differs is damage: libraries write what another version wrote in a form of their own.
+"""
+
+_FREE = frozenset({
+    "_name_or_path", "architectures", "dtype", "quantization_config", "torch_dtype",
+    "transformers_version", "use_cache",
+})  # fmt: skip
+"""What rounding or quantising the result afterwards changes."""
+
+_GELU = "gelu"
+"""Libraries put one approximation of it for another."""
 
 _ADAPTER_SETTINGS = ("lora_alpha", "use_rslora", "use_dora")
 _NAME_CODE = ("attn_implementation", "_attn_implementation")
@@ -67,21 +81,41 @@ def settings_are_others(run: Run) -> Finding | None:
         if told is not None and found is not None and told != found:
             text = f"adapter_config.json: {name} is {found!r}, the run had {told!r}"
             return Finding("ConfigMismatch", text)
-    trees = [("the base model", None if run.result.is_adapter else run.base)]
-    trees += [(run.kept.root.name, run.kept)] if run.kept else []
-    for whose, other in trees:
-        if other and (problem := _settings_problem(run.result, other)):
-            return Finding("ConfigMismatch", f"{problem} in {whose}")
-    return None
+    if run.kept and (problem := _settings_problem(run.result, run.kept)):
+        return Finding("ConfigMismatch", f"{problem} is not as in {run.kept.root.name}")
+    at = "" if run.result.is_adapter or run.base is None else _other_computing(run.result, run.base)
+    text = f"config.json: {at} is not as in the base model"
+    return Finding("ConfigMismatch", text) if at else None
 
 
-def _settings_problem(own: Tree, other: Tree) -> str:
+def _settings_problem(own: Tree, kept: Tree) -> str:
+    """Both were written by one library, so that everything that both have must be the same."""
     for name in MODEL_DIR_FILES:
-        if name in own.files and name in other.files:
-            mine, theirs = own.document(name).fields, other.document(name).fields
-            if at := _difference({k: v for k, v in mine.items() if k not in _FREE}, theirs):
-                return f"{name}: {at} is not as"
+        if name in own.files and name in kept.files:
+            mine = {k: v for k, v in own.document(name).fields.items() if k not in _FREE}
+            if at := _difference(mine, kept.document(name).fields):
+                return f"{name}: {at}"
     return ""
+
+
+def _other_computing(own: Tree, base: Tree) -> str:
+    mine, theirs = (_computing(tree.document("config.json").fields) for tree in (own, base))
+    return next((key for key in sorted(mine) if _differ(mine[key], theirs.get(key))), "")
+
+
+def _computing(config: dict[str, Any]) -> dict[str, Any]:
+    """Newer libraries keep the base of the rotation in an object."""
+    inner = config.get("rope_parameters")
+    theta = inner.get("rope_theta") if isinstance(inner, dict) else None
+    known = {key: value for key, value in config.items() if key in _COMPUTES}
+    return known if theta is None else {**known, "rope_theta": theta}
+
+
+def _differ(mine: Any, theirs: Any) -> bool:
+    """Nothing told is nothing to compare."""
+    if mine is None or theirs is None or mine == theirs:
+        return False
+    return not (str(mine).startswith(_GELU) and str(theirs).startswith(_GELU))
 
 
 def _difference(own: dict[str, Any], other: dict[str, Any]) -> str:
