@@ -55,8 +55,9 @@ mutants: setup  ## Damaged runs against the validator: prints which check sees w
 	MUTANTS=write OMP_NUM_THREADS=1 $(PY) -m pytest tests/mutants -q
 
 .PHONY: bench-validate
-bench-validate: setup  ## Speed and memory of the validator on a model of 1 GB
+bench-validate: setup  ## Speed and memory of the validator on a model of 1 GB, and its parts on the demo's
 	$(PY) -m bench.validate.integrity
+	OMP_NUM_THREADS=1 $(PY) -m bench.validate.whole
 
 .PHONY: bench-saving
 bench-saving: setup  ## What a checkpoint costs the training, written beside it and in its way
