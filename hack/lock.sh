@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 compile=(.venv/bin/uv pip compile --quiet --universal --python-version 3.11
   --generate-hashes --no-header --no-annotate "$@")
 "${compile[@]}" --extra operator pyproject.toml -o requirements/operator.lock
-"${compile[@]}" --extra trainer --excludes requirements/excludes-torch.txt pyproject.toml -o requirements/trainer.lock
+"${compile[@]}" --extra trainer --extra tensorboard --extra mlflow --excludes requirements/excludes-torch.txt \
+  pyproject.toml -o requirements/trainer.lock
 "${compile[@]}" --excludes requirements/excludes.txt requirements/torch-cpu.in -o requirements/torch-cpu.lock
-"${compile[@]}" --extra operator --extra trainer --extra dev --excludes requirements/excludes.txt \
+"${compile[@]}" --extra operator --extra trainer --extra tensorboard --extra mlflow --extra wandb --extra dev --excludes requirements/excludes.txt \
   pyproject.toml requirements/torch-cpu.in -o requirements/dev.lock

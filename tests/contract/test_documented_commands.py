@@ -30,9 +30,12 @@ SPECIFIED = "contract/test_specified_commands.py::"
 REMOTE = "unit/sidecar/test_remote_access.py::"
 PROCESSES = "unit/trainer/test_processes.py::test_a_wish_to_stop_on_one_machine"
 COMMANDS = "cluster/test_commands_on_a_cluster.py::"
+TRACKING = "unit/trainer/test_tracking.py::"
 LOCAL = "unit/local/test_real_runs.py::"
 
 RUN_ELSEWHERE: dict[str, str] = {
+    r"^(export MLFLOW_TRACKING_URI=|.* --report-to )": TRACKING + "test_mlflow_has_one_run",
+    r"^tensorboard --logdir ": TRACKING + "test_the_documented_tensorboard",
     r"^python3 -m finetuning\.base\.app ": SPECIFIED + "place",
     r"^(JOB_COMPLETION_INDEX=0 )?python3 -m finetuning\.base\.torchrun ": PROCESSES,
     r"^curl -s http://localhost:8000/metrics \| grep": SPECIFIED + "place",

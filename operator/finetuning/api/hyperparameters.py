@@ -5,7 +5,7 @@ trains with the same values here.
 """
 
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -67,6 +67,14 @@ class QuantType(StrEnum):
 
     NF4 = "nf4"
     FP4 = "fp4"
+
+
+class ReportTo(StrEnum):
+    """Where a run's curves go besides its own files, by the names of transformers' `report_to`."""
+
+    TENSORBOARD = "tensorboard"
+    MLFLOW = "mlflow"
+    WANDB = "wandb"
 
 
 ALL_LINEAR = "all-linear"
@@ -274,6 +282,20 @@ class Hyperparameters(ApiModel):
         le=1000,
         description="Add noise of this size to the embeddings while training (NEFTune); 5 to 15 "
         "is usual, none when absent.",
+    )
+    report_to: Annotated[
+        list[ReportTo],
+        Rule(
+            "self.all(name, self.exists_one(other, other == name))",
+            lambda names: len(set(names)) == len(names),
+            "must name each tracker once",
+        ),
+    ] = Field(
+        default=[],
+        max_length=len(ReportTo),
+        description="Where the curves go besides the run's own files, of tensorboard (event files "
+        "in the output folder), mlflow and wandb; nowhere when empty. A tracker that fails or "
+        "hangs leaves the training alone.",
     )
     lora_rank: int | None = Field(
         default=None,

@@ -25,6 +25,7 @@ from finetuning.api.hyperparameters import (
     LoraConfig,
     Method,
     QuantizationConfig,
+    ReportTo,
 )
 from finetuning.api.resources import ResourceSpec
 from finetuning.api.status import (
@@ -92,8 +93,10 @@ __all__ = [
     "OutputSpec",
     "Phase",
     "Reason",
+    "ReportTo",
     "ResourceSpec",
     "SecretKeyRef",
+    "SecretRef",
     "StorageSpec",
     "ValidatedModel",
     "ValidationBaseline",
@@ -117,6 +120,12 @@ class SecretKeyRef(ApiModel):
 
     name: ObjectName = Field(description="Name of the Secret, in the job's namespace.")
     key: DataKey = Field(description="Key inside the Secret, such as token.")
+
+
+class SecretRef(ApiModel):
+    """A Secret in the job's own namespace; the operator never reads it."""
+
+    name: ObjectName = Field(description="Name of the Secret, in the job's namespace.")
 
 
 class ModelSpec(ApiModel):
@@ -215,6 +224,13 @@ class OutputSpec(ApiModel):
     )
 
 
+_ONLY_FILES = f"self.hyperparameters.reportTo.all(name, name == '{ReportTo.TENSORBOARD}')"
+
+
+def _asks_a_server(spec: "FineTuningJobSpec") -> bool:
+    return bool({*spec.hyperparameters.report_to} - {ReportTo.TENSORBOARD})
+
+
 class FineTuningJobSpec(ApiModel):
     """What to train, on what, how, and where the result goes."""
 
@@ -231,6 +247,20 @@ class FineTuningJobSpec(ApiModel):
             lambda spec: spec.validation.max_overfit is None or evaluates(spec.dataset),
             f"maxOverfit {ROWS_TO_EVALUATE_ON}; or drop maxOverfit",
             field="validation.maxOverfit",
+        ),
+        Rule(
+            f"has(self.trackingSecretRef) || {_ONLY_FILES}",
+            lambda spec: spec.tracking_secret_ref is not None or not _asks_a_server(spec),
+            "reportTo mlflow and wandb need an address or a key: name a Secret with "
+            "MLFLOW_TRACKING_URI or WANDB_API_KEY in trackingSecretRef, or drop them from reportTo",
+            field="hyperparameters.reportTo",
+        ),
+        Rule(
+            f"!has(self.trackingSecretRef) || !({_ONLY_FILES})",
+            lambda spec: spec.tracking_secret_ref is None or _asks_a_server(spec),
+            "trackingSecretRef is for reportTo mlflow and wandb: add one of them to "
+            "hyperparameters.reportTo, or drop trackingSecretRef",
+            field="trackingSecretRef",
         ),
     )
 
@@ -273,6 +303,12 @@ class FineTuningJobSpec(ApiModel):
         "report stands in status.validation.report. May change after creation: the model is then "
         "judged again, without training again. The annotation "
         "finetuning.aim.amd.com/revalidate with any new value does the same.",
+    )
+    tracking_secret_ref: SecretRef | None = Field(
+        default=None,
+        description="Secret whose keys become environment variables of the trainer, and of nothing "
+        "else: address and credentials of what hyperparameters.reportTo names, such as "
+        "MLFLOW_TRACKING_URI, MLFLOW_TRACKING_TOKEN, WANDB_API_KEY.",
     )
     suspend: bool = Field(
         default=False,

@@ -49,6 +49,11 @@ def _wanted(job: FineTuningJob) -> Iterator[Wanted]:
         make = f"kubectl --namespace {namespace} create secret generic {token.name}"
         remedy = f"create it with `{make} --from-file={token.key}=<file with the token>`"
         yield Wanted("secret", token.name, "spec.baseModel.tokenSecretRef", remedy)
+    tracking = job.spec.tracking_secret_ref
+    if tracking is not None:
+        make = f"kubectl --namespace {namespace} create secret generic {tracking.name}"
+        remedy = f"create it with `{make} --from-env-file=<file with NAME=VALUE lines>`"
+        yield Wanted("secret", tracking.name, "spec.trackingSecretRef", remedy)
 
 
 def _claim(name: str, field: str, namespace: str) -> Wanted:

@@ -48,6 +48,14 @@ CASES: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
         'CreateContainerConfigError: secret "hub" not found',
         ("spec.baseModel.tokenSecretRef: ", "create secret generic hub"),
     ),
+    (
+        {
+            "hyperparameters": {"reportTo": ["mlflow"]},
+            "trackingSecretRef": {"name": "tracking"},
+        },
+        'CreateContainerConfigError: secret "tracking" not found',
+        ("spec.trackingSecretRef: ", "create secret generic tracking --from-env-file="),
+    ),
 ]
 
 

@@ -71,7 +71,7 @@ WRONG_FIELDS = {
     "  zzz: 1\n": (
         'job.yaml:10: unknown field "spec.zzz"; known here: activeDeadlineSeconds, backoffLimit, '
         "baseModel, dataset, hyperparameters, loraConfig, method, output, quantizationConfig, "
-        "resources, suspend, validation"
+        "resources, suspend, trackingSecretRef, validation"
     ),
     "sepc: 1\n": 'job.yaml:10: unknown field "sepc"; did you mean "spec"?',
 }

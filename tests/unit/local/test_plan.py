@@ -140,6 +140,15 @@ def test_a_secret_that_the_user_does_not_export_is_left_out(prepare: Prepare) ->
     assert "HF_TOKEN" not in trainer(prepare(SECRET)).env
 
 
+def test_a_trackers_variables_are_the_users_own_exports(prepare: Prepare) -> None:
+    text = MANIFEST.replace(
+        "  dataset",
+        "  hyperparameters: {reportTo: [mlflow]}\n  trackingSecretRef: {name: t}\n  dataset",
+    )
+    mine = {"MLFLOW_TRACKING_URI": "http://localhost:5000"}
+    assert trainer(prepare(text, mine)).env["MLFLOW_TRACKING_URI"] == mine["MLFLOW_TRACKING_URI"]
+
+
 def test_folders_on_the_command_line_win(prepare: Prepare, here: Path) -> None:
     (here / "elsewhere/small").mkdir(parents=True)
     found = prepare(claims={"models": Path("elsewhere")}, output=Path("out"))

@@ -117,9 +117,10 @@ def test_one_checkpoint_can_be_named_itself(run_of: RunOf) -> None:
 
 def test_folders_that_others_write_are_not_judged(run_of: RunOf) -> None:
     output = run_of("lora")
-    for name in ("state", "validation", "lost+found"):
+    for name in ("state", "tracking", "validation", "lost+found"):
         (output / name).mkdir()
         (output / name / "x.json").write_text("")
+    (output / "tracking" / "latest-run").symlink_to("run-1")  # As W&B leaves it.
     assert judge(output).passed
 
 

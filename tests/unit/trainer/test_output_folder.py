@@ -1,5 +1,6 @@
 """A folder with somebody else's files is neither emptied nor written over."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,19 @@ def test_a_run_stopped_while_it_wrote_its_result_can_be_removed(tmp_path: Path) 
         (tmp_path / name).write_text("")
     remove_run(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_the_trackers_files_those_of_the_run_are_removed(tmp_path: Path) -> None:
+    tracking = tmp_path / "tracking"
+    for name in ("tensorboard", "mine"):
+        (tracking / name).mkdir(parents=True)
+        (tracking / name / "events").write_text("")
+    (tracking / "tensorboard.json").write_text("{}")
+    remove_run(tmp_path)
+    assert [path.name for path in tracking.iterdir()] == ["mine"]
+    shutil.rmtree(tracking / "mine")
+    remove_run(tmp_path)
+    assert not tracking.exists()
 
 
 @pytest.mark.parametrize(("total", "expected"), [(1, 0), (2, 1), (36, 4), (101, 100)])

@@ -18,7 +18,7 @@ from finetuning.api.run_config import RunConfig
 from finetuning.artifacts import AIM_PROFILE, CHECKPOINTS_DIR, STATE_DIR, TRAINING_INFO
 from finetuning.artifacts.data_report import DataReport
 from finetuning.artifacts.models import ExitCode, RunState, TrainFailure, TrainingResult
-from finetuning.base import console, data_report, environment, reading
+from finetuning.base import console, data_report, environment, reading, tracking
 from finetuning.base.errors import (
     ConfigError,
     DatasetError,
@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 def _leading(options: Options, rank: Rank) -> int:
     """The process that writes; mostly the only one."""
     try:
+        tracking.require(options.config, os.environ)
         output = _output_folder(options.config)
         lock = _lock(output)
     except TrainerError as error:

@@ -36,7 +36,7 @@ intervals) may be changed on the way."""
 PER_STEP = ("batch_size", "gradient_accumulation_steps", "processes")
 """Together the rows of a step: another split of as many rows is the same run."""
 
-COSMETIC = ("logging_steps", "save_steps", "save_total_limit", "eval_steps")
+COSMETIC = ("logging_steps", "save_steps", "save_total_limit", "eval_steps", "report_to")
 """Settings that leave the trained weights as they are."""
 
 _DEFAULTS: Facts = (

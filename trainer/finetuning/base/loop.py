@@ -27,6 +27,7 @@ from finetuning.base.report import result_of
 from finetuning.base.run import Run
 from finetuning.base.saver import Saver
 from finetuning.base.step import Stepper, StepResult
+from finetuning.base.tracking import Tracking
 
 DIVERGED_AFTER = 3
 """Steps in a row without a finite loss: one bad batch is survived, three are a trend."""
@@ -90,12 +91,14 @@ class Loop:
         self._began, self._first = time.monotonic(), self.state.global_step
         self._seconds_before = self.state.train_seconds
 
-    def run_until(self, stop: SharedStop) -> None:
+    def run_until(self, stop: SharedStop, tracking: Tracking) -> None:
         """Step until the plan's end or the wish to stop; raises TrainerError."""
         run = self._run
         self._tell_start()
         try:
             with closing(self._open()) as record, record.redirect():
+                if self._group.leads:
+                    tracking.start(self.state.global_step)
                 while not self.done and not stop.requested:
                     self._saver.poll(self.state)
                     self._one(record, stop)

@@ -1,5 +1,6 @@
 """The trained model and the files that describe it, put in place so that none is half there."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterable
@@ -7,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from finetuning.api.hyperparameters import Method
+from finetuning.api.hyperparameters import Method, ReportTo
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts import (
     AIM_PROFILE,
@@ -19,6 +20,7 @@ from finetuning.artifacts import (
     PERFORMANCE_HISTORY,
     STATE_DIR,
     STATE_FILE,
+    TRACKING_DIR,
     TRAINING_INFO,
 )
 from finetuning.artifacts.files import (
@@ -144,11 +146,22 @@ def remove_run(output: Path) -> None:
     except (OSError, UnreadableFileError):
         own = _result_files(output) if (output / LOSS_HISTORY).exists() else []
     shutil.rmtree(output / STAGING, ignore_errors=True)
+    _remove_tracking(output / TRACKING_DIR)
     for checkpoint in (output / CHECKPOINTS_DIR).glob(f"*{CHECKPOINT_PREFIX}*"):
         shutil.rmtree(checkpoint, ignore_errors=True)
     known = (MANIFEST, *_ABOUT_THE_RUN, f"{STATE_DIR}/{STATE_FILE}")
     for name in (*own, *known):
         (output / name).unlink(missing_ok=True)
+
+
+def _remove_tracking(folder: Path) -> None:
+    """What the trackers wrote, each beside the file that says so."""
+    for name in ReportTo:
+        if (folder / f"{name}.json").is_file():
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (folder / f"{name}.json").unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def foreign_files(output: Path) -> list[str]:

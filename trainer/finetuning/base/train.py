@@ -34,6 +34,8 @@ from finetuning.base.run import Run
 from finetuning.base.step import Sft, Stepper, checkpoint_bytes, make_optimizer
 from finetuning.base.stop import Stop
 from finetuning.base.storage import require_space
+from finetuning.base.trackers.order import Outcome
+from finetuning.base.tracking import Tracking
 
 log = logging.getLogger(__name__)
 
@@ -74,17 +76,19 @@ def _train(run: Run, live: LiveState, stop: Stop, device: Device, group: Group) 
     loop = Loop(run, plan, data, stepper, live, found=found)
 
     stop.raises = False
-    with closing(loop):
-        loop.run_until(SharedStop(stop, group))
+    with Tracking(run) as tracking, closing(loop):
+        loop.run_until(SharedStop(stop, group), tracking)
         if not loop.done:
+            tracking.outcome = Outcome.PAUSED
             return loop.pause()
-
-    if not group.leads:
-        return result_of(loop.state, RunState.FINISHED, None)
-    live.event(RunState.SAVING, total_steps=loop.state.max_steps)
-    model = load_best(model, run, loop.state, device)
-    ending = Ending(run, loop.state, plan, data, device, started)
-    return write_result(ending, model, tokenizer)
+        if not group.leads:
+            return result_of(loop.state, RunState.FINISHED, None)
+        live.event(RunState.SAVING, total_steps=loop.state.max_steps)
+        model = load_best(model, run, loop.state, device)
+        ending = Ending(run, loop.state, plan, data, device, started)
+        result = write_result(ending, model, tokenizer)
+        tracking.outcome = Outcome.FINISHED
+        return result
 
 
 def _choose_device(config: RunConfig, rank: Rank) -> Device:

@@ -68,6 +68,8 @@ def _pod_spec(job: FineTuningJob, settings: Settings) -> Manifest:
 
 
 def _trainer(job: FineTuningJob, settings: Settings) -> Manifest:
+    tracking = job.spec.tracking_secret_ref
+    from_secret = {"envFrom": [{"secretRef": {"name": tracking.name}}]} if tracking else {}
     return pod.torch_container(
         naming.TRAINING_CONTAINER,
         job,
@@ -83,6 +85,7 @@ def _trainer(job: FineTuningJob, settings: Settings) -> Manifest:
             *(source.mount for source in _inputs(job) if source.mount),
             *pod.scratch_mounts(),
         ],
+        **from_secret,
     )
 
 

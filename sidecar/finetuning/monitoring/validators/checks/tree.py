@@ -11,7 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from finetuning.artifacts import CHECKPOINT_PREFIX, CHECKPOINTS_DIR, STATE_DIR, VALIDATION_DIR
+from finetuning.artifacts import (
+    CHECKPOINT_PREFIX,
+    CHECKPOINTS_DIR,
+    STATE_DIR,
+    TRACKING_DIR,
+    VALIDATION_DIR,
+)
 from finetuning.artifacts.files import UnreadableFileError, read_bounded
 from finetuning.artifacts.manifest import Manifest, read_manifest, sha256_of
 from finetuning.monitoring.validators.checks.weights import (
@@ -29,7 +35,7 @@ JSON_MAX_BYTES = 256 << 20
 _READERS = 4
 """More than a disk gives work to, and few enough for the memory of a small pod."""
 
-_NOT_SEALED = (CHECKPOINTS_DIR, STATE_DIR, VALIDATION_DIR, "lost+found")
+_NOT_SEALED = (CHECKPOINTS_DIR, STATE_DIR, TRACKING_DIR, VALIDATION_DIR, "lost+found")
 """Folders beside the result: judged apart, still written to, or the file system's own."""
 
 
