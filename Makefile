@@ -63,6 +63,10 @@ bench-validate: setup  ## Speed and memory of the validator on a model of 1 GB, 
 bench-saving: setup  ## What a checkpoint costs the training, written beside it and in its way
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m bench.train.saving
 
+.PHONY: bench-sidecar
+bench-sidecar: setup  ## What the metrics sidecar costs: start, scrapes, memory
+	$(PY) -m bench.sidecar.cost
+
 .PHONY: test-cluster
 test-cluster: setup  ## Tests on a real cluster; says so in one line where none is possible
 	@$(PY) -m hack.tests cluster

@@ -94,6 +94,19 @@ def test_what_the_command_does_not_know_is_unknown(
     assert {name for name, value in found.items() if value is None} == unknown
 
 
+def test_an_apu_of_which_the_command_knows_nothing_shows_nothing() -> None:
+    """As reported for ROCm 7: a bare list again, with a time, and a marker for every figure."""
+    nothing: dict[str, Any] = {
+        "timestamp": 1769014607,
+        "usage": "N/A",
+        "power": {"socket_power": "N/A", "gfx_voltage": "N/A", "throttle_status": "N/A"},
+        "temperature": {"edge": "N/A", "hotspot": "N/A", "mem": "N/A"},
+        "mem_usage": {"total_vram": "N/A", "used_vram": "N/A"},
+        "energy": "N/A",
+    }
+    assert by_address([entry(**nothing)], devices_of(LIST))[ADDRESS] == Figures(uuid=UUID)
+
+
 @pytest.mark.parametrize("answer", [None, 7, "N/A", [], {}, {"gpu_data": None}, [None, 3], [{}]])
 def test_an_answer_of_another_form_tells_nothing(answer: Any) -> None:
     assert devices_of(answer) == {}

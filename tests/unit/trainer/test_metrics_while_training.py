@@ -1,5 +1,6 @@
 """`--enable-metrics`: the figures rise while the trainer works."""
 
+import json
 import re
 import signal
 import socket
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.unit.trainer.warm import WarmTrainer, wait_until
+
+from finetuning.monitoring.metrics import FineTuningMetricsExporter
 
 pytestmark = pytest.mark.training
 
@@ -45,3 +48,39 @@ def test_metrics_rise_while_the_trainer_works(
     wait_until(lambda: scrape(port)["finetuning_training_step"] > step, "a later step")
     assert child.kill(signal.SIGTERM) == 143
     assert scrape(port) == {}
+
+
+def test_the_last_scrape_agrees_with_the_runs_own_files(
+    tiny_model: Path, rows_file: Path, tmp_path: Path, warm: WarmTrainer
+) -> None:
+    """What Prometheus keeps is what was computed: summed up here from the history."""
+    output = tmp_path / "out"
+    code, log = warm.run(
+        *("--model-id", tiny_model, "--dataset-path", rows_file, "--output-dir", output),
+        *("--epochs", 3, "--eval-split", 0.2, "--batch-size", 2, "--no-fp16"),
+    )
+    assert code == 0, log
+    port = free_port()
+    exporter = FineTuningMetricsExporter(port=port, state_dir=output / "state")
+    exporter.start_server()
+    try:
+        last = scrape(port)
+    finally:
+        exporter.stop_server()
+    results = json.loads((output / "training_info.json").read_text(encoding="utf-8"))["results"]
+    text = (output / "loss_history.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    tokens = sum(line["tokens"] for line in lines)
+    assert last["finetuning_job_status"] == 2
+    assert last["finetuning_training_progress"] == 100
+    assert last["finetuning_training_step"] == len(lines) == results["global_step"]
+    assert last["finetuning_tokens_total"] == tokens == results["tokens_total"]
+    assert last["finetuning_samples_total"] == 3 * 16 == results["samples_total"]
+    assert last["finetuning_train_loss"] == pytest.approx(lines[-1]["loss"])
+    assert last["finetuning_learning_rate"] == pytest.approx(lines[-1]["learning_rate"])
+    assert last["finetuning_grad_norm"] == pytest.approx(lines[-1]["grad_norm"])
+    assert last["finetuning_eval_loss"] == pytest.approx(lines[-1]["eval_loss"])
+    by_hand = tokens / results["train_runtime"]
+    assert results["train_tokens_per_second"] == pytest.approx(by_hand, rel=0.02)
+    took = last["finetuning_job_duration_seconds_sum"]
+    assert results["train_runtime"] <= took
