@@ -78,6 +78,7 @@ NATIVE = (
     kubernetes("kubelet"),
     kubernetes("kube-proxy"),
     Tool("etcd", "etcd", "go.etcd.io/etcd/server/v3"),
+    Tool("coredns", "coredns", "github.com/coredns/coredns"),
     PAUSE,
 )
 OPERATOR_MODULE = "github.com/prometheus-operator/prometheus-operator"

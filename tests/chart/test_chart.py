@@ -309,7 +309,7 @@ def test_the_policy_lets_the_operator_and_the_named_pods_scrape(
     ]
     assert own["spec"]["podSelector"]["matchLabels"].items() <= pod["labels"].items()
 
-    (rule,) = of_jobs["spec"]["ingress"]
+    rule, among_workers = of_jobs["spec"]["ingress"]
     operator, *others = rule["from"]
     assert others == scrapers
     assert operator["podSelector"]["matchLabels"].items() <= pod["labels"].items()
@@ -321,6 +321,7 @@ def test_the_policy_lets_the_operator_and_the_named_pods_scrape(
     meta = ObjectMeta(name="demo", namespace="team-a", uid="u")
     labels = naming.labels(meta, naming.TRAINING)
     assert of_jobs["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert among_workers == {"from": [{"podSelector": of_jobs["spec"]["podSelector"]}]}
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,6 @@
   verbs:
   - list
   - create
-{{- if has .Values.monitoring.mode (list "perJob" "shared") }}
 - apiGroups:
   - ''
   resources:
@@ -63,7 +62,6 @@
   verbs:
   - get
   - create
-{{- end }}
 {{- if has .Values.monitoring.mode (list "podMonitor" "none") }}
 - apiGroups:
   - ''

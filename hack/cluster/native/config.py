@@ -70,8 +70,7 @@ def kubelet() -> dict[str, Any]:
         },
         "authorization": {"mode": "Webhook"},
         "clusterDomain": "cluster.local",
-        # No DNS server runs: the node's own address refuses at once, an unused one would let
-        # every look-up wait for its timeout.
+        # Where CoreDNS listens. Other names fail there at once: nobody waits for a timeout.
         "clusterDNS": [NODE_IP],
         "resolvConf": "",
         "podLogsDir": str(POD_LOGS),
@@ -153,6 +152,12 @@ netns_mounts_under_state_dir = true
 {folder}
 conf_dir = "{paths.NODE / "cni"}"
 """
+
+
+def corefile() -> str:
+    """Tell CoreDNS to answer for the cluster's own names, by which pods of a group meet."""
+    names = f"kubernetes cluster.local {{\n    kubeconfig {CONFIGS / 'super-admin.conf'}\n  }}"
+    return f".:53 {{\n  bind {NODE_IP}\n  {names}\n}}\n"
 
 
 def etcd() -> list[str]:

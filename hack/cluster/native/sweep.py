@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hack.cluster.native.owner import Record
 
 # Nothing may restart a container while it is being removed, and the runtime goes after them.
-FIRST = ("agent", "kube-proxy", "kubelet", "kube-scheduler", "kube-controller-manager")
+FIRST = ("agent", "coredns", "kube-proxy", "kubelet", "kube-scheduler", "kube-controller-manager")
 COMPONENTS = (*FIRST, "kube-apiserver", "etcd", "containerd")
 
 

@@ -108,6 +108,7 @@ def prepare(programs: dict[str, Path]) -> None:
     write(node / "cni" / "10-pods.conflist", json.dumps(config.cni()))
     found = config.containerd(prerequisites.cni_folder(), containers.version())
     write(node / "containerd.toml", found)
+    write(node / "Corefile", config.corefile())
     write(node / "kubeadm.yaml", config.kubeadm(tools.kubernetes_version()))
     make_certificates(programs["kubeadm"])
 
@@ -151,6 +152,7 @@ def start_node(running: Running) -> None:
     kube.apply((paths.MANIFESTS / "node.yaml").read_text())
     running.start("kubelet", config.kubelet_flags())
     running.start("kube-proxy", [f"--config={paths.NODE / 'kube-proxy.json'}"])
+    running.start("coredns", ["-conf", str(paths.NODE / "Corefile")])
     admin = f"-kubeconfig={config.CONFIGS / 'super-admin.conf'}"
     running.start("agent", [admin, f"-volumes={config.VOLUMES}"])
     wait_until("the node", kube.node_ready, 120, f"{paths.LOGS}/kubelet.log")

@@ -65,6 +65,7 @@ def printer_columns() -> list[dict[str, Any]]:
         _column("Step", ".status.currentStep", "Optimizer steps done.", kind="integer", wide=True),
         _column("Tokens/s", ".status.tokensPerSecond", "Throughput.", kind="number", wide=True),
         _column("ETA", ".status.estimatedRemaining", "Time left.", wide=True),
+        _column("Workers", ".spec.workers", "Pods that train together.", kind="integer", wide=True),
         _column("Reason", ".status.reason", "Why the job is where it is.", wide=True),
         _column("Age", ".metadata.creationTimestamp", "Time since creation.", kind="date"),
     ]

@@ -69,3 +69,10 @@ class ResourceSpec(ApiModel):
         description="What the pod may use at most, as in a container. One `amd.com/gpu` when "
         "neither map names the resource.",
     )
+
+    def gpus(self, gpu_resource: str) -> int:
+        """GPUs of the pod, partitions of one counted each; one where no device is named."""
+        vendor = gpu_resource.partition("/")[0] + "/"
+        devices = {**self.requests, **self.limits}
+        named = [int(count) for name, count in devices.items() if name.startswith(vendor)]
+        return sum(named) if named else 1

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -73,6 +74,7 @@ __all__ = [
     "SHORT_NAMES",
     "SINGULAR",
     "VERSION",
+    "AccessMode",
     "BaselineSpec",
     "CheckName",
     "CheckStatus",
@@ -171,6 +173,14 @@ class DatasetSpec(RowOptions):
     )
 
 
+class AccessMode(StrEnum):
+    """How pods may mount a claim."""
+
+    READ_WRITE_ONCE = "ReadWriteOnce"
+    """By the pods of one node."""
+    READ_WRITE_MANY = "ReadWriteMany"
+
+
 class StorageSpec(ApiModel):
     """Where the trained model is kept."""
 
@@ -206,6 +216,13 @@ class StorageSpec(ApiModel):
     storage_class_name: ObjectName | None = Field(
         default=None,
         description="StorageClass of that claim; the cluster's default when absent.",
+    )
+    access_mode: AccessMode | None = Field(
+        default=None,
+        description="How the claim may be mounted. ReadWriteMany lets the pods of several workers "
+        "run on different nodes and needs a StorageClass that has it; with ReadWriteOnce all of "
+        "them are kept on one node. When absent: ReadWriteMany with more than one worker, else "
+        "ReadWriteOnce. With claimName it says what that claim is.",
     )
 
 
@@ -275,7 +292,7 @@ class FineTuningJobSpec(ApiModel):
         default_factory=Hyperparameters,
         description="How the training runs, in the terms of transformers' TrainingArguments. Every "
         "field has a default; look at learningRate, epochs and batchSize first. One optimizer step "
-        "takes batchSize times gradientAccumulationSteps rows per GPU.",
+        "takes batchSize times gradientAccumulationSteps rows per GPU, of all workers together.",
     )
     lora_config: LoraConfig | None = Field(
         default=None,
@@ -294,8 +311,23 @@ class FineTuningJobSpec(ApiModel):
     )
     resources: ResourceSpec = Field(
         default_factory=ResourceSpec,
-        description="Resources of the training pod, as in a container. Without it the pod gets one "
-        "GPU.",
+        description="Resources of a training pod, as in a container. Without it the pod gets one "
+        "GPU. Each GPU gets a process of its own.",
+    )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Pods that train together, each with the resources above. They start and end "
+        "together; when one is lost, all continue from the newest checkpoint. Their output needs a "
+        "claim that all of their nodes can mount: see output.storage.accessMode.",
+    )
+    processes_per_worker: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="Training processes in each pod; one per GPU when absent. Each takes batchSize "
+        "rows in a forward pass. Set it for runs on the CPU.",
     )
     validation: ValidationSpec = Field(
         default_factory=ValidationSpec,
@@ -337,6 +369,17 @@ class FineTuningJobSpec(ApiModel):
         update = {k: v for k, v in older.items() if v is not None and k not in given}
         self.lora_config = lora.model_copy(update=update)
         return self
+
+    def processes_of_a_worker(self, gpu_resource: str) -> int:
+        """One for each GPU, unless the spec says otherwise."""
+        return self.processes_per_worker or max(1, self.resources.gpus(gpu_resource))
+
+    @property
+    def access_mode(self) -> AccessMode:
+        """Of the claim for the output."""
+        many = self.workers > 1
+        by_workers = AccessMode.READ_WRITE_MANY if many else AccessMode.READ_WRITE_ONCE
+        return self.output.storage.access_mode or by_workers
 
     @property
     def lora(self) -> LoraConfig:

@@ -84,15 +84,18 @@ class Steps:
             changed = await apply.suspend(self.gateway, newest, wanted=unwanted)
             self.cache.jobs.put(observed.batch_job(changed))
 
-    async def service(self, wanted: Desired) -> None:
-        """Make the Service again if somebody deleted it; never in the way of training."""
-        if wanted.service is None:
-            return
-        meta = wanted.service["metadata"]
+    async def services(self, wanted: Desired) -> None:
+        """Make Services again that somebody deleted; never in the way of training."""
+        for manifest in (wanted.service, wanted.rendezvous):
+            if manifest is not None:
+                await self._keep(manifest)
+
+    async def _keep(self, service: Manifest) -> None:
+        meta = service["metadata"]
         try:
             if await self.gateway.get(SERVICES, meta["namespace"], meta["name"]) is None:
                 log.warning("job=%s/%s its Service was deleted and is made again", *self.key)
-                await apply.create(self.gateway, wanted.service)
+                await apply.create(self.gateway, service)
         except (ApiError, RetryLaterError, apply.CannotApplyError) as error:
             log.warning("job=%s/%s its Service: %s", *self.key, error)
 
@@ -103,8 +106,9 @@ class Steps:
         if job.status.training_job_name:
             await self._find_again(job)
             return
-        if wanted.storage is not None:
-            await apply.create(self.gateway, wanted.storage)
+        for manifest in (wanted.storage, wanted.rendezvous):
+            if manifest is not None:
+                await apply.create(self.gateway, manifest)
         created = await apply.create(self.gateway, wanted.training_job)
         self.cache.jobs.put(observed.batch_job(created))
 
@@ -125,7 +129,7 @@ class Steps:
 
     async def _collect(self, job: BatchJob, pods: tuple[Pod, ...], container: str) -> None:
         """Wait for no Pod event: it may come after the Job's, or have been missed."""
-        ended = (pod.container(container) for pod in pods)
+        ended = (pod.container(container) for pod in observed.leading(pods))
         known = any(each is not None and each.exit_code is not None for each in ended)
         if known or job.meta.uid in self.looked_at:
             return

@@ -24,6 +24,8 @@ class Memory:
     waiting: float = NEVER
     waiting_for: str = ""
     """The uid of the Job without Pod, or of the Pod that does not start."""
+    claim_modes: tuple[str, ...] | None = None
+    """How the user's own claim for the output may be mounted, once somebody looked."""
     hint: str = ""
     hinted: float = NEVER
     looked_at: set[str] = field(default_factory=set)

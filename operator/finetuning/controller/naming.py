@@ -13,6 +13,9 @@ JOB_NAME_LABEL = "finetuning.aim.amd.com/job-name"
 JOB_UID_LABEL = "finetuning.aim.amd.com/job-uid"
 METRICS_APP = "finetuning-metrics"
 
+INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
+"""Set by Kubernetes on the pods of an Indexed Job; the pod with index 0 reports."""
+
 REVALIDATE_ANNOTATION = "finetuning.aim.amd.com/revalidate"
 """On a FineTuningJob any new value means: judge the model again. Its Job has the value as well."""
 POLICY_ANNOTATION = "finetuning.aim.amd.com/validation-policy"
@@ -23,6 +26,7 @@ TRAINING = "training"
 VALIDATION = "validation"
 METRICS = "metrics"
 STORAGE = "storage"
+RENDEZVOUS = "rendezvous"
 
 TRAINING_CONTAINER = "finetuning"
 VALIDATION_CONTAINER = "validation"
@@ -41,11 +45,14 @@ class Names:
     validation: str
     metrics: str
     claim: str
+    workers: str
 
 
 def names(job: str) -> Names:
     """Plain suffixes: a job's name is short enough for them (`v1alpha1.NAME_MAX_LENGTH`)."""
-    return Names(f"{job}-train", f"{job}-validate", f"{job}-metrics", f"{job}-output")
+    return Names(
+        f"{job}-train", f"{job}-validate", f"{job}-metrics", f"{job}-output", f"{job}-workers"
+    )
 
 
 def validation_job(job: str, attempt: int) -> str:

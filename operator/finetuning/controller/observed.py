@@ -112,6 +112,8 @@ class Pod:
     message: str
     unscheduled: Mark | None
     containers: tuple[Container, ...]
+    index: int = 0
+    """Of a group that trains together; the first one reports."""
 
     @property
     def over(self) -> bool:
@@ -226,6 +228,7 @@ def pod(raw: Raw) -> Pod:
         message=status.get("message") or "",
         unscheduled=_unscheduled(status.get("conditions") or []),
         containers=tuple(_container(each) for each in statuses),
+        index=_version(((raw.get("metadata") or {}).get("labels") or {}).get(naming.INDEX_LABEL)),
     )
 
 
@@ -234,6 +237,11 @@ def _unscheduled(conditions: Iterable[Raw]) -> Mark | None:
         if each.get("type") == "PodScheduled" and each.get("reason") == "Unschedulable":
             return _mark(each)
     return None
+
+
+def access_modes(claim: Raw) -> tuple[str, ...]:
+    """How pods may mount a claim."""
+    return tuple(str(each) for each in (claim.get("spec") or {}).get("accessModes") or [])
 
 
 def _container(raw: Raw) -> Container:
@@ -263,7 +271,11 @@ def _container(raw: Raw) -> Container:
 
 @dataclass(frozen=True)
 class Children:
-    """The Jobs that one job owns and their Pods, newest first; of validations the last one."""
+    """The Jobs that one job owns and their Pods, newest first; of validations the last one.
+
+    Of a group that trains together the newest Pods of each index come first, and among them the
+    one that says most about the group: see `_grouped`.
+    """
 
     training: BatchJob | None = None
     validation: BatchJob | None = None
@@ -285,9 +297,33 @@ def children(uid: str, jobs: Iterable[BatchJob], pods: Iterable[Pod]) -> Childre
     return Children(
         training=training,
         validation=validation,
-        training_pods=_pods_of(training, own_pods),
+        training_pods=_grouped(_pods_of(training, own_pods)),
         validation_pods=_pods_of(validation, own_pods),
     )
+
+
+def leading(pods: Iterable[Pod]) -> tuple[Pod, ...]:
+    """Those with index 0, in which the progress and the last words are."""
+    return tuple(pod for pod in pods if pod.index == 0)
+
+
+def _grouped(pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
+    """A group is as far as the last of its Pods: one that does not start holds all of them."""
+    newest: dict[int, Pod] = {}
+    for pod in pods:
+        newest.setdefault(pod.index, pod)
+    first = sorted(newest.values(), key=lambda pod: (_standing(pod), pod.index))
+    return (*first, *(pod for pod in pods if pod not in first))
+
+
+def _standing(pod: Pod) -> int:
+    """Not started, then ended badly, then running, then done."""
+    trainer = pod.container(naming.TRAINING_CONTAINER)
+    if trainer is not None and trainer.exit_code is not None:
+        return 1 if trainer.exit_code else 3
+    if pod.over:
+        return 1
+    return 2 if trainer is not None and trainer.running_since is not None else 0
 
 
 def _by_attempt(job: BatchJob) -> tuple[int, str]:

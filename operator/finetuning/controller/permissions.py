@@ -65,7 +65,7 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission("", "pods", ("list", "watch"), "where a run is, and why it failed"),
     Permission("", "persistentvolumeclaims", ("get", "create"), "<job>-output"),
     Permission("", "events", ("list", "create"), "why a pod waits; what `kubectl describe` shows"),
-    Permission("", "services", ("get", "create"), "<job>-metrics", modes=(_PER_JOB, _SHARED)),
+    Permission("", "services", ("get", "create"), "<job>-metrics; <job>-workers"),
     Permission(
         "", "services", ("list", "delete"), "left by another mode", modes=(_POD_MONITOR, _NONE)
     ),

@@ -5,6 +5,7 @@ so that a restart at any point goes on where it was. What is remembered between 
 calls; losing it loses nothing.
 """
 
+import contextlib
 import json
 import logging
 import time
@@ -28,7 +29,7 @@ from finetuning.controller import (
 from finetuning.controller.cache import Cache
 from finetuning.controller.desired import Desired
 from finetuning.controller.errors import InvalidSpecError
-from finetuning.controller.gateway import Gateway
+from finetuning.controller.gateway import CLAIMS, ApiError, Gateway
 from finetuning.controller.memory import NEVER, Memory
 from finetuning.controller.metrics import OperatorMetrics
 from finetuning.controller.monitoring_mode import ModeKeeper
@@ -126,6 +127,7 @@ class Reconciler:
             validation_problem=problem_after,
             monitoring=memory.monitoring,
             nodes=Nodes(self._settings.gpu_model, self._settings.gpu_resource_name),
+            claim_modes=await self._claim_modes(job, memory),
             hint=memory.hint,
         )
 
@@ -147,10 +149,11 @@ class Reconciler:
             memory.service_looked = self._clock()
         if self._clock() - memory.service_looked >= SERVICE_EVERY_SECONDS:
             memory.service_looked = self._clock()
-            await steps.service(wanted)
+            await steps.services(wanted)
 
     async def _ask_sidecar(self, found: Children, memory: Memory) -> None:
-        pod = next((p for p in found.training_pods if training_status.trainer_runs(p)), None)
+        pods = observed.leading(found.training_pods)
+        pod = next((p for p in pods if training_status.trainer_runs(p)), None)
         if pod is None or not pod.ip:
             return
         if memory.live_pod != pod.meta.uid:
@@ -159,6 +162,17 @@ class Reconciler:
             return
         memory.fetched = self._clock()
         memory.live = await sidecar.fetch(self._http, pod.ip) or memory.live
+
+    async def _claim_modes(self, job: FineTuningJob, memory: Memory) -> tuple[str, ...] | None:
+        """Of the user's own claim that several pods have to share; looked at once."""
+        name = job.spec.output.storage.claim_name
+        if name is None or job.spec.workers == 1 or job.status.training_job_name:
+            return memory.claim_modes
+        if memory.claim_modes is None:
+            with contextlib.suppress(ApiError):
+                found = await self._gateway.get(CLAIMS, job.metadata.namespace, name)
+                memory.claim_modes = observed.access_modes(found) if found else None
+        return memory.claim_modes
 
     async def _ask_events(self, job: FineTuningJob, found: Children, memory: Memory) -> None:
         """Quotas, pod security and mounts say only in events why nothing starts."""

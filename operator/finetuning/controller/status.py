@@ -21,6 +21,7 @@ from finetuning.controller import (
     conditions,
     last_words,
     naming,
+    observed,
     preflight,
     progress,
     training_status,
@@ -116,7 +117,7 @@ def _of_training(seen: Seen) -> FineTuningJobStatus:
         update["training_job_name"] = training.meta.name
         # The last pod of a failed job was not followed by another.
         last = 1 if stand.phase is Phase.FAILED else 0
-        update["restarts"] = max(0, training.failed_pods - last)
+        update["restarts"] = max(0, training_status.tries(job, training) - last)
     if stand.phase is not Phase.RUNNING:
         update["estimated_remaining"] = ""
     if stand.phase in {Phase.SUCCEEDED, Phase.FAILED}:
@@ -194,8 +195,8 @@ def _checkpoint(job: FineTuningJob, found: str | None) -> dict[str, str]:
 
 
 def _trainer(pods: tuple[Pod, ...]) -> Container | None:
-    """The newest trainer that ever started."""
-    found = (pod.container(naming.TRAINING_CONTAINER) for pod in pods)
+    """The newest trainer that ever started, of a group the one that reports."""
+    found = (pod.container(naming.TRAINING_CONTAINER) for pod in observed.leading(pods))
     return next((each for each in found if each is not None and each.started_at), None)
 
 
@@ -219,6 +220,7 @@ def _with_conditions(seen: Seen, new: FineTuningJobStatus, now: datetime) -> Fin
         conditions.config_valid(new),
         conditions.monitoring(seen.monitoring, conditions.find(old.conditions, kind)),
         *preflight.conditions(seen.job, seen.nodes),
+        *preflight.output_shared(seen.job, seen.claim_modes),
         conditions.suspended(new),
         *conditions.outcome(new),
         *conditions.withdrawn(old.conditions, new),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase, Reason
 from finetuning.artifacts.models import ExitCode, TrainFailure, TrainingState
 from finetuning.controller import last_words, naming, remedies
+from finetuning.controller.desired import group
 from finetuning.controller.last_words import plain
 from finetuning.controller.observed import BatchJob, Children, Container, Pod
 
@@ -44,6 +45,8 @@ class Seen:
     monitoring: Problem | None = None
     nodes: Nodes | None = None
     """None where no cluster's GPU is asked for."""
+    claim_modes: tuple[str, ...] | None = None
+    """How the user's claim for the output may be mounted; None while nobody looked."""
     hint: str = ""
     """What an event said about a Pod that does not come or does not start."""
 
@@ -149,7 +152,7 @@ def _restarting(seen: Seen) -> Standing | None:
     if _is_last_try(seen, pod):
         message = f"Pod {pod.meta.name} ended; the Job is closing."
         return Standing(Phase.RUNNING, Reason.TRAINING, message)
-    _, why = pod_failure(seen.job, pod)
+    _, why = pod_failure(seen.job, _most_telling(seen.children.training_pods))
     message = f"Pod {pod.meta.name} ended and is being replaced. {why}"
     return Standing(Phase.PENDING, Reason.RESTARTING, plain(message, 1024))
 
@@ -170,7 +173,7 @@ def _is_last_try(seen: Seen, pod: Pod) -> bool:
     # A Pod is counted when it is over, not when its trainer has ended.
     failures = training.failed_pods + (0 if pod.over else 1)
     invalid = trainer is not None and trainer.exit_code == ExitCode.INVALID
-    return invalid or failures > seen.job.spec.backoff_limit
+    return invalid or failures > group.pods_to_lose(seen.job)
 
 
 def _stuck(seen: Seen) -> Standing | None:
@@ -229,14 +232,32 @@ def failure(job: FineTuningJob, training: BatchJob, pods: tuple[Pod, ...]) -> tu
     if mark.reason == "DeadlineExceeded":
         limit = job.spec.active_deadline_seconds
         return Reason.DEADLINE_EXCEEDED, f"Ran longer than activeDeadlineSeconds ({limit} s)."
-    ended = [pod for pod in pods if _ended_badly(pod)]
-    reason, words = pod_failure(job, ended[0]) if ended else (Reason.TRAINING_FAILED, mark.message)
+    reason, words = Reason.TRAINING_FAILED, mark.message
+    if any(map(_ended_badly, pods)):
+        reason, words = pod_failure(job, _most_telling(pods))
     if mark.reason == "BackoffLimitExceeded":
         stop = "" if words.endswith((".", "!", "?")) else "."
-        words = f"{words}{stop} Tried {training.failed_pods} times."
+        words = f"{words}{stop} Tried {tries(job, training)} times."
         if reason is Reason.TRAINING_FAILED:
             reason = Reason.BACKOFF_LIMIT_EXCEEDED
     return reason, plain(words, 1024)
+
+
+def tries(job: FineTuningJob, training: BatchJob) -> int:
+    """How often the training ended badly: with one Pod of a group all of them do."""
+    return -(-training.failed_pods // job.spec.workers)
+
+
+def _most_telling(pods: tuple[Pod, ...]) -> Pod:
+    """One that failed by itself, before those that only lost it."""
+    ended = [pod for pod in pods if _ended_badly(pod)] or list(pods)
+    return next((pod for pod in ended if not _lost_another(pod)), ended[0])
+
+
+def _lost_another(pod: Pod) -> bool:
+    trainer = pod.container(naming.TRAINING_CONTAINER)
+    result = last_words.training_result(trainer) if trainer is not None else None
+    return result is not None and result.reason == TrainFailure.WORKER_LOST
 
 
 def _ended_badly(pod: Pod) -> bool:

@@ -46,7 +46,7 @@ def answer(options: Options) -> tuple[str, bool]:
     """The page and whether it fits; raises InputError."""
     found = manifest.load(options.manifest, options.name)
     shape = _shape(found, options)
-    job = of_job.settings(found.job)
+    job = of_job.settings(found.job, GPU_RESOURCE)
     try:
         gpu = gpus.of_resource(of_job.device(found.job, GPU_RESOURCE), options.gpu)
     except gpus.UnknownGpuError as error:

@@ -37,6 +37,13 @@ class Job:
     hyperparameters: Hyperparameters
     lora: LoraConfig
     quantization: QuantizationConfig
+    processes: int = 1
+    """That train together, each with a whole copy of the model."""
+
+    @property
+    def keeps_gradients(self) -> bool:
+        """Over several forward passes, or in the buckets that travel between processes."""
+        return self.processes > 1 or self.hyperparameters.gradient_accumulation_steps > 1
 
     @property
     def compute(self) -> int:
@@ -106,7 +113,7 @@ def _moments(shape: Shape, job: Job, host: Host) -> Iterator[Parts]:
     """
     trained = trained_parameters(shape, job)
     settings = job.hyperparameters
-    kept = settings.gradient_accumulation_steps > 1
+    kept = job.keeps_gradients
     gradients, head = _FLOAT * trained, _FLOAT * _head_gradient(shape, job)
     layer = layer_activations(shape, job, host)
     saved = saved_activations(shape, job, host)

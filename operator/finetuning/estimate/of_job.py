@@ -4,10 +4,11 @@ from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.estimate.formula import Job
 
 
-def settings(job: FineTuningJob) -> Job:
+def settings(job: FineTuningJob, gpu_resource: str) -> Job:
     """The part of a job that its memory depends on."""
     spec = job.spec
-    return Job(spec.method, spec.hyperparameters, spec.lora, spec.quantization)
+    processes = spec.workers * spec.processes_of_a_worker(gpu_resource)
+    return Job(spec.method, spec.hyperparameters, spec.lora, spec.quantization, processes)
 
 
 def device(job: FineTuningJob, default: str) -> str:

@@ -46,7 +46,8 @@ def in_text(name: str, model: str, parameters: int, job: Job, verdict: Verdict) 
     lines = [
         f"{name}: {job.method} of {model} ({parameters / 1e9:,.2f} B parameters), "
         f"{settings.precision}, {settings.batch_size} x {settings.max_seq_length} tokens"
-        + (", gradient checkpointing" if settings.gradient_checkpointing else ""),
+        + (", gradient checkpointing" if settings.gradient_checkpointing else "")
+        + (f", on each of {job.processes} GPUs" if job.processes > 1 else ""),
         "",
         *(f"  {_LABELS[key]:<25}{gib(size):>12}" for key, size in _sizes(verdict.parts)),
         f"  {'peak':<25}{gib(verdict.parts.total):>12}   in the {_moment(verdict.parts)}",

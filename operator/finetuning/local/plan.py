@@ -8,8 +8,8 @@ from typing import Any
 from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.artifacts import VALIDATION_DIR
 from finetuning.controller import desired, naming
+from finetuning.controller.desired import group, sources
 from finetuning.controller.desired import pod as desired_pod
-from finetuning.controller.desired import sources
 from finetuning.controller.errors import InvalidSpecError
 from finetuning.controller.settings import MonitoringMode, Settings
 from finetuning.local import launch, lock, manifest, ports, scratch, volumes
@@ -70,7 +70,7 @@ class Plan:
 
 def prepare(options: Options, environ: Mapping[str, str]) -> Plan:
     """Read, check, make folders; raises InputError before anything is started."""
-    found = manifest.load(options.manifest, options.name)
+    found = _on_one_machine(manifest.load(options.manifest, options.name))
     children = _children(found)
     places = _places(found, options)
     trainer_pod, *others = _pods(children)
@@ -91,6 +91,14 @@ def prepare(options: Options, environ: Mapping[str, str]) -> Plan:
         lock=_make_folders(places),
         notes=tuple(_notes(found, options, trainer_pod, port)),
     )
+
+
+def _on_one_machine(found: manifest.Manifest) -> manifest.Manifest:
+    """The processes of all workers as those of one pod: a step has as many rows as in a cluster."""
+    spec = found.job.spec
+    update = {"workers": 1, "processes_per_worker": group.of(found.job, SETTINGS).size}
+    job = found.job.model_copy(update={"spec": spec.model_copy(update=update)})
+    return replace(found, job=job)
 
 
 def _children(found: manifest.Manifest) -> desired.Desired:
@@ -212,6 +220,9 @@ def _notes(
         yield f"ignored in {found.file}: {', '.join(found.ignored)}"
     if port != naming.METRICS_PORT and options.metrics_port is None:
         yield f"port {naming.METRICS_PORT} is in use; the metrics are on port {port}"
+    processes = found.job.spec.processes_per_worker or 1
+    if processes > 1:
+        yield f"all {processes} training processes of the job run on this machine"
     devices = {
         name: count
         for container in trainer_pod["containers"]

@@ -107,6 +107,7 @@ def pod(
     name: str = "demo-train-x",
     sidecar: dict[str, Any] | None = None,
     created: str = STARTED,
+    index: int | None = None,
     **fields: Any,
 ) -> Pod:
     main = (
@@ -119,6 +120,8 @@ def pod(
     if sidecar is not None:
         statuses["initContainerStatuses"] = [{"name": naming.SIDECAR_CONTAINER, "state": sidecar}]
     labels = {naming.JOB_UID_LABEL: UID, naming.COMPONENT_LABEL: component}
+    if index is not None:
+        labels[naming.INDEX_LABEL] = str(index)
     return observed.pod(
         {
             "metadata": {

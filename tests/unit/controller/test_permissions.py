@@ -57,10 +57,11 @@ async def live(world: World, settings: Settings) -> None:
     async with aiohttp.ClientSession() as http:
         for name, plural in (
             ("demo-metrics", "services"),
+            ("demo-workers", "services"),
             ("demo-output", "persistentvolumeclaims"),
         ):
             world.create(plural, {"metadata": {"name": name, "namespace": "team"}})
-        world.apply()
+        world.apply(workers=2)
         first = Process(world, http, settings)
         leader = Election(first.gateway, "finetuning-system", "finetuning-operator", "first")
         await leader.win()
@@ -68,17 +69,19 @@ async def live(world: World, settings: Settings) -> None:
         await leader.release()
         world.delete("finetuningjobs", "demo")
         world.delete("persistentvolumeclaims", "demo-output")
+        world.delete("services", "demo-workers")
         world.create("servicemonitors", {"metadata": {"name": "demo-metrics", "namespace": "team"}})
         process = Process(world, http, settings)
-        world.apply()
+        world.apply(workers=2)
         await process.settle()
         process.time += 16
         await process.settle()
         world.start(naming.TRAINING)
         await process.settle()
-        if world.objects.get(("services", "team", "demo-metrics")):
-            world.delete("services", "demo-metrics")
-        process.time += 61
+        for name in ("demo-metrics", "demo-workers"):
+            if world.objects.get(("services", "team", name)):
+                world.delete("services", name)
+        process.time += 301
         await process.settle()
         world.change(suspend=True)
         await process.settle()

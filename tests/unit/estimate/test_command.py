@@ -54,6 +54,21 @@ def test_a_job_that_does_not_fit_ends_with_1_and_advice(
     assert "Smallest GPU for it as it is: MI300A" in text
 
 
+def test_each_of_several_gpus_holds_the_whole_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many: dict[str, Any] = {"workers": 2, "resources": {"limits": {"amd.com/gpu": 4}}}
+    peaks = []
+    alone: dict[str, Any] = {}
+    for spec in (alone, many):
+        assert main(["estimate", job(tmp_path, **spec), "--json"]) == 0
+        peaks.append(json.loads(capsys.readouterr().out)["partsBytes"])
+    assert peaks[1]["gradients"] > 0, "they wait in buckets for those of the others"
+    assert {**peaks[1], "gradients": 0} == {**peaks[0], "gradients": 0}
+    assert main(["estimate", job(tmp_path, **many)]) == 0
+    assert ", gradient checkpointing, on each of 8 GPUs\n" in capsys.readouterr().out
+
+
 def test_json_has_the_same_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", job(tmp_path), "--json", "--gpu", "MI210"]) == 0
     data = json.loads(capsys.readouterr().out)

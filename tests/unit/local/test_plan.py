@@ -291,6 +291,15 @@ def test_what_differs_from_a_cluster_is_said(prepare: Prepare) -> None:
     assert [note for note in notes if note.startswith("amd.com/gpu=1 is not asked for here")]
 
 
+def test_the_processes_of_all_workers_run_in_one_pod_here(prepare: Prepare) -> None:
+    wide = "  workers: 2\n  resources: {limits: {amd.com/gpu: 4}}\n---"
+    found = prepare(MANIFEST.replace("---", wide))
+    assert found.training[1].argv == (
+        *(sys.executable, "-m", "finetuning.base.torchrun", "--nproc-per-node", "8"),
+    )
+    assert "all 8 training processes of the job run on this machine" in found.notes
+
+
 def test_scratch_is_private_and_outside_the_result(prepare: Prepare) -> None:
     places = prepare().places
     assert stat.S_IMODE(places.scratch.stat().st_mode) == 0o700

@@ -93,12 +93,18 @@ def start(tmp_path: Path, model_claim: Path, runs: list[Run]) -> Start:
     """Starts runs of the LoRA example, changed as a test needs it."""
 
     def begin(
-        rows: str = "train.jsonl", *, settings: Any = None, validate: bool = True, **options: Any
+        rows: str = "train.jsonl",
+        *,
+        settings: Any = None,
+        validate: bool = True,
+        spec: Any = None,
+        **options: Any,
     ) -> Run:
         body = yaml.safe_load((ROOT / "examples" / "finetuningjob-lora.yaml").read_text())
         body["metadata"]["name"] = "demo"
         body["spec"]["hyperparameters"] |= settings or {}
         body["spec"]["validation"]["enabled"] = validate
+        body["spec"] |= spec or {}
         (tmp_path / "job.yaml").write_text(yaml.safe_dump(body))
         arguments = [
             *("run", "job.yaml"),
@@ -175,6 +181,17 @@ def finetuning(folder: Path, *arguments: str) -> str:
     return subprocess.run(
         command, cwd=folder, env=environ, capture_output=True, text=True, check=True
     ).stdout
+
+
+def test_the_workers_of_a_job_are_processes_here(start: Start) -> None:
+    settings = {"maxSteps": 6, "batchSize": 4, "evalSteps": 10_000}
+    run = start(settings=settings, validate=False, spec={"workers": 2})
+    code, out, err = run.finish()
+    assert (code, err) == (0, ""), out
+    assert "all 2 training processes of the job run on this machine" in out
+    info = json.loads((run.output / "training_info.json").read_text())
+    assert info["training_config"]["processes"] == 2
+    assert run.left_behind() == []
 
 
 def test_ctrl_c_pauses_and_the_same_command_continues(start: Start) -> None:

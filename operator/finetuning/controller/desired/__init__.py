@@ -7,7 +7,7 @@ local runner starts its processes from the very same pod templates.
 from dataclasses import dataclass
 
 from finetuning.api.v1alpha1 import FineTuningJob
-from finetuning.controller.desired import monitoring, storage, training, validation
+from finetuning.controller.desired import group, monitoring, storage, training, validation
 from finetuning.controller.desired.metadata import Manifest
 from finetuning.controller.settings import MonitoringMode, Settings
 
@@ -19,6 +19,7 @@ class Desired:
     """The children of one job; None where the job or the settings want none."""
 
     storage: Manifest | None
+    rendezvous: Manifest | None
     training_job: Manifest
     validation_job: Manifest | None
     service: Manifest | None
@@ -32,6 +33,7 @@ def build(job: FineTuningJob, settings: Settings) -> Desired:
     with_monitor = mode is MonitoringMode.PER_JOB
     return Desired(
         storage=None if job.spec.output.storage.claim_name else storage.claim(job),
+        rendezvous=group.service(job),
         training_job=training.job(job, settings),
         validation_job=validation.job(job, settings) if job.spec.validation.enabled else None,
         service=monitoring.service(job) if with_service else None,

@@ -3,6 +3,8 @@
 By a Service and a ServiceMonitor of each job, or by one ServiceMonitor or PodMonitor of all.
 """
 
+import re
+
 from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.controller import naming
 from finetuning.controller.desired.metadata import Manifest, metadata
@@ -11,6 +13,15 @@ from finetuning.controller.settings import MonitoringMode, Settings
 BODY_LIMIT = "1MB"
 
 _MONITORS = "monitoring.coreos.com/v1"
+
+_SILENT = {
+    "action": "drop",
+    "sourceLabels": [
+        "__meta_kubernetes_pod_label_" + re.sub(r"[^a-zA-Z0-9]", "_", naming.INDEX_LABEL)
+    ],
+    "regex": "[1-9][0-9]*",
+}
+"""Of the pods of a group only the one with index 0 has figures."""
 
 
 def service(job: FineTuningJob) -> Manifest:
@@ -22,7 +33,7 @@ def service(job: FineTuningJob) -> Manifest:
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": naming.selector(job.metadata, naming.TRAINING),
+            "selector": naming.selector(job.metadata, naming.TRAINING) | _reporting(job),
             "ports": [
                 {
                     "name": "metrics",
@@ -33,6 +44,11 @@ def service(job: FineTuningJob) -> Manifest:
             ],
         },
     }
+
+
+def _reporting(job: FineTuningJob) -> dict[str, str]:
+    """Of several pods only one has figures."""
+    return {naming.INDEX_LABEL: "0"} if job.spec.workers > 1 else {}
 
 
 def service_monitor(job: FineTuningJob, settings: Settings) -> Manifest:
@@ -86,7 +102,7 @@ def _pod_monitor(settings: Settings, meta: Manifest) -> Manifest:
             "selector": {
                 "matchLabels": {**_managed(), naming.COMPONENT_LABEL: naming.TRAINING},
             },
-            "podMetricsEndpoints": [{**_endpoint(settings), "relabelings": [job]}],
+            "podMetricsEndpoints": [{**_endpoint(settings), "relabelings": [job, _SILENT]}],
             **_limits(settings),
         },
     }

@@ -8,7 +8,7 @@ from finetuning.controller.desired.metadata import Manifest, metadata
 def claim(job: FineTuningJob) -> Manifest:
     storage = job.spec.output.storage
     spec: Manifest = {
-        "accessModes": ["ReadWriteOnce"],
+        "accessModes": [job.spec.access_mode.value],
         "resources": {"requests": {"storage": str(storage.size)}},
     }
     if storage.storage_class_name is not None:

@@ -6,7 +6,7 @@ from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.artifacts import TRAINING_INFO
 from finetuning.artifacts.models import ExitCode
 from finetuning.controller import naming
-from finetuning.controller.desired import pod, sources
+from finetuning.controller.desired import group, pod, sources
 from finetuning.controller.desired.metadata import Manifest, metadata
 from finetuning.controller.settings import Settings
 
@@ -28,7 +28,7 @@ def job(job: FineTuningJob, settings: Settings) -> Manifest:
 
 def _job_spec(job: FineTuningJob, settings: Settings) -> Manifest:
     spec: Manifest = {
-        "backoffLimit": job.spec.backoff_limit,
+        **group.job_fields(job),
         "podFailurePolicy": {"rules": _failure_rules()},
         # Never two writers on one checkpoint folder, also when a node is lost.
         "podReplacementPolicy": "Failed",
@@ -61,6 +61,7 @@ def _pod_spec(job: FineTuningJob, settings: Settings) -> Manifest:
     return pod.spec(
         settings,
         terminationGracePeriodSeconds=GRACE_SECONDS,
+        **group.pod_fields(job),
         initContainers=[_sidecar(job, settings)],
         containers=[_trainer(job, settings)],
         volumes=_volumes(job),
@@ -77,7 +78,7 @@ def _trainer(job: FineTuningJob, settings: Settings) -> Manifest:
         config={"name": run_config.ENV, "value": configuration(job).encode()},
         offline=sources.model(job) is not None and all(source.local for source in _inputs(job)),
         resources=job.spec.resources,
-        command=["python3", "-m", "finetuning.base.app"],
+        command=group.command(job, group.of(job, settings)),
         volumeMounts=[
             sources.output(job).mount(),
             {"name": "state", "mountPath": sources.STATE},
