@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from hack import deploy
 from tests.cluster.jobs import example, long_run, reached_step
+from tests.cluster.support import STATE
+
+from finetuning.cli.__main__ import main
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.cluster.support import Cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
-COMMAND = str(Path(sys.executable).with_name("finetuning"))
+
+@pytest.fixture(autouse=True)
+def _known_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(STATE / "kubeconfig"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
 
 
 def finetuning(*arguments: str, code: int = 0) -> str:
-    """Both streams of the command, which must end with this exit code."""
-    done = subprocess.run(
-        [COMMAND, *arguments],
-        env=deploy.environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    """Both streams of the command, which must end with this exit code; without a new process."""
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+        found = main(arguments)
+    assert found == code, told.getvalue()
+    return told.getvalue()
 
 
 def test_a_jobs_life_by_the_command_line(workspace: Cluster, tmp_path: Path) -> None:
@@ -84,3 +87,29 @@ def test_the_api_servers_own_words_end_with_exit_code_2(workspace: Cluster, tmp_
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(manifest))
     where = (str(tmp_path / "job.yaml"), "-n", workspace.namespace)
     assert "not a label" in finetuning("submit", *where, code=2)
+
+
+def test_the_doctor_finds_this_cluster_well(operator: Cluster) -> None:
+    found = {each["about"]: each for each in json.loads(finetuning("doctor", "-o", "json"))}
+    results = {about: each["result"] for about, each in found.items()}
+    # Prometheus Operator's kinds come and go with other tests.
+    assert results.pop("monitoring") in {"ok", "note"}
+    assert set(results.values()) == {"ok"}, found
+    assert "amd.com/gpu" in found["GPUs"]["told"]
+
+
+def test_the_doctor_tells_what_a_login_may_not(scratch: Cluster, tmp_path: Path) -> None:
+    """A service account without any right sees little, and is told whom to ask."""
+    scratch.kubectl("create", "serviceaccount", "nobody")
+    token = scratch.kubectl("create", "token", "nobody").strip()
+    config = yaml.safe_load((STATE / "kubeconfig").read_text())
+    config["users"] = [{"name": each["name"], "user": {"token": token}} for each in config["users"]]
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    where = ("--kubeconfig", str(tmp_path / "kubeconfig"), "-n", scratch.namespace)
+    told = finetuning("doctor", *where, code=1)
+    assert "this login may not get finetuningjobs" in told
+    assert "create rolebinding" in told
+    assert "? GPUs" in told
+    assert "✓ definition" in told
+    assert "1 of 7 wrong." in told
+    assert finetuning("list", *where, code=1).count("\n") == 1

@@ -9,6 +9,7 @@ from types import ModuleType
 
 from finetuning.cli import (
     cancel,
+    doctor,
     estimate,
     init,
     listing,
@@ -49,6 +50,7 @@ _COMMANDS: dict[str, ModuleType] = {
     "resume": resume,
     "cancel": cancel,
     "validate": validate,
+    "doctor": doctor,
 }
 """First what needs no cluster, then a job's life in one."""
 

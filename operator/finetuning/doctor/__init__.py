@@ -1,0 +1,1 @@
+"""`finetuning doctor`: what a cluster lacks for fine-tuning, and how to mend it."""
