@@ -9,5 +9,6 @@ compile=(.venv/bin/uv pip compile --quiet --universal --python-version 3.11
 "${compile[@]}" --extra trainer --extra tensorboard --extra mlflow --excludes requirements/excludes-torch.txt \
   pyproject.toml -o requirements/trainer.lock
 "${compile[@]}" --excludes requirements/excludes.txt requirements/torch-cpu.in -o requirements/torch-cpu.lock
-"${compile[@]}" --extra operator --extra trainer --extra tensorboard --extra mlflow --extra wandb --extra dev --excludes requirements/excludes.txt \
-  pyproject.toml requirements/torch-cpu.in -o requirements/dev.lock
+"${compile[@]}" --extra operator --extra trainer --extra tensorboard --extra mlflow --extra wandb --extra dev \
+  --excludes requirements/excludes.txt --overrides requirements/s3-server-overrides.txt \
+  pyproject.toml requirements/torch-cpu.in requirements/s3-server.in -o requirements/dev.lock

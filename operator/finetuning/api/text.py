@@ -112,6 +112,22 @@ HeldOutSource = Annotated[
     ),
 ]
 
+EndpointUrl = Annotated[
+    str,
+    Field(max_length=256),
+    Rule.matching(
+        r"https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?",
+        "must be http:// or https:// with a host and, where it is not the usual one, a port: no "
+        "path and no credentials",
+    ),
+]
+
+Region = Annotated[
+    str,
+    Field(max_length=64),
+    Rule.matching(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", "must be a region such as eu-central-1"),
+]
+
 SubPath = Annotated[
     str,
     Field(max_length=253),

@@ -46,12 +46,14 @@ from finetuning.api.text import (
     NAME_MAX_LENGTH,
     DataKey,
     DatasetSource,
+    EndpointUrl,
     JobName,
     ModelId,
     ObjectName,
     ProfileName,
     PvcUri,
     Quantity,
+    Region,
     RegistryUrl,
     Revision,
     SubPath,
@@ -97,6 +99,7 @@ __all__ = [
     "Reason",
     "ReportTo",
     "ResourceSpec",
+    "S3Spec",
     "SecretKeyRef",
     "SecretRef",
     "StorageSpec",
@@ -156,6 +159,25 @@ class ModelSpec(ApiModel):
     )
 
 
+class S3Spec(ApiModel):
+    """Where s3:// sources are kept; the trainer gets it by the environment of its pod."""
+
+    endpoint: EndpointUrl | None = Field(
+        default=None,
+        description="Address of an S3 store other than Amazon's, such as "
+        "https://minio.storage.svc:9000.",
+    )
+    region: Region | None = Field(
+        default=None, description="Region of the bucket; us-east-1 when absent."
+    )
+    secret_name: ObjectName | None = Field(
+        default=None,
+        description="Secret in the job's namespace with the keys AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY and, where there is one, AWS_SESSION_TOKEN. The operator never "
+        "reads it. Without it the objects must be public.",
+    )
+
+
 class DatasetSpec(RowOptions):
     """The rows to train on."""
 
@@ -164,7 +186,10 @@ class DatasetSpec(RowOptions):
     source: DatasetSource = Field(
         description="One of: a file path inside the pod (/workspace/templates/<key> is a key of "
         "the ConfigMap finetuning-templates), configmap:<name>:<key>, pvc://<claim>/<path>, "
-        "hf://<org>/<name> or a bare Hugging Face id.",
+        "s3://<bucket>/<key>, hf://<org>/<name> or a bare Hugging Face id.",
+    )
+    s3: S3Spec | None = Field(
+        default=None, description="Endpoint, region and credentials of s3:// sources."
     )
     eval_source: DatasetSource | None = Field(
         default=None,

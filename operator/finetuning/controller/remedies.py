@@ -44,6 +44,11 @@ def _wanted(job: FineTuningJob) -> Iterator[Wanted]:
             yield _claim(source.claim, field, namespace)
     if output:
         yield _claim(output, "spec.output.storage.claimName", namespace)
+    if job.spec.dataset.s3 and job.spec.dataset.s3.secret_name:
+        name = job.spec.dataset.s3.secret_name
+        keys = "--from-literal=AWS_ACCESS_KEY_ID=… --from-literal=AWS_SECRET_ACCESS_KEY=…"
+        remedy = f"create it with `kubectl --namespace {namespace} create secret generic {name}"
+        yield Wanted("secret", name, "spec.dataset.s3.secretName", f"{remedy} {keys}`")
     token = job.spec.base_model.token_secret_ref
     if token is not None:
         make = f"kubectl --namespace {namespace} create secret generic {token.name}"

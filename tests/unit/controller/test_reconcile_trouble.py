@@ -106,10 +106,10 @@ async def test_a_namespace_that_is_going_is_left_in_peace(world: World, process:
 async def test_an_invalid_spec_is_failed_once_and_creates_nothing(
     world: World, process: Process
 ) -> None:
-    world.apply(dataset={"source": "s3://bucket/rows.jsonl"})
+    world.apply(dataset={"source": "a/b/c"})
     await process.settle()
     assert (world.status["phase"], world.status["reason"]) == ("Failed", "InvalidSpec")
-    assert "Use pvc://" in world.status["message"]
+    assert "neither an absolute path" in world.status["message"]
     assert (world.of("jobs"), world.of("persistentvolumeclaims")) == ([], [])
 
 

@@ -39,6 +39,11 @@ CASES: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
         ("spec.validation.heldOut.source: ", "create configmap held-out --from-file=a.jsonl"),
     ),
     (
+        {"dataset": {"source": "s3://b/k.jsonl", "s3": {"secretName": "store"}}},
+        'CreateContainerConfigError: secret "store" not found',
+        ("spec.dataset.s3.secretName: ", "create secret generic store", "AWS_ACCESS_KEY_ID"),
+    ),
+    (
         {"output": {"storage": {"claimName": "mine"}}},
         'persistentvolumeclaim "mine" not found',
         ("spec.output.storage.claimName: ",),

@@ -214,7 +214,7 @@ def test_a_relative_dataset_is_below_the_working_directory(prepare: Prepare, her
             "No such file or directory; type --configmap finetuning-templates=DIR",
         ),
         ("./nowhere.jsonl", "/nowhere.jsonl: No such file or directory"),
-        ("s3://bucket/rows", "cannot be read yet"),
+        ("a/b/c", "is neither an absolute path nor the id of a Hub data set"),
     ],
 )
 def test_a_dataset_that_is_not_there_is_one_line_with_what_to_type(

@@ -90,7 +90,10 @@ FLAGS: dict[str, list[Flag]] = {
         _run("model_id", "Hugging Face model id, or a local folder with a model."),
         _run("model_path", "Folder with the base model; the model id then only names it."),
         _run("revision", "Branch, tag or commit of the model on the Hugging Face Hub."),
-        _data("path", "File (.jsonl .json .csv .tsv .parquet), folder, or hf://org/name."),
+        _data(
+            "path",
+            "File (.jsonl .json .csv .tsv .parquet), folder, s3://bucket/key or hf://org/name.",
+        ),
         _data("format", "How the rows are stored; auto goes by the file's name."),
         _data("columns", "Columns by other names, as prompt=question completion=answer."),
         _data("on_bad_rows", "Fail on a row that cannot be trained on, or Skip it."),

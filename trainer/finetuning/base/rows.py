@@ -8,12 +8,13 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from finetuning.api.dataset import DatasetFormat
 from finetuning.api.run_config import DatasetConfig
+from finetuning.base import s3
 from finetuning.base.errors import DatasetError
 
 CSV_FIELD_LIMIT = 64 * 1024 * 1024
@@ -85,6 +86,9 @@ def read(config: DatasetConfig, flag: str = "--dataset-path") -> Rows:
 
 
 def _read_any(config: DatasetConfig, flag: str) -> Rows:
+    if config.path.startswith(s3.PREFIX):
+        path = s3.fetch(config.path, flag)
+        return replace(_file_reader(path, config.format)(path), source=config.path)
     path = Path(config.path).expanduser()
     on_hub = config.format is DatasetFormat.HF and not path.exists()
     if config.path.startswith(HUB_PREFIX) or on_hub:

@@ -5,6 +5,7 @@ of the user's choice.
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from finetuning.api.v1alpha1 import FineTuningJob, ResourceSpec
@@ -70,16 +71,20 @@ def torch_container(
     settings: Settings,
     config: Manifest,
     *,
+    more: Sequence[Manifest] = (),
     offline: bool,
     resources: ResourceSpec,
     **fields: Any,
 ) -> Manifest:
-    """A container that loads a model: `config` is the variable with its configuration."""
+    """A container that loads a model: `config` is the variable with its configuration.
+
+    `more` are variables beside those of every such container.
+    """
     return container(
         name,
         settings.trainer_image,
         settings,
-        env=[config, *_environment(job, offline=offline)],
+        env=[config, *_environment(job, offline=offline), *more],
         resources=_resources(resources, settings),
         # A crash before the first own word still leaves its last lines for the job's status.
         terminationMessagePolicy="FallbackToLogsOnError",
@@ -102,9 +107,16 @@ def _environment(job: FineTuningJob, *, offline: bool) -> list[Manifest]:
     env: list[Manifest] = [{"name": name, "value": value} for name, value in values.items()]
     token = job.spec.base_model.token_secret_ref
     if token is not None:
-        key = {"name": token.name, "key": token.key}
-        env.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": key}})
+        env.append(from_secret("HF_TOKEN", token.name, token.key))
     return env
+
+
+def from_secret(variable: str, name: str, key: str, *, optional: bool = False) -> Manifest:
+    """An environment variable that kubelet fills from a Secret."""
+    reference: Manifest = {"name": name, "key": key}
+    if optional:
+        reference["optional"] = True
+    return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
 
 
 def _resources(wanted: ResourceSpec, settings: Settings) -> Manifest:

@@ -20,7 +20,6 @@ EVALUATION = f"{WORKSPACE}/evaluation"
 
 _FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".txt", ".parquet")
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def evaluation(job: FineTuningJob) -> Source | None:
 
 
 def _rows(source: str, place: _Place) -> Source:
-    if source.startswith("hf://"):
+    if source.startswith(("hf://", "s3://")):
         return Source(source, local=False)
     return _volume(source, place) or _bare(source, place)
 
@@ -89,13 +88,6 @@ def _volume(source: str, place: _Place) -> Source | None:
         return _configmap(source, place)
     if source.startswith("pvc://"):
         return _claim(source, place)
-    if _SCHEME.match(source):
-        raise InvalidSpecError(
-            place.field,
-            source,
-            "cannot be read yet. Use pvc://<claim>/<path>, configmap:<name>:<key>, "
-            "hf://<org>/<name> or a path inside the pod.",
-        )
     return None
 
 
