@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +18,6 @@ from tests.cluster.support import STATE
 from finetuning.cli.__main__ import main
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.cluster.support import Cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -87,6 +87,15 @@ def test_the_api_servers_own_words_end_with_exit_code_2(workspace: Cluster, tmp_
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(manifest))
     where = (str(tmp_path / "job.yaml"), "-n", workspace.namespace)
     assert "not a label" in finetuning("submit", *where, code=2)
+
+
+def test_kubectl_takes_it_for_its_own(operator: Cluster) -> None:
+    """kubectl itself finds the plugin on PATH."""
+    path = f"PATH={Path(sys.executable).parent}:{STATE / 'bin'}:{os.environ['PATH']}"
+    assert "kubectl-finetune" in operator.run("env", path, "kubectl", "plugin", "list")
+    ours = operator.run("env", path, "kubectl", "finetune", "list", "-A", "-o", "name")
+    theirs = operator.run("kubectl", "get", "ftj", "-A", "-o", "name")
+    assert sorted(ours.split()) == sorted(theirs.split())
 
 
 def test_the_doctor_finds_this_cluster_well(operator: Cluster) -> None:

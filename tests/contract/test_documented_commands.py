@@ -65,6 +65,8 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^bash examples/fetch\.sh ": DEMO + "test_make_demo_fetches_the_model_and_shows",
     r"^bash examples/tiny-model/load\.sh ": "cluster/conftest.py::workspace",
     r"^kubectl create configmap finetuning-demo-data ": "cluster/conftest.py::workspace",
+    r"^kubectl finetune list -A$": COMMANDS + "test_kubectl_takes_it_for_its_own",
+    r"^source <\(finetuning completion bash": "unit/cli/test_completion.py::test_bash_completes",
     r"^finetuning doctor$": COMMANDS + "test_the_doctor_finds_this_cluster_well",
     r"^finetuning init --model": "unit/scaffold/test_init.py::test_a_small_file_becomes",
     r"^finetuning init$": "unit/scaffold/test_init.py::test_a_person_is_asked",

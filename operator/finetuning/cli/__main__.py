@@ -1,14 +1,17 @@
 """The `finetuning` command; what a command needs is imported when it runs, so help is quick."""
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 
 from finetuning.cli import (
     cancel,
+    completion,
     doctor,
     estimate,
     init,
@@ -51,13 +54,14 @@ _COMMANDS: dict[str, ModuleType] = {
     "cancel": cancel,
     "validate": validate,
     "doctor": doctor,
+    "completion": completion,
 }
 """First what needs no cluster, then a job's life in one."""
 
 
 def parser() -> argparse.ArgumentParser:
     main_parser = argparse.ArgumentParser(
-        prog="finetuning",
+        prog=_own_name(),
         description="Fine-tune and validate language models; on Kubernetes the operator does it.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -68,6 +72,12 @@ def parser() -> argparse.ArgumentParser:
         module.add_arguments(_command(commands, name, module))
     commands.add_parser("version", help="print the version")
     return main_parser
+
+
+def _own_name() -> str:
+    """As it was typed: kubectl runs kubectl-finetune for `kubectl finetune`."""
+    plugin = Path(sys.argv[0]).name == "kubectl-finetune"
+    return "kubectl finetune" if plugin else "finetuning"
 
 
 def _command(
@@ -84,8 +94,13 @@ def _command(
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    given = parser().parse_args(arguments)
-    given.typed = shlex.join(["finetuning", *arguments])
+    known = parser()
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete  # noqa: PLC0415 - only while a shell completes; it ends here
+
+        argcomplete.autocomplete(known, always_complete_options=False)
+    given = known.parse_args(arguments)
+    given.typed = f"{known.prog} {shlex.join(arguments)}"
     if given.command == "version":
         print(version("finetuning-operator"))
         return 0
