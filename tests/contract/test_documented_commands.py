@@ -67,6 +67,9 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^kubectl create configmap finetuning-demo-data ": "cluster/conftest.py::workspace",
     r"^kubectl finetune list -A$": COMMANDS + "test_kubectl_takes_it_for_its_own",
     r"^source <\(finetuning completion bash": "unit/cli/test_completion.py::test_bash_completes",
+    r"^kubectl kustomize examples/gitops": "cluster/test_gitops_on_a_cluster.py::test_the_kustom",
+    # No Argo CD here: the script runs in a real Lua, and the patch is a ConfigMap with its text.
+    r"^kubectl -n argocd patch ": "unit/gitops/test_argocd.py::test_the_patch_for_argo_cds",
     r"^finetuning doctor$": COMMANDS + "test_the_doctor_finds_this_cluster_well",
     r"^finetuning init --model": "unit/scaffold/test_init.py::test_a_small_file_becomes",
     r"^finetuning init$": "unit/scaffold/test_init.py::test_a_person_is_asked",

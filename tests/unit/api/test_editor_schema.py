@@ -1,0 +1,59 @@
+"""The published JSON Schema, by a validator as editors have one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from tests.unit.controller.objects import job_body
+
+from finetuning.api.editor import editor_schema
+
+ROOT = Path(__file__).resolve().parents[3]
+JOBS = [
+    (path.name, document)
+    for path in sorted((ROOT / "examples").rglob("*.yaml"))
+    for document in yaml.safe_load_all(path.read_text())
+    if document and document.get("kind") == "FineTuningJob"
+]
+
+
+def mistakes(job: Any) -> list[str]:
+    found = Draft202012Validator(editor_schema()).iter_errors(job)
+    return [f"{each.json_path}: {each.message}" for each in found]
+
+
+def test_it_is_a_schema() -> None:
+    Draft202012Validator.check_schema(editor_schema())
+    assert "x-kubernetes" not in json.dumps(editor_schema())
+
+
+@pytest.mark.parametrize(("name", "job"), JOBS)
+def test_every_example_is_clean(name: str, job: Any) -> None:
+    assert mistakes(job) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"method": "lorra"}, "$.spec.method: 'lorra' is not one of"),
+        ({"metod": "lora"}, "$.spec: Additional properties are not allowed ('metod' was"),
+        ({"hyperparameters": {"epochs": 0}}, "$.spec.hyperparameters.epochs: 0 is less than"),
+        ({"hyperparameters": {"learningRate": 0}}, "learningRate: 0 is less than or equal to"),
+        ({"resources": {"limits": {"amd.com/gpu": 1.5}}}, "1.5 is not of type 'integer', 'string'"),
+    ],
+)
+def test_a_mistake_is_underlined(spec: Any, expected: str) -> None:
+    (told,) = mistakes(job_body(**spec))
+    assert expected in told
+
+
+def test_every_field_explains_itself() -> None:
+    def silent(schema: dict[str, Any], path: str) -> list[str]:
+        inner = schema.get("items", schema).get("properties", {})
+        own = [] if schema.get("description") else [path]
+        return own + [x for name, each in inner.items() for x in silent(each, f"{path}.{name}")]
+
+    assert silent(editor_schema()["properties"]["spec"], "spec") == []
