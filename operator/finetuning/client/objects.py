@@ -1,5 +1,6 @@
 """Between what people have (a file, a model, a mapping) and what the API server keeps."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,13 @@ def _lines(error: ValidationError) -> list[str]:
 
 
 def parsed(raw: Raw) -> FineTuningJob:
-    """The typed job; raises ClientError for a spec that this version cannot read."""
+    """The typed job; fields of a newer operator are left out.
+
+    Raises:
+        ClientError: a value of another version, which this one cannot read.
+    """
     try:
-        job = FineTuningJob.from_body({key: raw[key] for key in raw if key != "status"})
+        job = _known({key: raw[key] for key in raw if key != "status"})
     except ValidationError as error:
         name = plain(str(raw["metadata"].get("name")), 100)
         raise ClientError(
@@ -85,3 +90,19 @@ def parsed(raw: Raw) -> FineTuningJob:
         ) from None
     job.status = status.parse(raw.get("status"))
     return job
+
+
+def _known(body: Raw) -> FineTuningJob:
+    """The API server fills in defaults of fields that an older client has never heard of."""
+    try:
+        return FineTuningJob.from_body(body)
+    except ValidationError as error:
+        kept: Any = copy.deepcopy(body)
+        for each in error.errors(include_url=False):
+            if each["type"] == "extra_forbidden":
+                *parents, name = each["loc"]
+                parent = kept
+                for part in parents:
+                    parent = parent[part]
+                del parent[name]
+        return FineTuningJob.from_body(kept)

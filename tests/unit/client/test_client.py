@@ -158,9 +158,14 @@ def test_no_such_job_is_told_from_no_such_kind(client: FineTuningClient, api: Ap
         client.get("demo")
 
 
+def test_fields_of_a_newer_operator_are_left_out(client: FineTuningClient, api: Api) -> None:
+    api.keep(spec={"colour": "red", "hyperparameters": {"epochs": 2, "taste": {"a": 1}}})
+    assert client.get("demo").spec.hyperparameters.epochs == 2
+
+
 def test_a_job_of_another_version_says_what_to_do(client: FineTuningClient, api: Api) -> None:
-    api.keep(spec={"colour": "red"})
-    with pytest.raises(ClientError, match=r"demo: .*spec\.colour.*install the version"):
+    api.keep(spec={"colour": "red", "method": "magic"})
+    with pytest.raises(ClientError, match=r"demo: .*spec\.method.*install the version"):
         client.get("demo")
 
 
