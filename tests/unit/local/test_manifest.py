@@ -70,8 +70,8 @@ WRONG_FIELDS = {
     "  loraConfig: 3\n": ("job.yaml:10: spec.loraConfig: Invalid value: 3: must be of type object"),
     "  zzz: 1\n": (
         'job.yaml:10: unknown field "spec.zzz"; known here: activeDeadlineSeconds, backoffLimit, '
-        "baseModel, dataset, hyperparameters, loraConfig, method, output, quantizationConfig, "
-        "resources, suspend, trackingSecretRef, validation"
+        "baseModel, dataset, hyperparameters, loraConfig, method, output, processesPerWorker, "
+        "quantizationConfig, resources, suspend, trackingSecretRef, validation, workers"
     ),
     "sepc: 1\n": 'job.yaml:10: unknown field "sepc"; did you mean "spec"?',
 }

@@ -33,6 +33,7 @@ PROMISED = {
     "workqueue_depth": ("gauge", ""),
     "monitor_errors_total": ("counter", "reason"),
     "watched_jobs": ("gauge", ""),
+    "leader": ("gauge", ""),
     "build_info": ("gauge", "version"),
 }
 
