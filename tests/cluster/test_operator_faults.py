@@ -29,15 +29,20 @@ def restarts(pod: dict[str, Any]) -> int:
     return int(pod["status"]["containerStatuses"][0]["restartCount"])
 
 
-def audited(namespace: str, name: str) -> Iterator[dict[str, Any]]:
-    """The operator's writes on one job and its children, in order."""
+def audited(namespace: str, name: str, created: str) -> Iterator[dict[str, Any]]:
+    """The operator's writes on one job and its children, in order.
+
+    The log outlives the tests: what came before `created` was about another job of that name.
+    """
+    begun = created.removesuffix("Z")
     with (STATE / "audit.log").open() as log:
         for line in log:
             event = json.loads(line)
             at = event.get("objectRef", {})
             mine = event["user"]["username"] == OPERATOR_USER and event["verb"] in WRITES
             about = str(at.get("name", "")) + str(event.get("requestObject", ""))
-            if mine and at.get("namespace") == namespace and name in about:
+            now = event["requestReceivedTimestamp"] >= begun
+            if mine and now and at.get("namespace") == namespace and name in about:
                 yield event
 
 
@@ -67,7 +72,8 @@ def test_a_job_costs_few_writes_and_a_finished_one_none(
 ) -> None:
     with running(workspace, example("lora", "counted")) as name:
         judged(workspace, name)
-        events = list(audited(workspace.namespace, name))
+        begun = workspace.get("finetuningjob", name)["metadata"]["creationTimestamp"]
+        events = list(audited(workspace.namespace, name, begun))
         kinds = Counter(
             (e["verb"], e["objectRef"]["resource"], e["objectRef"].get("subresource", ""))
             for e in events
