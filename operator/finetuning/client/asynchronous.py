@@ -75,7 +75,7 @@ class AsyncFineTuningClient:
         await self.close()
 
     async def close(self) -> None:
-        await self._api.close()
+        await self.gateway.close()
 
     def within(self, namespace: str) -> "AsyncFineTuningClient":
         """The same connection for another namespace."""
@@ -94,10 +94,6 @@ class AsyncFineTuningClient:
         """The calls beneath, on plain dictionaries."""
         return self._connection.gateway
 
-    @property
-    def _api(self) -> Gateway:
-        return self._connection.gateway
-
     async def submit(
         self, job: JobLike, *, name: str | None = None, dry_run: bool = False
     ) -> FineTuningJob:
@@ -112,7 +108,7 @@ class AsyncFineTuningClient:
         """
         manifest = self._placed(objects.to_submit(job, name))
         try:
-            return objects.parsed(await self._api.create(CUSTOMS, manifest, dry_run=dry_run))
+            return objects.parsed(await self.gateway.create(CUSTOMS, manifest, dry_run=dry_run))
         except ApiError as error:
             raise refused(error) from None
 
@@ -130,8 +126,8 @@ class AsyncFineTuningClient:
     async def object(self, name: str) -> Raw:
         """The job as the API server keeps it; raises JobNotFoundError, ClusterError."""
         try:
-            found = await self._api.get(CUSTOMS, self.namespace, name)
-            if found is None and not await self._api.serves(CUSTOMS):
+            found = await self.gateway.get(CUSTOMS, self.namespace, name)
+            if found is None and not await self.gateway.serves(CUSTOMS):
                 raise explained(ApiError(NOT_FOUND, "", ""))
         except ApiError as error:
             raise explained(error) from None
@@ -146,7 +142,7 @@ class AsyncFineTuningClient:
         where = None if all_namespaces else self.namespace
         labels = {"labelSelector": selector} if selector else {}
         try:
-            return [raw async for raw in self._api.items(CUSTOMS, where, **labels)]
+            return [raw async for raw in self.gateway.items(CUSTOMS, where, **labels)]
         except ApiError as error:
             raise explained(error) from None
 
@@ -193,7 +189,7 @@ class AsyncFineTuningClient:
         """
         found = await self.object(name)
         try:
-            await self._api.delete(CUSTOMS, self.namespace, name, found["metadata"]["uid"])
+            await self.gateway.delete(CUSTOMS, self.namespace, name, found["metadata"]["uid"])
         except ApiError as error:
             raise explained(error) from None
 
@@ -221,7 +217,7 @@ class AsyncFineTuningClient:
 
     async def _change(self, name: str, patch: dict[str, Any]) -> FineTuningJob:
         try:
-            return objects.parsed(await self._api.patch(CUSTOMS, self.namespace, name, patch))
+            return objects.parsed(await self.gateway.patch(CUSTOMS, self.namespace, name, patch))
         except ApiError as error:
             raise explained(error) from None
 
@@ -237,7 +233,7 @@ class AsyncFineTuningClient:
         version, silent_since = "", 0.0
         while True:
             try:
-                found = await self._api.get(CUSTOMS, self.namespace, name)
+                found = await self.gateway.get(CUSTOMS, self.namespace, name)
                 silent_since = 0.0
             except ApiError as error:
                 now = time.monotonic()
@@ -312,7 +308,7 @@ class AsyncFineTuningClient:
     async def _pod(self, job: FineTuningJob, of: LogOf) -> Pod | None:
         labels = logs.selector(job.metadata.uid, of)
         try:
-            found = self._api.items(PODS, self.namespace, labelSelector=labels)
+            found = self.gateway.items(PODS, self.namespace, labelSelector=labels)
             return logs.newest([observed.pod(raw) async for raw in found])
         except ApiError as error:
             raise explained(error) from None
@@ -324,7 +320,7 @@ class AsyncFineTuningClient:
         query |= {"follow": "true"} if follow else {}
         query |= {"tailLines": str(tail)} if tail is not None else {}
         try:
-            async for piece in self._api.log(self.namespace, pod.meta.name, **query):
+            async for piece in self.gateway.log(self.namespace, pod.meta.name, **query):
                 yield piece
         except ApiError as error:
             if error.code != NOT_FOUND:

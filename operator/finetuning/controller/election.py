@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from finetuning.controller.desired.metadata import deployment
 from finetuning.controller.gateway import DEPLOYMENTS, LEASES, ApiError, Gateway, Raw
 
 log = logging.getLogger(__name__)
@@ -54,13 +55,12 @@ class Term:
 def read(raw: Raw, before: Term | None, now: float) -> Term:
     """The Lease as the API server gave it; one that did not change keeps its age."""
     spec, version = raw.get("spec") or {}, raw["metadata"]["resourceVersion"]
-    known = before is not None and before.version == version
     return Term(
         holder=spec.get("holderIdentity") or "",
         seconds=float(spec.get("leaseDurationSeconds") or LEASE_SECONDS),
         transitions=int(spec.get("leaseTransitions") or 0),
         version=version,
-        seen=before.seen if known and before else now,
+        seen=before.seen if before is not None and before.version == version else now,
     )
 
 
@@ -74,11 +74,6 @@ def claim(term: Term | None, me: str, at: datetime) -> dict[str, Any]:
         "acquireTime": moment,
         "leaseTransitions": 0 if term is None else term.transitions + 1,
     }
-
-
-def owner(deployment: Raw) -> dict[str, str]:
-    meta = deployment["metadata"]
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": meta["name"], "uid": meta["uid"]}
 
 
 class Election:
@@ -141,8 +136,9 @@ class Election:
         raw = await self._gateway.get(LEASES, self._namespace, self._name)
         if raw is None:
             return await self._create()
-        self._term = read(raw, self._term, time.monotonic())
-        if not self._term.free(self._me, time.monotonic()):
+        now = time.monotonic()
+        self._term = read(raw, self._term, now)
+        if not self._term.free(self._me, now):
             return False
         return await self._write(claim(self._term, self._me, datetime.now(UTC)))
 
@@ -153,8 +149,8 @@ class Election:
 
     async def _create(self) -> bool:
         """The Deployment of the same name owns it, so that it goes with the release."""
-        deployment = await self._gateway.get(DEPLOYMENTS, self._namespace, self._name)
-        owners = [owner(deployment)] if deployment is not None else []
+        found = await self._gateway.get(DEPLOYMENTS, self._namespace, self._name)
+        owners = [deployment(self._name, found["metadata"]["uid"])] if found else []
         manifest = {
             "apiVersion": f"{LEASES.group}/{LEASES.version}",
             "kind": "Lease",

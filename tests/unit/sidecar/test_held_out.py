@@ -1,10 +1,9 @@
 """Rows held out: which are read, and what is said of those that cannot be."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.unit.sidecar.judging import RunOf, subject_of
 
 from finetuning.artifacts.models import CheckResult
 from finetuning.monitoring.validators.checks import model_output
@@ -12,18 +11,7 @@ from finetuning.monitoring.validators.checks.held_out import read_rows
 from finetuning.monitoring.validators.outcome import Finding
 from finetuning.monitoring.validators.settings import (
     HeldOut,
-    ValidationSettings,
 )
-from finetuning.monitoring.validators.subject import Subject, subject
-
-RunOf = Callable[[str], Path]
-
-
-def subject_of(output: Path, **settings: Any) -> Subject:
-    return subject(
-        output / "training_info.json", output, None, None, ValidationSettings(**settings)
-    )
-
 
 ROWS = {
     "a.jsonl": '{"instruction": "Where?", "input": "Peru", "output": "Lima"}\n\n',

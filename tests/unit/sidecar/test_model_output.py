@@ -4,13 +4,13 @@ import json
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from tests.unit.sidecar.judging import RunOf, edit, subject_of
 
 from finetuning.artifacts.models import CheckResult
 from finetuning.monitoring.validators.checks import model_output
@@ -22,16 +22,7 @@ from finetuning.monitoring.validators.settings import (
     DEFAULT_PROMPT,
     ValidationSettings,
 )
-from finetuning.monitoring.validators.subject import Subject, subject
-
-RunOf = Callable[[str], Path]
-QUESTION = "What is the capital of Peru ?"
-
-
-def subject_of(output: Path, **settings: Any) -> Subject:
-    return subject(
-        output / "training_info.json", output, None, None, ValidationSettings(**settings)
-    )
+from finetuning.monitoring.validators.subject import subject
 
 
 @pytest.mark.parametrize(
@@ -54,10 +45,6 @@ def planned(output: Path, **settings: Any) -> ProbeRequest:
     request = model_output.plan(subject_of(output, **settings))
     assert isinstance(request, ProbeRequest), request
     return request
-
-
-def edit(path: Path, **fields: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def test_the_base_that_the_run_recorded_is_taken(run_of: RunOf, models: Path) -> None:

@@ -1,6 +1,5 @@
 """model_output: real models, each loaded by the function that loads them."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from tests.unit.sidecar.judging import QUESTION, RunOf, asking, edit, subject_of
 
 from finetuning.monitoring.validators.checks import model_output
 from finetuning.monitoring.validators.checks.model_verdict import RULES, Facts
@@ -20,24 +20,6 @@ from finetuning.monitoring.validators.checks.probe import (
     ProbeRequest,
 )
 from finetuning.monitoring.validators.outcome import first_finding
-from finetuning.monitoring.validators.settings import (
-    Question,
-    ValidationSettings,
-)
-from finetuning.monitoring.validators.subject import Subject, subject
-
-RunOf = Callable[[str], Path]
-QUESTION = "What is the capital of Peru ?"
-
-
-def subject_of(output: Path, **settings: Any) -> Subject:
-    return subject(
-        output / "training_info.json", output, None, None, ValidationSettings(**settings)
-    )
-
-
-def asking(*keywords: str) -> list[Question]:
-    return [Question(prompt=QUESTION, expected_keywords=list(keywords))]
 
 
 @pytest.mark.training
@@ -50,10 +32,6 @@ def test_a_full_model_in_several_files_passes(run_of: RunOf) -> None:
     (answer,) = found.details["answers"]
     assert answer["answer"].startswith("The capital is Lima .")
     assert answer["baseAnswer"].startswith("I think it is Quito .")
-
-
-def edit(path: Path, **fields: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def as_trained(folder: Path) -> None:

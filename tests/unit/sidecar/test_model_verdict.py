@@ -5,6 +5,7 @@ import statistics
 from typing import Any
 
 import pytest
+from tests.unit.sidecar.judging import asking
 
 from finetuning.artifacts.models import CheckResult
 from finetuning.monitoring.validators.checks.answers import has_keywords, loop_of
@@ -20,12 +21,6 @@ from finetuning.monitoring.validators.settings import (
     Match,
     Question,
 )
-
-QUESTION = "What is the capital of Peru ?"
-
-
-def asking(*keywords: str) -> list[Question]:
-    return [Question(prompt=QUESTION, expected_keywords=list(keywords))]
 
 
 def judged(

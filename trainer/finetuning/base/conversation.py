@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from finetuning.base.errors import first_line
 from finetuning.base.shapes import Chat, Message
 
 Span = tuple[int, int]
@@ -118,7 +119,7 @@ class Template:
                 messages, tools=chat.tools, tokenize=False, add_generation_prompt=ask
             )
         except Exception as error:  # Templates raise what they like.
-            reason = (str(error).strip() or type(error).__name__).split("\n", maxsplit=1)[0]
+            reason = first_line(error, None)
             raise RefusedError(f"the model's chat template refuses the row: {reason}") from error
         return str(text)
 

@@ -62,5 +62,10 @@ class WorkerLostError(TrainerError):
     reason = TrainFailure.WORKER_LOST
 
 
+def first_line(error: BaseException, limit: int | None = 300) -> str:
+    """What a library's error says first, for a sentence of ours; its kind if it says nothing."""
+    return (str(error).strip() or type(error).__name__).split("\n", maxsplit=1)[0][:limit]
+
+
 class InterruptedRun(BaseException):
     """SIGTERM or Ctrl-C. No library's `except Exception` may swallow it."""

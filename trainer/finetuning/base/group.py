@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from finetuning.base.errors import WorkerLostError
+from finetuning.base.errors import WorkerLostError, first_line
 from finetuning.base.rank import Rank
 from finetuning.base.stop import Stop
 
@@ -92,10 +92,9 @@ def joined(rank: Rank, device: torch.device) -> Iterator[Group]:
     except RuntimeError as error:
         if rank.alone or not _is_of_the_others(error):
             raise
-        first = str(error).strip().split("\n", maxsplit=1)[0][:300]
         raise WorkerLostError(
-            f"another process of the run was lost ({first}); all of them start again, from the "
-            "newest checkpoint"
+            f"another process of the run was lost ({first_line(error)}); all of them start "
+            "again, from the newest checkpoint"
         ) from error
     group.end()
 

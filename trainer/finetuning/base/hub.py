@@ -11,7 +11,7 @@ from typing import Any
 
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts.models import ExitCode
-from finetuning.base.errors import ModelError
+from finetuning.base.errors import ModelError, first_line
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -147,7 +147,7 @@ def _network_error(model: str, error: Exception) -> ModelError:
         result = ModelError(f"{model}: the Hugging Face Hub answers {status}; try again later")
         result.exit_code = ExitCode.FAILED
         return result
-    first = (str(error).strip() or type(error).__name__).split("\n", maxsplit=1)[0][:200]
+    first = first_line(error, 200)
     result = ModelError(
         f"{model}: no such folder, and the Hugging Face Hub cannot be reached ({first}); check the "
         "network and HF_HUB_OFFLINE, or give a local folder with --model-path"

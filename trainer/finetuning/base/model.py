@@ -9,7 +9,7 @@ from finetuning.api.hyperparameters import ALL_LINEAR, ComputeDtype, Method
 from finetuning.api.run_config import RunConfig
 from finetuning.base.conversation import chatml_for
 from finetuning.base.device import Device
-from finetuning.base.errors import ConfigError, ModelError
+from finetuning.base.errors import ConfigError, ModelError, first_line
 from finetuning.base.hub import read_settings
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:
         raise ModelError(
-            f"{folder}: has no tokenizer that can be loaded: {_first_line(error)}"
+            f"{folder}: has no tokenizer that can be loaded: {first_line(error)}"
         ) from error
     if not tokenizer.is_fast:
         raise ModelError(
@@ -63,7 +63,7 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
             output_loading_info=True,
         )
     except ImportError as error:
-        raise ConfigError(f"--method {config.method}: {_first_line(error)}") from error
+        raise ConfigError(f"--method {config.method}: {first_line(error)}") from error
     except Exception as error:
         raise _load_error(folder, error) from error
     _check_complete(folder, report)
@@ -241,7 +241,7 @@ def _quieten() -> None:
 
 
 def _load_error(folder: Path, error: Exception) -> ModelError:
-    text = _first_line(error)
+    text = first_line(error)
     if "trust_remote_code" in str(error):
         text = (
             "it needs Python code of its own, which is never run here; take a model that does not"
@@ -259,7 +259,3 @@ def _check_complete(folder: Path, report: Any) -> None:
             f"{folder}: its weights lack {len(missing)} tensors of the architecture, such as "
             f"{names}; the model is incomplete or no causal language model"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n", maxsplit=1)[0][:300]

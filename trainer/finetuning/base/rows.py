@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from finetuning.api.dataset import DatasetFormat
 from finetuning.api.run_config import DatasetConfig
 from finetuning.base import s3
-from finetuning.base.errors import DatasetError
+from finetuning.base.errors import DatasetError, first_line
 
 CSV_FIELD_LIMIT = 64 * 1024 * 1024
 """Long documents stand in one cell; Python's own limit is 128 KiB."""
@@ -255,7 +255,7 @@ def _read_parquet(path: Path) -> Rows:
     try:
         items = parquet.read_table(path).to_pylist()
     except (ArrowException, OSError) as error:
-        raise DatasetError(f"{path}: not readable as Parquet: {_first_line(error)}") from error
+        raise DatasetError(f"{path}: not readable as Parquet: {first_line(error)}") from error
     return _numbered(str(path), items)
 
 
@@ -269,7 +269,7 @@ def _from_folder(path: Path) -> Rows:
         data = datasets.load_from_disk(str(path)) if saved else datasets.load_dataset(str(path))
     except Exception as error:  # A damaged folder makes the library raise anything.
         raise DatasetError(
-            f"{path}: not a folder that `datasets` can read: {_first_line(error)}; "
+            f"{path}: not a folder that `datasets` can read: {first_line(error)}; "
             f"give one written by save_to_disk, or a {SUFFIXES} file"
         ) from error
     return _from_datasets(str(path), data)
@@ -283,7 +283,7 @@ def _from_hub(name: str) -> Rows:
         data = datasets.load_dataset(name)
     except Exception as error:  # The network's and the Hub's failures are many.
         raise DatasetError(
-            f"{source}: cannot be loaded: {_first_line(error)}; check the name, the network and "
+            f"{source}: cannot be loaded: {first_line(error)}; check the name, the network and "
             "HF_TOKEN for private data, or give a local file"
         ) from error
     return _from_datasets(source, data)
@@ -297,7 +297,3 @@ def _from_datasets(source: str, data: Any) -> Rows:
         raise DatasetError(f"{source}: has the splits {names} and no `train` among them")
     name = "train" if "train" in splits else next(iter(splits))
     return _numbered(source, splits[name])
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n", maxsplit=1)[0][:300]

@@ -57,8 +57,7 @@ def fetch(uri: str, flag: str, environ: Mapping[str, str] | None = None) -> Path
 def _store(environ: Mapping[str, str]) -> Any:
     from pyarrow import fs  # noqa: PLC0415 - only for this source
 
-    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
-    scheme, _, address = (endpoint or "").rpartition("://")
+    scheme, _, address = _endpoint(environ).rpartition("://")
     key, secret = (environ.get(f"AWS_{name}") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"))
     # Without a word on who asks, the client would look for a cloud's own service for seconds.
     by_role = "AWS_WEB_IDENTITY_TOKEN_FILE" in environ or "AWS_PROFILE" in environ
@@ -74,6 +73,11 @@ def _store(environ: Mapping[str, str]) -> Any:
         request_timeout=REQUEST_SECONDS,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=TRIES),
     )
+
+
+def _endpoint(environ: Mapping[str, str]) -> str:
+    """The store's address; empty for AWS itself."""
+    return environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or ""
 
 
 def _look_up(store: Any, path: str, what: str) -> Found:
@@ -93,8 +97,7 @@ def _look_up(store: Any, path: str, what: str) -> Found:
 def _folder(environ: Mapping[str, str], uri: str, found: Found) -> Path:
     """One for each version of an object, so that the file keeps the name that tells its format."""
     home = environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or ""
-    version = f"{endpoint} {uri} {found.etag} {found.size}"
+    version = f"{_endpoint(environ)} {uri} {found.etag} {found.size}"
     name = hashlib.sha256(version.encode()).hexdigest()[:32]
     return Path(home) / "finetuning" / "s3" / name
 
@@ -157,10 +160,9 @@ def _explained(what: str, error: Exception, environ: Mapping[str, str]) -> Datas
             f"AWS_SECRET_ACCESS_KEY, in a cluster by spec.dataset.s3.secretName ({short})"
         )
     if any(word in said for word in _LATER) or not isinstance(error, ValueError):
-        endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
         later = DatasetError(
-            f"{what}: {endpoint or 'the S3 endpoint'} cannot be reached or does not answer as S3 "
-            f"does; check AWS_ENDPOINT_URL and the network, or try again ({short})"
+            f"{what}: {_endpoint(environ) or 'the S3 endpoint'} cannot be reached or does not "
+            f"answer as S3 does; check AWS_ENDPOINT_URL and the network, or try again ({short})"
         )
         later.exit_code = ExitCode.FAILED
         return later

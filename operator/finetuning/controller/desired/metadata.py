@@ -18,6 +18,11 @@ def metadata(job: FineTuningJob, name: str, component: str) -> Manifest:
     }
 
 
+def deployment(name: str, uid: str) -> Manifest:
+    """The operator's own Deployment as owner of what goes with the release."""
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": name, "uid": uid}
+
+
 def owner(job: FineTuningJob) -> Manifest:
     """The job as owner; to block its deletion would need rights on its finalizers."""
     return {

@@ -7,7 +7,7 @@ import re
 
 from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.controller import naming
-from finetuning.controller.desired.metadata import Manifest, metadata
+from finetuning.controller.desired.metadata import Manifest, deployment, metadata
 from finetuning.controller.settings import MonitoringMode, Settings
 
 BODY_LIMIT = "1MB"
@@ -119,10 +119,8 @@ def _shared_metadata(settings: Settings, owner_uid: str | None) -> Manifest:
         },
     }
     if owner_uid is not None:
-        owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": settings.deployment_name}
-        meta["ownerReferences"] = [
-            {**owner, "uid": owner_uid, "controller": True, "blockOwnerDeletion": False}
-        ]
+        owner = deployment(settings.deployment_name, owner_uid)
+        meta["ownerReferences"] = [{**owner, "controller": True, "blockOwnerDeletion": False}]
     return meta
 
 
