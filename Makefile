@@ -11,6 +11,8 @@ UV_VERSION := 0.13.9
 MONITORING ?= 0
 # One spinning thread per waiting core makes small training steps several times slower.
 export OMP_WAIT_POLICY := passive
+# Without compiled modules every process that loads torch takes three times as long to start.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help
 help:  ## Show this list

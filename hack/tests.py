@@ -1,7 +1,8 @@
 """Run the tests: those that need no cluster, those that do, or both side by side.
 
 The cluster tests mostly wait for a kubelet, so beside them the others cost little time of their
-own. Where no cluster is possible, one line says what was not run.
+own; for the same reason two of them run at once, but for those that change what all of them use.
+Where no cluster is possible, one line says what was not run.
 Usage: python -m hack.tests unit | cluster | all
 """
 
@@ -17,8 +18,16 @@ ROOT = Path(__file__).resolve().parents[1]
 SET_UP = (("hack.cluster", "up"), ("hack.cluster", "images"), ("hack.deploy",))
 SUITES = {
     "unit": ["-m", "not cluster", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"],
-    "cluster": ["-m", "cluster", "tests/cluster"],
+    "cluster": ["-m", "cluster and not alone", "tests/cluster", "-n", "2", "--dist", "loadfile"],
+    "alone": ["-m", "cluster and alone", "tests/cluster"],
 }
+ON_A_CLUSTER = ("cluster", "alone")
+LANES: dict[str, list[tuple[str, ...]]] = {
+    "unit": [("unit",)],
+    "cluster": [ON_A_CLUSTER],
+    "all": [("unit",), ON_A_CLUSTER],
+}
+"""Suites by the word on the command line: one lane beside the other, one after the other in it."""
 
 
 def run(*module: str) -> int:
@@ -58,26 +67,30 @@ def relay(suite: str) -> tuple[int, str]:
     return pytest.returncode, line
 
 
-def test(suites: list[str]) -> int:
-    """Run the suites side by side; their closing lines stand last, as pytest prints them."""
-    if len(suites) == 1:
-        with start(suites[0]) as pytest:
+def follow(lane: tuple[str, ...]) -> list[tuple[int, str]]:
+    return [relay(suite) for suite in lane]
+
+
+def test(lanes: list[tuple[str, ...]]) -> int:
+    """Run the lanes side by side; their closing lines stand last, as pytest prints them."""
+    if lanes == [("unit",)]:
+        with start("unit") as pytest:
             return pytest.wait()
     with ThreadPoolExecutor() as pool:
-        results = list(pool.map(relay, suites))
+        results = [result for lane in pool.map(follow, lanes) for result in lane]
     print(*(line for _, line in results), sep="", end="")
     return next((code for code, _ in results if code), 0)
 
 
 def main(chosen: str) -> int:
     """Exit code of the first step or suite that fails, or 0."""
-    suites = list(SUITES) if chosen == "all" else [chosen]
-    reason = impossible() if "cluster" in suites else ""
+    lanes = list(LANES[chosen])
+    reason = impossible() if ON_A_CLUSTER in lanes else ""
     if reason:
-        suites.remove("cluster")
-    elif "cluster" in suites and (code := set_up()):
+        lanes.remove(ON_A_CLUSTER)
+    elif ON_A_CLUSTER in lanes and (code := set_up()):
         return code
-    code = test(suites)
+    code = test(lanes)
     if reason:
         print(f"the tests on a cluster were not run: {reason}")
     return code

@@ -34,9 +34,15 @@ def operator(api: Cluster) -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def workspace(operator: Cluster) -> Iterator[Cluster]:
+def suffix(worker_id: str) -> str:
+    """What keeps the namespaces of tests that run side by side apart."""
+    return "" if worker_id == "master" else f"-{worker_id}"
+
+
+@pytest.fixture(scope="session")
+def workspace(operator: Cluster, suffix: str) -> Iterator[Cluster]:
     """A namespace with the small model in a claim and the example data in a ConfigMap."""
-    cluster = make_namespace("e2e")
+    cluster = make_namespace(f"e2e{suffix}")
     cluster.run("bash", "examples/tiny-model/load.sh", cluster.namespace)
     data = cluster.kubectl(
         "create", "configmap", "finetuning-demo-data", "--dry-run=client", "--output", "yaml",
@@ -50,8 +56,8 @@ def workspace(operator: Cluster) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def scratch(api: Cluster) -> Iterator[Cluster]:
+def scratch(api: Cluster, suffix: str) -> Iterator[Cluster]:
     """An empty namespace that forbids everything the restricted profile forbids."""
-    cluster = make_namespace("e2e-scratch")
+    cluster = make_namespace(f"e2e-scratch{suffix}")
     yield cluster
     cluster.kubectl("delete", "namespace", cluster.namespace, "--wait=false")

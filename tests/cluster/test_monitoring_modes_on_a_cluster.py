@@ -16,7 +16,7 @@ from tests.cluster.test_monitoring_on_a_cluster import prometheus
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(600)]
 
 __all__ = ["prometheus"]
 SHARED = "finetuning-operator-jobs"

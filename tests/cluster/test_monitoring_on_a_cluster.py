@@ -28,7 +28,7 @@ from tests.cluster.support import ROOT, STATE, Cluster
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(1200)]
 
 SPECIFIED = (
     "finetuning_job_status",

@@ -46,6 +46,7 @@ def audited(namespace: str, name: str, created: str) -> Iterator[dict[str, Any]]
                 yield event
 
 
+@pytest.mark.alone
 def test_sigkill_during_training_loses_nothing_and_doubles_nothing(
     workspace: Cluster, operator: Cluster
 ) -> None:

@@ -17,7 +17,7 @@ from tests.cluster.support import ROOT, STATE, Cluster, kill_container
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(900)]
 
 NAME = "finetuning-operator"
 SELECTOR = f"app.kubernetes.io/name={NAME}"
