@@ -170,6 +170,7 @@ def test_a_raw_client_loses_unknown_fields_and_nothing_else(api: Cluster) -> Non
         ("resources", {"limits": {"amd.com/gpu": 2}}),
         ("backoffLimit", 1),
         ("activeDeadlineSeconds", 600),
+        ("startDeadlineSeconds", 600),
     ],
 )
 def test_what_decides_the_result_cannot_change(
@@ -178,15 +179,13 @@ def test_what_decides_the_result_cannot_change(
     with pytest.raises(AssertionError) as refused:
         change(api, job, {"spec": {field: value}})
     assert f"spec.{field}: Invalid value" in str(refused.value)
-    assert f"{field} cannot change after creation, only suspend and validation can" in str(
-        refused.value
-    )
+    says = "cannot change after creation, only suspend, ttlSecondsAfterFinished and validation can"
+    assert f"{field} {says}" in str(refused.value)
 
 
-def test_pausing_and_the_validation_may_change(api: Cluster, job: str) -> None:
-    change(
-        api, job, {"spec": {"suspend": False, "validation": {"maxLoss": 2.5}}}, "--dry-run=server"
-    )
+def test_pausing_the_time_to_live_and_the_validation_may_change(api: Cluster, job: str) -> None:
+    changes = {"suspend": False, "ttlSecondsAfterFinished": 60, "validation": {"maxLoss": 2.5}}
+    change(api, job, {"spec": changes}, "--dry-run=server")
 
 
 def test_applying_the_same_file_again_is_no_change(api: Cluster, kind: str, job: str) -> None:

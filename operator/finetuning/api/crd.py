@@ -18,7 +18,7 @@ from finetuning.api.v1alpha1 import (
 )
 
 NAME = f"{PLURAL}.{GROUP}"
-CHANGEABLE = ("suspend", "validation")
+CHANGEABLE = ("suspend", "ttlSecondsAfterFinished", "validation")
 """What may change after creation; everything else decides what the training produces."""
 
 
@@ -110,13 +110,18 @@ def unchangeable(spec: dict[str, Any]) -> list[dict[str, str]]:
     return [
         {
             "rule": _stays(name, always_there=name in spec["required"] or "default" in schema),
-            "message": f"{name} cannot change after creation, only {' and '.join(CHANGEABLE)} can: "
+            "message": f"{name} cannot change after creation, only {_changeable()} can: "
             "create a new FineTuningJob, or delete this one first to use the name again",
             "fieldPath": f".{name}",
         }
         for name, schema in spec["properties"].items()
         if name not in CHANGEABLE
     ]
+
+
+def _changeable() -> str:
+    *others, last = CHANGEABLE
+    return f"{', '.join(others)} and {last}"
 
 
 def _stays(name: str, *, always_there: bool) -> str:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -28,6 +27,7 @@ from finetuning.api.hyperparameters import (
     QuantizationConfig,
     ReportTo,
 )
+from finetuning.api.output import AccessMode, OutputSpec, StorageSpec, WhenDeleted
 from finetuning.api.resources import ResourceSpec
 from finetuning.api.status import (
     CheckStatus,
@@ -52,11 +52,8 @@ from finetuning.api.text import (
     ObjectName,
     ProfileName,
     PvcUri,
-    Quantity,
     Region,
-    RegistryUrl,
     Revision,
-    SubPath,
 )
 from finetuning.api.validation import (
     BaselineSpec,
@@ -110,6 +107,7 @@ __all__ = [
     "ValidationRerun",
     "ValidationSpec",
     "ValidationStatus",
+    "WhenDeleted",
 ]
 
 GROUP = "aim.amd.com"
@@ -195,74 +193,6 @@ class DatasetSpec(RowOptions):
         default=None,
         description="Rows to evaluate on, in the spellings of source; format, columns and "
         "onBadRows hold for them too. In place of evalSplit.",
-    )
-
-
-class AccessMode(StrEnum):
-    """How pods may mount a claim."""
-
-    READ_WRITE_ONCE = "ReadWriteOnce"
-    """By the pods of one node."""
-    READ_WRITE_MANY = "ReadWriteMany"
-
-
-class StorageSpec(ApiModel):
-    """Where the trained model is kept."""
-
-    RULES: ClassVar = (
-        Rule(
-            "!has(self.subPath) || has(self.claimName)",
-            lambda storage: storage.sub_path is None or storage.claim_name is not None,
-            "subPath is a folder inside claimName: set claimName too, or drop subPath",
-            field="subPath",
-        ),
-        Rule(
-            "!has(self.storageClassName) || !has(self.claimName)",
-            lambda storage: storage.storage_class_name is None or storage.claim_name is None,
-            "storageClassName is for the claim that the operator creates; with claimName, which "
-            "names an existing claim, drop it",
-            field="storageClassName",
-        ),
-    )
-
-    claim_name: ObjectName | None = Field(
-        default=None,
-        description="An existing PersistentVolumeClaim, which outlives the job. Without it the "
-        "operator creates <job>-output, which is deleted together with the FineTuningJob.",
-    )
-    sub_path: SubPath | None = Field(
-        default=None, description="Folder inside claimName; the job's name when absent."
-    )
-    size: Quantity = Field(
-        default="50Gi",
-        description="Size of the claim that the operator creates. LoRA needs about 1.5 times the "
-        "model, full fine-tuning about 6 times with two checkpoints.",
-    )
-    storage_class_name: ObjectName | None = Field(
-        default=None,
-        description="StorageClass of that claim; the cluster's default when absent.",
-    )
-    access_mode: AccessMode | None = Field(
-        default=None,
-        description="How the claim may be mounted. ReadWriteMany lets the pods of several workers "
-        "run on different nodes and needs a StorageClass that has it; with ReadWriteOnce all of "
-        "them are kept on one node. When absent: ReadWriteMany with more than one worker, else "
-        "ReadWriteOnce. With claimName it says what that claim is.",
-    )
-
-
-class OutputSpec(ApiModel):
-    """What becomes of the result."""
-
-    registry: RegistryUrl | None = Field(
-        default=None, description="Kept for compatibility; nothing is pushed to it."
-    )
-    profile: ProfileName = Field(
-        default="auto-generate",
-        description="Name of the AIM profile to write; `auto-generate` derives it from the run.",
-    )
-    storage: StorageSpec = Field(
-        default_factory=StorageSpec, description="Volume for checkpoints and the trained model."
     )
 
 
@@ -382,7 +312,24 @@ class FineTuningJobSpec(ApiModel):
         default=None,
         ge=60,
         le=2_592_000,
-        description="Longest run time in seconds before the job fails with DeadlineExceeded.",
+        description="Longest run time in seconds before the job fails with DeadlineExceeded. "
+        "Restarts count, a pause does not: the clock starts anew after it.",
+    )
+    start_deadline_seconds: int | None = Field(
+        default=None,
+        ge=30,
+        le=604_800,
+        description="Longest wait in seconds for the first start of the trainer: for quota, GPUs, "
+        "images, volumes. Then the job fails with StartDeadlineExceeded and its last obstacle. "
+        "Without it a job waits for as long as it takes.",
+    )
+    ttl_seconds_after_finished: int | None = Field(
+        default=None,
+        ge=0,
+        le=31_536_000,
+        description="Seconds after which the Jobs and pods of a job that is over are deleted, and "
+        "with them their logs. Status, report, model and checkpoints stay. May change after "
+        "creation. Without it they stay until the FineTuningJob is deleted.",
     )
 
     @model_validator(mode="after")

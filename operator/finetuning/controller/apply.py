@@ -68,8 +68,7 @@ async def _adopt(gateway: Gateway, resource: Resource, manifest: Manifest) -> Ra
     if found is None:
         raise RetryLaterError(f"{_label(manifest)} was there and went")
     meta = observed.meta(found)
-    owners = [each["uid"] for each in wanted.get("ownerReferences", ())]
-    if meta.owner_uid == next(iter(owners), "") and not meta.deleting:
+    if _is_ours(meta, wanted) and not meta.deleting:
         return found
     if meta.deleting or meta.owner_kind == KIND:
         message = f"{_label(manifest)} of an earlier job of this name is still being deleted."
@@ -79,6 +78,14 @@ async def _adopt(gateway: Gateway, resource: Resource, manifest: Manifest) -> Ra
         "job another name, then create the job again."
     )
     raise CannotApplyError(Problem(Reason.NAME_CONFLICT, message, final=True))
+
+
+def _is_ours(found: observed.Meta, wanted: Mapping[str, Any]) -> bool:
+    """Owned by this very job; or owned by nobody, as wished, and made for a job of this name."""
+    owners = [each["uid"] for each in wanted.get("ownerReferences", ())]
+    if owners or found.owner_uid:
+        return found.owner_uid in owners
+    return bool(found.parent == wanted["labels"].get(naming.JOB_NAME_LABEL, ""))
 
 
 def _explained(error: ApiError, manifest: Manifest) -> Exception:
@@ -103,6 +110,17 @@ async def suspend(gateway: Gateway, job: observed.BatchJob, *, wanted: bool) -> 
     """Pause or continue a Job; its controller stops or starts the Pod."""
     patch = {"spec": {"suspend": wanted}}
     return await gateway.patch(JOBS, job.meta.namespace, job.meta.name, patch)
+
+
+async def expire(gateway: Gateway, job: observed.BatchJob, seconds: int | None) -> Raw | None:
+    """Have a finished Job deleted after `seconds` from its end; None when it is gone already."""
+    patch = {"spec": {"ttlSecondsAfterFinished": seconds}}
+    try:
+        return await gateway.patch(JOBS, job.meta.namespace, job.meta.name, patch)
+    except ApiError as error:
+        if error.code == _NOT_FOUND:
+            return None
+        raise
 
 
 async def patch_status(

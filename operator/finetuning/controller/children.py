@@ -1,12 +1,21 @@
 """The next missing step in a job's life: training Job, then validation Job, and pauses between."""
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from finetuning.api.v1alpha1 import KIND, FineTuningJob, Reason
-from finetuning.controller import apply, attempts, naming, observed, training_status
+from finetuning.controller import (
+    apply,
+    attempts,
+    deadlines,
+    naming,
+    observed,
+    training_status,
+    writers,
+)
 from finetuning.controller.attempts import Attempt
 from finetuning.controller.cache import Cache
 from finetuning.controller.desired import Desired, Manifest, validation
@@ -32,26 +41,49 @@ class Steps:
     key: Key
     looked_at: set[str]
     """Finished Jobs whose Pods were listed already because none of them was known."""
+    turn: asyncio.Lock
+    """Held from the look at who writes until this job is seen as a writer itself."""
 
     async def training(self, job: FineTuningJob, wanted: Desired) -> Problem | None:
         """Create, pause or continue the training Job; says what stands against it."""
         found = self._children(job)
         if training_status.is_over(job.status):
             return None
+        left = deadlines.to_start(job, found, self.gateway.now())
+        if left is not None and left <= timedelta():
+            await self._suspend(found.training)
+            return deadlines.too_late(job)
         try:
             if found.training is None:
                 await self._begin(job, wanted)
             elif found.training.finished:
                 await self._collect(found.training, found.training_pods, naming.TRAINING_CONTAINER)
             elif found.training.suspend != job.spec.suspend:
-                changed = await apply.suspend(self.gateway, found.training, wanted=job.spec.suspend)
-                self.cache.jobs.put(observed.batch_job(changed))
+                await self._pause_or_go_on(job, found.training)
             elif wanted.storage is not None and _lacks(wanted.storage, found.training_pods):
                 log.warning("job=%s/%s its claim was deleted and is made again", *self.key)
                 await apply.create(self.gateway, wanted.storage)
         except apply.CannotApplyError as error:
             return error.problem
         return None
+
+    async def _suspend(self, training: BatchJob | None) -> None:
+        """Of a Job that is given up, no Pod is left and its quota is free for others."""
+        if training is not None:
+            changed = await apply.suspend(self.gateway, training, wanted=True)
+            self.cache.jobs.put(observed.batch_job(changed))
+
+    async def _pause_or_go_on(self, job: FineTuningJob, training: BatchJob) -> None:
+        async with self.turn:
+            if not job.spec.suspend:
+                self._wait_for_others(job)
+            changed = await apply.suspend(self.gateway, training, wanted=job.spec.suspend)
+            self.cache.jobs.put(observed.batch_job(changed))
+
+    def _wait_for_others(self, job: FineTuningJob) -> None:
+        problem = writers.in_the_way(job, self.cache)
+        if problem is not None:
+            raise apply.CannotApplyError(problem)
 
     async def validation(self, job: FineTuningJob, wanted: Desired) -> Problem | None:
         """Have the trained model judged, once for each question; says what stands against it."""
@@ -109,8 +141,10 @@ class Steps:
         for manifest in (wanted.storage, wanted.rendezvous):
             if manifest is not None:
                 await apply.create(self.gateway, manifest)
-        created = await apply.create(self.gateway, wanted.training_job)
-        self.cache.jobs.put(observed.batch_job(created))
+        async with self.turn:
+            self._wait_for_others(job)
+            created = await apply.create(self.gateway, wanted.training_job)
+            self.cache.jobs.put(observed.batch_job(created))
 
     async def _find_again(self, job: FineTuningJob) -> None:
         """The cache may be behind; only the API server can say that a Job is gone."""
@@ -140,6 +174,19 @@ class Steps:
         async for raw in self.gateway.items(PODS, job.meta.namespace, labelSelector=selector):
             self.cache.pods.put(observed.pod(raw))
         self.looked_at.add(job.meta.uid)
+
+
+async def expire(gateway: Gateway, cache: Cache, job: FineTuningJob) -> None:
+    """Tell the Jobs of a job that is over when to go.
+
+    Not when they are made: one that is deleted before its end was read would take its result along.
+    """
+    seconds = job.spec.ttl_seconds_after_finished
+    for each in cache.jobs.of((job.metadata.namespace, job.metadata.name)):
+        if each.meta.owner_uid == job.metadata.uid and each.finished and each.ttl != seconds:
+            changed = await apply.expire(gateway, each, seconds)
+            if changed is not None:
+                cache.jobs.put(observed.batch_job(changed))
 
 
 def _lacks(claim: Manifest, pods: tuple[Pod, ...]) -> bool:

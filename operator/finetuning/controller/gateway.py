@@ -10,6 +10,8 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -75,6 +77,8 @@ class Gateway:
     """A connection to one API server; `sender` is the field manager of what it writes."""
 
     _sender: Mapping[str, str] = MappingProxyType({"fieldManager": naming.FIELD_MANAGER})
+    _ahead = timedelta()
+    """By how much the API server's clock is ahead of ours."""
 
     def __init__(
         self, api: client.ApiClient, count: Count, sender: str = naming.FIELD_MANAGER
@@ -107,6 +111,10 @@ class Gateway:
 
     async def close(self) -> None:
         await self._api.close()
+
+    def now(self) -> datetime:
+        """The time by the API server's clock, in which objects tell their times."""
+        return datetime.now(UTC) + self._ahead
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Raw | None:
         """None when there is no such object."""
@@ -219,6 +227,7 @@ class Gateway:
             response = await self._send(method, path, query or {}, body, accept)
             code = response.status
             text = await response.read()
+            self._set_clock(response.headers.get("Date"))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             message = str(error) or type(error).__name__
             raise ApiError(0, "Unreachable", message) from error
@@ -227,6 +236,14 @@ class Gateway:
         if code >= 400:  # noqa: PLR2004 - the first of the error codes
             raise _error(code, text, response.headers.get("Retry-After"))
         return json.loads(text) if text else {}
+
+    def _set_clock(self, date: str | None) -> None:
+        """Dates have whole seconds: a difference of less than two says nothing."""
+        try:
+            ahead = parsedate_to_datetime(date or "") - datetime.now(UTC)
+        except (TypeError, ValueError):
+            return
+        self._ahead = ahead if abs(ahead) > timedelta(seconds=2) else timedelta()
 
     async def _send(
         self,

@@ -31,6 +31,8 @@ RENDEZVOUS = "rendezvous"
 TRAINING_CONTAINER = "finetuning"
 VALIDATION_CONTAINER = "validation"
 SIDECAR_CONTAINER = "metrics"
+OUTPUT_VOLUME = "output"
+"""In the pods that train and judge: the claim that holds the result."""
 METRICS_PORT = 8000
 
 CHILD_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY}"

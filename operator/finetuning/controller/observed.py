@@ -27,12 +27,17 @@ class Meta:
     uid: str
     version: int
     created: datetime | None
-    deleting: bool
+    deletes_at: datetime | None
+    """When it is to be gone; a Pod's time to end is counted in."""
     owner_uid: str
     owner_kind: str
     parent: str
     parent_uid: str
     component: str
+
+    @property
+    def deleting(self) -> bool:
+        return self.deletes_at is not None
 
     @property
     def parent_key(self) -> Key:
@@ -81,10 +86,19 @@ class BatchJob:
     revalidate: str = ""
     generation: int | None = None
     """What a validation Job was made for; see naming's annotations."""
+    ttl: int | None = None
+    """Seconds from its end to its deletion."""
+    folder: str = ""
+    """Where its Pods keep the result, as claim/path."""
 
     @property
     def finished(self) -> bool:
         return self.complete is not None or self.failed is not None
+
+    @property
+    def idle(self) -> bool:
+        """No Pod comes of it as it stands; one may still be ending."""
+        return self.finished or self.suspend
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,9 @@ class Pod:
     containers: tuple[Container, ...]
     index: int = 0
     """Of a group that trains together; the first one reports."""
+    node: str = ""
+    folder: str = ""
+    """Where it keeps the result, as claim/path."""
 
     @property
     def over(self) -> bool:
@@ -147,7 +164,7 @@ def meta(raw: Raw) -> Meta:
         uid=found.get("uid", ""),
         version=_version(found.get("resourceVersion")),
         created=_time(found.get("creationTimestamp")),
-        deleting="deletionTimestamp" in found,
+        deletes_at=_time(found.get("deletionTimestamp")),
         owner_uid=owner.get("uid", ""),
         owner_kind=owner.get("kind", ""),
         parent=labels.get(naming.JOB_NAME_LABEL, ""),
@@ -195,11 +212,11 @@ def _mark(condition: Raw) -> Mark:
 
 
 def batch_job(raw: Raw) -> BatchJob:
-    status = raw.get("status") or {}
+    spec, status = raw.get("spec") or {}, raw.get("status") or {}
     conditions = _conditions(status)
     return BatchJob(
         meta=meta(raw),
-        suspend=bool((raw.get("spec") or {}).get("suspend")),
+        suspend=bool(spec.get("suspend")),
         active=status.get("active") or 0,
         failed_pods=status.get("failed") or 0,
         completion_time=_time(status.get("completionTime")),
@@ -211,11 +228,29 @@ def batch_job(raw: Raw) -> BatchJob:
         policy=_annotation(raw, naming.POLICY_ANNOTATION),
         revalidate=_annotation(raw, naming.REVALIDATE_ANNOTATION),
         generation=_version(_annotation(raw, naming.GENERATION_ANNOTATION)) or None,
+        ttl=spec.get("ttlSecondsAfterFinished"),
+        folder=_folder((spec.get("template") or {}).get("spec") or {}),
     )
 
 
+def _folder(pod: Raw) -> str:
+    """The claim of the result and the path in it; empty where there is none."""
+    volumes = {str(each.get("name")): each for each in pod.get("volumes") or []}
+    claim = (volumes.get(naming.OUTPUT_VOLUME) or {}).get("persistentVolumeClaim")
+    if not claim:
+        return ""
+    mounts = [
+        mount
+        for container in pod.get("containers") or []
+        for mount in container.get("volumeMounts") or []
+        if mount.get("name") == naming.OUTPUT_VOLUME
+    ]
+    path = mounts[0].get("subPath") if mounts else None
+    return f"{claim.get('claimName')}/{path or ''}"
+
+
 def pod(raw: Raw) -> Pod:
-    status = raw.get("status") or {}
+    spec, status = raw.get("spec") or {}, raw.get("status") or {}
     statuses = [
         *(status.get("initContainerStatuses") or []),
         *(status.get("containerStatuses") or []),
@@ -229,6 +264,8 @@ def pod(raw: Raw) -> Pod:
         unscheduled=_unscheduled(status.get("conditions") or []),
         containers=tuple(_container(each) for each in statuses),
         index=_version(((raw.get("metadata") or {}).get("labels") or {}).get(naming.INDEX_LABEL)),
+        node=spec.get("nodeName") or "",
+        folder=_folder(spec),
     )
 
 

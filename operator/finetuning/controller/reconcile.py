@@ -5,6 +5,7 @@ so that a restart at any point goes on where it was. What is remembered between 
 calls; losing it loses nothing.
 """
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -19,6 +20,7 @@ from finetuning.controller import (
     announcements,
     apply,
     children,
+    deadlines,
     desired,
     monitors,
     observed,
@@ -50,8 +52,13 @@ HINT_EVERY_SECONDS = 60.0
 SERVICE_EVERY_SECONDS = 300.0
 """Between two looks for the Service of a running job."""
 
+_NODE_LOST_EVERY = 30.0
+"""Between two looks at a Pod that is to end."""
+_TO_EXPIRE = 1.0
+"""Until a job's Jobs are told when to go, once its last status is written."""
+
 _FROM_EVENTS = {Reason.PODS_FORBIDDEN, Reason.CONTAINER_CONFIG_ERROR}
-_RETRY_SECONDS = {Reason.PREVIOUS_RUN_TERMINATING: 2.0}
+_RETRY_SECONDS = {Reason.PREVIOUS_RUN_TERMINATING: 2.0, Reason.OUTPUT_IN_USE: 10.0}
 _RETRY_DEFAULT = 30.0
 _NOISE = "Value error, "
 
@@ -75,6 +82,7 @@ class Reconciler:
         self._monitors = monitors.Monitors(gateway, keeper, metrics.monitor_failed, clock)
         self._announcer = announcements.Announcer(gateway, clock)
         self._memories: dict[Key, Memory] = {}
+        self._turn = asyncio.Lock()
 
     async def reconcile(self, key: Key) -> float | None:
         """Take the next steps for a job; says in how many seconds to look again, if at all."""
@@ -90,6 +98,7 @@ class Reconciler:
             new = status.invalid(custom.body, _problem_text(error), status.now())
             return await self._write(custom, memory, new)
         if status.is_settled(job):
+            await children.expire(self._gateway, self._cache, job)
             return None
         return await self._look(custom, job, wanted, memory)
 
@@ -111,7 +120,7 @@ class Reconciler:
         self, custom: Custom, job: FineTuningJob, wanted: Desired, memory: Memory
     ) -> Seen:
         """Do what is missing, then say what is there."""
-        steps = children.Steps(self._cache, self._gateway, custom.key, memory.looked_at)
+        steps = children.Steps(self._cache, self._gateway, custom.key, memory.looked_at, self._turn)
         problem = await steps.training(job, wanted)
         problem_after = await steps.validation(job, wanted)
         found = self._cache.children(custom.key, job.metadata.uid)
@@ -129,6 +138,7 @@ class Reconciler:
             nodes=Nodes(self._settings.gpu_model, self._settings.gpu_resource_name),
             claim_modes=await self._claim_modes(job, memory),
             hint=memory.hint,
+            now=self._gateway.now(),
         )
 
     def _remember(self, key: Key, custom: Custom) -> Memory:
@@ -223,12 +233,27 @@ class Reconciler:
     ) -> list[float | None]:
         running = new.phase is Phase.RUNNING
         problem = seen.problem or seen.validation_problem
+        ending = any(pod.meta.deleting for pod in seen.children.training_pods)
         return [
+            self._to_start(seen, new),
+            _TO_EXPIRE if _is_to_expire(seen.job, new) else None,
+            _NODE_LOST_EVERY if ending else None,
             self._settings.progress_interval_seconds if running else None,
             HINT_AFTER_SECONDS if memory.waiting_for else None,
             monitors.next_try(memory) if running else None,
             _retry_seconds(problem) if problem is not None else None,
         ]
+
+    def _to_start(self, seen: Seen, new: FineTuningJobStatus) -> float | None:
+        job = seen.job.model_copy(update={"status": new})
+        left = deadlines.to_start(job, seen.children, self._gateway.now())
+        return None if left is None else max(0.0, left.total_seconds())
+
+
+def _is_to_expire(job: FineTuningJob, new: FineTuningJobStatus) -> bool:
+    if job.spec.ttl_seconds_after_finished is None:
+        return False
+    return status.is_settled(job.model_copy(update={"status": new}))
 
 
 def _retry_seconds(problem: Problem) -> float | None:

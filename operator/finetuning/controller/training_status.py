@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase, Reason
 from finetuning.artifacts.models import ExitCode, TrainFailure, TrainingState
@@ -13,6 +14,9 @@ from finetuning.controller.observed import BatchJob, Children, Container, Pod
 _IMAGE_TROUBLE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 _CONFIG_TROUBLE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 _OUT_OF_MEMORY = "OOMKilled"
+
+NODE_SILENT = timedelta(seconds=60)
+"""Beyond the time that a Pod has to end; a node that lives tells of the end within seconds."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Seen:
     """How the user's claim for the output may be mounted; None while nobody looked."""
     hint: str = ""
     """What an event said about a Pod that does not come or does not start."""
+    now: datetime | None = None
+    """By the API server's clock; None where no node can be lost."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,26 @@ def _failed(seen: Seen) -> Standing | None:
         return None
     reason, message = failure(seen.job, training, seen.children.training_pods)
     return Standing(Phase.FAILED, reason, message)
+
+
+def _node_lost(seen: Seen) -> Standing | None:
+    """Nobody can say whether its Pod still writes, so no other one is started."""
+    pod = next((pod for pod in seen.children.training_pods if _is_lost(pod, seen.now)), None)
+    if pod is None:
+        return None
+    name, namespace = pod.meta.name, pod.meta.namespace
+    message = (
+        f"Node {pod.node} does not confirm that pod {name} has ended, and it may still write to "
+        "the volume: no other pod is started before that. When the node is off for good: kubectl "
+        f"delete node {pod.node}. When only the pod is known to be gone: kubectl --namespace "
+        f"{namespace} delete pod {name} --force --grace-period=0"
+    )
+    return Standing(Phase.PENDING, Reason.NODE_LOST, plain(message, 1024))
+
+
+def _is_lost(pod: Pod, now: datetime | None) -> bool:
+    ends = pod.meta.deletes_at
+    return ends is not None and now is not None and not pod.over and now - ends > NODE_SILENT
 
 
 def _suspended(seen: Seen) -> Standing | None:
@@ -193,6 +219,7 @@ RULES: tuple[Rule, ...] = (
     _final_problem,
     _succeeded,
     _failed,
+    _node_lost,
     _suspended,
     _not_created,
     # From here on there is a training Job that is neither over nor suspended,

@@ -8,6 +8,7 @@ import asyncio
 import copy
 import itertools
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -45,6 +46,7 @@ class World:
         self.reads: list[tuple[str, str]] = []
         self.crash_after: int | None = None
         self.crashes = 0
+        self.now = datetime(2026, 1, 1, 10, 0, 30, tzinfo=UTC)
         self.fail_with: Callable[[str, str], ApiError | None] = lambda _verb, _plural: None
         self.kinds = {"jobs", "pods", "persistentvolumeclaims", "services", "finetuningjobs"}
         self.kinds |= {"events", "deployments", "leases"}
@@ -206,6 +208,10 @@ class FakeGateway(Gateway):
         self.world = world
 
     @override
+    def now(self) -> datetime:
+        return self.world.now
+
+    @override
     async def _call(
         self,
         verb: str,
@@ -276,7 +282,7 @@ class Process:
     def __init__(
         self, world: World, http: aiohttp.ClientSession, settings: Settings = SETTINGS
     ) -> None:
-        self.world = world
+        self.world, self.settings = world, settings
         self.cache = Cache()
         self.time = 1000.0
         self.gateway = FakeGateway(world)

@@ -71,7 +71,8 @@ WRONG_FIELDS = {
     "  zzz: 1\n": (
         'job.yaml:10: unknown field "spec.zzz"; known here: activeDeadlineSeconds, backoffLimit, '
         "baseModel, dataset, hyperparameters, loraConfig, method, output, processesPerWorker, "
-        "quantizationConfig, resources, suspend, trackingSecretRef, validation, workers"
+        "quantizationConfig, resources, startDeadlineSeconds, suspend, trackingSecretRef, "
+        "ttlSecondsAfterFinished, validation, workers"
     ),
     "sepc: 1\n": 'job.yaml:10: unknown field "sepc"; did you mean "spec"?',
 }

@@ -144,13 +144,21 @@ class Output:
     sub_path: str | None
 
     @property
+    def folder(self) -> str:
+        """Claim and path, by which the outputs of two jobs are told apart."""
+        return f"{self.claim}/{self.sub_path or ''}"
+
+    @property
     def volume(self) -> Manifest:
-        return {"name": "output", "persistentVolumeClaim": {"claimName": self.claim}}
+        return {
+            "name": naming.OUTPUT_VOLUME,
+            "persistentVolumeClaim": {"claimName": self.claim},
+        }
 
     def mount(self, folder: str = "", path: str = OUTPUT, *, read_only: bool = False) -> Manifest:
         """Mount the result, or a folder in it, at `path`."""
         parts = "/".join(part for part in (self.sub_path, folder) if part)
-        mount: Manifest = {"name": "output", "mountPath": path}
+        mount: Manifest = {"name": naming.OUTPUT_VOLUME, "mountPath": path}
         if parts:
             mount["subPath"] = parts
         if read_only:

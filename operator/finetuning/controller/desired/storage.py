@@ -1,6 +1,6 @@
 """The claim that holds checkpoints and the trained model when the user names none."""
 
-from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.api.v1alpha1 import FineTuningJob, WhenDeleted
 from finetuning.controller import naming
 from finetuning.controller.desired.metadata import Manifest, metadata
 
@@ -13,9 +13,12 @@ def claim(job: FineTuningJob) -> Manifest:
     }
     if storage.storage_class_name is not None:
         spec["storageClassName"] = storage.storage_class_name
+    meta = metadata(job, naming.names(job.metadata.name).claim, naming.STORAGE)
+    if storage.when_deleted is WhenDeleted.RETAIN:
+        del meta["ownerReferences"]
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": metadata(job, naming.names(job.metadata.name).claim, naming.STORAGE),
+        "metadata": meta,
         "spec": spec,
     }

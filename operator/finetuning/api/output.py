@@ -1,0 +1,97 @@
+"""Where the result is kept and what becomes of it."""
+
+from enum import StrEnum
+from typing import ClassVar
+
+from pydantic import Field
+
+from finetuning.api.base import ApiModel, Rule
+from finetuning.api.text import ObjectName, ProfileName, Quantity, RegistryUrl, SubPath
+
+
+class AccessMode(StrEnum):
+    """How pods may mount a claim."""
+
+    READ_WRITE_ONCE = "ReadWriteOnce"
+    """By the pods of one node."""
+    READ_WRITE_MANY = "ReadWriteMany"
+
+
+class WhenDeleted(StrEnum):
+    """What becomes of the claim that the operator made when its FineTuningJob is deleted."""
+
+    DELETE = "Delete"
+    RETAIN = "Retain"
+
+
+class StorageSpec(ApiModel):
+    """Where the trained model is kept."""
+
+    RULES: ClassVar = (
+        Rule(
+            "!has(self.subPath) || has(self.claimName)",
+            lambda storage: storage.sub_path is None or storage.claim_name is not None,
+            "subPath is a folder inside claimName: set claimName too, or drop subPath",
+            field="subPath",
+        ),
+        Rule(
+            "!has(self.storageClassName) || !has(self.claimName)",
+            lambda storage: storage.storage_class_name is None or storage.claim_name is None,
+            "storageClassName is for the claim that the operator creates; with claimName, which "
+            "names an existing claim, drop it",
+            field="storageClassName",
+        ),
+        Rule(
+            "!has(self.whenDeleted) || !has(self.claimName)",
+            lambda storage: storage.when_deleted is None or storage.claim_name is None,
+            "whenDeleted is for the claim that the operator creates; one of your own (claimName) "
+            "is never deleted: drop one of the two",
+            field="whenDeleted",
+        ),
+    )
+
+    claim_name: ObjectName | None = Field(
+        default=None,
+        description="An existing PersistentVolumeClaim, which outlives the job. Without it the "
+        "operator creates <job>-output: see whenDeleted.",
+    )
+    sub_path: SubPath | None = Field(
+        default=None, description="Folder inside claimName; the job's name when absent."
+    )
+    size: Quantity = Field(
+        default="50Gi",
+        description="Size of the claim that the operator creates. LoRA needs about 1.5 times the "
+        "model, full fine-tuning about 6 times with two checkpoints.",
+    )
+    storage_class_name: ObjectName | None = Field(
+        default=None,
+        description="StorageClass of that claim; the cluster's default when absent.",
+    )
+    access_mode: AccessMode | None = Field(
+        default=None,
+        description="How the claim may be mounted. ReadWriteMany lets the pods of several workers "
+        "run on different nodes and needs a StorageClass that has it; with ReadWriteOnce all of "
+        "them are kept on one node. When absent: ReadWriteMany with more than one worker, else "
+        "ReadWriteOnce. With claimName it says what that claim is.",
+    )
+    when_deleted: WhenDeleted | None = Field(
+        default=None,
+        description="What becomes of <job>-output when the FineTuningJob is deleted: Delete it (so "
+        "when absent) or Retain it, with model and checkpoints. A job of the same name that says "
+        "Retain too takes a retained claim up again.",
+    )
+
+
+class OutputSpec(ApiModel):
+    """What becomes of the result."""
+
+    registry: RegistryUrl | None = Field(
+        default=None, description="Kept for compatibility; nothing is pushed to it."
+    )
+    profile: ProfileName = Field(
+        default="auto-generate",
+        description="Name of the AIM profile to write; `auto-generate` derives it from the run.",
+    )
+    storage: StorageSpec = Field(
+        default_factory=StorageSpec, description="Volume for checkpoints and the trained model."
+    )

@@ -1,0 +1,52 @@
+"""One writer on an output folder, always: who may still write where a job is about to begin.
+
+Seen from the Jobs and Pods themselves rather than from other FineTuningJobs: a Pod outlives the
+resource that it was made for by as long as its last checkpoint takes.
+"""
+
+from collections.abc import Iterator
+
+from finetuning.api.v1alpha1 import FineTuningJob, Reason
+from finetuning.controller.cache import Cache
+from finetuning.controller.desired import sources
+from finetuning.controller.observed import Meta
+from finetuning.controller.training_status import Problem
+
+
+def in_the_way(job: FineTuningJob, cache: Cache) -> Problem | None:
+    """What the job has to wait for before its trainer may start."""
+    return _predecessor(job, cache) or _neighbour(job, cache)
+
+
+def _predecessor(job: FineTuningJob, cache: Cache) -> Problem | None:
+    """A Pod of a deleted job of the same name saves its last checkpoint."""
+    for pod in cache.pods.of((job.metadata.namespace, job.metadata.name)):
+        if pod.meta.parent_uid != job.metadata.uid and not pod.over:
+            words = f"Pod {pod.meta.name} of an earlier job of this name is still ending."
+            return Problem(Reason.PREVIOUS_RUN_TERMINATING, words)
+    return None
+
+
+def _neighbour(job: FineTuningJob, cache: Cache) -> Problem | None:
+    """Claims that users name can be named by several of their jobs."""
+    if job.spec.output.storage.claim_name is None:
+        return None
+    output = sources.output(job)
+    for user in _users(output.folder, job.metadata.namespace, cache):
+        if user.parent_uid != job.metadata.uid:
+            words = (
+                f"spec.output.storage: FineTuningJob {user.parent} uses {output.uri()} at the "
+                "moment. This job starts when that one is over or paused; to run both at once, "
+                "create this one again with another subPath."
+            )
+            return Problem(Reason.OUTPUT_IN_USE, words)
+    return None
+
+
+def _users(folder: str, namespace: str, cache: Cache) -> Iterator[Meta]:
+    for pod in cache.pods:
+        if pod.folder == folder and pod.meta.namespace == namespace and not pod.over:
+            yield pod.meta
+    for each in cache.jobs:
+        if each.folder == folder and each.meta.namespace == namespace and not each.idle:
+            yield each.meta

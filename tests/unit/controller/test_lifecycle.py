@@ -1,0 +1,283 @@
+"""The ends of a job's life: deadlines, what stays and what goes, and who may write when."""
+
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+from tests.unit.controller.objects import ENDED, STARTED, job, trainer_says
+from tests.unit.controller.story import STORY, tell
+from tests.unit.controller.world import KEY, Process, World
+
+from finetuning.controller import desired, naming, observed, sidecar
+from finetuning.controller.training_status import NODE_SILENT
+
+OWN = {"output": {"storage": {"claimName": "shared", "subPath": "run"}}}
+RETAINED = {"output": {"storage": {"whenDeleted": "Retain"}}}
+OTHER = ("team", "other")
+
+
+@pytest.fixture(autouse=True)
+def no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(*_: Any) -> None:
+        return None
+
+    monkeypatch.setattr(sidecar, "fetch", silent)
+
+
+def acknowledge(world: World, since: str = STARTED) -> None:
+    """The Job controller has seen the Job."""
+    world.patch(("jobs", "team", "demo-train"), {"status": {"startTime": since}}, only_status=True)
+
+
+# The first start
+
+
+async def test_a_job_that_does_not_start_in_time_fails_with_its_obstacle_and_frees_its_place(
+    world: World, process: Process
+) -> None:
+    world.apply(startDeadlineSeconds=60)
+    await process.settle()
+    world.run_jobs()
+    acknowledge(world)
+    mark = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    waits = {"conditions": [{**mark, "message": "0/3 nodes have enough amd.com/gpu"}]}
+    (pod,) = world.of("pods")
+    world.patch(("pods", "team", pod["metadata"]["name"]), {"status": waits}, only_status=True)
+    await process.settle()
+    assert world.status["reason"] == "Unschedulable"
+    world.now += timedelta(seconds=29)
+    await process.settle()
+    assert world.status["phase"] == "Pending"
+    world.now += timedelta(seconds=1)
+    await process.settle()
+    assert (world.status["phase"], world.status["reason"]) == ("Failed", "StartDeadlineExceeded")
+    assert "startDeadlineSeconds (60 s)" in world.status["message"]
+    assert "enough amd.com/gpu" in world.status["message"]
+    assert world.get("jobs", "demo-train")["spec"]["suspend"] is True
+    world.run_jobs()
+    assert world.of("pods") == []
+
+
+async def test_the_next_look_is_when_the_time_to_start_is_over(
+    world: World, process: Process
+) -> None:
+    world.apply(startDeadlineSeconds=40)
+    await process.settle()
+    acknowledge(world)
+    process.watch()
+    process.time += 100
+    assert await process.reconciler.reconcile(KEY) == pytest.approx(10)
+
+
+@pytest.mark.parametrize("since", ["started", "paused", "released a moment ago"])
+async def test_no_clock_runs_for_one_that(world: World, process: Process, since: str) -> None:
+    world.apply(startDeadlineSeconds=31, suspend=since != "started")
+    await process.settle()
+    if since == "started":
+        world.start(naming.TRAINING)
+        acknowledge(world)
+    elif since == "released a moment ago":
+        # Its controller has not seen it yet: the time of an earlier start still stands there.
+        acknowledge(world)
+        world.patch(
+            ("jobs", "team", "demo-train"),
+            {"status": {"conditions": [{"type": "Suspended", "status": "True"}]}},
+            only_status=True,
+        )
+        world.change(suspend=False)
+    world.now += timedelta(days=1)
+    await process.settle()
+    assert world.status["phase"] != "Failed"
+
+
+async def test_a_job_whose_children_cannot_be_made_fails_in_time_too(
+    world: World, process: Process
+) -> None:
+    world.create("jobs", {"metadata": {"name": "demo-train", "namespace": "team"}})
+    world.get("jobs", "demo-train")["metadata"]["deletionTimestamp"] = ENDED
+    world.apply(startDeadlineSeconds=60)
+    await process.settle()
+    assert world.status["reason"] == "PreviousRunTerminating"
+    world.now += timedelta(minutes=1)
+    await process.settle()
+    assert world.status["reason"] == "StartDeadlineExceeded"
+    assert "PreviousRunTerminating" in world.status["message"]
+
+
+# What goes after the end, and what stays
+
+
+def lives(world: World) -> dict[str, Any]:
+    return {
+        raw["metadata"]["name"]: raw["spec"].get("ttlSecondsAfterFinished")
+        for raw in world.of("jobs")
+    }
+
+
+async def test_jobs_get_their_time_to_live_only_after_their_end_is_told(
+    world: World, process: Process, http: aiohttp.ClientSession
+) -> None:
+    world.apply(ttlSecondsAfterFinished=600)
+    await tell(world, process, STORY[1:])
+    assert world.status["validation"]["phase"] == "Passed"
+    assert lives(world) == {"demo-train": 600, "demo-validate": 600}
+    told = world.writes.index(("patch", "jobs", "demo-train"))
+    assert world.writes.index(("create", "jobs", "demo-validate")) < told
+    assert ("patch", "finetuningjobs", "demo") not in world.writes[told:]
+    for name in ("demo-train", "demo-validate"):
+        world.delete("jobs", name)
+    before = dict(world.status)
+    await process.settle()
+    await Process(world, http).settle()
+    assert world.status == before
+    assert world.get("persistentvolumeclaims", "demo-output")
+
+
+async def test_the_time_to_live_may_change_and_be_taken_back(
+    world: World, process: Process
+) -> None:
+    await tell(world, process, STORY)
+    assert lives(world) == {"demo-train": None, "demo-validate": None}
+    world.change(ttlSecondsAfterFinished=60)
+    await process.settle()
+    await process.settle()
+    assert lives(world) == {"demo-train": 60, "demo-validate": 60}
+    world.change(ttlSecondsAfterFinished=None)
+    await process.settle()
+    await process.settle()
+    assert lives(world) == {"demo-train": None, "demo-validate": None}
+
+
+async def test_a_model_whose_jobs_are_gone_is_judged_again(world: World, process: Process) -> None:
+    world.apply(ttlSecondsAfterFinished=0)
+    await tell(world, process, STORY[1:])
+    for name in ("demo-train", "demo-validate"):
+        world.delete("jobs", name)
+    world.annotate("again")
+    await process.settle()
+    assert [raw["metadata"]["name"] for raw in world.of("jobs")] == ["demo-validate-2"]
+    await tell(world, process, STORY[4:])
+    assert (world.status["phase"], world.status["validation"]["attempt"]) == ("Succeeded", 2)
+
+
+async def test_a_retained_claim_outlives_its_job_and_is_taken_up_by_the_next(
+    world: World, process: Process
+) -> None:
+    world.apply(**RETAINED)
+    await tell(world, process, STORY[1:])
+    uid = world.get("persistentvolumeclaims", "demo-output")["metadata"]["uid"]
+    world.delete("finetuningjobs", "demo")
+    assert world.of("jobs") == world.of("pods") == []
+    world.apply(**RETAINED)
+    await process.settle()
+    assert world.status["reason"] == "JobCreated"
+    assert world.get("persistentvolumeclaims", "demo-output")["metadata"]["uid"] == uid
+
+
+async def test_a_claim_of_that_name_that_no_job_left_is_nobodys_to_take(
+    world: World, process: Process
+) -> None:
+    world.create(
+        "persistentvolumeclaims", {"metadata": {"name": "demo-output", "namespace": "team"}}
+    )
+    world.apply(**RETAINED)
+    await process.settle()
+    assert world.status["reason"] == "NameConflict"
+
+
+# One writer
+
+
+def linger(world: World, phase: str = "Running") -> str:
+    """A Pod of a job that was deleted saves its last checkpoint."""
+    (pod,) = world.of("pods")
+    world.delete("finetuningjobs", "demo")
+    world.objects["pods", "team", pod["metadata"]["name"]] = pod
+    pod["status"]["phase"] = phase
+    return str(pod["metadata"]["name"])
+
+
+async def test_a_job_created_again_waits_for_the_last_checkpoint_of_its_predecessor(
+    world: World, process: Process
+) -> None:
+    world.apply(**OWN)
+    await tell(world, process, STORY[1:3])
+    pod = linger(world)
+    world.apply(**OWN)
+    await process.settle()
+    assert (world.status["reason"], world.of("jobs")) == ("PreviousRunTerminating", [])
+    assert pod in world.status["message"]
+    world.delete("pods", pod)
+    await process.settle()
+    assert world.status["reason"] == "JobCreated"
+
+
+def neighbour(world: World, process: Process, **spec: Any) -> None:
+    """Another job's training Job, as this operator would have made it."""
+    other = job(**{**OWN, **spec})
+    other.metadata.name, other.metadata.uid = OTHER[1], "uid-other"
+    world.create("jobs", desired.build(other, process.settings).training_job)
+
+
+async def test_two_jobs_never_write_to_one_folder_at_once(world: World, process: Process) -> None:
+    neighbour(world, process)
+    world.apply(**OWN)
+    await process.settle()
+    assert world.status["reason"] == "OutputInUse"
+    assert "FineTuningJob other uses pvc://shared/run" in world.status["message"]
+    assert [raw["metadata"]["name"] for raw in world.of("jobs")] == ["other-train"]
+    world.patch(("jobs", "team", "other-train"), {"spec": {"suspend": True}})
+    process.time += 10
+    await process.settle()
+    assert world.status["reason"] == "JobCreated"
+
+
+async def test_a_paused_job_waits_for_the_other_that_took_its_folder(
+    world: World, process: Process
+) -> None:
+    world.apply(**OWN, suspend=True)
+    await process.settle()
+    neighbour(world, process)
+    world.change(suspend=False)
+    await process.settle()
+    assert world.status["reason"] == "OutputInUse"
+    assert world.get("jobs", "demo-train")["spec"]["suspend"] is True
+    world.end_job("other-train", "Complete")
+    process.time += 10
+    await process.settle()
+    assert world.get("jobs", "demo-train")["spec"]["suspend"] is False
+
+
+async def test_another_folder_of_the_claim_is_no_obstacle(world: World, process: Process) -> None:
+    neighbour(world, process, output={"storage": {"claimName": "shared", "subPath": "run-2"}})
+    world.apply(**OWN)
+    await process.settle()
+    assert world.status["reason"] == "JobCreated"
+
+
+async def test_a_pod_whose_node_is_lost_is_told_with_what_to_do_and_not_replaced(
+    world: World, process: Process
+) -> None:
+    await tell(world, process, STORY[:3])
+    (pod,) = world.of("pods")
+    pod["spec"] = {"nodeName": "gpu-7"}
+    pod["metadata"] |= {"deletionTimestamp": ENDED, "resourceVersion": "9999"}
+    ends = observed.meta(pod).deletes_at
+    assert ends is not None
+    world.now = ends + NODE_SILENT
+    process.time += 60
+    await process.settle()
+    assert world.status["reason"] == "Training"
+    world.now += timedelta(seconds=1)
+    process.time += 60
+    await process.settle()
+    assert (world.status["phase"], world.status["reason"]) == ("Pending", "NodeLost")
+    assert "kubectl delete node gpu-7" in world.status["message"]
+    world.delete("pods", pod["metadata"]["name"])
+    world.start(naming.TRAINING)
+    await process.settle()
+    assert world.status["phase"] == "Running"
+    world.finish(naming.TRAINING, trainer_says(step=1, totalSteps=1))
+    await process.settle()
+    assert world.status["phase"] == "Succeeded"
