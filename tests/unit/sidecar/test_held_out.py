@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from tests.unit.sidecar.judging import RunOf, subject_of
 
+from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.models import CheckResult
 from finetuning.monitoring.validators.checks import model_output
 from finetuning.monitoring.validators.checks.held_out import read_rows
@@ -55,6 +56,22 @@ def test_bad_held_out_rows_are_an_error_that_says_why(
     assert isinstance(found, Finding)
     assert (found.reason, found.result) == ("HeldOutUnreadable", CheckResult.ERROR)
     assert words in found.message
+
+
+def test_a_configmap_is_mounted_with_links_and_others_lead_nowhere(tmp_path: Path) -> None:
+    """As kubelet does it: the key leads to ..data, and that to a folder with a time in its name."""
+    mount, outside = tmp_path / "heldout", tmp_path / "outside.jsonl"
+    (mount / "..2026_01_01").mkdir(parents=True)
+    for file in (mount / "..2026_01_01" / "rows.jsonl", outside):
+        file.write_text(ROWS["e.jsonl"])
+    (mount / "..data").symlink_to("..2026_01_01")
+    (mount / "rows.jsonl").symlink_to("..data/rows.jsonl")
+    (mount / "other.jsonl").symlink_to(outside)
+    (mount / "loop.jsonl").symlink_to("loop.jsonl")
+    assert read_rows(mount / "rows.jsonl", 10)[0].completion == "Lima"
+    for name in ("other.jsonl", "loop.jsonl"):
+        with pytest.raises(UnreadableFileError, match="symbolic links"):
+            read_rows(mount / name, 10)
 
 
 def test_only_as_many_rows_as_wished_are_read(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def read_rows(path: Path, most: int) -> list[HeldOutRow]:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UnreadableFileError(f"{path}: is none of {', '.join(SUFFIXES)}")
-    text = read_bounded(path, MAX_BYTES).decode("utf-8-sig", errors="replace")
+    text = read_bounded(_behind_links(path), MAX_BYTES).decode("utf-8-sig", errors="replace")
     try:
         items = _items(path, text, most)
         rows = [_row(item) for item in items[:most]]
@@ -108,6 +109,13 @@ def read_rows(path: Path, most: int) -> list[HeldOutRow]:
     if not rows:
         raise UnreadableFileError(f"{path}: holds no rows")
     return rows
+
+
+def _behind_links(path: Path) -> Path:
+    """The file itself where links stay in its folder, as those of a mounted ConfigMap do."""
+    # Path.resolve raises on links that lead in a circle.
+    file = Path(os.path.realpath(path))
+    return file if file.is_relative_to(os.path.realpath(path.parent)) else path
 
 
 def _items(path: Path, text: str, most: int) -> list[Any]:
