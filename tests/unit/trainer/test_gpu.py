@@ -7,6 +7,7 @@ The layouts follow what amdsmi's own wrappers return (6.0, 6.4, 7.0) and what us
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from finetuning.base.gpu import GpuWatch, pci_address
+from finetuning.base import gpu_readers
+from finetuning.base.gpu import GpuWatch, pci_address, states
 from finetuning.base.gpu_readers import (
     AmdSmiCommand,
     AmdSmiLibrary,
@@ -25,6 +27,7 @@ from finetuning.base.gpu_readers import (
     devices_of,
     figures_of_library,
 )
+from finetuning.base.rank import Rank
 
 ADDRESS = "0000:0c:00.0"
 UUID = "12ff74a1-0000-1000-8012-2a5b7c9d0e1f"
@@ -264,19 +267,102 @@ def test_the_command_is_run_in_the_background(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("body", ["exit 1", "echo no json", "echo '[1, {}]'", "kill -9 $$"])
-def test_a_command_that_does_not_work_is_given_up(
-    tmp_path: Path, body: str, caplog: pytest.LogCaptureFixture
+def test_a_command_that_does_not_work_tells_nothing_and_says_so_once(
+    tmp_path: Path, body: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
-    reader = AmdSmiCommand(program(tmp_path, body))
-    assert until(lambda: "is of no use" in caplog.text)
+    monkeypatch.setattr(gpu_readers, "COMMAND_SECONDS", 0.01)
+    reader = AmdSmiCommand(program(tmp_path, f"echo >>{tmp_path}/asked\n{body}"))
+    asked = tmp_path / "asked"
+    assert until(lambda: asked.exists() and asked.read_text().count("\n") > 2)
     assert reader.read(ADDRESS) == Figures()
+    assert caplog.text.count("is of no use for now") == 1
+
+
+def test_a_command_that_hung_once_is_asked_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(gpu_readers, "COMMAND_SECONDS", 0.01)
+    monkeypatch.setattr(gpu_readers, "COMMAND_TIMEOUT", 0.5)
+    (tmp_path / "list").write_text(json.dumps(LIST))
+    (tmp_path / "metric").write_text(json.dumps([entry()]))
+    hangs = tmp_path / "hangs"
+    body = f'test ! -e {hangs} || exec sleep 60\ncat {tmp_path}/"$1"'
+    reader = AmdSmiCommand(program(tmp_path, body))
+    assert until(lambda: reader.read(ADDRESS) == WANTED)
+    hangs.touch()
+    # What was seen before the silence is no present figure.
+    assert until(lambda: reader.read(ADDRESS) == Figures())
+    assert "timed out" in caplog.text
+    hangs.unlink()
+    assert until(lambda: reader.read(ADDRESS) == WANTED)
+
+
+def test_the_pauses_grow_and_stay_bounded() -> None:
+    pauses = [gpu_readers.pause_after(failures) for failures in range(9)]
+    assert pauses[:3] == [15, 30, 60]
+    assert max(pauses) == pauses[-1] == 600
 
 
 def test_without_the_command_there_is_no_such_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.devnull)
     with pytest.raises(FileNotFoundError):
         AmdSmiCommand()
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A torch for ROCm that sees two GPUs, and amdsmi; filled with the devices that need memory."""
+    torch = pytest.importorskip("torch")
+    touched: list[int] = []
+
+    def memory(index: int) -> tuple[int, int]:
+        touched.append(index)
+        return 4 << 20, 9 << 20
+
+    def peak(index: int) -> int:
+        touched.append(index)
+        return 7
+
+    devices = [
+        SimpleNamespace(name="MI300X", uuid=f"u{n}", pci_domain_id=0, pci_bus_id=n, pci_device_id=0)
+        for n in (5, 12)
+    ]
+    library = Recorded()
+    for name in ("uuid", "activity", "vram_usage"):
+        one = {"uuid": UUID, "activity": {"gfx_activity": 93}, "vram_usage": {"vram_used": 5}}[name]
+        full = f"amdsmi_get_gpu_{name}".replace("gpu_uuid", "gpu_device_uuid")
+        setattr(library, full, {"a": one, "b": one}.__getitem__)
+    monkeypatch.setitem(sys.modules, "amdsmi", library)
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", devices.__getitem__)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", memory)
+    monkeypatch.setattr(torch.cuda, "utilization", lambda _: 50)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", peak)
+    return touched
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(
+    ("rank", "own", "told"),
+    [
+        (Rank(), 0, [(0, 93, 7)]),
+        (Rank(0, 2, 0, 2), 0, [(0, 93, 7), (1, 93, None)]),
+        (Rank(1, 2, 1, 2), 1, [(1, 93, 7)]),
+    ],
+    ids=["alone", "first of two", "second of two"],
+)
+def test_the_first_process_tells_of_all_gpus_and_takes_memory_on_its_own_alone(
+    two_gpus: list[int], rank: Rank, own: int, told: list[tuple[int, int, int | None]]
+) -> None:
+    torch = pytest.importorskip("torch")
+    found = states(torch.device("cuda", own), rank)()
+    assert [(gpu.index, gpu.utilization_percent, gpu.peak_memory_bytes) for gpu in found] == told
+    assert [gpu.pci_address for gpu in found] == [
+        ("0000:05:00.0", ADDRESS)[gpu.index] for gpu in found
+    ]
+    assert set(two_gpus) == {own}
 
 
 def test_a_device_is_named_by_its_pci_address() -> None:

@@ -175,7 +175,7 @@ def test_without_a_gpu_there_are_no_gpu_figures_and_no_invented_ones() -> None:
 
     from finetuning.base import gpu
 
-    assert gpu.states(torch.device("cpu"))() == []
+    assert gpu.states(torch.device("cpu"), Rank())() == []
     assert gpu.TorchReader(0)._utilization() is None
 
 

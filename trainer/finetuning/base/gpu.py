@@ -13,6 +13,7 @@ from finetuning.base.gpu_readers import (
     KernelFiles,
     Reader,
 )
+from finetuning.base.rank import Rank
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,7 @@ class GpuWatch:
     """Asks several places in turn, each for what those before did not know."""
 
     def __init__(self, address: str, readers: list[Reader]) -> None:
-        self._address = address
+        self.address = address
         self._readers = list(readers)
 
     def read(self) -> Figures:
@@ -38,24 +39,37 @@ class GpuWatch:
     def _asked(self, reader: Reader) -> Figures:
         """A place that fails is not asked again: such failures last."""
         try:
-            return reader.read(self._address)
+            return reader.read(self.address)
         except Exception as error:  # noqa: BLE001 - drivers fail in ways of their own
             self._readers.remove(reader)
             _useless(type(reader).__name__, error)
             return Figures()
 
 
-def states(device: "torch.device") -> Callable[[], list[GpuState]]:
-    """A function that tells the figures of the device that this run computes on."""
+def states(device: "torch.device", rank: Rank) -> Callable[[], list[GpuState]]:
+    """A function that tells the figures of the devices that this machine's processes compute on.
+
+    The first process tells those of the others too, as far as that needs no memory on them.
+    """
     if device.type != "cuda":
         return list
     import torch  # noqa: PLC0415 - loaded by whoever made the device
 
-    index = device.index or 0
-    address = pci_address(torch.cuda.get_device_properties(index))
+    own = device.index or 0
     amd = _amd_readers() if torch.version.hip is not None else []
-    watch = GpuWatch(address, [*amd, TorchReader(index)])
-    return lambda: [_state(index, address, watch.read())]
+    watches = {own: _watch(own, [*amd, TorchReader(own)])}
+    if rank.leads:
+        others = set(range(rank.local_of)) - {own}
+        watches |= {index: _watch(index, amd) for index in others}
+    return lambda: [
+        _state(index, watch, own=index == own) for index, watch in sorted(watches.items())
+    ]
+
+
+def _watch(index: int, readers: list[Reader]) -> GpuWatch:
+    import torch  # noqa: PLC0415 - see above
+
+    return GpuWatch(pci_address(torch.cuda.get_device_properties(index)), readers)
 
 
 def pci_address(properties: object) -> str:
@@ -110,16 +124,17 @@ class TorchReader:
             return None
 
 
-def _state(index: int, address: str, figures: Figures) -> GpuState:
+def _state(index: int, watch: GpuWatch, *, own: bool) -> GpuState:
     import torch  # noqa: PLC0415 - see above
 
     properties = torch.cuda.get_device_properties(index)
+    figures = watch.read()
     uuid = figures.uuid or str(getattr(properties, "uuid", ""))
     return GpuState(
         index=index,
         name=properties.name[:128],
-        pci_address=address or None,
-        peak_memory_bytes=torch.cuda.max_memory_reserved(index),
+        pci_address=watch.address or None,
+        peak_memory_bytes=torch.cuda.max_memory_reserved(index) if own else None,
         **(vars(figures) | {"uuid": uuid[:64] or None}),
     )
 

@@ -20,6 +20,7 @@ MIB = 1 << 20
 COMMAND_SECONDS = 15.0
 """The command takes up to a second of CPU: it runs beside the training, and not often."""
 COMMAND_TIMEOUT = 10.0
+COMMAND_LONGEST_PAUSE = 600.0
 UNKNOWN = (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 """What the driver's tables hold where the device has no such sensor."""
 
@@ -136,16 +137,25 @@ class AmdSmiCommand:
         return self._seen.get(address, Figures())
 
     def _watch(self) -> None:
-        pause = threading.Event()
-        try:
-            devices = devices_of(self._ask("list"))
-            while devices:
+        """Ask for ever; a command that fails is left alone for ever longer, and asked again."""
+        pause, failures, devices = threading.Event(), 0, Devices()
+        while True:
+            try:
+                devices = devices or self._devices()
                 self._seen = by_address(self._ask("metric"), devices)
-                pause.wait(COMMAND_SECONDS)
-            log.info("%s is of no use: it lists no GPU", self._program)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            self._seen = {}
-            log.info("%s is of no use: %s", self._program, error)
+                failures = 0
+            except (OSError, ValueError, subprocess.SubprocessError) as error:
+                self._seen, devices = {}, Devices()
+                if not failures:
+                    log.info("%s is of no use for now: %s", self._program, error)
+                failures += 1
+            pause.wait(pause_after(failures))
+
+    def _devices(self) -> "Devices":
+        """Raises ValueError when there are none."""
+        if found := devices_of(self._ask("list")):
+            return found
+        raise ValueError("it lists no GPU")
 
     def _ask(self, what: str) -> Any:
         done = subprocess.run(
@@ -158,7 +168,16 @@ class AmdSmiCommand:
         return json.loads(done.stdout)
 
 
-def devices_of(listed: Any) -> dict[int, tuple[str, str | None]]:
+def pause_after(failures: int) -> float:
+    """Seconds until the command is asked again; a timeout may have been the node's bad hour."""
+    return min(COMMAND_SECONDS * 2.0**failures, COMMAND_LONGEST_PAUSE)
+
+
+Devices = dict[int, tuple[str, str | None]]
+"""PCI address and uuid by the command's own number."""
+
+
+def devices_of(listed: Any) -> Devices:
     """PCI address and uuid by the command's own number, from `amd-smi list --json`."""
     return {
         entry["gpu"]: (entry["bdf"].lower(), _name(entry.get("uuid")))
@@ -167,7 +186,7 @@ def devices_of(listed: Any) -> dict[int, tuple[str, str | None]]:
     }
 
 
-def by_address(metrics: Any, devices: Mapping[int, tuple[str, str | None]]) -> dict[str, Figures]:
+def by_address(metrics: Any, devices: Devices) -> dict[str, Figures]:
     """Figures by PCI address, from `amd-smi metric --json`."""
     found = {}
     for entry in _entries(metrics):

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 def train(run: Run, live: LiveState, stop: Stop, rank: Rank) -> TrainingResult:
     """Train until the planned end or a wish to stop; raises TrainerError."""
     device = _choose_device(run.config, rank)
-    live.gpus = gpu.states(device.device)
+    live.gpus = gpu.states(device.device, rank)
     live.progress(precision=device.precision.value)
     with joined(rank, device.device) as group:
         return _train(run, live, stop, device, group)
