@@ -17,6 +17,7 @@ from finetuning.artifacts import (
     LOSS_HISTORY,
     MANIFEST,
     PERFORMANCE_HISTORY,
+    RUN_INFO,
     STATE_DIR,
     STATE_FILE,
     TRAINING_INFO,
@@ -78,7 +79,8 @@ def read(folder: Path) -> RunFiles:
     if run.status is None:
         # A local run keeps its live state elsewhere.
         run.state = look.model(f"{STATE_DIR}/{STATE_FILE}", TrainingState)
-    run.info = look.mapping(TRAINING_INFO)
+    # The one follows the other when a run has finished.
+    run.info = look.mapping(TRAINING_INFO) or look.mapping(RUN_INFO)
     run.profile = look.mapping(AIM_PROFILE)
     run.data = look.model(DATA_REPORT, DataReport)
     run.history = look.lines(LOSS_HISTORY, HistoryLine)

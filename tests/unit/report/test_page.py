@@ -104,6 +104,31 @@ def test_a_running_run_says_what_is_not_there_yet(make_run: Any) -> None:
     assert "There is no sealed result: manifest.json is not there." in text
 
 
+def test_an_unfinished_run_tells_what_it_was_begun_with(make_run: Any) -> None:
+    folder = make_run("stopped", 30, done=False)
+    began = {
+        "model_id": "org/base-7b",
+        "job_name": "stopped",
+        "method": "qlora",
+        "training_config": {"learning_rate": 1e-4},
+        "dataset": {"path": "/secret/place/train.jsonl", "rows": 12000},
+        "environment": {"device": "AMD Instinct MI300X", "torch": "2.9.0"},
+        "started_at": 2e9,
+    }
+    (folder / "run.json").write_text(json.dumps(began))
+    text = document(folder).text
+    for expected in (
+        "stopped qlora · org/base-7b Training running",
+        "path train.jsonl rows 12,000",
+        "learning rate 0.0001",
+        "started 2033-05-18 03:33:20 UTC device AMD Instinct MI300X torch 2.9.0",
+        "Throughput 20,",
+        "Not read: training_info.json is not there;",
+    ):
+        assert expected in text
+    assert "secret" not in text
+
+
 def test_a_failed_run_begins_with_the_reason(tmp_path: Path) -> None:
     status = {"phase": "Failed", "reason": "DatasetInvalid", "message": "line 17 is no JSON"}
     (tmp_path / "status.json").write_text(json.dumps(status))

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +145,17 @@ def test_a_signal_saves_the_state_and_the_same_command_continues(
     assert (words["result"], words["step"]) == ("paused", step)
     assert words["checkpoint"] == f"checkpoints/checkpoint-{step}"
     assert f"Paused at step {step}" in child.output()
+    began = json.loads((output / "run.json").read_text(encoding="utf-8"))
+    assert began["training_config"]["max_steps"] == 100_000
+    assert began["environment"]["torch"] == version("torch")
     again = arguments(tiny_model, rows_file, output, "--max-steps", step + 2)
     code, text = warm.run(*again)
     assert code == 0
     assert f"Continuing with a changed setting: max_steps: 100000 → {step + 2}" in text
     assert [line["step"] for line in history(output)] == list(range(1, step + 3))
+    assert not (output / "run.json").exists()
+    told = json.loads((output / "training_info.json").read_text(encoding="utf-8"))
+    assert told["environment"] == began["environment"]
 
 
 def test_a_signal_before_training_leaves_nothing_to_save(

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.api.hyperparameters import Method, Precision
-from finetuning.artifacts import LOSS_HISTORY
+from finetuning.artifacts import LOSS_HISTORY, RUN_INFO
+from finetuning.artifacts.files import write_json
 from finetuning.artifacts.history import read_history
 from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.base.aim_profile import ModelShape, aim_profile, kv_bytes_per_token
@@ -20,6 +21,7 @@ from finetuning.base.hub import read_settings
 from finetuning.base.plan import Plan
 from finetuning.base.results import describe, publish
 from finetuning.base.run import Run
+from finetuning.base.storage import space_for
 
 LIBRARIES = ("torch", "transformers", "peft", "safetensors")
 _DTYPES = {"float32": Precision.FP32, "float16": Precision.FP16, "bfloat16": Precision.BF16}
@@ -73,31 +75,46 @@ def result_of(state: TrainerState, outcome: RunState, checkpoint: str | None) ->
 
 def training_info(ending: Ending, shape: ModelShape) -> dict[str, Any]:
     """What was trained, how, on what, with which outcome."""
-    run, config = ending.run, ending.run.config
+    about = run_info(ending.run, ending.device, ending.started_at)
+    return {
+        **about,
+        "output_dir": ending.run.config.output_dir,
+        "model_path": ending.run.config.output_dir,
+        "dataset": about["dataset"] | {"rows": len(ending.data.rows.rows)} | ending.data.facts(),
+        "results": _results(ending, shape),
+        "finished_at": time.time(),
+    }
+
+
+def run_info(run: Run, device: Device, started_at: float) -> dict[str, Any]:
+    """What is known of a run before its model is loaded."""
+    config = run.config
+    evaluation = config.dataset.eval_source
     return {
         "model_id": config.model_id,
         "job_name": config.job_name,
         "method": config.method.value,
-        "output_dir": config.output_dir,
-        "model_path": config.output_dir,
         "training_config": run.facts,
         "dataset": {
             "path": config.dataset.path,
             "sha256": run.facts["dataset_sha256"],
-            "rows": len(ending.data.rows.rows),
-            **({"eval_path": config.dataset.eval_source} if config.dataset.eval_source else {}),
-            **ending.data.facts(),
+            "rows": len(run.rows.train.rows.rows),
+            **({"eval_path": evaluation} if evaluation else {}),
         },
-        "results": _results(ending, shape),
         "environment": {
-            "device": ending.device.name,
-            "precision": ending.device.precision.value,
+            "device": device.name,
+            "precision": device.precision.value,
             "python": platform.python_version(),
             **{name: _version_of(name) for name in LIBRARIES},
         },
-        "started_at": ending.started_at,
-        "finished_at": time.time(),
+        "started_at": started_at,
     }
+
+
+def write_run_info(run: Run, device: Device, started_at: float) -> None:
+    """For whoever looks at a run that has not finished, or never will."""
+    with space_for(RUN_INFO, run.output):
+        write_json(run.output / RUN_INFO, run_info(run, device, started_at))
 
 
 def _results(ending: Ending, shape: ModelShape) -> dict[str, Any]:

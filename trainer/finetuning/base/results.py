@@ -18,6 +18,7 @@ from finetuning.artifacts import (
     LOSS_HISTORY,
     MANIFEST,
     PERFORMANCE_HISTORY,
+    RUN_INFO,
     STATE_DIR,
     STATE_FILE,
     TRACKING_DIR,
@@ -117,6 +118,7 @@ def describe(
     with space_for(TRAINING_INFO, output):
         write_json(output / TRAINING_INFO, info)
         write_json(output / AIM_PROFILE, profile)
+        (output / RUN_INFO).unlink(missing_ok=True)
         path = seal(output, {*names, *_ABOUT_THE_RUN})
     return sha256_of(path)
 
@@ -149,7 +151,7 @@ def remove_run(output: Path) -> None:
     _remove_tracking(output / TRACKING_DIR)
     for checkpoint in (output / CHECKPOINTS_DIR).glob(f"*{CHECKPOINT_PREFIX}*"):
         shutil.rmtree(checkpoint, ignore_errors=True)
-    known = (MANIFEST, *_ABOUT_THE_RUN, f"{STATE_DIR}/{STATE_FILE}")
+    known = (MANIFEST, RUN_INFO, *_ABOUT_THE_RUN, f"{STATE_DIR}/{STATE_FILE}")
     for name in (*own, *known):
         (output / name).unlink(missing_ok=True)
 

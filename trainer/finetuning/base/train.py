@@ -29,7 +29,7 @@ from finetuning.base.model import add_adapter, load_adapter, load_base, load_tok
 from finetuning.base.packing import refuse_mixing
 from finetuning.base.plan import Plan, warmup_of
 from finetuning.base.rank import Rank
-from finetuning.base.report import Ending, result_of, write_result
+from finetuning.base.report import Ending, result_of, write_result, write_run_info
 from finetuning.base.run import Run
 from finetuning.base.step import Sft, Stepper, checkpoint_bytes, make_optimizer
 from finetuning.base.stop import Stop
@@ -52,6 +52,8 @@ def train(run: Run, live: LiveState, stop: Stop, rank: Rank) -> TrainingResult:
 def _train(run: Run, live: LiveState, stop: Stop, device: Device, group: Group) -> TrainingResult:
     started = time.time()
     config = run.config
+    if group.leads:
+        write_run_info(run, device, started)
     tokenizer = load_tokenizer(run.settings)
     data = prepare(run.rows, tokenizer, config)
     report = data_report.of(data, config)
