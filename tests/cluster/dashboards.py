@@ -17,6 +17,8 @@ RANGE = 3600
 
 NO_DATA_HERE = {
     "Model FLOP utilization": "there is no GPU whose peak is known",
+    "Energy used": "no GPU here counts its energy",
+    "Energy by namespace": "the same",
     "Refused calls": "the API server refused nothing, as it should be",
 }
 GPU_BOARD = gpu.BOARD.uid

@@ -245,6 +245,26 @@ class ValidationStatus(ApiModel):
     completion_time: datetime | None = Field(default=None, description="When they ended.")
 
 
+class Usage(ApiModel):
+    """What the training has used, all its pods together; exact once it has ended."""
+
+    gpu_seconds: float | None = Field(
+        default=None, ge=0, description="GPUs times the seconds for which trainers ran."
+    )
+    counted_until: datetime | None = Field(
+        default=None, description="Up to when these seconds are counted."
+    )
+    energy_joules: float | None = Field(
+        default=None, ge=0, description="Energy that its GPUs used; absent where none can tell."
+    )
+    pod: str = Field(
+        default="", max_length=63, description="uid of the pod whose energy was counted last."
+    )
+    pod_energy_joules: float | None = Field(
+        default=None, ge=0, description="What of the energy is this pod's."
+    )
+
+
 class FineTuningJobStatus(ApiModel):
     """What the operator observed; written by it alone."""
 
@@ -278,6 +298,11 @@ class FineTuningJobStatus(ApiModel):
     )
     restarts: int = Field(
         default=0, ge=0, description="Training pods that failed and were replaced."
+    )
+    usage: Usage | None = Field(
+        default=None,
+        description="GPU time and energy of the training; absent before it begins, and brought up "
+        "to date whenever anything else changes.",
     )
     checkpoint_path: str = Field(
         default="", max_length=512, description="Newest complete checkpoint, pvc://<claim>/<path>."

@@ -4,24 +4,29 @@ Nothing is kept between scrapes: the series of a job outlive its pods and go wit
 a restart of the operator loses none.
 """
 
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from finetuning.api.v1alpha1 import ConditionType, FineTuningJobStatus, Phase, ValidationPhase
+from finetuning.api.v1alpha1 import (
+    ConditionType,
+    FineTuningJobStatus,
+    Phase,
+    Usage,
+    ValidationPhase,
+)
 from finetuning.artifacts.models import CheckResult
-from finetuning.controller import conditions, status
+from finetuning.controller import conditions, status, usage
 from finetuning.controller.cache import Cache
 from finetuning.controller.observed import Custom, Key
 from finetuning.monitoring import operator_catalog as catalog
-from finetuning.monitoring.catalog import Metric
+from finetuning.monitoring.catalog import Kind, Metric
 
 ENDED = (Phase.SUCCEEDED, Phase.FAILED)
 
@@ -39,24 +44,17 @@ class Sample:
 class JobCollector(Collector):
     """All jobs that run or wait, and the newest `finished` of the others."""
 
-    def __init__(
-        self,
-        cache: Cache,
-        gpu_resource: str,
-        finished: int,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._cache, self._gpu_resource = cache, gpu_resource
-        self._finished, self._clock = finished, clock
+    def __init__(self, cache: Cache, gpu_resource: str, finished: int) -> None:
+        self._cache, self._gpu_resource, self._finished = cache, gpu_resource, finished
 
     @override
     def collect(self) -> Iterable[Family]:
         # The scrape runs in a thread of its own: the watches may put while it goes on.
         known = list(self._cache.customs)
-        families: dict[str, GaugeMetricFamily] = {}
+        families: dict[str, _Family] = {}
         yield _family(catalog.WATCHED_JOBS, [((), float(len(known)))])
         for custom in shown(known, self._finished):
-            for sample in samples(custom, self._gpu_resource, self._clock()):
+            for sample in samples(custom, self._gpu_resource):
                 if sample.value is not None:
                     name = sample.metric.name
                     family = families.get(name) or families.setdefault(name, _family(sample.metric))
@@ -64,10 +62,12 @@ class JobCollector(Collector):
         yield from families.values()
 
 
-def _family(
-    metric: Metric, values: Iterable[tuple[tuple[str, ...], float]] = ()
-) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+_Family = GaugeMetricFamily | CounterMetricFamily
+
+
+def _family(metric: Metric, values: Iterable[tuple[tuple[str, ...], float]] = ()) -> _Family:
+    kind = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+    family = kind(metric.name, metric.help, labels=metric.labels)
     for labels, value in values:
         family.add_metric(labels, value)
     return family
@@ -93,10 +93,10 @@ def _ended_at(custom: Custom) -> str:
     return str(found.get("completionTime") or custom.body["metadata"].get("creationTimestamp", "?"))
 
 
-def samples(custom: Custom, gpu_resource: str, now: float) -> Iterator[Sample]:
-    """Everything about one job; `now` in Unix seconds."""
+def samples(custom: Custom, gpu_resource: str) -> Iterator[Sample]:
+    """Everything about one job."""
     spec, found = custom.body.get("spec") or {}, status.parse(custom.body.get("status"))
-    gpus = gpu_count(spec, gpu_resource)
+    gpus = usage.gpus_of_job(spec, gpu_resource)
     model = (spec.get("baseModel") or {}).get("modelId", "")
     shape = (str(model), str(spec.get("method", "")), "" if gpus is None else str(gpus))
     yield Sample(catalog.JOB_INFO, 1, shape)
@@ -108,7 +108,9 @@ def samples(custom: Custom, gpu_resource: str, now: float) -> Iterator[Sample]:
     yield Sample(catalog.JOB_DEADLINE, _deadline(spec, found))
     yield Sample(catalog.JOB_FINAL_TRAIN_LOSS, found.train_loss if found.phase in ENDED else None)
     yield Sample(catalog.JOB_RESTARTS, found.restarts)
-    yield Sample(catalog.JOB_GPU_SECONDS, gpu_seconds(gpus, found, now))
+    used = found.usage or Usage()
+    yield Sample(catalog.JOB_GPU_SECONDS, used.gpu_seconds)
+    yield Sample(catalog.JOB_ENERGY, used.energy_joules)
     yield from _verdict(found)
 
 
@@ -130,25 +132,6 @@ def _verdict(found: FineTuningJobStatus) -> Iterator[Sample]:
             is_it = float(result == check.result)
             yield Sample(catalog.VALIDATION_CHECK_RESULT, is_it, (check.name, result.value))
         yield Sample(catalog.VALIDATION_CHECK_SCORE, check.score, (check.name,))
-
-
-def gpu_count(spec: dict[str, Any], resource: str) -> int | None:
-    """GPUs of the training pod: as asked for, or the one that it gets (`desired.pod.resources`)."""
-    wanted = spec.get("resources") or {}
-    for part in ("limits", "requests"):
-        amount = (wanted.get(part) or {}).get(resource)
-        if amount is not None:
-            return int(amount) if str(amount).isdecimal() else None
-    return 1
-
-
-def gpu_seconds(gpus: int | None, found: FineTuningJobStatus, now: float) -> float | None:
-    """GPUs times seconds from the first start; None where that would count a pause."""
-    begun = _seconds(found.start_time)
-    if gpus is None or begun is None or _was_paused(found):
-        return None
-    end = now if found.phase not in ENDED else _seconds(found.completion_time)
-    return None if end is None else gpus * max(0.0, end - begun)
 
 
 def _deadline(spec: dict[str, Any], found: FineTuningJobStatus) -> float | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from finetuning.api.v1alpha1 import Usage
 from finetuning.artifacts.models import TrainingState
 from finetuning.controller.training_status import Problem
 
@@ -17,6 +18,8 @@ class Memory:
     live: TrainingState | None = None
     live_pod: str = ""
     fetched: float = NEVER
+    usage: Usage | None = None
+    """Counted at every look; the status has it as of its last write."""
     monitoring: Problem | None = None
     monitor_tried: float = NEVER
     has_service: bool = False

@@ -27,6 +27,7 @@ from finetuning.controller import (
     sidecar,
     status,
     training_status,
+    usage,
 )
 from finetuning.controller.cache import Cache
 from finetuning.controller.desired import Desired
@@ -128,6 +129,7 @@ class Reconciler:
         await self._keep_service(steps, wanted, found, memory)
         await self._ask_sidecar(found, memory)
         await self._ask_events(job, found, memory)
+        self._count_usage(custom, job, found, memory)
         return Seen(
             job=job,
             children=found,
@@ -137,9 +139,21 @@ class Reconciler:
             monitoring=memory.monitoring,
             nodes=Nodes(self._settings.gpu_model, self._settings.gpu_resource_name),
             claim_modes=await self._claim_modes(job, memory),
+            used=memory.usage,
             hint=memory.hint,
             now=self._gateway.now(),
         )
+
+    def _count_usage(
+        self, custom: Custom, job: FineTuningJob, found: Children, memory: Memory
+    ) -> None:
+        pods = found.training_pods
+        # Only one Pod of a group tells what its GPUs use, which is not what the job's do.
+        tells = job.spec.workers == 1
+        energy = usage.reading(pods, memory.live, memory.live_pod) if tells else None
+        gpus = usage.gpus_of_pod(custom.body["spec"], self._settings.gpu_resource_name)
+        before = memory.usage or job.status.usage
+        memory.usage = usage.counted(before, pods, gpus, energy, status.now())
 
     def _remember(self, key: Key, custom: Custom) -> Memory:
         memory = self._memories.get(key)

@@ -25,6 +25,7 @@ from finetuning.controller import (
     preflight,
     progress,
     training_status,
+    usage,
     verdict,
 )
 from finetuning.controller.desired import sources
@@ -63,7 +64,7 @@ def status_of(seen: Seen, now: datetime) -> FineTuningJobStatus:
     if training_status.is_trained(new):
         found = verdict.validation_status(seen, _manifest(seen))
         new = _gated(seen.job, new.model_copy(update={"validation": found}))
-    return _with_conditions(seen, new, now)
+    return usage.brought_along(seen.job.status, _with_conditions(seen, new, now), seen.used)
 
 
 def _observed(seen: Seen) -> FineTuningJobStatus:
@@ -279,6 +280,7 @@ _PROGRESS = {
     "samples_per_second",
     "estimated_remaining",
     "checkpoint_path",
+    "usage",
 }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase, Reason
+from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase, Reason, Usage
 from finetuning.artifacts.models import ExitCode, TrainFailure, TrainingState
 from finetuning.controller import last_words, naming, remedies
 from finetuning.controller.desired import group
@@ -51,6 +51,8 @@ class Seen:
     """None where no cluster's GPU is asked for."""
     claim_modes: tuple[str, ...] | None = None
     """How the user's claim for the output may be mounted; None while nobody looked."""
+    used: Usage | None = None
+    """Counted up to now; None where nobody counts."""
     hint: str = ""
     """What an event said about a Pod that does not come or does not start."""
     now: datetime | None = None

@@ -28,7 +28,7 @@ JOB_INFO = Metric(
     Kind.GAUGE,
     (*_JOB, "model_id", "method", "gpus"),
     "1",
-    "Always 1; what the job trains, how, and the number of its GPUs",
+    "Always 1; what the job trains, how, and the number of its GPUs in all pods",
     Group.JOBS,
 )
 JOB_PHASE = Metric(
@@ -90,12 +90,21 @@ JOB_RESTARTS = Metric(
     Group.JOBS,
 )
 JOB_GPU_SECONDS = Metric(
-    f"{PREFIX}job_gpu_seconds",
-    Kind.GAUGE,
+    f"{PREFIX}job_gpu_seconds_total",
+    Kind.COUNTER,
     _JOB,
     "seconds",
-    "GPUs of the training pod times the seconds from its first start to its end, or to now; absent "
-    "for a job that was ever paused, as how long it stood is not recorded",
+    "GPUs times the seconds for which the job's training pods trained, all attempts together; "
+    "exact once the training has ended",
+    Group.JOBS,
+)
+JOB_ENERGY = Metric(
+    f"{PREFIX}job_energy_joules_total",
+    Kind.COUNTER,
+    _JOB,
+    "joules",
+    "Energy that the GPUs of the job's training used, all attempts together; absent where a GPU "
+    "cannot tell, and for jobs of several pods",
     Group.JOBS,
 )
 QUEUE_WAIT = Metric(
@@ -251,6 +260,7 @@ METRICS: tuple[Metric, ...] = (
     JOB_FINAL_TRAIN_LOSS,
     JOB_RESTARTS,
     JOB_GPU_SECONDS,
+    JOB_ENERGY,
     QUEUE_WAIT,
     JOB_DURATION,
     VALIDATION_PHASE,

@@ -1,4 +1,3 @@
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.controller.objects import SETTINGS, UID, job_body
 
-from finetuning.controller import job_metrics, observed, status
+from finetuning.controller import observed, status
 from finetuning.controller.cache import Cache
 from finetuning.controller.job_metrics import JobCollector
 from finetuning.controller.metrics import OperatorMetrics
@@ -82,6 +81,7 @@ def test_a_job_that_has_everything_shows_every_metric_of_the_catalogue_and_no_ot
             "startTime": STARTED,
             "completionTime": ENDED,
             "trainLoss": 0.5,
+            "usage": {"gpuSeconds": 300.0, "energyJoules": 9000.0},
             "validation": {"phase": "Failed", "checks": [CHECK]},
         }
     }
@@ -151,8 +151,8 @@ def test_a_finished_job_keeps_its_figures() -> None:
             "completionTime": ENDED,
             "trainLoss": 0.75,
             "restarts": 2,
-        },
-        resources={"limits": {"amd.com/gpu": 2}},
+            "usage": {"gpuSeconds": 600.0},
+        }
     )
     figures = {name: series[labels()] for name, series in found.items() if labels() in series}
     start = NOW - 600
@@ -162,7 +162,7 @@ def test_a_finished_job_keeps_its_figures() -> None:
         "job_completed_timestamp_seconds": start + 300,
         "job_final_train_loss": 0.75,
         "job_restarts": 2,
-        "job_gpu_seconds": 600,
+        "job_gpu_seconds_total": 600,
     }
 
 
@@ -211,27 +211,10 @@ def suspended(since: str, state: str = "False") -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        ({"phase": "Pending"}, None),
-        ({"phase": "Running", "startTime": STARTED}, 600),
-        # The status is first written after the start: that is no pause.
-        ({"phase": "Running", "startTime": STARTED} | suspended("2026-01-01T10:00:02Z"), 600),
-        # Suspended from the creation on, and let go before the start.
-        ({"phase": "Running", "startTime": ENDED} | suspended("2026-01-01T10:04:00Z"), 300),
-        ({"phase": "Succeeded", "startTime": STARTED, "completionTime": ENDED}, 300),
-        ({"phase": "Failed", "startTime": STARTED}, None),
-        ({"phase": "Paused", "startTime": STARTED} | suspended(ENDED, "True"), None),
-        ({"phase": "Running", "startTime": STARTED} | suspended(ENDED), None),
-        # The clock of the node was ahead.
-        ({"phase": "Running", "startTime": "2026-01-01T11:00:00Z"}, 0),
-    ],
-)
-def test_gpu_seconds_are_counted_or_absent_but_never_wrong(
-    found: dict[str, Any], expected: float | None
-) -> None:
-    assert job_metrics.gpu_seconds(1, status.parse(found), NOW) == expected
+def test_what_a_job_used_is_counted_by_its_status() -> None:
+    found = scraped({"phase": "Paused", "usage": {"gpuSeconds": 90.0, "energyJoules": 1.5}})
+    assert found["job_gpu_seconds_total"] == {labels(): 90}
+    assert found["job_energy_joules_total"] == {labels(): 1.5}
 
 
 def test_the_series_of_a_job_go_with_it() -> None:
@@ -318,7 +301,7 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=8,
 )
-FIELDS = ("phase", "startTime", "trainLoss", "restarts", "validation", "conditions")
+FIELDS = ("phase", "startTime", "trainLoss", "restarts", "validation", "conditions", "usage")
 
 
 @settings(max_examples=200, deadline=None)
@@ -331,7 +314,7 @@ def test_a_status_that_somebody_scribbled_in_breaks_no_scrape(found: dict[str, A
 
 def test_a_scrape_sees_what_was_there_when_it_began() -> None:
     cache = cache_of(*(job_body(f"job-{n}", f"uid-{n}") for n in range(50)))
-    collected = iter(JobCollector(cache, SETTINGS.gpu_resource_name, 500, time.time).collect())
+    collected = iter(JobCollector(cache, SETTINGS.gpu_resource_name, 500).collect())
     next(collected)
     for n in range(50):
         cache.customs.drop(f"uid-{n}")

@@ -67,6 +67,7 @@ CHECK = {"name": "training_loss", "result": "Fail", "score": 0.25}
 RUNNING = {"phase": "Running", "startTime": at(-60)}
 ENDED = {
     "phase": "Succeeded", "startTime": at(-90), "completionTime": at(-30), "trainLoss": 0.4,
+    "usage": {"gpuSeconds": 480.0, "energyJoules": 250_000.0},
     "validation": {
         "phase": "Failed", "checks": [CHECK], "startTime": at(-29), "completionTime": at(-9),
     },

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetuning.artifacts import TERMINATION_MESSAGE_LIMIT
-from finetuning.artifacts.models import RunState, TrainFailure, TrainingResult
+from finetuning.artifacts.models import GpuState, RunState, TrainFailure, TrainingResult
 from finetuning.base.last_words import encode, say
 from finetuning.base.live import LiveState
 
@@ -40,11 +40,14 @@ def test_a_failure_tells_how_far_the_run_came(
     path = tmp_path / "words"
     monkeypatch.setenv("FINETUNING_TERMINATION_LOG", str(path))
     live = LiveState(tmp_path)
+    live.gpus = lambda: [GpuState(index=0, energy_joules=live.state.step * 100.0)]
+    live.event(RunState.STARTING)
+    live.progress(step=7)
     live.event(RunState.TRAINING, step=7, total_steps=9, last_checkpoint="checkpoints/checkpoint-6")
     say(TrainingResult(result=RunState.FAILED, reason=TrainFailure.STORAGE_FULL), live)
     words = json.loads(path.read_text(encoding="utf-8"))
     assert (words["step"], words["totalSteps"]) == (7, 9)
-    assert words["checkpoint"] == "checkpoints/checkpoint-6"
+    assert (words["checkpoint"], words["energyJoules"]) == ("checkpoints/checkpoint-6", 700)
 
 
 def test_a_message_that_cannot_be_written_is_only_logged(

@@ -68,6 +68,33 @@ def test_gpu_figures_are_read_at_every_write(tmp_path: Path) -> None:
     assert [gpu["memoryUsedBytes"] for gpu in on_disk(tmp_path)["gpus"]] == [5]
 
 
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        ([{0: 1000.0}], 0.0),
+        ([{0: 1000.0}, {0: 1500.0}, {0: 1500.0}, {0: 1600.0}], 600.0),
+        # A look that does not tell is made up for by the next one.
+        ([{0: 1000.0}, {0: None}, {0: 1600.0}], 600.0),
+        # The driver began anew.
+        ([{0: 1000.0}, {0: 1500.0}, {0: 20.0}, {0: 50.0}], 530.0),
+        ([{0: 1000.0, 1: 7.0}, {0: 1010.0, 1: 8.0}], 11.0),
+        # The sum of some of them would be wrong.
+        ([{0: 1000.0, 1: None}, {0: 1010.0, 1: None}], None),
+        ([{0: None}], None),
+        ([{}], None),
+    ],
+)
+def test_energy_is_what_the_counters_grew_by(
+    tmp_path: Path, looks: list[dict[int, float | None]], expected: float | None
+) -> None:
+    live = LiveState(tmp_path)
+    for look in looks:
+        gpus = [GpuState(index=index, energy_joules=joules) for index, joules in look.items()]
+        live.gpus = lambda gpus=gpus: gpus  # type: ignore[misc]
+        live.event(RunState.TRAINING)
+    assert on_disk(tmp_path)["energyJoules"] == expected
+
+
 def test_failing_telemetry_is_told_once_and_stops_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -79,8 +79,9 @@ class TrainingState(Artifact):
     """The live state of a run: state/rank-0.json, and the sidecar's /status.
 
     Loss in nats per token, rates per second of wall clock over the last logging interval, times in
-    Unix seconds, `mfu_ratio` the share of the GPU's peak that the model's arithmetic reaches. None
-    means not known yet.
+    Unix seconds, `mfu_ratio` the share of the GPU's peak that the model's arithmetic reaches,
+    `energy_joules` what the GPUs of the run have used since this process took them, where all of
+    them can tell. None means not known yet.
     """
 
     schema_version: Count = SCHEMA_VERSION
@@ -113,6 +114,7 @@ class TrainingState(Artifact):
     checkpoint_interval_steps: Count | None = None
     precision: str = Field(default="", pattern=r"^[a-z0-9]{0,16}$")
     mfu_ratio: float | None = Field(default=None, ge=0, le=1)
+    energy_joules: Amount | None = None
     gpus: list[GpuState] = Field(default_factory=list, max_length=MAX_GPUS)
 
 
@@ -135,6 +137,8 @@ class TrainingResult(Artifact):
     tokens_per_second: Amount | None = None
     samples_per_second: Amount | None = None
     train_seconds: Amount | None = None
+    energy_joules: Amount | None = None
+    """As in the live state: of this process alone."""
     checkpoint: str | None = Field(default=None, max_length=256)
     manifest_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 

@@ -28,7 +28,8 @@ def say(result: TrainingResult, live: LiveState | None, *, unless_said: bool = F
     if not path or (unless_said and _has_words(Path(path))):
         return
     if live is not None:
-        result = _with_progress(result, live)
+        energy = live.state.energy_joules
+        result = _with_progress(result, live).model_copy(update={"energy_joules": energy})
     try:
         # In place: in a pod the file is a mount, over which nothing can be renamed.
         Path(path).write_bytes(encode(result))

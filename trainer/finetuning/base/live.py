@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,28 @@ MIN_INTERVAL = 1.0
 MESSAGE_LIMIT = 1024
 
 log = logging.getLogger(__name__)
+
+
+class Energy:
+    """What GPUs have used since they were first seen, by their own counters."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, float | None] = {}
+        self._joules = 0.0
+
+    def add(self, gpus: Iterable[GpuState]) -> float | None:
+        """Joules up to now; None until all that were ever seen have told.
+
+        A counter that falls was set back with its driver: it counts from there.
+        """
+        for gpu in gpus:
+            before = self._last.setdefault(gpu.index, None)
+            if gpu.energy_joules is not None:
+                since = gpu.energy_joules if before is None else before
+                self._joules += max(0.0, gpu.energy_joules - since)
+                self._last[gpu.index] = gpu.energy_joules
+        known = self._last and None not in self._last.values()
+        return self._joules if known else None
 
 
 class LiveState:
@@ -32,6 +54,7 @@ class LiveState:
         self._written = float("-inf")
         self._warned = False
         self.gpus: Callable[[], list[GpuState]] = list
+        self._energy = Energy()
         self.state = TrainingState(updated_at=clock(), seq=_last_seq(self._path))
 
     def event(self, state: RunState, **fields: Any) -> None:
@@ -57,7 +80,9 @@ class LiveState:
             return
         try:
             now = self._clock()
-            self._set(seq=self.state.seq + 1, updated_at=now, gpus=self._gpu_figures())
+            gpus = self._gpu_figures()
+            energy = self._energy.add(gpus)
+            self._set(seq=self.state.seq + 1, updated_at=now, gpus=gpus, energy_joules=energy)
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self._path, self.state.model_dump_json(by_alias=True).encode())
             self._written = now

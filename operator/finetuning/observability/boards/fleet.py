@@ -40,8 +40,8 @@ BOARD = Dashboard(
                     "GPU hours",
                     "h",
                     "GPUs times hours of the jobs that exist now.",
-                    "sum(max by (namespace, job_name) (finetuning_operator_job_gpu_seconds{<ns>}))"
-                    " / 3600",
+                    "sum(max by (namespace, job_name)"
+                    " (finetuning_operator_job_gpu_seconds_total{<ns>})) / 3600",
                 ),
                 number(
                     "New jobs",
@@ -85,7 +85,7 @@ BOARD = Dashboard(
                     "h",
                     "GPUs times hours of the jobs that exist; falls when a job is deleted.",
                     "sum by (namespace) (max by (namespace, job_name)"
-                    " (finetuning_operator_job_gpu_seconds{<ns>})) / 3600",
+                    " (finetuning_operator_job_gpu_seconds_total{<ns>})) / 3600",
                     "{{namespace}}",
                 ),
                 quantiles(
@@ -105,8 +105,8 @@ BOARD = Dashboard(
                     "Ended jobs",
                     "none",
                     "Trainings that ended within the chosen time, by result.",
-                    "sum by (result) (increase("
-                    "finetuning_operator_job_duration_seconds_count{<all>}[$__range]))",
+                    "round(sum by (result) (increase("
+                    "finetuning_operator_job_duration_seconds_count{<all>}[$__range])))",
                     "{{result}}",
                 ),
                 lines(
@@ -115,7 +115,14 @@ BOARD = Dashboard(
                     "Loss of the last step of trainings that ended.",
                     "max by (namespace, job_name) (finetuning_operator_job_final_train_loss{<ns>})",
                     JOB_NAME,
-                    width=16,
+                ),
+                lines(
+                    "Energy by namespace",
+                    "kwatth",
+                    "Energy that the GPUs of the jobs that exist used; falls when one is deleted.",
+                    "sum by (namespace) (max by (namespace, job_name)"
+                    " (finetuning_operator_job_energy_joules_total{<ns>})) / 3.6e6",
+                    "{{namespace}}",
                 ),
             ),
         ),

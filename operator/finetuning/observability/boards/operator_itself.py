@@ -26,6 +26,7 @@ BOARD = Dashboard(
                     "Operators that run, by version.",
                     "count by (version) (finetuning_operator_build_info{<all>})",
                     "{{version}}",
+                    width=3,
                 ),
                 number(
                     "Leading",
@@ -33,6 +34,7 @@ BOARD = Dashboard(
                     "The operator that works; the others stand by.",
                     "sum by (pod) (finetuning_operator_leader{<all>}) > 0",
                     "{{pod}}",
+                    width=5,
                 ),
                 number(
                     "Version of the sidecars",
@@ -46,26 +48,30 @@ BOARD = Dashboard(
                     "none",
                     "Jobs that the operator knows, the finished ones included.",
                     "sum(finetuning_operator_watched_jobs{<all>})",
+                    width=3,
                 ),
                 number(
                     "Waiting",
                     "none",
                     "Jobs that wait for a look.",
                     "sum(finetuning_operator_workqueue_depth{<all>})",
+                    width=3,
                 ),
                 number(
                     "Monitoring errors",
                     "none",
                     "Tries to wire up a job's monitoring that failed within the chosen time.",
-                    "sum(increase(finetuning_operator_monitor_errors_total{<all>}[$__range]))"
-                    " or vector(0)",
+                    "round(sum(increase("
+                    "finetuning_operator_monitor_errors_total{<all>}[$__range]))) or vector(0)",
+                    width=3,
                 ),
                 number(
                     "Bad state files",
                     "none",
                     "Reads of trainers' files that failed within the chosen time.",
-                    "sum(increase(finetuning_state_parse_errors_total{<all>}[$__range]))"
-                    " or vector(0)",
+                    "round(sum(increase("
+                    "finetuning_state_parse_errors_total{<all>}[$__range]))) or vector(0)",
+                    width=3,
                 ),
                 lines(
                     "Looks at jobs",
