@@ -77,3 +77,27 @@ def test_a_configmap_is_mounted_with_links_and_others_lead_nowhere(tmp_path: Pat
 def test_only_as_many_rows_as_wished_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(ROWS["e.jsonl"] + "\n" + "not json")
     assert len(read_rows(tmp_path / "a.jsonl", 1)) == 1
+
+
+def test_rows_of_a_configmap_are_read_though_they_are_links(tmp_path: Path) -> None:
+    """As kubelet mounts it: the file is a link into a folder that is a link."""
+    (tmp_path / "..2026").mkdir()
+    (tmp_path / "..2026" / "e.jsonl").write_text(ROWS["e.jsonl"])
+    (tmp_path / "..data").symlink_to("..2026")
+    (tmp_path / "e.jsonl").symlink_to("..data/e.jsonl")
+    assert len(read_rows(tmp_path / "e.jsonl", 10)) == 1
+
+
+def test_columns_by_other_names_are_those_that_were_trained_on(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "Where?", "answer": "Lima", "text": "not this"}')
+    (row,) = read_rows(path, 10, {"prompt": "question", "completion": "answer"})
+    assert (row.prompt, row.completion) == ("Where?", "Lima")
+    with pytest.raises(UnreadableFileError, match="columns: prompt"):
+        read_rows(path, 10, {"prompt": "question", "completion": "gone"})
+
+
+def test_of_two_answers_the_better_one_is_scored(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"prompt": "Where?", "chosen": "Lima", "rejected": "Quito"}')
+    assert [row.completion for row in read_rows(path, 10)] == ["Lima"]

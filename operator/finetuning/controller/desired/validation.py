@@ -128,11 +128,19 @@ def _arguments() -> list[str]:
     return [part for pair in arguments.items() for part in pair]
 
 
+def _held_out(job: FineTuningJob) -> Manifest:
+    """Rows as in the data set, by the same names of columns."""
+    wanted, rows = job.spec.validation.held_out, sources.held_out(job)
+    if wanted is None or rows is None:
+        return {"source": None}
+    told = {"source": rows.path, "maxRows": wanted.max_rows}
+    columns = job.spec.dataset.columns
+    return {**told, "columns": columns.named} if columns else told
+
+
 def configuration(job: FineTuningJob) -> Manifest:
     """What the validator is told besides its command line."""
-    model, rows = sources.model(job), sources.held_out(job)
-    policy = job.spec.validation
-    limit = policy.held_out.max_rows if policy.held_out else None
+    model, policy = sources.model(job), job.spec.validation
     return {
         "requireAll": True,
         "baseModelPath": model.path if model else None,
@@ -143,7 +151,7 @@ def configuration(job: FineTuningJob) -> Manifest:
         "minLossDecrease": policy.min_loss_decrease,
         "maxOverfit": policy.max_overfit,
         "prompts": [prompt.model_dump(mode="json", by_alias=True) for prompt in policy.prompts],
-        "heldOut": {"source": rows.path, "maxRows": limit} if rows else {"source": None},
+        "heldOut": _held_out(job),
         "baseline": policy.baseline.model_dump(mode="json", by_alias=True),
         # Less than the Job's own deadline: a validator that is late still writes its report.
         "timeoutSeconds": policy.timeout_seconds * 11 // 12,

@@ -44,6 +44,8 @@ class HeldOut(_Setting):
     """A .jsonl, .json or .csv file with rows of the shapes that the trainer takes."""
 
     max_rows: int = Field(default=64, ge=1, le=10_000)
+    columns: dict[str, str] | None = None
+    """The file's names of columns by the trainer's, where they differ."""
 
 
 class Baseline(_Setting):

@@ -23,7 +23,9 @@ SIGNIFICANT = 1.96
 
 _ANSWERS = ("output", "response")
 _CONTEXTS = ("input", "context")
-_COMPLETIONS = ("completion", "response")
+_COMPLETIONS = ("completion", "response", "chosen")
+"""Of two answers to choose from, the better one."""
+
 _SPEAKERS = {"human": "user", "gpt": "assistant"}
 
 
@@ -92,8 +94,10 @@ def _exp(value: float) -> float:
     return math.exp(value) if value < 700 else math.inf  # noqa: PLR2004 - where a float ends
 
 
-def read_rows(path: Path, most: int) -> list[HeldOutRow]:
+def read_rows(path: Path, most: int, columns: Mapping[str, str] | None = None) -> list[HeldOutRow]:
     """The first `most` rows of a data file, in any of the trainer's shapes.
+
+    `columns` has the file's names of columns by the trainer's, where they differ.
 
     Raises:
         UnreadableFileError: no such file, too large, no rows, or a row of no known shape.
@@ -103,7 +107,7 @@ def read_rows(path: Path, most: int) -> list[HeldOutRow]:
     text = read_bounded(_behind_links(path), MAX_BYTES).decode("utf-8-sig", errors="replace")
     try:
         items = _items(path, text, most)
-        rows = [_row(item) for item in items[:most]]
+        rows = [_row(_renamed(item, columns)) for item in items[:most]]
     except (ValueError, RecursionError, csv.Error) as error:
         raise UnreadableFileError(f"{path}: {error}") from error
     if not rows:
@@ -132,6 +136,14 @@ def _items(path: Path, text: str, most: int) -> list[Any]:
         return list(lists[0])
     lines = [line for line in text.split("\n") if line.strip()]
     return [json.loads(line) for line in lines[:most]]
+
+
+def _renamed(data: Any, columns: Mapping[str, str] | None) -> Any:
+    """A row with the named columns alone; one that lacks any has its own names in the message."""
+    if not columns or not isinstance(data, dict):
+        return data
+    found = {ours: data[theirs] for ours, theirs in columns.items() if theirs in data}
+    return found or data
 
 
 def _row(data: Any) -> HeldOutRow:

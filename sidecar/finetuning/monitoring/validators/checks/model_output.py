@@ -139,7 +139,7 @@ def _held_out_rows(subject: Subject) -> list[HeldOutRow] | Finding:
     if wanted.source is None:
         return []
     try:
-        return read_rows(Path(wanted.source), wanted.max_rows)
+        return read_rows(Path(wanted.source), wanted.max_rows, wanted.columns)
     except UnreadableFileError as error:
         return Finding("HeldOutUnreadable", str(error), CheckResult.ERROR)
 
