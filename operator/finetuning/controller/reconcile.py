@@ -24,7 +24,6 @@ from finetuning.controller import (
     desired,
     monitors,
     observed,
-    sidecar,
     status,
     training_status,
     usage,
@@ -33,6 +32,7 @@ from finetuning.controller.cache import Cache
 from finetuning.controller.desired import Desired
 from finetuning.controller.errors import InvalidSpecError
 from finetuning.controller.gateway import CLAIMS, ApiError, Gateway
+from finetuning.controller.live import Listener
 from finetuning.controller.memory import NEVER, Memory
 from finetuning.controller.metrics import OperatorMetrics
 from finetuning.controller.monitoring_mode import ModeKeeper
@@ -76,14 +76,21 @@ class Reconciler:
         *,
         metrics: OperatorMetrics,
         keeper: ModeKeeper,
+        wake: Callable[[Key], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._cache, self._gateway, self._http = cache, gateway, http
+        """`wake` asks for another look at a job."""
+        self._cache, self._gateway = cache, gateway
         self._settings, self._metrics, self._clock = settings, metrics, clock
         self._monitors = monitors.Monitors(gateway, keeper, metrics.monitor_failed, clock)
         self._announcer = announcements.Announcer(gateway, clock)
+        self._listener = Listener(http, settings.progress_interval_seconds, clock, wake)
         self._memories: dict[Key, Memory] = {}
         self._turn = asyncio.Lock()
+
+    async def close(self) -> None:
+        """End what goes on beside the looks."""
+        await self._listener.close()
 
     async def reconcile(self, key: Key) -> float | None:
         """Take the next steps for a job; says in how many seconds to look again, if at all."""
@@ -127,7 +134,7 @@ class Reconciler:
         found = self._cache.children(custom.key, job.metadata.uid)
         await self._monitors.ensure(job, wanted, found, memory)
         await self._keep_service(steps, wanted, found, memory)
-        await self._ask_sidecar(found, memory)
+        self._listener.ask(custom.key, found, memory)
         await self._ask_events(job, found, memory)
         self._count_usage(custom, job, found, memory)
         return Seen(
@@ -175,18 +182,6 @@ class Reconciler:
             memory.service_looked = self._clock()
             await steps.services(wanted)
 
-    async def _ask_sidecar(self, found: Children, memory: Memory) -> None:
-        pods = observed.leading(found.training_pods)
-        pod = next((p for p in pods if training_status.trainer_runs(p)), None)
-        if pod is None or not pod.ip:
-            return
-        if memory.live_pod != pod.meta.uid:
-            memory.live, memory.live_pod = None, pod.meta.uid
-        elif self._clock() - memory.fetched < self._settings.progress_interval_seconds:
-            return
-        memory.fetched = self._clock()
-        memory.live = await sidecar.fetch(self._http, pod.ip) or memory.live
-
     async def _claim_modes(self, job: FineTuningJob, memory: Memory) -> tuple[str, ...] | None:
         """Of the user's own claim that several pods have to share; looked at once."""
         name = job.spec.output.storage.claim_name
@@ -224,6 +219,8 @@ class Reconciler:
         held = self._hold_seconds(old, new) - (self._clock() - memory.wrote)
         if held > 0:
             return held
+        if old is not None and self._outdated(custom.key, old, new):
+            return None
         written = await apply.patch_status(self._gateway, custom, changes)
         if written is None:
             return None
@@ -233,6 +230,10 @@ class Reconciler:
         announcements.log_transition(custom.key, old, new)
         await self._announcer.announce(custom, old, new)
         return None
+
+    def _outdated(self, key: Key, old: FineTuningJobStatus, new: FineTuningJobStatus) -> bool:
+        """Figures that newer ones are on their way to replace, with a look of their own."""
+        return self._listener.waits(key) and status.is_progress_only(old, new)
 
     def _hold_seconds(self, old: FineTuningJobStatus | None, new: FineTuningJobStatus) -> float:
         before = old or FineTuningJobStatus()

@@ -15,7 +15,7 @@ from finetuning.controller import naming
 from finetuning.controller.cache import Cache, Store
 from finetuning.controller.gateway import CUSTOMS, JOBS, PODS, ApiError, Gateway, Resource
 from finetuning.controller.observed import Key
-from finetuning.controller.workqueue import WorkQueue
+from finetuning.controller.workqueue import Turn, WorkQueue
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +57,9 @@ class Resync:
             listed = await self._uids(resource)
             for key in store.sweep(listed, started, self.namespaces):
                 log.info("job=%s/%s a deleted object was missed", *key)
-                self.queue.add(key, urgent=False)
+                self.queue.add(key, Turn.ROUTINE)
         for custom in self.cache.customs:
-            self.queue.add(custom.key, urgent=False)
+            self.queue.add(custom.key, Turn.ROUTINE)
 
     def _kinds(self) -> list[tuple[Store[Any], Resource]]:
         cache = self.cache

@@ -52,10 +52,18 @@ class Operator:
 
     async def run(self, gateway: Gateway) -> None:
         """Serve until SIGTERM or SIGINT, which kopf takes; raises when a watch cannot go on."""
-        async with aiohttp.ClientSession() as http:
+        # Sidecars that nobody can reach must not use up the connections to the others.
+        connector = aiohttp.TCPConnector(limit=1000)
+        async with aiohttp.ClientSession(connector=connector) as http:
             keeper = ModeKeeper(gateway, self._settings, self._metrics.monitor_failed)
             reconciler = Reconciler(
-                self._cache, gateway, http, self._settings, metrics=self._metrics, keeper=keeper
+                self._cache,
+                gateway,
+                http,
+                self._settings,
+                metrics=self._metrics,
+                keeper=keeper,
+                wake=self._queue.add,
             )
             server = await endpoints.serve(
                 self._settings.http_port, self._metrics.registry, lambda: self._ready
@@ -69,6 +77,7 @@ class Operator:
                 await self._watch(server)
             finally:
                 await self._stop(server)
+                await reconciler.close()
 
     async def _watch(self, server: web.AppRunner) -> None:
         """Run kopf beside our own tasks; the first to end, ends both."""

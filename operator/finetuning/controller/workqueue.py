@@ -4,12 +4,23 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Hashable
+from enum import IntEnum
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
 BASE_DELAY = 0.2
 MAX_DELAY = 300.0
+
+
+class Turn(IntEnum):
+    """Who goes first; those of one kind in the order in which they came."""
+
+    NEW = 0
+    """A job that nobody has looked at: of a thousand, the last waits for no first one's status."""
+    NEWS = 1
+    """Something happened to it."""
+    ROUTINE = 2
 
 
 class ClosedError(Exception):
@@ -21,11 +32,10 @@ class WorkQueue(Generic[K]):
 
     def __init__(self, base_delay: float = BASE_DELAY, max_delay: float = MAX_DELAY) -> None:
         self._base, self._max = base_delay, max_delay
-        self._urgent: deque[K] = deque()
-        self._later: deque[K] = deque()
-        self._waiting: dict[K, bool] = {}
+        self._lanes: dict[Turn, deque[K]] = {turn: deque() for turn in Turn}
+        self._waiting: dict[K, Turn] = {}
         self._working: set[K] = set()
-        self._dirty: dict[K, bool] = {}
+        self._dirty: dict[K, Turn] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
         self._wake = asyncio.Event()
@@ -36,19 +46,19 @@ class WorkQueue(Generic[K]):
         """Keys that wait for a worker; those on a timer are not counted."""
         return len(self._waiting) + len(self._dirty)
 
-    def add(self, key: K, *, urgent: bool = True) -> None:
-        """Ask for a look at `key`; what a person just did goes before routine."""
+    def add(self, key: K, turn: Turn = Turn.NEWS) -> None:
+        """Ask for a look at `key`; one that waits already may only come sooner."""
         if key in self._working:
-            self._dirty[key] = urgent or self._dirty.get(key, False)
+            self._dirty[key] = min(turn, self._dirty.get(key, turn))
         elif key not in self._waiting:
-            self._enqueue(key, urgent=urgent)
-        elif urgent and not self._waiting[key]:
-            self._later.remove(key)
-            self._enqueue(key, urgent=True)
+            self._enqueue(key, turn)
+        elif turn < self._waiting[key]:
+            self._lanes[self._waiting[key]].remove(key)
+            self._enqueue(key, turn)
 
-    def _enqueue(self, key: K, *, urgent: bool) -> None:
-        self._waiting[key] = urgent
-        (self._urgent if urgent else self._later).append(key)
+    def _enqueue(self, key: K, turn: Turn) -> None:
+        self._waiting[key] = turn
+        self._lanes[turn].append(key)
         self._wake.set()
 
     def add_after(self, key: K, delay: float) -> None:
@@ -63,7 +73,7 @@ class WorkQueue(Generic[K]):
 
     def _expire(self, key: K) -> None:
         self._timers.pop(key, None)
-        self.add(key, urgent=False)
+        self.add(key, Turn.ROUTINE)
 
     def retry(self, key: K, after: float | None = None) -> float:
         """Ask for another look after a failure; says after how many seconds."""
@@ -81,9 +91,9 @@ class WorkQueue(Generic[K]):
     async def get(self) -> K:
         """The next key, which is this worker's alone until `done`; raises ClosedError."""
         while not self._closed:
-            queue = self._urgent or self._later
-            if queue:
-                key = queue.popleft()
+            lane = next(filter(None, self._lanes.values()), None)
+            if lane:
+                key = lane.popleft()
                 del self._waiting[key]
                 self._working.add(key)
                 return key
@@ -94,7 +104,7 @@ class WorkQueue(Generic[K]):
     def done(self, key: K) -> None:
         self._working.discard(key)
         if key in self._dirty:
-            self._enqueue(key, urgent=self._dirty.pop(key))
+            self._enqueue(key, self._dirty.pop(key))
 
     def close(self) -> None:
         """Wake every worker for the last time."""

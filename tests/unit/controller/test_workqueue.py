@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from finetuning.controller.workqueue import ClosedError, WorkQueue
+from finetuning.controller.workqueue import ClosedError, Turn, WorkQueue
 
 
 async def drain(queue: WorkQueue[str]) -> list[str]:
@@ -31,10 +31,20 @@ async def test_first_in_is_first_out() -> None:
 async def test_what_just_happened_goes_before_routine() -> None:
     queue: WorkQueue[str] = WorkQueue()
     for key in "abc":
-        queue.add(key, urgent=False)
+        queue.add(key, Turn.ROUTINE)
     queue.add("c")
     queue.add("d")
     assert await drain(queue) == ["c", "d", "a", "b"]
+
+
+async def test_a_job_that_nobody_has_looked_at_goes_before_the_news_of_others() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    queue.add("b", Turn.ROUTINE)
+    queue.add("c", Turn.NEW)
+    queue.add("b", Turn.NEW)
+    queue.add("b")
+    assert await drain(queue) == ["c", "b", "a"]
 
 
 async def test_no_two_workers_have_the_same_key() -> None:
@@ -53,7 +63,7 @@ async def test_a_change_during_work_asks_for_another_look_once() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add("a")
     held = await queue.get()
-    queue.add("a", urgent=False)
+    queue.add("a", Turn.ROUTINE)
     queue.add("a")
     assert queue.depth == 1
     queue.done(held)

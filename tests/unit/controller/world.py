@@ -296,6 +296,7 @@ class Process:
             settings,
             metrics=self.metrics,
             keeper=self.keeper,
+            wake=lambda _: None,
             clock=lambda: self.time,
         )
 

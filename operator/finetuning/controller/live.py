@@ -1,0 +1,65 @@
+"""Asks the metrics sidecars how far their trainings are, beside the looks at the jobs.
+
+A sidecar that nobody can reach answers after a time limit. A look that waited for it would hold one
+of a few workers: with a network policy in the way of a hundred pods, nothing else would get done.
+So the question goes its own way, and its answer asks for another look.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import aiohttp
+
+from finetuning.controller import observed, sidecar, training_status
+from finetuning.controller.memory import Memory
+from finetuning.controller.observed import Children, Key, Pod
+
+
+class Listener:
+    """The questions that are under way, at most one for each job."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        interval: float,
+        clock: Callable[[], float],
+        wake: Callable[[Key], None],
+    ) -> None:
+        """`interval` are the seconds between two questions to one sidecar."""
+        self._http, self._interval, self._clock, self._wake = http, interval, clock, wake
+        self._asked: dict[Key, asyncio.Task[None]] = {}
+
+    def ask(self, key: Key, found: Children, memory: Memory) -> None:
+        """Ask if it is time to; the answer will be in `memory`."""
+        pods = observed.leading(found.training_pods)
+        pod = next((p for p in pods if training_status.trainer_runs(p)), None)
+        if pod is None or not pod.ip:
+            return
+        if memory.live_pod != pod.meta.uid:
+            memory.live, memory.live_pod = None, pod.meta.uid
+        elif self._clock() - memory.fetched < self._interval:
+            return
+        if key not in self._asked:
+            memory.fetched = self._clock()
+            self._asked[key] = asyncio.create_task(self._question(key, pod, memory))
+
+    def waits(self, key: Key) -> bool:
+        """Whether a better figure than the last one is on its way."""
+        return key in self._asked
+
+    async def _question(self, key: Key, pod: Pod, memory: Memory) -> None:
+        try:
+            found = await sidecar.fetch(self._http, pod.ip)
+        finally:
+            self._asked.pop(key, None)
+        if memory.live_pod == pod.meta.uid:
+            memory.live = found or memory.live
+        self._wake(key)
+
+    async def close(self) -> None:
+        """Wait for no answer any more."""
+        asked = list(self._asked.values())
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        self._asked.clear()
