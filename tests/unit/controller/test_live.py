@@ -36,11 +36,12 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 async def test_a_sidecar_that_does_not_answer_holds_nobody_up_and_is_asked_once(
     monkeypatch: pytest.MonkeyPatch, http: aiohttp.ClientSession
 ) -> None:
-    silent, woken = Sidecar(), []
+    silent, woken = Sidecar(), list[Key]()
     monkeypatch.setattr(sidecar, "fetch", silent.fetch)
-    listener = Listener(http, 10, lambda: now, woken.append)
-    memory, now = Memory("uid"), 0.0
-    for now in (0.0, 1.0, 11.0, 22.0):
+    times = iter((0.0, 1.0, 11.0, 22.0))
+    listener = Listener(http, 10, lambda: next(times), woken.append)
+    memory = Memory("uid")
+    for _ in range(3):
         listener.ask(KEY, TRAINS, memory)
         await asyncio.sleep(0)
     assert (silent.asked, woken, memory.live) == (1, [], None)
@@ -51,15 +52,15 @@ async def test_a_sidecar_that_does_not_answer_holds_nobody_up_and_is_asked_once(
 async def test_an_answer_is_kept_and_asks_for_another_look(
     monkeypatch: pytest.MonkeyPatch, http: aiohttp.ClientSession
 ) -> None:
-    told, woken = Sidecar(), []
+    told, woken = Sidecar(), list[Key]()
     monkeypatch.setattr(sidecar, "fetch", told.fetch)
     listener = Listener(http, 10, lambda: 0.0, woken.append)
     memory = Memory("uid")
     listener.ask(KEY, TRAINS, memory)
     assert listener.waits(KEY)
     told.answer.set_result(TrainingState(updated_at=1, step=7))
-    while listener.waits(KEY):
-        await asyncio.sleep(0)
+    await asyncio.sleep(0.05)
+    assert not listener.waits(KEY)
     assert memory.live is not None
     assert (memory.live.step, woken) == (7, [KEY])
     listener.ask(KEY, TRAINS, memory)
