@@ -69,6 +69,10 @@ bench-saving: setup  ## What a checkpoint costs the training, written beside it 
 bench-sidecar: setup  ## What the metrics sidecar costs: start, scrapes, memory
 	$(PY) -m bench.sidecar.cost
 
+.PHONY: bench-operator
+bench-operator: setup  ## The operator's speed and cost beside plain Jobs, on control planes of its own
+	$(PY) -m bench.operator
+
 .PHONY: test-cluster
 test-cluster: setup  ## Tests on a real cluster; says so in one line where none is possible
 	@$(PY) -m hack.tests cluster

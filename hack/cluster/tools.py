@@ -64,6 +64,7 @@ HELM = Tool("helm", "helm", "helm.sh/helm/v3/cmd/helm")
 KIND = Tool("kind", "kind", "sigs.k8s.io/kind")
 AGENT = Tool("agent", "agent", ".")
 PAUSE = Tool("pause", "pause", ".")
+KWOK = Tool("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok")
 PROMTOOL = Tool(
     "promtool", "prometheus", "github.com/prometheus/prometheus/cmd/promtool", PROMETHEUS_TAGS
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hack.cluster import paths
@@ -15,7 +16,6 @@ NODE_IP = "10.250.0.1"
 API = f"https://{NODE_IP}:6443"
 POD_CIDR = "10.244.0.0/24"
 SERVICE_CIDR = "10.96.0.0/16"
-ETCD = "http://127.0.0.1:12379"
 NETWORK = "finetuning-pods"
 CGROUP = "finetuning-cluster"
 PAUSE_IMAGE = "localhost/pause:1"
@@ -25,7 +25,37 @@ SOCKET = paths.RUN / "containerd.sock"
 CONTAINERD_STATE = paths.RUN / "containerd"
 VOLUMES = paths.NODE / "volumes"
 POD_LOGS = paths.NODE / "pod-logs"
-AUDIT_POLICY = paths.NODE / "audit-policy.yaml"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a control plane keeps its files, and what it listens on."""
+
+    folder: Path = paths.NODE
+    address: str = NODE_IP
+    api_port: int = 6443
+    etcd_port: int = 12379
+    peer_port: int = 12380
+    audit_log: Path = paths.AUDIT_LOG
+
+    @property
+    def pki(self) -> Path:
+        """Give the folder of keys and certificates."""
+        return self.folder / "pki"
+
+    @property
+    def configs(self) -> Path:
+        """Give the folder of kubeconfigs."""
+        return self.folder / "kubeconfigs"
+
+    @property
+    def etcd(self) -> str:
+        """Give the database's address."""
+        return f"http://127.0.0.1:{self.etcd_port}"
+
+
+MACHINE = Place()
+"""Of the machine's one native node."""
 
 
 def containerd_root() -> Path:
@@ -160,13 +190,13 @@ def corefile() -> str:
     return f".:53 {{\n  bind {NODE_IP}\n  {names}\n}}\n"
 
 
-def etcd() -> list[str]:
+def etcd(place: Place = MACHINE) -> list[str]:
     """Run the database for speed: nothing in it outlives the cluster."""
-    peers = "http://127.0.0.1:12380"
+    peers = f"http://127.0.0.1:{place.peer_port}"
     return [
-        f"--data-dir={paths.NODE / 'etcd'}",
-        f"--listen-client-urls={ETCD}",
-        f"--advertise-client-urls={ETCD}",
+        f"--data-dir={place.folder / 'etcd'}",
+        f"--listen-client-urls={place.etcd}",
+        f"--advertise-client-urls={place.etcd}",
         f"--listen-peer-urls={peers}",
         f"--initial-advertise-peer-urls={peers}",
         f"--initial-cluster=default={peers}",
@@ -175,7 +205,7 @@ def etcd() -> list[str]:
     ]
 
 
-def apiserver() -> list[str]:
+def apiserver(place: Place = MACHINE) -> list[str]:
     """Serve on the node's own address with an audit log beside the kubeconfig."""
     certificates = {
         "client-ca-file": "ca.crt",
@@ -190,10 +220,10 @@ def apiserver() -> list[str]:
         "proxy-client-key-file": "front-proxy-client.key",
     }
     return [
-        f"--etcd-servers={ETCD}",
-        f"--advertise-address={NODE_IP}",
-        f"--bind-address={NODE_IP}",
-        "--secure-port=6443",
+        f"--etcd-servers={place.etcd}",
+        f"--advertise-address={place.address}",
+        f"--bind-address={place.address}",
+        f"--secure-port={place.api_port}",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-cluster-ip-range={SERVICE_CIDR}",
         "--authorization-mode=Node,RBAC",
@@ -204,40 +234,40 @@ def apiserver() -> list[str]:
         "--requestheader-extra-headers-prefix=X-Remote-Extra-",
         "--requestheader-group-headers=X-Remote-Group",
         "--requestheader-username-headers=X-Remote-User",
-        f"--audit-policy-file={AUDIT_POLICY}",
-        f"--audit-log-path={paths.AUDIT_LOG}",
+        f"--audit-policy-file={place.folder / 'audit-policy.yaml'}",
+        f"--audit-log-path={place.audit_log}",
         "--audit-log-maxsize=4096",
-        *(f"--{flag}={PKI / file}" for flag, file in certificates.items()),
+        *(f"--{flag}={place.pki / file}" for flag, file in certificates.items()),
     ]
 
 
-def controller_manager() -> list[str]:
+def controller_manager(place: Place = MACHINE) -> list[str]:
     """Run every default controller as the only replica."""
-    config = CONFIGS / "controller-manager.conf"
     return [
-        *as_component(config),
-        f"--root-ca-file={PKI / 'ca.crt'}",
-        f"--service-account-private-key-file={PKI / 'sa.key'}",
-        f"--cluster-signing-cert-file={PKI / 'ca.crt'}",
-        f"--cluster-signing-key-file={PKI / 'ca.key'}",
+        *as_component("controller-manager", place),
+        f"--root-ca-file={place.pki / 'ca.crt'}",
+        f"--service-account-private-key-file={place.pki / 'sa.key'}",
+        f"--cluster-signing-cert-file={place.pki / 'ca.crt'}",
+        f"--cluster-signing-key-file={place.pki / 'ca.key'}",
         "--use-service-account-credentials",
         "--kube-api-qps=100",
         "--kube-api-burst=200",
     ]
 
 
-def scheduler() -> list[str]:
+def scheduler(place: Place = MACHINE) -> list[str]:
     """Run the scheduler as the only replica."""
-    return as_component(CONFIGS / "scheduler.conf")
+    return as_component("scheduler", place)
 
 
-def as_component(config: Path) -> list[str]:
+def as_component(name: str, place: Place) -> list[str]:
     """Give the flags that the controller manager and the scheduler share."""
+    config = place.configs / f"{name}.conf"
     return [
         f"--kubeconfig={config}",
         f"--authentication-kubeconfig={config}",
         f"--authorization-kubeconfig={config}",
-        f"--bind-address={NODE_IP}",
+        f"--bind-address={place.address}",
         "--leader-elect=false",
     ]
 

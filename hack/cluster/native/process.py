@@ -43,11 +43,11 @@ def is_alive(process: Process) -> bool:
     return start_time(process.pid) == process.started
 
 
-def start(name: str, *command: str | Path) -> Process:
-    """Start a program in a session of its own, its output in .cluster/logs."""
-    paths.LOGS.mkdir(parents=True, exist_ok=True)
+def start(name: str, *command: str | Path, logs: Path = paths.LOGS) -> Process:
+    """Start a program in a session of its own, its output in a file named after it."""
+    logs.mkdir(parents=True, exist_ok=True)
     env = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
-    with (paths.LOGS / f"{name}.log").open("w") as log:
+    with (logs / f"{name}.log").open("w") as log:
         child = subprocess.Popen(
             [str(word) for word in command],
             stdin=subprocess.DEVNULL,

@@ -102,7 +102,7 @@ def prepare(programs: dict[str, Path]) -> None:
     host.open_network()
     host.make_cgroups()
     node = paths.NODE
-    write(config.AUDIT_POLICY, (paths.MANIFESTS / "audit-policy.yaml").read_text())
+    write(node / "audit-policy.yaml", (paths.MANIFESTS / "audit-policy.yaml").read_text())
     write(node / "kubelet.json", json.dumps(config.kubelet()))
     write(node / "kube-proxy.json", json.dumps(config.kube_proxy()))
     write(node / "cni" / "10-pods.conflist", json.dumps(config.cni()))

@@ -1,0 +1,190 @@
+"""The operator's speed and cost beside plain batch Jobs, in one run on one machine.
+
+Usage: python -m bench.operator [--rounds 10x1,100,1000] [--small] [--gate] [--help]
+
+Each subject has a control plane of its own, real and empty (etcd, API server, controller manager
+and scheduler on free ports; nodes and pods by KWOK), and plays the same rounds there. Figures of
+one run compare with each other; another machine, or the same one on a busy day, has others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.operator import gate, pictures, report, rounds, stand_ins
+from bench.operator.plane import Plane
+from bench.operator.process import OperatorProcess
+from bench.operator.rounds import Contest
+from bench.operator.watcher import Client
+from bench.operator.workload import SETTINGS, SUBJECTS, Round, Subject
+from hack.cluster import monitoring
+from hack.cluster.shell import ClusterError, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ROOT = Path(__file__).resolve().parents[2]
+CRD = ROOT / "crds" / "finetuningjobs.aim.amd.com.yaml"
+IDLE_SECONDS = 10.0
+SMALL = {"rounds": "3x1,40", "pod_seconds": 2.0, "subjects": "floor,validated"}
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(prog="python -m bench.operator", description=__doc__)
+    found.add_argument("--rounds", default="10x1,100,1000", help="jobs at once, or Nx1 in a row")
+    found.add_argument("--subjects", default=",".join(SUBJECTS), help="of %(default)s")
+    found.add_argument("--gpus", type=int, default=160, help="that the nodes offer")
+    found.add_argument("--pod-seconds", type=float, default=10.0, help="that each pod runs")
+    found.add_argument("--monitoring", default="perJob", help="the operator's monitoring mode")
+    found.add_argument("--limit", type=float, default=900.0, help="seconds that a round may take")
+    found.add_argument("--small", action="store_true", help=f"the gate's form: {SMALL}")
+    found.add_argument("--gate", action="store_true", help="exit 1 when a kept figure got worse")
+    found.add_argument("--keep", action="store_true", help="make this run's figures the gate's")
+    found.add_argument("--output", type=Path, default=ROOT / "build" / "bench-operator")
+    found.add_argument("--profile", type=Path, help="folder for cProfile's record of the operator")
+    return found
+
+
+def read_rounds(text: str) -> list[Round]:
+    """Raises ValueError for what is neither N nor Nx1."""
+    found = []
+    for word in text.split(","):
+        number, x, each = word.partition("x")
+        if not number.isdecimal() or int(number) < 1 or (x and each != "1"):
+            raise ValueError(f"--rounds {word!r}: give counts such as 100, or 10x1 for one by one")
+        found.append(Round(int(number), one_by_one=bool(x)))
+    return found
+
+
+def read_subjects(text: str) -> list[Subject]:
+    """Raises ValueError for a name that is none."""
+    unknown = set(text.split(",")) - set(SUBJECTS)
+    if unknown:
+        raise ValueError(f"--subjects {unknown.pop()!r}: choose from {', '.join(SUBJECTS)}")
+    return [SUBJECTS[name] for name in text.split(",")]
+
+
+def say(line: str) -> None:
+    print(f"bench: {line}", flush=True)
+
+
+class Bench:
+    """One run with its choices."""
+
+    def __init__(self, chosen: argparse.Namespace, folder: Path) -> None:
+        self.chosen, self.folder = chosen, folder
+
+    def run(self, subjects: Iterable[Subject], wanted: list[Round]) -> dict[str, Any]:
+        about = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        results = [self._contend(subject, wanted) for subject in subjects]
+        chosen = {
+            name: getattr(self.chosen, name) for name in ("gpus", "pod_seconds", "monitoring")
+        }
+        return {**about, "cpus": os.cpu_count(), **chosen, "subjects": results}
+
+    def _contend(self, subject: Subject, wanted: list[Round]) -> dict[str, Any]:
+        say(f"{subject.name}: starting a control plane")
+        with ExitStack() as stack:
+            plane = stack.enter_context(Plane(self.folder / subject.name, self.chosen.pod_seconds))
+            asyncio.run(self._furnish(plane))
+            found: dict[str, Any] = {"subject": subject.name}
+            operator = None
+            if subject.operator:
+                operator = OperatorProcess(plane, self.chosen.monitoring, self._record(subject))
+                stack.callback(operator.stop)
+                found["ready_empty"] = operator.start()
+            found["rounds"] = [asyncio.run(self._play(plane, subject, operator, r)) for r in wanted]
+            if operator is not None:
+                found |= self._afterwards(plane, operator)
+        return found
+
+    def _record(self, subject: Subject) -> Path | None:
+        return self.chosen.profile and self.chosen.profile / f"{subject.name}.prof"
+
+    async def _furnish(self, plane: Plane) -> None:
+        """Definitions and nodes."""
+        client = Client(plane)
+        try:
+            definitions = [CRD, *(f for f in monitoring.crds() if "servicemonitors" in f.name)]
+            path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+            for file in definitions:
+                await client.create_text(path, file.read_text())
+            for number in range(-(-self.chosen.gpus // stand_ins.GPUS_PER_NODE)):
+                node = stand_ins.node(number, SETTINGS.gpu_resource_name)
+                await client.create("/api/v1/nodes", node)
+            await client.until_usable("/api/v1/nodes")
+        finally:
+            await client.close()
+
+    async def _play(
+        self, plane: Plane, subject: Subject, operator: OperatorProcess | None, wanted: Round
+    ) -> dict[str, Any]:
+        client = Client(plane)
+        try:
+            contest = Contest(plane, client, subject, operator, say)
+            found = await rounds.play(contest, wanted, self.chosen.limit)
+        finally:
+            await client.close()
+        say(f"{subject.name} {wanted.name}: all done after {found['all_done']:.1f} s")
+        return found
+
+    def _afterwards(self, plane: Plane, operator: OperatorProcess) -> dict[str, Any]:
+        """What finished jobs cost, and how long a restart takes with all of them there."""
+        say("idle for a while, then a restart")
+        idle = rounds.idle(plane, operator, IDLE_SECONDS)
+        operator.stop()
+        return {"idle": idle, "ready_again": operator.start()}
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code: 0, 1 where the gate or the bench fails, 2 for wrong arguments."""
+    chosen = parser().parse_args(arguments)
+    if chosen.small:
+        vars(chosen).update(SMALL)
+    try:
+        subjects, wanted = read_subjects(chosen.subjects), read_rounds(chosen.rounds)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    # Whoever ends this ends all that it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = Path(tempfile.mkdtemp(prefix="finetuning-bench-"))
+    try:
+        found = Bench(chosen, folder).run(subjects, wanted)
+    except KeyboardInterrupt:
+        print("bench: interrupted; nothing is left running", file=sys.stderr)
+        return 130
+    except (ClusterError, RuntimeError, TimeoutError, OSError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return conclude(found, chosen)
+
+
+def conclude(found: dict[str, Any], chosen: argparse.Namespace) -> int:
+    """Print the table, keep the figures, draw, and judge."""
+    print(report.table(found))
+    file = chosen.output / f"{found['started'].replace(':', '')}.json"
+    write(file, json.dumps(found, indent=1) + "\n")
+    say(f"figures: {file}")
+    for picture in pictures.draw(found, chosen.output) if pictures.possible() else ():
+        say(f"picture: {picture}")
+    if chosen.keep:
+        gate.keep(found)
+    return gate.judge(found) if chosen.gate else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,59 @@
+"""Figures that do not depend on how busy the machine is, held against those that were kept.
+
+Requests are counted, and processor time is compared as a ratio to the floor of the same run. Each
+may be a fifth worse than what was kept, as Kueue's rule is for its own.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.operator.report import pairs
+from hack.cluster.shell import write
+
+KEPT = Path(__file__).with_name("kept.json")
+ROOM = 1.2
+COUNTED = ("operator_writes", "operator_reads")
+
+
+def figures(found: dict[str, Any]) -> dict[str, float]:
+    """Name: value, for every subject but the floor."""
+    kept: dict[str, float] = {}
+    for name, subjects in pairs(found):
+        floor = subjects["floor"]["cpu_ms_all"]
+        for subject, each in subjects.items():
+            if subject == "floor":
+                continue
+            kept |= {f"{name}, {subject}: {part}": each[part] for part in COUNTED}
+            kept[f"{name}, {subject}: CPU / floor"] = each["cpu_ms"]["operator"] / floor
+    return kept
+
+
+def keep(found: dict[str, Any]) -> None:
+    rounded = {name: round(value, 3) for name, value in figures(found).items()}
+    write(KEPT, json.dumps(rounded, indent=1) + "\n")
+
+
+def worse(now: dict[str, float], kept: dict[str, float]) -> list[str]:
+    """A line for each figure that is missing or beyond its room."""
+    lines = []
+    for name, was in kept.items():
+        value = now.get(name)
+        if value is None:
+            lines.append(f"{name}: not measured (kept: {was:.3g})")
+        elif value > was * ROOM:
+            lines.append(f"{name}: {value:.3g}, kept {was:.3g}, allowed {was * ROOM:.3g}")
+    return lines
+
+
+def judge(found: dict[str, Any]) -> int:
+    """Exit code 1 when anything got worse; 0 otherwise."""
+    lines = worse(figures(found), json.loads(KEPT.read_text()))
+    for line in lines:
+        print(f"gate: {line}", file=sys.stderr)
+    if not lines:
+        print(f"gate: every kept figure is within {ROOM} times what was kept")
+    return int(bool(lines))

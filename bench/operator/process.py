@@ -1,0 +1,97 @@
+"""The operator as a process of its own, outside the cluster that it serves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+from bench.operator.plane import free_ports
+from bench.operator.workload import SETTINGS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.operator.plane import Plane
+
+READY_SECONDS = 120.0
+
+
+class OperatorProcess:
+    """Started as a person would start it against a kubeconfig; only its first life is profiled."""
+
+    def __init__(self, plane: Plane, monitoring: str, profile: Path | None = None) -> None:
+        (self._port,) = free_ports(1)
+        self._log = plane.folder / "logs" / "operator.log"
+        kubeconfig = str(plane.kubeconfig("bench-operator"))
+        self._profile = profile
+        self._command = [
+            "-m", "finetuning.controller",
+            "--kubeconfig", kubeconfig, "--http-port", str(self._port),
+        ]  # fmt: skip
+        self._env = {
+            **os.environ,
+            "FINETUNING_OPERATOR_OPERATOR_IMAGE": SETTINGS.operator_image,
+            "FINETUNING_OPERATOR_TRAINER_IMAGE": SETTINGS.trainer_image,
+            "FINETUNING_OPERATOR_MONITORING_MODE": monitoring,
+            # Compiled modules, as in the image, whatever the environment says of them.
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": str(plane.folder / "bytecode"),
+        }
+        subprocess.run(
+            [sys.executable, "-c", "import finetuning.controller.runtime"],
+            env=self._env, check=True,
+        )  # fmt: skip
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        if self._child is None:
+            raise RuntimeError("the operator is not running")
+        return self._child.pid
+
+    def start(self) -> float:
+        """Seconds until it was ready; raises RuntimeError when it ends or takes too long."""
+        profiled = ["-m", "cProfile", "-o", str(self._profile)] if self._profile else []
+        self._profile = None
+        begun = time.monotonic()
+        with self._log.open("ab") as log:
+            self._child = subprocess.Popen(
+                [sys.executable, *profiled, *self._command],
+                env=self._env,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        while not self._ready():
+            passed = time.monotonic() - begun
+            if self._child.poll() is not None or passed > READY_SECONDS:
+                words = self._log.read_text()[-600:]
+                raise RuntimeError(f"the operator is not ready after {passed:.0f} s: {words}")
+            time.sleep(0.02)
+        return time.monotonic() - begun
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL for one that does not go."""
+        if self._child is None:
+            return
+        self._child.send_signal(signal.SIGTERM)
+        try:
+            self._child.wait(15)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._child = None
+
+    def _ready(self) -> bool:
+        url = f"http://127.0.0.1:{self._port}/readyz"
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                return bool(answer.status == 200)  # noqa: PLR2004
+        except (urllib.error.URLError, OSError):
+            return False

@@ -1,0 +1,108 @@
+"""The table: each figure, and in brackets its ratio to the floor of the same run."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Figures = dict[str, Any]
+
+
+def _at(*path: str) -> Callable[[Figures], float | None]:
+    """A figure below these keys; None where the subject has none."""
+
+    def read(found: Figures) -> float | None:
+        here: Any = found
+        for key in path:
+            here = here.get(key) if isinstance(here, dict) else None
+        return here
+
+    return read
+
+
+def _requests(who: str) -> Callable[[Figures], float | None]:
+    def read(found: Figures) -> float | None:
+        parts = [n for key, n in found["requests"].items() if key.split()[0] == who]
+        return sum(parts) if parts else None
+
+    return read
+
+
+ROWS: tuple[tuple[str, Callable[[Figures], float | None]], ...] = (
+    ("create → Job p50, s", _at("create_to_job", "p50")),
+    ("create → Pod p50, s", _at("create_to_pod", "p50")),
+    ("create → Pod p99, s", _at("create_to_pod", "p99")),
+    ("last pod, s", _at("last_pod")),
+    ("pod end → trained p50, s", _at("pod_end_to_trained", "p50")),
+    ("pod end → validation pod p50, s", _at("pod_end_to_validation_pod", "p50")),
+    ("validator's end → verdict p50, s", _at("validation_end_to_validated", "p50")),
+    ("all done, s", _at("all_done")),
+    ("operator: writes per job", _at("operator_writes")),
+    ("operator: reads per job", _at("operator_reads")),
+    ("controller manager: requests per job", _requests("controller-manager")),
+    ("operator: CPU per job, ms", _at("cpu_ms", "operator")),
+    ("API server: CPU per job, ms", _at("cpu_ms", "kube-apiserver")),
+    ("everything: CPU per job, ms", _at("cpu_ms_all")),
+    ("operator: memory, MiB", _at("rss_mib")),
+    ("operator: peak memory, MiB", _at("peak_mib")),
+    ("machine busy with others, share", _at("machine_busy_elsewhere")),
+)
+
+
+def name_of(found: Figures) -> str:
+    jobs = found["jobs"]
+    return f"{jobs} in a row" if found["one_by_one"] else f"{jobs} at once"
+
+
+def pairs(found: Figures) -> Iterator[tuple[str, dict[str, Figures]]]:
+    """Each round's name, and its figures by subject."""
+    by_round: dict[str, dict[str, Figures]] = {}
+    for subject in found["subjects"]:
+        for each in subject["rounds"]:
+            by_round.setdefault(name_of(each), {})[subject["subject"]] = each
+    yield from by_round.items()
+
+
+def cell(value: float | None, floor: float | None) -> str:
+    if value is None:
+        return "-"
+    text = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"  # noqa: PLR2004
+    return f"{text} ({value / floor:.2f}x)" if floor else text
+
+
+def table(found: Figures) -> str:
+    """All rounds, one table each, and what concerns the operator as a whole."""
+    out = StringIO()
+    console = Console(file=out, width=110)
+    for name, subjects in pairs(found):
+        console.print(_round(name, subjects))
+    for subject in found["subjects"]:
+        if "ready_again" in subject:
+            idle = subject["idle"]
+            console.print(
+                f"{subject['subject']}: ready {subject['ready_empty']:.2f} s after the start in an "
+                f"empty cluster, {subject['ready_again']:.2f} s with all jobs there; idle: "
+                f"{idle['cores']:.3f} cores, {idle['requests']} requests in {idle['seconds']:.0f} s"
+            )
+    return out.getvalue()
+
+
+def _round(name: str, subjects: dict[str, Figures]) -> Table:
+    drawn = Table(title=name, title_justify="left")
+    drawn.add_column("")
+    for subject in subjects:
+        drawn.add_column(subject, justify="right")
+    floor = subjects.get("floor", {})
+    for title, read in ROWS:
+        values = {subject: read(each) for subject, each in subjects.items()}
+        if any(value is not None for value in values.values()):
+            base = read(floor) if floor else None
+            drawn.add_row(title, *(cell(v, None if s == "floor" or "share" in title else base)
+                                   for s, v in values.items()))  # fmt: skip
+    return drawn
