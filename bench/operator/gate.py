@@ -50,7 +50,10 @@ def worse(now: dict[str, float], kept: dict[str, float]) -> list[str]:
 
 
 def judge(found: dict[str, Any]) -> int:
-    """Exit code 1 when anything got worse; 0 otherwise."""
+    """Exit code 1 when anything got worse, or nothing was kept; 0 otherwise."""
+    if not KEPT.exists():
+        print(f"gate: no figures in {KEPT}; make them with --small --keep", file=sys.stderr)
+        return 1
     lines = worse(figures(found), json.loads(KEPT.read_text()))
     for line in lines:
         print(f"gate: {line}", file=sys.stderr)
