@@ -110,7 +110,8 @@ class Bench:
         return found
 
     def _record(self, subject: Subject) -> Path | None:
-        return self.chosen.profile and self.chosen.profile / f"{subject.name}.prof"
+        folder: Path | None = self.chosen.profile
+        return folder and folder / f"{subject.name}.prof"
 
     async def _furnish(self, plane: Plane) -> None:
         """Definitions and nodes."""

@@ -13,7 +13,7 @@ import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 from bench.operator import stand_ins
@@ -134,7 +134,7 @@ class Plane:
     def _kubeadm(self) -> str:
         version = tools.kubernetes_version()
         common = {"apiVersion": "kubeadm.k8s.io/v1beta4"}
-        init = {**common, "kind": "InitConfiguration"}
+        init: dict[str, Any] = {**common, "kind": "InitConfiguration"}
         init["localAPIEndpoint"] = {"advertiseAddress": NOWHERE, "bindPort": self.place.api_port}
         cluster = {
             **common,

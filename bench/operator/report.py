@@ -21,7 +21,7 @@ def _at(*path: str) -> Callable[[Figures], float | None]:
         here: Any = found
         for key in path:
             here = here.get(key) if isinstance(here, dict) else None
-        return here
+        return None if here is None else float(here)
 
     return read
 
