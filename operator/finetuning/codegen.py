@@ -9,6 +9,7 @@ bytes.
 import argparse
 import json
 import sys
+import textwrap
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
@@ -21,6 +22,7 @@ import yaml
 from finetuning.api.crd import NAME as CRD_NAME
 from finetuning.api.crd import crd, job_schema
 from finetuning.api.editor import editor_schema
+from finetuning.api.reasons import SECTIONS
 from finetuning.api.v1alpha1 import GROUP, VERSION
 from finetuning.controller import permissions
 from finetuning.controller.settings import MonitoringMode
@@ -173,6 +175,25 @@ def _allowed(schema: dict[str, Any]) -> str:
     return ", ".join(filter(None, bounds))
 
 
+def reasons_reference() -> str:
+    """Every reason of a job's status and of its conditions, with what helps."""
+    lines = ["# Reasons of a FineTuningJob", "", f"<!-- {MARK} -->", ""]
+    lines += textwrap.wrap(_REASONS, 120)
+    for title, section in SECTIONS.items():
+        lines += ["", f"## {title}", "", "| reason | meaning | what helps |", "|---|---|---|"]
+        lines += [
+            f"| `{reason}` | {_cell(told.meaning)} | {_cell(told.remedy)} |"
+            for reason, told in section.items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+_REASONS = (
+    "`kubectl get ftj -o wide` shows the reason, `.status.message` the details: the words of "
+    "whoever knew, and the field to change. The list is closed: scripts and alerts can rely on it."
+)
+
+
 def metrics_reference() -> str:
     """Every metric by group, first those of a training run, then the operator's."""
     lines = ["# Metrics of a training run", "", f"<!-- {MARK} -->", ""]
@@ -253,6 +274,7 @@ TARGETS: Mapping[str, Callable[[], str]] = {
     RUNBOOKS: runbook_page,
     "docs/reference/finetuningjob.md": api_reference,
     "docs/reference/metrics.md": metrics_reference,
+    "docs/reference/reasons.md": reasons_reference,
     "docs/reference/validation.md": validation_reference,
 }
 

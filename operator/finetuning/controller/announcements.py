@@ -12,6 +12,7 @@ from finetuning.api.v1alpha1 import (
     ValidationPhase,
 )
 from finetuning.controller import apply, attempts, conditions, status, training_status
+from finetuning.controller.budget import Budget
 from finetuning.controller.gateway import ApiError, Gateway
 from finetuning.controller.observed import Custom, Key
 
@@ -152,28 +153,18 @@ class Announcer:
     """Posts Events within a budget: a thousand failing jobs must not flood the API server."""
 
     def __init__(self, gateway: Gateway, clock: Callable[[], float]) -> None:
-        self._gateway, self._clock = gateway, clock
-        self._tokens, self._filled = EVENTS_BURST, clock()
+        self._gateway = gateway
+        self._budget = Budget(EVENTS_PER_SECOND, EVENTS_BURST, clock)
 
     async def announce(
         self, custom: Custom, old: FineTuningJobStatus | None, new: FineTuningJobStatus
     ) -> None:
         """An Event that cannot be posted is no reason to try anything again."""
         for each in announcements(old, new):
-            if not self._take(0.0 if each.warning else KEPT_FOR_WARNINGS):
+            if not self._budget.take(leaving=0.0 if each.warning else KEPT_FOR_WARNINGS):
                 log.debug("event withheld: %s", each.reason)
                 continue
             try:
                 await apply.post_event(self._gateway, custom, each, status.now())
             except ApiError as error:
                 log.warning("job=%s/%s event not posted: %s", *custom.key, error)
-
-    def _take(self, kept: float) -> bool:
-        """Spend one of the budget, unless that leaves fewer than are `kept`."""
-        now = self._clock()
-        earned = (now - self._filled) * EVENTS_PER_SECOND
-        self._tokens, self._filled = min(EVENTS_BURST, self._tokens + earned), now
-        if self._tokens < 1 + kept:
-            return False
-        self._tokens -= 1
-        return True

@@ -53,12 +53,18 @@ class NamespaceGoneError(Exception):
 
 async def create(gateway: Gateway, manifest: Manifest) -> Raw:
     """Make a child, or find the one that an earlier look made; raises CannotApplyError."""
+    found, _ = await find_or_create(gateway, manifest)
+    return found
+
+
+async def find_or_create(gateway: Gateway, manifest: Manifest) -> tuple[Raw, bool]:
+    """The child, and whether it was there before; raises CannotApplyError."""
     resource = _RESOURCES[manifest["kind"]]
     try:
-        return await gateway.create(resource, manifest)
+        return await gateway.create(resource, manifest), False
     except ApiError as error:
         if error.code == _CONFLICT and error.reason == "AlreadyExists":
-            return await _adopt(gateway, resource, manifest)
+            return await _adopt(gateway, resource, manifest), True
         raise _explained(error, manifest) from error
 
 

@@ -28,6 +28,7 @@ from finetuning.controller.training_status import Problem
 log = logging.getLogger(__name__)
 
 _TELLING = {"FailedCreate", "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"}
+_TRAINERS = f"{naming.CHILD_SELECTOR},{naming.COMPONENT_LABEL}={naming.TRAINING}"
 _RECENT = timedelta(minutes=4)
 """kubelet and the Job controller repeat their events more often than this while they still hold."""
 
@@ -76,12 +77,20 @@ class Steps:
     async def _pause_or_go_on(self, job: FineTuningJob, training: BatchJob) -> None:
         async with self.turn:
             if not job.spec.suspend:
-                self._wait_for_others(job)
+                await self._wait_for_others(job, training.meta.uid, ask=writers.may_be_shared(job))
             changed = await apply.suspend(self.gateway, training, wanted=job.spec.suspend)
             self.cache.jobs.put(observed.batch_job(changed))
 
-    def _wait_for_others(self, job: FineTuningJob) -> None:
-        problem = writers.in_the_way(job, self.cache)
+    async def _wait_for_others(self, job: FineTuningJob, own: str = "", *, ask: bool) -> None:
+        """Where somebody could write already, the cache is too late by an event: `ask` then."""
+        if ask:
+            live = "status.phase!=Succeeded,status.phase!=Failed"
+            found = self.gateway.items(
+                PODS, job.metadata.namespace, labelSelector=_TRAINERS, fieldSelector=live
+            )
+            async for raw in found:
+                self.cache.pods.put(observed.pod(raw))
+        problem = writers.in_the_way(job, self.cache, own)
         if problem is not None:
             raise apply.CannotApplyError(problem)
 
@@ -138,11 +147,13 @@ class Steps:
         if job.status.training_job_name:
             await self._find_again(job)
             return
+        begun = False
         for manifest in (wanted.storage, wanted.rendezvous):
             if manifest is not None:
-                await apply.create(self.gateway, manifest)
+                _, was_there = await apply.find_or_create(self.gateway, manifest)
+                begun = begun or was_there
         async with self.turn:
-            self._wait_for_others(job)
+            await self._wait_for_others(job, ask=begun or wanted.storage is None)
             created = await apply.create(self.gateway, wanted.training_job)
             self.cache.jobs.put(observed.batch_job(created))
 

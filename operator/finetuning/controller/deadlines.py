@@ -24,7 +24,8 @@ def _waits_since(job: FineTuningJob, found: Children) -> datetime | None:
     training = found.training
     if training is None:
         return job.metadata.creation_timestamp
-    if training.idle or training.suspended is not None or _has_started(found):
+    begun = not training.finished and not training.suspend and training.suspended is None
+    if not begun or _has_started(found):
         return None
     return training.started
 

@@ -72,6 +72,7 @@ class BatchJob:
     meta: Meta
     suspend: bool
     active: int
+    """Pods that have not ended."""
     failed_pods: int
     completion_time: datetime | None
     complete: Mark | None
@@ -97,8 +98,9 @@ class BatchJob:
 
     @property
     def idle(self) -> bool:
-        """No Pod comes of it as it stands; one may still be ending."""
-        return self.finished or self.suspend
+        """It has no Pod and none comes of it as it stands, in the words of its controller."""
+        paused = self.suspend and self.suspended is not None and self.active == 0
+        return self.finished or paused
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ def batch_job(raw: Raw) -> BatchJob:
     return BatchJob(
         meta=meta(raw),
         suspend=bool(spec.get("suspend")),
-        active=status.get("active") or 0,
+        active=(status.get("active") or 0) + (status.get("terminating") or 0),
         failed_pods=status.get("failed") or 0,
         completion_time=_time(status.get("completionTime")),
         complete=conditions.get("Complete"),

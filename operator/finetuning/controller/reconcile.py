@@ -28,6 +28,7 @@ from finetuning.controller import (
     training_status,
     usage,
 )
+from finetuning.controller.budget import Budget
 from finetuning.controller.cache import Cache
 from finetuning.controller.desired import Desired
 from finetuning.controller.errors import InvalidSpecError
@@ -45,10 +46,15 @@ log = logging.getLogger(__name__)
 HOLD_SECONDS = 2.0
 """A small change waits this long for the next one, so that both are one write."""
 
-HINT_AFTER_SECONDS = 15.0
+HINT_AFTER_SECONDS = 8.0
 """A Pod that does not come or start for so long is worth reading events for,"""
+HINT_SOON_SECONDS = 12.0
+"""and again after so long,"""
 HINT_EVERY_SECONDS = 60.0
-"""and again after so long."""
+"""and after so long when it has waited longer than that."""
+EVENT_READS_PER_SECOND = 10.0
+EVENT_READS_BURST = 50.0
+"""For a thousand jobs that wait for one quota, a minute's delay is the smaller evil."""
 
 SERVICE_EVERY_SECONDS = 300.0
 """Between two looks for the Service of a running job."""
@@ -87,6 +93,7 @@ class Reconciler:
         self._listener = Listener(http, settings.progress_interval_seconds, clock, wake)
         self._memories: dict[Key, Memory] = {}
         self._turn = asyncio.Lock()
+        self._event_reads = Budget(EVENT_READS_PER_SECOND, EVENT_READS_BURST, clock)
 
     async def close(self) -> None:
         """End what goes on beside the looks."""
@@ -202,11 +209,10 @@ class Reconciler:
             first = not memory.waiting_for and job.status.reason in _FROM_EVENTS
             memory.hint = job.status.message if first and about is not None else ""
             memory.waiting_for, memory.waiting, memory.hinted = uid, now, NEVER
-        if about is None or now - memory.waiting < HINT_AFTER_SECONDS:
+        if about is None or now < _next_hint(memory) or not self._event_reads.take():
             return
-        if now - memory.hinted >= HINT_EVERY_SECONDS:
-            memory.hinted = now
-            memory.hint = await children.hint(self._gateway, about)
+        memory.hinted = now
+        memory.hint = await children.hint(self._gateway, about)
 
     async def _write(
         self, custom: Custom, memory: Memory, new: FineTuningJobStatus
@@ -254,7 +260,7 @@ class Reconciler:
             _TO_EXPIRE if _is_to_expire(seen.job, new) else None,
             _NODE_LOST_EVERY if ending else None,
             self._settings.progress_interval_seconds if running else None,
-            HINT_AFTER_SECONDS if memory.waiting_for else None,
+            _until(_next_hint(memory), self._clock()) if memory.waiting_for else None,
             monitors.next_try(memory) if running else None,
             _retry_seconds(problem) if problem is not None else None,
         ]
@@ -263,6 +269,19 @@ class Reconciler:
         job = seen.job.model_copy(update={"status": new})
         left = deadlines.to_start(job, seen.children, self._gateway.now())
         return None if left is None else max(0.0, left.total_seconds())
+
+
+def _next_hint(memory: Memory) -> float:
+    """When events are worth reading, on the monotonic clock; the first minute tells most."""
+    if memory.hinted < memory.waiting:
+        return memory.waiting + HINT_AFTER_SECONDS
+    long = memory.hinted - memory.waiting > HINT_EVERY_SECONDS
+    return memory.hinted + (HINT_EVERY_SECONDS if long else HINT_SOON_SECONDS)
+
+
+def _until(moment: float, now: float) -> float:
+    """At least a second: where the budget of reads is spent, nobody spins."""
+    return max(1.0, moment - now)
 
 
 def _is_to_expire(job: FineTuningJob, new: FineTuningJobStatus) -> bool:

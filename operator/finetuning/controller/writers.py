@@ -6,23 +6,32 @@ resource that it was made for by as long as its last checkpoint takes.
 
 from collections.abc import Iterator
 
-from finetuning.api.v1alpha1 import FineTuningJob, Reason
+from finetuning.api.v1alpha1 import FineTuningJob, Reason, WhenDeleted
 from finetuning.controller.cache import Cache
 from finetuning.controller.desired import sources
 from finetuning.controller.observed import Meta
 from finetuning.controller.training_status import Problem
 
 
-def in_the_way(job: FineTuningJob, cache: Cache) -> Problem | None:
-    """What the job has to wait for before its trainer may start."""
-    return _predecessor(job, cache) or _neighbour(job, cache)
+def may_be_shared(job: FineTuningJob) -> bool:
+    """A claim that goes with its job is kept by Kubernetes until its last Pod has ended."""
+    storage = job.spec.output.storage
+    return storage.claim_name is not None or storage.when_deleted is WhenDeleted.RETAIN
 
 
-def _predecessor(job: FineTuningJob, cache: Cache) -> Problem | None:
-    """A Pod of a deleted job of the same name saves its last checkpoint."""
+def in_the_way(job: FineTuningJob, cache: Cache, own: str) -> Problem | None:
+    """What the job has to wait for before its trainer may start.
+
+    `own` is the uid of its training Job, whose controller knows its Pods; empty when it has none.
+    """
+    return _predecessor(job, cache, own) or _neighbour(job, cache)
+
+
+def _predecessor(job: FineTuningJob, cache: Cache, own: str) -> Problem | None:
+    """A Pod of a Job that was deleted saves its last checkpoint."""
     for pod in cache.pods.of((job.metadata.namespace, job.metadata.name)):
-        if pod.meta.parent_uid != job.metadata.uid and not pod.over:
-            words = f"Pod {pod.meta.name} of an earlier job of this name is still ending."
+        if pod.meta.owner_uid != own and not pod.over:
+            words = f"Pod {pod.meta.name} of a Job that was deleted is still ending."
             return Problem(Reason.PREVIOUS_RUN_TERMINATING, words)
     return None
 

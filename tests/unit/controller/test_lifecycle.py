@@ -230,6 +230,12 @@ async def test_two_jobs_never_write_to_one_folder_at_once(world: World, process:
     world.patch(("jobs", "team", "other-train"), {"spec": {"suspend": True}})
     process.time += 10
     await process.settle()
+    assert world.status["reason"] == "OutputInUse"
+    suspended = {"type": "Suspended", "status": "True"}
+    status = {"status": {"conditions": [suspended]}}
+    world.patch(("jobs", "team", "other-train"), status, only_status=True)
+    process.time += 10
+    await process.settle()
     assert world.status["reason"] == "JobCreated"
 
 

@@ -1,5 +1,7 @@
 """What the operator does where the API server refuses, lacks or does not know something."""
 
+import itertools
+
 import aiohttp
 import pytest
 from tests.unit.controller.objects import (
@@ -7,10 +9,11 @@ from tests.unit.controller.objects import (
     trainer_says,
 )
 from tests.unit.controller.story import STORY, conditions, events, tell
-from tests.unit.controller.world import KEY, Process, World
+from tests.unit.controller.world import IDLE_SECONDS, KEY, Process, World
 
 from finetuning.controller import naming
 from finetuning.controller.gateway import ApiError
+from finetuning.controller.reconcile import HINT_AFTER_SECONDS
 
 
 async def test_without_the_servicemonitor_kind_training_goes_on_and_one_event_says_so(
@@ -167,6 +170,45 @@ async def test_a_job_whose_pod_does_not_come_reads_why_from_events(
     assert world.status["reason"] == "ContainerStarting"
     await tell(world, process, STORY[2:])
     assert world.status["validation"]["phase"] == "Passed"
+
+
+async def test_what_stands_in_the_way_is_read_within_fifteen_seconds_and_then_less_often(
+    world: World, process: Process
+) -> None:
+    world.apply()
+    reads: list[float] = []
+
+    def note(verb: str, plural: str) -> None:
+        if (verb, plural) == ("list", "events"):
+            reads.append(process.time)
+
+    world.fail_with = note
+    process.watch()
+    begun = process.time
+    while process.time < begun + 300:
+        again = await process.reconciler.reconcile(KEY)
+        assert again is not None
+        process.time += max(again, 0.5)
+        process.watch()
+    gaps = [later - earlier for earlier, later in itertools.pairwise([begun, *reads])]
+    soon = [gap for gap, at in zip(gaps, reads, strict=True) if at <= begun + 75]
+    assert len(soon) >= 5
+    assert max(soon) <= 15
+    assert max(gaps) <= 61
+    assert len(reads) <= 12
+
+
+async def test_events_are_read_within_a_budget(world: World, process: Process) -> None:
+    world.apply()
+    await process.settle()
+    budget = process.reconciler._event_reads
+    while budget.take():
+        pass
+    process.time += HINT_AFTER_SECONDS - IDLE_SECONDS
+    process.reconciler._event_reads._filled = process.time
+    again = await process.reconciler.reconcile(KEY)
+    assert ("list", "events") not in world.reads
+    assert again == pytest.approx(1.0)
 
 
 async def test_what_events_said_outlives_a_restart_of_the_operator(

@@ -113,16 +113,17 @@ class World:
     def _add_pod(self, job: Raw) -> None:
         meta = job["metadata"]
         owner = {"kind": "Job", "name": meta["name"], "uid": meta["uid"], "controller": True}
-        template = job["spec"]["template"]["metadata"]
+        template = job["spec"]["template"]
         self.create(
             "pods",
             {
                 "metadata": {
                     "generateName": f"{meta['name']}-",
                     "namespace": meta["namespace"],
-                    "labels": template["labels"],
+                    "labels": template["metadata"]["labels"],
                     "ownerReferences": [owner],
                 },
+                "spec": template["spec"],
                 "status": {"phase": "Pending"},
             },
         )
