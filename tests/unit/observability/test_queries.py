@@ -5,24 +5,21 @@ filled by hand. A cluster test asks the same of a real run.
 """
 
 import json
-import os
-import socket
-import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hack import prometheus as ask
-from hack.cluster import monitoring, tools
-from hack.cluster.shell import ClusterError
 from prometheus_client import start_http_server
 from tests.cluster.dashboards import NO_DATA_HERE, OF_AMDS_EXPORTER
 from tests.unit.controller.objects import SETTINGS, job_body
+from tests.unit.observability import prometheus_process
+from tests.unit.observability.prometheus_process import free_port, until
 
 from finetuning.controller import observed, status
 from finetuning.controller.cache import Cache
@@ -74,18 +71,6 @@ ENDED = {
 }  # fmt: skip
 
 
-def until(true: Callable[[], object], seconds: float = 60) -> bool:
-    end = time.monotonic() + seconds
-    while not (found := true()) and time.monotonic() < end:
-        time.sleep(0.3)
-    return bool(found)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Port of the metrics server of a job that goes on."""
@@ -132,40 +117,23 @@ def prometheus(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
     """URL of a Prometheus that scrapes both and evaluates the chart's rules every second."""
-    tool = next(each for each in tools.MONITORING if each.name == "prometheus")
-    try:
-        program = tools.build_all([tool])[tool.name]
-    except ClusterError as error:
-        pytest.skip(f"no Prometheus, and none could be built: {error}")
-    folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
     in_the_pod = {"namespace": "team", "pod": "running-train-x1"}
-    config = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": ["rules.yml"],
-        "scrape_configs": [
-            {
-                "job_name": "finetuning-metrics",
-                "static_configs": [{"targets": [f"127.0.0.1:{sidecar}"], "labels": in_the_pod}],
-            },
-            {
-                "job_name": "finetuning-operator",
-                "honor_labels": True,
-                "static_configs": [{"targets": [f"127.0.0.1:{operator[0]}"]}],
-            },
-        ],
-    }
-    (folder / "prometheus.yml").write_text(json.dumps(config))
-    (folder / "rules.yml").write_text(RULES.read_text().replace("interval: 30s", "interval: 1s"))
-    process = subprocess.Popen(
-        [program, "--config.file=prometheus.yml", "--storage.tsdb.path=data",
-         f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"],
-        cwd=folder, env={**os.environ, "GOMAXPROCS": "1"},
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    assert until(lambda: monitoring.answers(f"{url}/-/ready"))
-    yield url
-    process.terminate()
-    process.wait(20)
+    scrapes = [
+        {
+            "job_name": "finetuning-metrics",
+            "static_configs": [{"targets": [f"127.0.0.1:{sidecar}"], "labels": in_the_pod}],
+        },
+        {
+            "job_name": "finetuning-operator",
+            "honor_labels": True,
+            "static_configs": [{"targets": [f"127.0.0.1:{operator[0]}"]}],
+        },
+    ]
+    rules = RULES.read_text().replace("interval: 30s", "interval: 1s")
+    with prometheus_process.prometheus(
+        tmp_path_factory.mktemp("prometheus"), scrapes, rules
+    ) as url:
+        yield url
 
 
 def scraped_three_times(url: str) -> bool:
