@@ -144,18 +144,27 @@ def diverged(losses: Sequence[float], trend: Trend) -> bool:
     )
 
 
-def late_spike(losses: Sequence[float], trend: Trend) -> float | None:
-    """The height of a spike in which the run ends, from which it did not come back."""
-    quarter = losses[-max(len(losses) // 4, _SMALLEST_WINDOW) :]
-    level = median(quarter)
+def late_spike(losses: Sequence[float], tokens: Sequence[int], trend: Trend) -> float | None:
+    """The height of a spike in which the run ends, from which it did not come back.
+
+    What stands out by fewer tokens than usual stands out less: an epoch ends in what is left over,
+    which may be a single row.
+    """
+    size = max(len(losses) // 4, _SMALLEST_WINDOW)
+    level, usual = median(losses[-size:]), median(tokens[-size:])
+    quarter = [
+        level + (loss - level) * min(1.0, count / usual) ** 0.5 if usual else loss
+        for loss, count in zip(losses[-size:], tokens[-size:], strict=True)
+    ]
     calm = list(quarter)
     while calm and calm[-1] > _SPIKE_RATIO * level:
         calm.pop()
     if not calm or len(calm) == len(quarter):
         return None
-    height = losses[-1]
+    height = quarter[-1]
     beyond = height > trend.first and height > _SPIKE_RATIO * max(calm)
-    return height if beyond and height - level > _SPIKE_SIGMAS * trend.noise else None
+    found = beyond and height - level > _SPIKE_SIGMAS * trend.noise
+    return losses[-1] if found else None
 
 
 def spikes(losses: Sequence[float], trend: Trend) -> list[int]:

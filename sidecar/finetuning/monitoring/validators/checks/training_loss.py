@@ -283,8 +283,11 @@ def loss_diverges(facts: Facts) -> Finding | None:
 
 def run_ends_in_a_spike(facts: Facts) -> Finding | None:
     trend = facts.trend
-    height = loss_curve.late_spike(facts.losses, trend) if trend and trend.certain else None
-    if trend is None or height is None:
+    if trend is None or not trend.certain:
+        return None
+    tokens = [line.tokens for line in facts.trained]
+    height = loss_curve.late_spike(facts.losses, tokens, trend)
+    if height is None:
         return None
     return Finding(
         "LossSpiked",
