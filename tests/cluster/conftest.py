@@ -47,6 +47,7 @@ def workspace(operator: Cluster, suffix: str) -> Iterator[Cluster]:
     data = cluster.kubectl(
         "create", "configmap", "finetuning-demo-data", "--dry-run=client", "--output", "yaml",
         "--from-file=examples/data/train.jsonl",
+        "--from-file=examples/data/heldout.jsonl",
         "--from-file=broken.jsonl=examples/data/bad/broken-line-17.jsonl",
         "--from-file=empty.jsonl=examples/data/bad/empty.jsonl",
     )  # fmt: skip

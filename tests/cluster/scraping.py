@@ -34,10 +34,10 @@ def pools() -> set[str]:
     return {each["job_name"] for each in config.get("scrape_configs") or ()}
 
 
-def renew(pool: str) -> None:
-    """Let Prometheus begin anew once `pool` is in its configuration.
+def renew(*wanted: str) -> None:
+    """Let Prometheus begin anew once the pools are in its configuration.
 
     Its config reloader may miss the second of two quick changes, for its interval of minutes.
     """
-    MONITORING.wait(f"the scrape pool {pool}", lambda: pool in pools(), 60)
+    MONITORING.wait(f"the scrape pools {wanted}", lambda: set(wanted) <= pools(), 60)
     MONITORING.kubectl("delete", "pod", "prometheus-main-0", "--grace-period=1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,9 @@ from tests.cluster.jobs import condition, long_run, reached_step, running, statu
 from tests.cluster.scraping import pools, query, renew
 from tests.cluster.support import OPERATOR_NAMESPACE, Cluster
 from tests.cluster.test_monitoring_on_a_cluster import prometheus
+
+from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.controller.desired import monitoring as desired_monitoring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,3 +127,31 @@ def test_a_switch_leaves_one_scrape_pool_also_for_a_running_job(
         return ways == [mode != "podMonitor"] and found[0]["metric"]["job"] == "finetuning-metrics"
 
     workspace.wait(f"one series by {mode}", once, 90)
+    if mode == "shared":
+        two_hundred_more_are_scraped(workspace, job, prometheus)
+        assert pools() == {OWN, pool}
+
+
+def two_hundred_more_are_scraped(workspace: Cluster, job: str, prometheus: str) -> None:
+    """Services as the operator makes them; they lead to the one job that there is room for."""
+    found = FineTuningJob.from_body(workspace.get("finetuningjob", job))
+    before = targets(prometheus)
+    services = []
+    for number in range(200):
+        service = desired_monitoring.service(found)
+        del service["metadata"]["ownerReferences"]
+        service["metadata"]["name"] = f"more-{number}"
+        service["metadata"]["labels"]["one-of"] = "many"
+        services.append(service)
+    whole = {"apiVersion": "v1", "kind": "List", "items": services}
+    try:
+        workspace.kubectl("create", "--filename", "-", stdin=json.dumps(whole))
+        workspace.wait("200 more targets", lambda: targets(prometheus) == before + 200, 60)
+    finally:
+        workspace.kubectl("delete", "services", "--selector=one-of=many", "--wait=false")
+
+
+def targets(prometheus: str) -> int:
+    """Pods that were scraped well the last time, each service's counted by itself."""
+    found = query(prometheus, 'sum(up{job="finetuning-metrics"})')
+    return int(found[0]["value"][1]) if found else 0

@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from tests.cluster.jobs import (
     with_spec,
 )
 from tests.cluster.scraping import query, renew
-from tests.cluster.support import ROOT, STATE, Cluster
+from tests.cluster.support import ROOT, STATE, Cluster, kill_container
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,21 +184,18 @@ def test_a_monitor_and_a_sidecar_made_by_hand_give_all_fourteen(
 def test_prometheus_finds_every_metric_of_a_running_job(
     workspace: Cluster, prometheus: str
 ) -> None:
-    broken = with_spec(
-        example("lora", "broken"), dataset={"source": "configmap:finetuning-demo-data:broken.jsonl"}
-    )
+    rows = {"source": "configmap:finetuning-demo-data:heldout.jsonl", "maxRows": 8}
+    validated = with_spec(example("lora", "shown"), validation={"heldOut": rows})
+    mortal = with_spec(long_run("lora", "killed"), backoffLimit=0)
     with (
-        running(workspace, broken),
-        running(workspace, example("lora", "shown")) as shown,
+        running(workspace, mortal) as killed,
+        running(workspace, validated) as shown,
         running(workspace, long_run("lora", "watched")) as name,
     ):
         reached_step(workspace, name, 25)
         assert workspace.get("servicemonitor", f"{name}-metrics")["spec"]["endpoints"]
-        renew(f"serviceMonitor/e2e/{name}-metrics/0")
-
-        def of_the_job(metric: str) -> list[dict[str, Any]]:
-            return query(prometheus, f'{metric}{{job_name="{name}",namespace="e2e"}}')
-
+        renew(*(f"serviceMonitor/e2e/{each}-metrics/0" for each in (name, killed)))
+        of_the_job = partial(series, prometheus, name)
         for metric in SPECIFIED:
             workspace.wait(f"{metric} in Prometheus", partial(of_the_job, metric), 180)
         assert of_the_job("finetuning_job_status")[0]["value"][1] == "1"
@@ -206,15 +204,71 @@ def test_prometheus_finds_every_metric_of_a_running_job(
         assert float(loss["value"][1]) > 0
         assert loss["metric"]["epoch"].isdigit()
         assert condition(status(workspace, name), "MonitoringReady")["status"] == "True"
-        judged(workspace, shown)
+        a_killed_trainer_is_seen(workspace, prometheus, killed)
+        assert judged(workspace, shown)["validation"]["baseline"]["rows"] == 8
         every_panel_and_every_rule_works(workspace, prometheus)
+        figures_outlive_the_pods(workspace, prometheus, shown)
+
+
+def series(prometheus: str, job: str, metric: str) -> list[dict[str, Any]]:
+    return query(prometheus, f'{metric}{{job_name="{job}",namespace="e2e"}}')
+
+
+def value(prometheus: str, job: str, metric: str) -> float | None:
+    found = series(prometheus, job, metric)
+    return float(found[0]["value"][1]) if found else None
+
+
+def pods_of(workspace: Cluster, job: str) -> list[dict[str, Any]]:
+    return list(workspace.get("pods", "", f"--selector=finetuning.aim.amd.com/job-name={job}"))
+
+
+def a_killed_trainer_is_seen(workspace: Cluster, prometheus: str, job: str) -> None:
+    """The sidecar waits for this scrape before it goes as well."""
+    seen = partial(value, prometheus, job, "finetuning_job_status")
+    workspace.wait(f"{job} in Prometheus", lambda: seen() == 1, 60)
+    kill_container(pods_of(workspace, job)[0], "finetuning")
+    workspace.wait(f"status 3 of {job}", lambda: seen() == 3, 60)
+    assert ended(workspace, job, 60)["phase"] == "Failed"
+
+
+def figures_outlive_the_pods(workspace: Cluster, prometheus: str, job: str) -> None:
+    """By the operator, weeks after; a scrape after the pods are gone stands for them."""
+    told = status(workspace, job)
+    workspace.kubectl("delete", "pods", f"--selector=finetuning.aim.amd.com/job-name={job}")
+    assert pods_of(workspace, job) == []
+    gone = time.time()
+    of_the_job = partial(value, prometheus, job)
+
+    def scraped_since() -> bool:
+        found = query(prometheus, "timestamp(finetuning_operator_leader)")
+        return bool(found) and float(found[0]["value"][1]) > gone
+
+    workspace.wait("a scrape of the operator", scraped_since, 60)
+    assert of_the_job("finetuning_job_status") is None
+    assert of_the_job("finetuning_operator_job_final_train_loss") == told["trainLoss"]
+    assert of_the_job("finetuning_operator_validation_passed") == 1
+    began, ended_at, used = (
+        of_the_job(f"finetuning_operator_job_{each}")
+        for each in (
+            "started_timestamp_seconds",
+            "completed_timestamp_seconds",
+            "gpu_seconds_total",
+        )
+    )
+    assert began is not None
+    assert ended_at is not None
+    assert used is not None
+    assert used == told["usage"]["gpuSeconds"]
+    # The pod is closed a little after its trainer has ended.
+    assert 0 < used <= ended_at - began
 
 
 def every_panel_and_every_rule_works(workspace: Cluster, prometheus: str) -> None:
     """While one job runs, one is validated and one has failed."""
 
     def complaints() -> list[Any]:
-        missing = {("FineTuningJobFailed", "broken")} - firing(prometheus)
+        missing = {("FineTuningJobFailed", "killed")} - firing(prometheus)
         return [*without_answer(prometheus), *unhealthy_rules(prometheus), *missing]
 
     with contextlib.suppress(AssertionError):
