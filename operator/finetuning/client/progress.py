@@ -39,7 +39,8 @@ class Bar:
 
     def __call__(self, job: FineTuningJob) -> None:
         now = job.status
-        told = plain(", ".join(figures(now, None)) or headline(now), 120)
+        why = headline(now).removeprefix(f"{now.phase}: ")
+        told = plain(", ".join(figures(now, None)) or why, 120)
         if self._moves:
             self._bar.update(
                 self._task,

@@ -313,6 +313,10 @@ def test_a_bar_tells_what_is_known(
     api.keep(status={**TRAINED, "currentStep": 7, "totalSteps": 9, "trainLoss": 0.5})
     client.wait("demo", timeout=5, progress=True)
     assert capsys.readouterr().err == "demo Succeeded  step 7/9, loss 0.5000\n"
+    api.keep(status={"phase": "Pending", "message": "No node has a GPU."})
+    with pytest.raises(TimedOutError):
+        client.wait("demo", timeout=0.2, progress=True)
+    assert capsys.readouterr().err == "demo Pending  No node has a GPU.\n"
 
 
 ENDED, BEGUN = {"terminated": {"exitCode": 0}}, {"running": {"startedAt": "2026-01-01T10:00:00Z"}}
