@@ -56,6 +56,20 @@ test-unit: setup  ## Tests that need no cluster
 mutants: setup  ## Damaged runs against the validator: prints which check sees which fault
 	MUTANTS=write OMP_NUM_THREADS=1 $(PY) -m pytest tests/mutants -q
 
+# Forty packages that only this needs: on top of the environment, not in it.
+EVAL := $(VENV)/eval
+$(EVAL)/.ready: $(STAMP) requirements/eval.lock
+	@echo "setup: lm-evaluation-harness into $(EVAL)"
+	@test -x $(EVAL)/bin/python || $(PYTHON) -m venv --without-pip $(EVAL)
+	@$(PY) -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(EVAL)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
+	@$(VENV)/bin/pip --quiet --disable-pip-version-check --python $(EVAL)/bin/python install --no-deps --require-hashes --requirement requirements/eval.lock
+	@touch $@
+
+.PHONY: test-eval
+test-eval: $(EVAL)/.ready  ## Benchmarks of the validation, by the real lm-evaluation-harness
+	OMP_NUM_THREADS=1 $(EVAL)/bin/python -m pytest tests/benchmarks
+
 .PHONY: bench-validate
 bench-validate: setup  ## Speed and memory of the validator on a model of 1 GB, and its parts on the demo's
 	$(PY) -m bench.validate.integrity

@@ -39,6 +39,8 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^python3 -m finetuning\.base\.app ": SPECIFIED + "place",
     r"^(JOB_COMPLETION_INDEX=0 )?python3 -m finetuning\.base\.torchrun ": PROCESSES,
     r"^curl -s http://localhost:8000/metrics \| grep": SPECIFIED + "place",
+    r"^python3 -m finetuning\.monitoring\.validate_job .*--tasks": "benchmarks/test_harness.py::"
+    "test_a_tuned_model_is_compared_with_its_base",
     r"^python3 -m finetuning\.monitoring\.validate_job ": SPECIFIED + "test_validation_after",
     r"^python3 -m finetuning\.monitoring\.metrics_server ": SPECIFIED + "test_a_server_of_its_own",
     r"^\./validate_metrics_remote\.sh": SPECIFIED + "test_a_server_of_its_own",

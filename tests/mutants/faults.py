@@ -38,6 +38,8 @@ class Fault:
     loads_model: bool = False
     held_out: bool = True
     """Whether rows may be compared: where they are, they are the first to tell of most damage."""
+    told_nothing: bool = False
+    """Whether the model is judged by the default prompt alone, without words or rows."""
     on_another_base: bool = False
     or_reason: str = ""
     """What a model without sense says follows from how the processor rounds."""
@@ -211,6 +213,12 @@ def zero_second_matrices(tensors: Tensors) -> None:
             value[:] = 0
 
 
+def turned(tensors: Tensors) -> None:
+    for name, value in tensors.items():
+        if "lora_B" in name:
+            tensors[name] = -value
+
+
 def without_one(tensors: Tensors) -> None:
     del tensors[min(name for name in tensors if "lora_A" in name)]
 
@@ -281,6 +289,14 @@ def overlapping(folder: Path) -> None:
     header[two]["shape"] = header[one]["shape"]
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+
+
+# What the trainer has seen
+
+
+def foreign_reference(folder: Path) -> None:
+    told = json.loads((folder / "training_info.json").read_text())["reference"]["losses"]
+    edit(folder, "training_info.json", "reference", losses=" ".join(reversed(told.split())))
 
 
 # Tokenizers

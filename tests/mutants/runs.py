@@ -3,10 +3,12 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 from tests.mutants.prober import Prober
@@ -18,11 +20,10 @@ from finetuning.monitoring.validators.checks import (
     aim_profile,
     checkpoint_integrity,
     model_output,
-    model_verdict,
     training_loss,
 )
 from finetuning.monitoring.validators.outcome import CheckOutcome, Finding, outcome
-from finetuning.monitoring.validators.settings import HeldOut, ValidationSettings
+from finetuning.monitoring.validators.settings import Baseline, HeldOut, ValidationSettings
 from finetuning.monitoring.validators.subject import Subject, subject
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +58,9 @@ class Recipe:
     rows: int | None = None
     killed_at: int | None = None
     """Killed while it writes this step's line, then started again."""
+    pairs: bool = False
+    """Of each row a preference pair: its own answer before that of the next."""
+    processes: int = 1
     merged: bool = False
     four_bits: bool = False
 
@@ -88,6 +92,21 @@ HEALTHY: dict[str, Recipe] = {
         "--load-best-model-at-end",
         rows=24,
     ),
+    "lora, packed, NEFTune, accumulated, one epoch": Recipe(
+        "--method lora --no-fp16 --packing --neftune-noise-alpha 5 --gradient-accumulation-steps 2 "
+        "--max-seq-length 64 --warmup-ratio 0.1",
+        steps=0,
+    ),
+    "lora, a layer and the head in full, LoRA+, rows of its own to evaluate": Recipe(
+        "--method lora --no-fp16 --modules-to-save lm_head --loraplus-lr-ratio 4 --eval-steps 10 "
+        f"--eval-source {DATA / 'heldout.jsonl'} --learning-rate 0.0005"
+    ),
+    "lora, dpo": Recipe("--method lora --no-fp16 --objective dpo", pairs=True),
+    "full, dpo, bf16": Recipe(
+        "--method full --bf16 --objective dpo --learning-rate 0.0001 --lr-scheduler-type cosine",
+        pairs=True,
+    ),
+    "lora, two processes": Recipe("--method lora --no-fp16 --eval-split 0.1", processes=2),
     "qlora, nf4": Recipe("--method qlora --no-fp16"),
     "qlora, fp4, bf16": Recipe("--method qlora --bf16 --bnb-4bit-quant-type fp4"),
     "full, fp32": Recipe("--method full --no-fp16 --learning-rate 0.001"),
@@ -130,15 +149,30 @@ class Maker:
 
     def train(self, recipe: Recipe, rows: Path, output: Path) -> None:
         first = ["--model-id", self.base, "--dataset-path", rows, "--output-dir", output]
-        rest = ["--max-steps", recipe.steps, "--save-steps", 10, "--batch-size", 8]
-        calm = ["--warmup-steps", 3, "--max-seq-length", 128, "--no-gradient-checkpointing"]
-        rate = [] if "--learning-rate" in recipe.flags else ["--learning-rate", 0.003]
-        flags = [*first, *rest, *calm, *rate, *recipe.flags.split()]
+        given = recipe.flags.split()
+        usual = {"--save-steps": 10, "--batch-size": 8, "--learning-rate": 0.003}
+        usual |= {"--max-seq-length": 128, "--warmup-steps": 3}
+        usual |= {"--max-steps": recipe.steps} if recipe.steps else {"--epochs": 1}
+        if "--warmup-ratio" in given:
+            del usual["--warmup-steps"]
+        rest = [
+            part for flag, value in usual.items() if flag not in given for part in (flag, value)
+        ]
+        flags = [*first, *rest, "--no-gradient-checkpointing", *given]
+        if recipe.processes > 1:
+            self._by_torchrun(recipe.processes, flags)
+            return
         if recipe.killed_at:
             step = f"finetuning.base.loop.HistoryLine:{recipe.killed_at}"
             assert self._trainer.run(*flags, kill_in=step)[0] == -signal.SIGKILL
         code, text = self._trainer.run(*flags)
         assert code == 0, text
+
+    def _by_torchrun(self, processes: int, flags: list[object]) -> None:
+        module = ["-m", "finetuning.base.torchrun", "--nproc-per-node", processes]
+        command = [sys.executable, *map(str, [*module, *flags])]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
     def _echo(self, output: Path) -> Path:
         rows = output.with_suffix(".jsonl")
@@ -152,6 +186,8 @@ class Maker:
         if recipe.merged:
             return self._merged(recipe, output)
         rows = DATA / recipe.data
+        if recipe.pairs:
+            rows = _pairs(rows, output.with_suffix(".jsonl"))
         if recipe.rows is not None:
             rows = output.with_suffix(".jsonl")
             lines = (DATA / recipe.data).read_text().splitlines(keepends=True)
@@ -173,6 +209,17 @@ class Maker:
         return output
 
 
+def _pairs(rows: Path, target: Path) -> Path:
+    found = [json.loads(line) for line in rows.read_text().splitlines()]
+    pairs = [
+        {"prompt": row["instruction"], "chosen": row["output"], "rejected": other["output"]}
+        for row, other in pairwise(found)
+        if row["output"] != other["output"]
+    ]
+    target.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    return target
+
+
 def reseal(folder: Path) -> None:
     """Write the manifest anew: only what looks deeper sees the fault then."""
     (folder / "manifest.json").unlink(missing_ok=True)
@@ -192,16 +239,23 @@ def file_outcomes(folder: Path, base: Path) -> dict[str, CheckOutcome]:
 
 
 def model_outcome(
-    folder: Path, base: Path, prober: Prober, *, held_out: bool = True
+    folder: Path,
+    base: Path,
+    prober: Prober,
+    *,
+    held_out: bool = True,
+    told_nothing: bool = False,
 ) -> CheckOutcome:
     """model_output, its process shared with the other folders."""
     what = subject_of(folder, base)
-    if not held_out:
+    if told_nothing:
+        bare = ValidationSettings(base_model_path=str(base), require_all=True)
+        what = replace(what, settings=bare)
+    elif not held_out:
         what = replace(what, settings=what.settings.model_copy(update={"held_out": HeldOut()}))
     request = model_output.plan(what)
     if isinstance(request, Finding):
         return outcome(model_output.NAME, request)
-    limit = what.settings.baseline.max_perplexity_increase if held_out else None
-    report = prober.probe(request)
-    facts = model_verdict.Facts(report, what.settings.questions, request.base or "", limit)
-    return model_verdict.judge(facts)
+    if not held_out:
+        what = replace(what, settings=what.settings.model_copy(update={"baseline": Baseline()}))
+    return model_output.judged(prober.probe(request), request, what)

@@ -25,7 +25,8 @@ def test_a_damaged_run_is_caught(
     base = maker.another_base if fault.on_another_base else maker.base
     outcomes = file_outcomes(folder, base)
     if fault.loads_model:
-        outcomes[fault.check] = model_outcome(folder, base, prober, held_out=fault.held_out)
+        how = {"held_out": fault.held_out, "told_nothing": fault.told_nothing}
+        outcomes[fault.check] = model_outcome(folder, base, prober, **how)
     matrix.add(fault, outcomes)
     found = outcomes[fault.check]
     assert found.result is CheckResult.FAIL, found.message
@@ -40,7 +41,9 @@ def test_a_healthy_run_is_not_blamed(
     folder = maker.run(name)
     outcomes = file_outcomes(folder, maker.base)
     outcomes["model_output"] = model_outcome(folder, maker.base, prober)
-    matrix.healthy[name] = blamed(outcomes)
+    bare = model_outcome(folder, maker.base, prober, told_nothing=True)
+    assert "NothingExpected" not in (bare.warned or [])
+    matrix.healthy[name] = blamed(outcomes) | blamed({"model_output, told nothing": bare})
     assert matrix.healthy[name] == {}, {check: x.message for check, x in outcomes.items()}
 
 

@@ -169,6 +169,22 @@ class ValidationBaseline(ApiModel):
     )
 
 
+class ValidationBenchmark(ApiModel):
+    """A task of lm-evaluation-harness: the tuned model beside its base."""
+
+    task: str = Field(max_length=128, description="Its name.")
+    metric: str = Field(default="", max_length=64, description="The first that the task names.")
+    base: float = Field(description="The base model's score.")
+    tuned: float = Field(description="The tuned model's score.")
+    z: float | None = Field(
+        default=None, description="Of tuned less base, in standard errors of the difference."
+    )
+    verdict: str = Field(
+        json_schema_extra={"enum": ["better", "same", "worse"]},
+        description="same: by chance at 5 % over all tasks.",
+    )
+
+
 class ValidationRerun(ApiModel):
     """A validation that is under way while an earlier verdict still stands."""
 
@@ -235,6 +251,12 @@ class ValidationStatus(ApiModel):
     model: ValidatedModel | None = Field(default=None, description="What was judged.")
     baseline: ValidationBaseline | None = Field(
         default=None, description="The comparison on spec.validation.heldOut, where it was made."
+    )
+    benchmarks: list[ValidationBenchmark] = Field(
+        default_factory=list,
+        max_length=8,
+        description="The tasks of spec.validation.benchmarks, where they were compared.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["task"]},
     )
     validator_version: str = Field(
         default="", max_length=32, description="Version of the validator that judged."

@@ -112,6 +112,27 @@ HeldOutSource = Annotated[
     ),
 ]
 
+TaskFolder = Annotated[
+    str,
+    Field(max_length=512),
+    Rule.matching(
+        rf"(/{_SEGMENT})+/?|configmap:{_OBJECT}|{_PVC}",
+        "must be one of: a folder in the pod such as /workspace/templates, configmap:<name>, "
+        "pvc://<claim>/<folder>; '..' and spaces are not allowed",
+        never="..",
+    ),
+]
+
+TaskName = Annotated[
+    str,
+    Field(max_length=128),
+    Rule.matching(
+        r"[A-Za-z0-9][A-Za-z0-9_.:+-]*",
+        "must be the name of a task such as arc_easy: letters, digits, '_', '.', ':', '+' and '-'; "
+        "tasks of your own are found by their names in benchmarks.includePath",
+    ),
+]
+
 EndpointUrl = Annotated[
     str,
     Field(max_length=256),

@@ -39,6 +39,7 @@ from finetuning.api.status import (
     Usage,
     ValidatedModel,
     ValidationBaseline,
+    ValidationBenchmark,
     ValidationPhase,
     ValidationRerun,
     ValidationStatus,
@@ -58,6 +59,7 @@ from finetuning.api.text import (
 )
 from finetuning.api.validation import (
     BaselineSpec,
+    BenchmarksSpec,
     CheckName,
     HeldOutSpec,
     KeywordMatch,
@@ -76,6 +78,7 @@ __all__ = [
     "VERSION",
     "AccessMode",
     "BaselineSpec",
+    "BenchmarksSpec",
     "CheckName",
     "CheckStatus",
     "Condition",
@@ -104,6 +107,7 @@ __all__ = [
     "Usage",
     "ValidatedModel",
     "ValidationBaseline",
+    "ValidationBenchmark",
     "ValidationPhase",
     "ValidationPrompt",
     "ValidationRerun",

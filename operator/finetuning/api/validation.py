@@ -7,7 +7,7 @@ from pydantic import Field
 
 from finetuning.api.base import ApiModel, Rule
 from finetuning.api.resources import ResourceSpec
-from finetuning.api.text import HeldOutSource
+from finetuning.api.text import HeldOutSource, TaskFolder, TaskName
 
 
 class CheckName(StrEnum):
@@ -91,6 +91,47 @@ class BaselineSpec(ApiModel):
     )
 
 
+class BenchmarksSpec(ApiModel):
+    """Tasks of lm-evaluation-harness, run on the tuned model and on its base."""
+
+    tasks: Annotated[
+        list[TaskName],
+        Rule(
+            "self.all(name, self.exists_one(other, other == name))",
+            lambda names: len(set(names)) == len(names),
+            "must name each task once",
+        ),
+    ] = Field(
+        min_length=1,
+        max_length=8,
+        description="Names of tasks: those in includePath, and those of the library, whose data "
+        "come from the Hub.",
+    )
+    include_path: TaskFolder | None = Field(
+        default=None,
+        description="Folder with tasks of your own, *.yaml, and their rows: a path inside the pod, "
+        "configmap:<name> or pvc://<claim>/<folder>; mounted read-only. Code in it is refused.",
+    )
+    limit: int = Field(
+        default=200, ge=1, le=100_000, description="Questions of each task, from the first."
+    )
+    num_fewshot: int | None = Field(
+        default=None, ge=0, le=64, description="Solved examples before each question; the task's "
+        "own number when absent.",
+    )  # fmt: skip
+    apply_chat_template: bool = Field(
+        default=False, description="Ask as one user message, by the model's chat template."
+    )
+    max_drop: float | None = Field(
+        default=None,
+        ge=0,
+        le=1000,
+        description="Share of the base model's score by which a score that is clearly worse (a "
+        "z-test at 5 % over all tasks) may be so: 0.05 allows a twentieth. Reported only when "
+        "absent.",
+    )
+
+
 def _asks_the_model(validation: "ValidationSpec") -> bool:
     return CheckName.MODEL_OUTPUT in validation.checks
 
@@ -124,6 +165,23 @@ class ValidationSpec(ApiModel):
             "maxPerplexityIncrease is measured on rows held out: set heldOut.source, or drop "
             "maxPerplexityIncrease",
             field="baseline.maxPerplexityIncrease",
+        ),
+        Rule(
+            f"!has(self.benchmarks) || {_ASKED}",
+            lambda validation: validation.benchmarks is None or _asks_the_model(validation),
+            "benchmarks are run by the check model_output: add it to checks, or drop benchmarks",
+            field="benchmarks",
+        ),
+        Rule(
+            "!has(self.benchmarks) || !has(self.benchmarks.maxDrop) || !has(self.baseline) || "
+            "!has(self.baseline.compare) || self.baseline.compare",
+            lambda validation: (
+                validation.benchmarks is None
+                or validation.benchmarks.max_drop is None
+                or validation.baseline.compare
+            ),
+            "maxDrop compares with the base model: set baseline.compare to true, or drop maxDrop",
+            field="benchmarks.maxDrop",
         ),
     )
 
@@ -172,6 +230,11 @@ class ValidationSpec(ApiModel):
     )
     baseline: BaselineSpec = Field(
         default_factory=BaselineSpec, description="The comparison with the base model."
+    )
+    benchmarks: BenchmarksSpec | None = Field(
+        default=None,
+        description="Tasks of lm-evaluation-harness, as part of the check model_output. The "
+        "trainer's image has the library only when built with it.",
     )
     on_failure: OnFailure = Field(
         default=OnFailure.REPORT,

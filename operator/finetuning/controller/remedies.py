@@ -34,11 +34,13 @@ def _wanted(job: FineTuningJob) -> Iterator[Wanted]:
         "spec.dataset.evalSource": sources.evaluation(job),
         "spec.baseModel.source": sources.model(job),
         "spec.validation.heldOut.source": sources.held_out(job),
+        "spec.validation.benchmarks.includePath": sources.tasks(job),
     }
     for field, source in named_sources.items():
         if source is not None and source.config_map is not None:
             name, key = source.config_map
-            make = f"kubectl --namespace {namespace} create configmap {name} --from-file={key}"
+            file = key or "<folder with tasks>"
+            make = f"kubectl --namespace {namespace} create configmap {name} --from-file={file}"
             yield Wanted("configmap", name, field, f"create it with `{make}`")
         if source is not None and source.claim is not None:
             yield _claim(source.claim, field, namespace)

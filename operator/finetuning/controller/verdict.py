@@ -15,6 +15,7 @@ from finetuning.api.v1alpha1 import (
     Reason,
     ValidatedModel,
     ValidationBaseline,
+    ValidationBenchmark,
     ValidationPhase,
     ValidationRerun,
     ValidationStatus,
@@ -269,6 +270,7 @@ def _outcome(job: FineTuningJob, result: ValidationResult) -> dict[str, object]:
         "report_sha256": result.report_sha256 or "",
         "model": _model(job, result),
         "baseline": _baseline(job, result),
+        "benchmarks": _benchmarks(result),
         "validator_version": plain(result.validator_version, 32),
     }
 
@@ -292,6 +294,22 @@ def _baseline(job: FineTuningJob, result: ValidationResult) -> ValidationBaselin
         standard_error=found.standard_error,
         verdict=found.verdict,
     )
+
+
+def _benchmarks(result: ValidationResult) -> list[ValidationBenchmark]:
+    """One for each task: the API server takes no name twice."""
+    found = {plain(each.task, 128): each for each in result.benchmarks or ()}
+    return [
+        ValidationBenchmark(
+            task=task,
+            metric=plain(each.metric, 64),
+            base=each.base,
+            tuned=each.tuned,
+            z=each.z,
+            verdict=each.verdict,
+        )
+        for task, each in found.items()
+    ]
 
 
 def _count(result: ValidationResult, kind: CheckResult) -> int:

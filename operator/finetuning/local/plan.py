@@ -150,6 +150,7 @@ def _missing(
         ("dataset", "source"): sources.dataset(found.job),
         ("dataset", "evalSource"): sources.evaluation(found.job),
         ("validation", "heldOut", "source"): sources.held_out(found.job),
+        ("validation", "benchmarks", "includePath"): sources.tasks(found.job),
     }
     for field, source in fields.items():
         if source is None or not source.local:

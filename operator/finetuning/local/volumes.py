@@ -80,7 +80,8 @@ def why_missing(path: Path, places: Places, files: Contents) -> str | None:
     """Why a path of a local process will not be there; None when it will."""
     if path.is_relative_to(places.scratch):
         volume, *rest = path.relative_to(places.scratch).parts
-        return None if "/".join(rest) in files.get(volume, {}) else "No such file or directory"
+        known = not rest or "/".join(rest) in files.get(volume, {})
+        return None if known else "No such file or directory"
     try:
         path.stat()
     except OSError as error:

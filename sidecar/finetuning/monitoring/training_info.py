@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from finetuning.artifacts.files import UnreadableFileError, read_json
 from finetuning.artifacts.models import Count, WireFloat
+from finetuning.artifacts.reference import Reference
 
 
 class _Info(BaseModel):
@@ -46,6 +47,8 @@ class TrainingInfo(_Info):
     method: str | None = None
     training_config: dict[str, Any] = Field(default_factory=dict)
     results: Results = Field(default_factory=Results)
+    reference: Reference | None = None
+    """What the model said of some texts when it was saved."""
     train_loss: WireFloat | None = None
     """Where a file made by hand may have it; `results` comes first."""
 

@@ -92,7 +92,11 @@ def test_conditions_and_checks_are_lists_by_key() -> None:
     keys = {
         at: s["x-kubernetes-list-map-keys"] for at, s in parts() if s.get("x-kubernetes-list-type")
     }
-    assert keys == {"status.conditions": ["type"], "status.validation.checks": ["name"]}
+    assert keys == {
+        "status.conditions": ["type"],
+        "status.validation.checks": ["name"],
+        "status.validation.benchmarks": ["task"],
+    }
 
 
 def test_the_narrow_view_fits_and_the_wide_one_has_the_rest() -> None:

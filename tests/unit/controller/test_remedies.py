@@ -39,6 +39,11 @@ CASES: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
         ("spec.validation.heldOut.source: ", "create configmap held-out --from-file=a.jsonl"),
     ),
     (
+        {"validation": {"benchmarks": {"tasks": ["a"], "includePath": "configmap:tasks"}}},
+        'FailedMount: configmap "tasks" not found',
+        ("spec.validation.benchmarks.includePath: ", "--from-file=<folder with tasks>"),
+    ),
+    (
         {"dataset": {"source": "s3://b/k.jsonl", "s3": {"secretName": "store"}}},
         'CreateContainerConfigError: secret "store" not found',
         ("spec.dataset.s3.secretName: ", "create secret generic store", "AWS_ACCESS_KEY_ID"),

@@ -89,6 +89,15 @@ def test_the_status_tells_what_was_judged_by_what_and_how_it_compares() -> None:
     assert found.image == "registry.example/trainer:1"
 
 
+def test_the_status_tells_each_task_once() -> None:
+    task = {"task": "capitals", "metric": "acc", "base": 0.8, "tuned": 0.9, "verdict": "same"}
+    report = json.loads(validator_says())
+    report["benchmarks"] = [{**task, "z": 1.1}, {**task, "task": "b", "z": None}, task]
+    found = judged(ended(0, json.dumps(report)))
+    told = [each.model_dump(mode="json", exclude_none=True) for each in found.benchmarks]
+    assert told == [task, {**task, "task": "b"}]
+
+
 NO_VERDICT = [
     ("no pod", None, "PodFailurePolicy", "left no report"),
     ("no words", ended(1), "PodFailurePolicy", "no report, exit code 1"),

@@ -354,6 +354,22 @@ def test_rows_held_out_are_where_the_validator_looks_for_them(
     assert Path(told["source"]).is_file(), told
 
 
+TASKS = "  validation: {benchmarks: {tasks: [a], includePath: SOURCE}}\n---"
+
+
+@pytest.mark.parametrize("source", ["pvc://rows", '"configmap:rows"'])
+def test_tasks_are_where_the_validator_looks_for_them(
+    prepare: Prepare, here: Path, source: str
+) -> None:
+    (here / "runs/claims/rows").mkdir()
+    manifest = MANIFEST.replace("---", TASKS.replace("SOURCE", source), 1)
+    (validator,) = prepare(manifest).validation
+    told = json.loads(validator.env["FINETUNING_VALIDATION_CONFIG"])["benchmarks"]
+    assert Path(told["includePath"]).is_dir(), told
+    line = refused(prepare, MANIFEST.replace("---", TASKS.replace("SOURCE", "pvc://gone"), 1))
+    assert "spec.validation.benchmarks.includePath: /workspace/tasks" in line
+
+
 DATASET = '{source: "configmap:rows:train.jsonl"}'
 
 

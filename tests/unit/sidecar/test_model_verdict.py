@@ -8,6 +8,7 @@ import pytest
 from tests.unit.sidecar.judging import asking
 
 from finetuning.artifacts.models import CheckResult
+from finetuning.artifacts.reference import Reference
 from finetuning.monitoring.validators.checks.answers import has_keywords, loop_of
 from finetuning.monitoring.validators.checks.model_verdict import RULES, Facts, judge
 from finetuning.monitoring.validators.checks.probe import (
@@ -220,3 +221,33 @@ def test_keywords_are_words_in_any_case(
 ) -> None:
     question = Question(prompt="?", expected_keywords=keywords, match=Match(match))
     assert has_keywords(text, question) == found
+
+
+def against_the_trainer(method: str = "lora", **report: Any) -> CheckOutcome:
+    told = Reference.of([1.0, 2.0, 3.0])
+    answers = [Answer(text="Lima", tokens=[1], finite=True, stopped=True)]
+    given = {"answers": answers, "largest_logit_difference": 1.5, **report}
+    return judge(Facts(ProbeReport(**given), asking(), reference=told, method=method))
+
+
+def test_a_model_that_computes_what_the_trainer_saw_needs_no_words() -> None:
+    found = against_the_trainer(reference=[1.1, 1.9, 3.1])
+    assert found.passed
+    assert found.warned is None
+    assert found.details["distanceFromTraining"] == pytest.approx(0.1)
+
+
+def test_a_model_that_computes_something_else_is_not_the_one_that_was_trained() -> None:
+    found = against_the_trainer(reference=[3.0, 2.0, 1.0])
+    assert (found.result, found.reason) == (CheckResult.FAIL, "NotAsTrained")
+    assert found.numbers == {"distance": pytest.approx(1.633, abs=1e-3), "limit": 0.5}
+    four_bits: dict[str, Any] = {"reference": [3.0, 2.0, 1.0]}
+    assert against_the_trainer("qlora", **four_bits).passed
+    assert against_the_trainer(is_quantized=True, **four_bits).passed
+    assert against_the_trainer("qlora", reference=[9.0, 9.0, 9.0]).reason == "NotAsTrained"
+    assert against_the_trainer(reference=[1.0, math.nan, 3.0]).reason == "LogitsNotFinite"
+
+
+@pytest.mark.parametrize("losses", [[], [1.0, 2.0]])
+def test_without_the_trainers_figures_the_warning_stays(losses: list[float]) -> None:
+    assert against_the_trainer(reference=losses).warned == ["NothingExpected"]

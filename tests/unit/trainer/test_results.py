@@ -176,6 +176,9 @@ def test_training_info_tells_what_was_trained_and_how_it_went(
     assert (results["global_step"], results["total_steps"], results["samples_total"]) == (4, 4, 16)
     assert results["train_samples_per_second"] > 0
     assert info["dataset"]["train_examples"] == 16
+    nats = [float(loss) for loss in info["reference"]["losses"].split()]
+    assert len(nats) > 300, "each token of the texts but the first"
+    assert 3 < sum(nats) / len(nats) < 9, "a model of 320 tokens that knows nothing of them"
 
 
 def test_the_history_of_performance_agrees_with_the_totals(

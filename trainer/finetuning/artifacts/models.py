@@ -215,6 +215,18 @@ class BaseComparison(Artifact):
     verdict: str = Field(pattern=r"^(better|same|worse)$")
 
 
+class BenchmarkResult(Artifact):
+    """A task's score of both models."""
+
+    task: str = Field(max_length=128)
+    metric: str = Field(max_length=64)
+    base: float = Field(allow_inf_nan=False)
+    tuned: float = Field(allow_inf_nan=False)
+    z: float | None = Field(default=None, allow_inf_nan=False)
+    """Of tuned less base."""
+    verdict: str = Field(pattern=r"^(better|same|worse)$")
+
+
 class ValidationResult(Artifact):
     """The validation Job's termination message and the head of its JSON report."""
 
@@ -225,6 +237,7 @@ class ValidationResult(Artifact):
     """Of the text file."""
     model: JudgedFiles | None = None
     baseline: BaseComparison | None = None
+    benchmarks: list[BenchmarkResult] | None = Field(default=None, max_length=8)
     validator_version: str = Field(default="", max_length=32)
 
     @property

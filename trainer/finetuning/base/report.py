@@ -13,12 +13,14 @@ from finetuning.artifacts import LOSS_HISTORY, RUN_INFO
 from finetuning.artifacts.files import write_json
 from finetuning.artifacts.history import read_history
 from finetuning.artifacts.models import RunState, TrainingResult
+from finetuning.artifacts.reference import Reference
 from finetuning.base.aim_profile import ModelShape, aim_profile, kv_bytes_per_token
 from finetuning.base.checkpoints import TrainerState, path_of
 from finetuning.base.data import Data
 from finetuning.base.device import Device, dtype_of
 from finetuning.base.hub import read_settings
 from finetuning.base.plan import Plan
+from finetuning.base.reference import reference_of
 from finetuning.base.results import describe, publish
 from finetuning.base.run import Run
 from finetuning.base.storage import space_for
@@ -48,7 +50,8 @@ def write_result(ending: Ending, model: Any, tokenizer: Any) -> TrainingResult:
     shape = _shape(model, config.method, precision)
     template = None if _has_template(settings) else tokenizer.chat_template
     names = publish(ending.run.output, config, model, settings, template)
-    info = training_info(ending, shape)
+    reference = reference_of(model, tokenizer, ending.device)
+    info = training_info(ending, shape, reference)
     profile = aim_profile(config, shape, info["results"])
     digest = describe(ending.run.output, names, info, profile)
     result = result_of(ending.state, RunState.FINISHED, path_of(ending.state.global_step))
@@ -73,7 +76,9 @@ def result_of(state: TrainerState, outcome: RunState, checkpoint: str | None) ->
     )
 
 
-def training_info(ending: Ending, shape: ModelShape) -> dict[str, Any]:
+def training_info(
+    ending: Ending, shape: ModelShape, reference: Reference | None = None
+) -> dict[str, Any]:
     """What was trained, how, on what, with which outcome."""
     about = run_info(ending.run, ending.device, ending.started_at)
     return {
@@ -82,6 +87,7 @@ def training_info(ending: Ending, shape: ModelShape) -> dict[str, Any]:
         "model_path": ending.run.config.output_dir,
         "dataset": about["dataset"] | {"rows": len(ending.data.rows.rows)} | ending.data.facts(),
         "results": _results(ending, shape),
+        **({"reference": reference.model_dump()} if reference else {}),
         "finished_at": time.time(),
     }
 

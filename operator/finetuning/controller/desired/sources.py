@@ -17,6 +17,7 @@ DATA = f"{WORKSPACE}/data"
 MODEL = f"{WORKSPACE}/model"
 HELD_OUT = f"{WORKSPACE}/heldout"
 EVALUATION = f"{WORKSPACE}/evaluation"
+TASKS = f"{WORKSPACE}/tasks"
 
 _FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".txt", ".parquet")
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
@@ -31,7 +32,7 @@ class Source:
     mount: Manifest | None = None
     local: bool = True
     config_map: tuple[str, str] | None = None
-    """Name and key, when the volume is a ConfigMap."""
+    """Name and key, when the volume is a ConfigMap; no key when it is the whole of it."""
     claim: str | None = None
     """Name, when the volume is a claim."""
 
@@ -49,6 +50,8 @@ _MODEL = _Place("model", MODEL, "spec.baseModel.source")
 _DATA = _Place("data", DATA, "spec.dataset.source")
 _EVALUATION = _Place("evaluation", EVALUATION, "spec.dataset.evalSource")
 _HELD_OUT = _Place("heldout", HELD_OUT, "spec.validation.heldOut.source")
+
+_TASKS = _Place("tasks", TASKS, "spec.validation.benchmarks.includePath")
 
 
 def model(job: FineTuningJob) -> Source | None:
@@ -80,6 +83,26 @@ def held_out(job: FineTuningJob) -> Source | None:
     if rows is None:
         return None
     return _volume(rows.source, _HELD_OUT) or Source(str(_inside("/", rows.source, _HELD_OUT)))
+
+
+def tasks(job: FineTuningJob) -> Source | None:
+    """The folder of the benchmarks; None when only those of the library are run."""
+    wanted = job.spec.validation.benchmarks
+    if wanted is None or wanted.include_path is None:
+        return None
+    folder = wanted.include_path
+    if folder.startswith("configmap:"):
+        return _whole_configmap(folder.removeprefix("configmap:"), _TASKS)
+    return _volume(folder, _TASKS) or Source(str(_inside("/", folder, _TASKS)))
+
+
+def _whole_configmap(name: str, place: _Place) -> Source:
+    return Source(
+        path=place.path,
+        volume={"name": place.volume, "configMap": {"name": name}},
+        mount={"name": place.volume, "mountPath": place.path, "readOnly": True},
+        config_map=(name, ""),
+    )
 
 
 def _volume(source: str, place: _Place) -> Source | None:

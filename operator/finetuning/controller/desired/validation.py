@@ -87,13 +87,13 @@ def _pod_spec(job: FineTuningJob, settings: Settings) -> Manifest:
 
 
 def _inputs(job: FineTuningJob) -> list[sources.Source]:
-    found = (sources.model(job), sources.held_out(job))
+    found = (sources.model(job), sources.held_out(job), sources.tasks(job))
     return [source for source in found if source is not None]
 
 
 def _reads_templates(job: FineTuningJob) -> bool:
-    rows = sources.held_out(job)
-    return rows is not None and rows.path.startswith(f"{sources.TEMPLATES}/")
+    found = (sources.held_out(job), sources.tasks(job))
+    return any(source and f"{source.path}/".startswith(f"{sources.TEMPLATES}/") for source in found)
 
 
 def _validator(job: FineTuningJob, settings: Settings) -> Manifest:
@@ -153,6 +153,15 @@ def configuration(job: FineTuningJob) -> Manifest:
         "prompts": [prompt.model_dump(mode="json", by_alias=True) for prompt in policy.prompts],
         "heldOut": _held_out(job),
         "baseline": policy.baseline.model_dump(mode="json", by_alias=True),
+        **_benchmarks(job),
         # Less than the Job's own deadline: a validator that is late still writes its report.
         "timeoutSeconds": policy.timeout_seconds * 11 // 12,
     }
+
+
+def _benchmarks(job: FineTuningJob) -> Manifest:
+    wanted, folder = job.spec.validation.benchmarks, sources.tasks(job)
+    if wanted is None:
+        return {}
+    told = wanted.model_dump(mode="json", by_alias=True)
+    return {"benchmarks": {**told, "includePath": folder.path if folder else None}}

@@ -108,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the answer to the --prompt before must hold this word, or one of several",
     )
     add("--held-out", metavar="FILE", help="rows to compare with the base model by perplexity")
+    _add_benchmarks(parser)
     add("--max-loss", type=float, metavar="LOSS", help="the training loss must be below (10)")
     add(
         "--require-all",
@@ -116,6 +117,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--json", action="store_true", help="print the JSON report instead of the text")
     return parser
+
+
+def _add_benchmarks(parser: argparse.ArgumentParser) -> None:
+    """Named as lm-evaluation-harness does."""
+    add = parser.add_argument
+    add("--tasks", metavar="NAME,…", help="tasks of lm-evaluation-harness for both models")
+    add("--include-path", metavar="FOLDER", help="tasks of your own, *.yaml, with their rows")
+    add("--limit", type=int, metavar="N", help="questions of each task (200)")
+    add("--num-fewshot", type=int, metavar="N", help="solved examples before each question")
+    add(
+        "--max-drop",
+        type=float,
+        metavar="SHARE",
+        help="by which a score may be clearly worse than the base model's",
+    )
 
 
 def _settings(args: argparse.Namespace) -> ValidationSettings:
@@ -130,14 +146,26 @@ def _settings(args: argparse.Namespace) -> ValidationSettings:
             if args.held_out is None
             else {**known.held_out.model_dump(), "source": args.held_out},
         }
+        if benchmarks := _benchmarks(args):
+            given["benchmarks"] = {**known.benchmarks.model_dump(), **benchmarks}
         update = {name: value for name, value in given.items() if value is not None}
         return ValidationSettings.model_validate({**known.model_dump(), **update})
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        flag = "--" + str(first["loc"][0]).replace("_", "-").replace("prompts", "prompt")
-        raise UsageError(f"{flag}: {first['msg']}") from error
+        raise UsageError(f"{_flag(first['loc'])}: {first['msg']}") from error
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _benchmarks(args: argparse.Namespace) -> dict[str, Any]:
+    found = {
+        "tasks": args.tasks.split(",") if args.tasks is not None else None,
+        "include_path": args.include_path,
+        "limit": args.limit,
+        "num_fewshot": args.num_fewshot,
+        "max_drop": args.max_drop,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _prompts(asked: list[tuple[str, str]] | None) -> list[dict[str, Any]] | None:
@@ -166,8 +194,9 @@ def _bad_inputs(job: Job) -> list[str]:
         "--model-path": None if job.model_path.is_dir() else job.model_path,
         "--checkpoint-path": None if not checkpoints or checkpoints.is_dir() else checkpoints,
         "--profile-path": None if not profile or profile.is_file() else profile,
-        "--base-model": _bad_base(job.settings.base_model_path),
+        "--base-model": _bad_folder(job.settings.base_model_path),
         "--held-out": _bad_file(job.settings.held_out.source),
+        "--include-path": _bad_folder(job.settings.benchmarks.include_path),
     }
     kinds = {"--training-info": "file", "--profile-path": "file", "--held-out": "file"}
     return [
@@ -177,8 +206,14 @@ def _bad_inputs(job: Job) -> list[str]:
     ]
 
 
-def _bad_base(path: str | None) -> str | None:
+def _bad_folder(path: str | None) -> str | None:
     return None if path is None or Path(path).is_dir() else path
+
+
+def _flag(place: tuple[int | str, ...]) -> str:
+    """Of the setting that is wrong; a part of the benchmarks has a flag of its own."""
+    name = str(place[1] if place[0] == "benchmarks" and place[1:] else place[0])
+    return "--" + name.replace("_", "-").replace("prompts", "prompt")
 
 
 def _bad_file(path: str | None) -> str | None:
@@ -193,6 +228,7 @@ def _remedy(flag: str) -> str:
         "--profile-path": "the trainer writes <output>/aim_profile.json when it has finished",
         "--base-model": "give the folder that holds its config.json",
         "--held-out": "give a .jsonl, .json or .csv file with rows like those that were trained on",
+        "--include-path": "give the folder with the *.yaml files of the tasks",
     }
     return remedies[flag]
 

@@ -9,6 +9,7 @@ from typing import Any
 from finetuning.artifacts import TERMINATION_MESSAGE_LIMIT
 from finetuning.artifacts.models import (
     BaseComparison,
+    BenchmarkResult,
     Check,
     JudgedFiles,
     ValidationResult,
@@ -34,6 +35,7 @@ def result_of(
         manifest_sha256=manifest_sha256,
         model=model,
         baseline=_baseline(outcomes),
+        benchmarks=_benchmarks(outcomes),
         validator_version=_version(),
     )
     digest = hashlib.sha256(f"{render_report(result)}\n".encode()).hexdigest()
@@ -52,6 +54,11 @@ def _baseline(outcomes: Sequence[CheckOutcome]) -> BaseComparison | None:
         standard_error=told["lossDifferenceStandardError"],
         verdict=told["verdict"],
     )
+
+
+def _benchmarks(outcomes: Sequence[CheckOutcome]) -> list[BenchmarkResult] | None:
+    told = next((found for each in outcomes if (found := each.details.get("benchmarks"))), ())
+    return [BenchmarkResult.model_validate(each) for each in told if each["verdict"]] or None
 
 
 def _version() -> str:
@@ -80,7 +87,7 @@ def html_text(result: ValidationResult, outcomes: Sequence[CheckOutcome]) -> str
 def last_words(result: ValidationResult, limit: int = TERMINATION_MESSAGE_LIMIT) -> bytes:
     """Compact JSON of at most `limit` bytes.
 
-    Warnings and times give way first, then the longest message.
+    Warnings and times give way first, then the longest message, and the benchmarks last.
     """
     checks = [Check.model_validate(check.model_dump()) for check in result.checks]
     if len(_compact(result, checks)) > limit:
@@ -91,6 +98,8 @@ def last_words(result: ValidationResult, limit: int = TERMINATION_MESSAGE_LIMIT)
             break
         text = shortened(longest.message, len(longest.message) // 2) if longest.message[1:] else ""
         checks[checks.index(longest)] = longest.model_copy(update={"message": text})
+    if len(data) > limit:
+        return _compact(result.model_copy(update={"benchmarks": None}), checks)
     return data
 
 

@@ -11,6 +11,9 @@ from pydantic.alias_generators import to_camel
 from finetuning.monitoring.validators.reasons import CHECKS, CheckName
 
 CONFIG_ENV = "FINETUNING_VALIDATION_CONFIG"
+TASK_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.:+-]{0,127}$"
+"""No path: a file is read from `includePath` alone."""
+
 DEFAULT_PROMPT = "Tell me in one sentence what you can do."
 
 
@@ -56,6 +59,26 @@ class Baseline(_Setting):
     """The held-out perplexity may be at most (1 + this) times the base model's."""
 
 
+class Benchmarks(_Setting):
+    """Tasks of lm-evaluation-harness, which is an extra of its own; the names are those there."""
+
+    tasks: list[Annotated[str, Field(pattern=TASK_NAME)]] = Field(
+        default_factory=list, max_length=8
+    )
+    include_path: str | None = None
+    """A folder of further tasks, *.yaml, and of their data."""
+
+    limit: int | None = Field(default=200, ge=1, le=100_000)
+    """Questions of a task, from the first; None asks all."""
+
+    num_fewshot: int | None = Field(default=None, ge=0, le=64)
+    """None leaves it to the task."""
+
+    apply_chat_template: bool = False
+    max_drop: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """A score that is clearly worse may be so by this share of the base model's; None warns."""
+
+
 _Unset = BeforeValidator(lambda value: {} if value is None else value)
 """A part that is null has its defaults."""
 
@@ -80,6 +103,7 @@ class ValidationSettings(_Setting):
     prompts: list[Question] = Field(default_factory=list, max_length=32)
     held_out: Annotated[HeldOut, _Unset] = Field(default_factory=HeldOut)
     baseline: Annotated[Baseline, _Unset] = Field(default_factory=Baseline)
+    benchmarks: Annotated[Benchmarks, _Unset] = Field(default_factory=Benchmarks)
     timeout_seconds: float = Field(default=3300.0, gt=0, le=86_400)
     """For the process with the model; less than the Job's own hour, so that a report is written."""
 

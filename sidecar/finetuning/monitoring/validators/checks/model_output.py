@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,10 +13,17 @@ from pydantic import ValidationError
 from finetuning.artifacts import MODEL_DIR_FILES
 from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.models import CheckResult
+from finetuning.artifacts.reference import Reference
+from finetuning.monitoring.validators.checks import benchmarks
 from finetuning.monitoring.validators.checks.base_model import ADAPTER_CONFIG, Base, find_base
 from finetuning.monitoring.validators.checks.held_out import read_rows
 from finetuning.monitoring.validators.checks.model_verdict import NAME, Facts, judge
-from finetuning.monitoring.validators.checks.probe import HeldOutRow, ProbeReport, ProbeRequest
+from finetuning.monitoring.validators.checks.probe import (
+    BenchmarkRequest,
+    HeldOutRow,
+    ProbeReport,
+    ProbeRequest,
+)
 from finetuning.monitoring.validators.checks.same_weights import are_those_of
 from finetuning.monitoring.validators.checks.tree import model_tree, no_file, tree_of
 from finetuning.monitoring.validators.checks.weights import (
@@ -51,12 +59,16 @@ def check(subject: Subject) -> CheckOutcome:
     request = plan(subject)
     if isinstance(request, Finding):
         return outcome(NAME, request)
-    settings = subject.settings
-    report = run(request, settings.timeout_seconds)
+    report = run(request, subject.settings.timeout_seconds)
     if isinstance(report, Finding):
         return outcome(NAME, report)
-    limit = settings.baseline.max_perplexity_increase
-    return judge(Facts(report, settings.questions, request.base or "", limit))
+    return judged(report, request, subject)
+
+
+def judged(report: ProbeReport, request: ProbeRequest, subject: Subject) -> CheckOutcome:
+    """The verdict on what the process with the model reports."""
+    facts = Facts.of(report, subject.settings, request.base or "")
+    return judge(replace(facts, reference=_reference(subject), method=_method(subject)))
 
 
 def plan(subject: Subject) -> ProbeRequest | Finding:
@@ -77,7 +89,10 @@ def plan(subject: Subject) -> ProbeRequest | Finding:
     if isinstance(base, Finding):
         return base
     rows = _held_out_rows(subject)
-    return rows if isinstance(rows, Finding) else _request(subject, folder, base, rows)
+    if isinstance(rows, Finding):
+        return rows
+    tasks = _tasks(subject)
+    return tasks if isinstance(tasks, Finding) else _request(subject, folder, base, rows, tasks)
 
 
 def _problem_of(folder: Path, base: Base | None, *, is_adapter: bool) -> Finding | None:
@@ -105,7 +120,11 @@ def _unchanged(folder: Path, base: Base | None) -> Finding | None:
 
 
 def _request(
-    subject: Subject, folder: Path, base: Base | None, rows: list[HeldOutRow]
+    subject: Subject,
+    folder: Path,
+    base: Base | None,
+    rows: list[HeldOutRow],
+    tasks: BenchmarkRequest | None,
 ) -> ProbeRequest:
     return ProbeRequest(
         model_path=str(folder.resolve()),
@@ -116,6 +135,8 @@ def _request(
         compare=subject.settings.baseline.compare,
         prompts=[question.prompt for question in subject.settings.questions],
         held_out=rows,
+        reference=_reference(subject) is not None,
+        benchmarks=tasks,
     )
 
 
@@ -142,6 +163,25 @@ def _held_out_rows(subject: Subject) -> list[HeldOutRow] | Finding:
         return read_rows(Path(wanted.source), wanted.max_rows, wanted.columns)
     except UnreadableFileError as error:
         return Finding("HeldOutUnreadable", str(error), CheckResult.ERROR)
+
+
+def _reference(subject: Subject) -> Reference | None:
+    return subject.info.reference if subject.info else None
+
+
+def _method(subject: Subject) -> str | None:
+    return subject.settings.method or (subject.info.method if subject.info else None)
+
+
+def _tasks(subject: Subject) -> BenchmarkRequest | Finding | None:
+    """None where no task is asked for, or none can be run: the verdict says so then."""
+    wanted = subject.settings.benchmarks
+    if not wanted.tasks or benchmarks.missing_library():
+        return None
+    try:
+        return benchmarks.request_of(wanted)
+    except UnreadableFileError as error:
+        return Finding("TaskUnreadable", str(error), CheckResult.ERROR)
 
 
 def run(request: ProbeRequest, timeout: float) -> ProbeReport | Finding:

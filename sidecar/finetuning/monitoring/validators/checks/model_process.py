@@ -15,7 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finetuning.monitoring.validators.checks.model_scoring import Seen, difference, observe
+from finetuning.monitoring.validators.checks.model_scoring import (
+    Seen,
+    difference,
+    observe,
+    reference_losses,
+)
 from finetuning.monitoring.validators.checks.model_texts import (
     RowError,
     TemplateError,
@@ -98,10 +103,11 @@ def _probe_adapter(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
     before = None
     with _stage("generation"):
         tuned = observe(model, tokenizer, request)
+        reference = reference_losses(model, tokenizer) if request.reference else []
         if request.compare:
             with model.disable_adapter():
                 before = observe(model, tokenizer, request)
-    return _report(model, tuned, before)
+    return _report(model, tuned, before, reference)
 
 
 def _probe_full(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
@@ -117,15 +123,21 @@ def _probe_full(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
         model = _load(request.model_path, None, is_local=True)
     with _stage("generation"):
         tuned = observe(model, tokenizer, request)
-    return _report(model, tuned, before)
+        reference = reference_losses(model, tokenizer) if request.reference else []
+    return _report(model, tuned, before, reference)
 
 
-def _report(model: Any, tuned: Seen, before: Seen | None) -> ProbeReport:
+def _report(model: Any, tuned: Seen, before: Seen | None, reference: list[float]) -> ProbeReport:
     return ProbeReport(
         answers=tuned.answers,
         base_answers=before.answers if before else None,
         held_out=tuned.losses,
         base_held_out=before.losses if before else None,
+        reference=reference,
+        is_quantized=getattr(model.config, "quantization_config", None) is not None,
+        scores=tuned.scores,
+        base_scores=before.scores if before else None,
+        scores_problem=(tuned.scores_problem or (before.scores_problem if before else ""))[:2000],
         largest_logit_difference=difference(tuned, before) if before else None,
         device=str(model.device),
         answering_seconds=tuned.seconds + (before.seconds if before else 0.0),

@@ -4,12 +4,15 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from finetuning.artifacts.reference import TEXTS
+from finetuning.monitoring.validators.checks.model_benchmarks import BenchmarkError, run_tasks
 from finetuning.monitoring.validators.checks.model_texts import encode, texts_of
 from finetuning.monitoring.validators.checks.probe import (
     Answer,
     HeldOutRow,
     ProbeRequest,
     RowLoss,
+    Score,
 )
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ class Seen:
     answers: list[Answer] = field(default_factory=list)
     logits: "list[torch.Tensor]" = field(default_factory=list)
     losses: list[RowLoss] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+    scores_problem: str = ""
     seconds: float = 0.0
 
 
@@ -43,6 +48,11 @@ def observe(model: Any, tokenizer: Any, request: ProbeRequest) -> Seen:
             seen.logits.append(first)
         losses = [_loss(model, tokenizer, row) for row in request.held_out]
     seen.losses = [loss for loss in losses if loss is not None]
+    if request.benchmarks:
+        try:
+            seen.scores = run_tasks(model, tokenizer, request.benchmarks)
+        except BenchmarkError as error:
+            seen.scores_problem = str(error)
     seen.seconds = time.monotonic() - began
     return seen
 
@@ -95,18 +105,32 @@ def _padding(model: Any, tokenizer: Any) -> int | None:
     return next((int(token) for token in known if token is not None), None)
 
 
-def _loss(model: Any, tokenizer: Any, row: HeldOutRow) -> RowLoss | None:
-    """Of the answer alone; None where no token of it is left within the length limit."""
+def reference_losses(model: Any, tokenizer: Any) -> list[float]:
+    """Of each token of the trainer's texts but the first of each."""
     import torch  # noqa: PLC0415 - loaded with the model
 
+    with torch.inference_mode():
+        return [
+            float(value) for text in TEXTS for value in _nats(model, tokenizer(text).input_ids, 1)
+        ]
+
+
+def _loss(model: Any, tokenizer: Any, row: HeldOutRow) -> RowLoss | None:
+    """Of the answer alone; None where no token of it is left within the length limit."""
     ids, start = _answer_ids(tokenizer, row)
     start = max(start, 1)  # Nothing predicts the first token.
     if start >= len(ids):
         return None
+    return RowLoss(tokens=len(ids) - start, nats=float(_nats(model, ids, start).sum()))
+
+
+def _nats(model: Any, ids: list[int], start: int) -> "torch.Tensor":
+    """What predicting each token from `start` on costs."""
+    import torch  # noqa: PLC0415 - loaded with the model
+
     inputs = torch.tensor([ids], device=model.device)
     logits = model(input_ids=inputs).logits[0, start - 1 : -1].float()
-    nats = torch.nn.functional.cross_entropy(logits, inputs[0, start:], reduction="sum")
-    return RowLoss(tokens=len(ids) - start, nats=float(nats))
+    return torch.nn.functional.cross_entropy(logits, inputs[0, start:], reduction="none")
 
 
 def _answer_ids(tokenizer: Any, row: HeldOutRow) -> tuple[list[int], int]:

@@ -5,9 +5,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from finetuning.artifacts.models import CheckResult
+from finetuning.artifacts.reference import Reference
 from finetuning.monitoring.validators.checks.answers import (
     echoes,
     has_keywords,
@@ -17,6 +18,11 @@ from finetuning.monitoring.validators.checks.answers import (
     repeats_one_token,
 )
 from finetuning.monitoring.validators.checks.base_model import base_missing
+from finetuning.monitoring.validators.checks.benchmarks import (
+    Compared,
+    compare_scores,
+    missing_library,
+)
 from finetuning.monitoring.validators.checks.held_out import Comparison, compare
 from finetuning.monitoring.validators.checks.probe import Answer, ProbeFailure, ProbeReport
 from finetuning.monitoring.validators.outcome import (
@@ -29,9 +35,12 @@ from finetuning.monitoring.validators.outcome import (
     outcome,
     shortened,
 )
-from finetuning.monitoring.validators.settings import Match, Question
+from finetuning.monitoring.validators.settings import Match, Question, ValidationSettings
 
 NAME = "model_output"
+_FAR, _FAR_IN_FOUR_BITS = 0.5, 2.5
+"""Nats per token: formats differ by hundredths, 4 bits by one at most, another model by several."""
+
 _SHOWN_CHARACTERS = 60
 
 Fault = Callable[[Question, Answer], bool]
@@ -45,6 +54,17 @@ class Facts:
     questions: list[Question]
     base: str = ""
     max_perplexity_increase: float | None = None
+    tasks: int = 0
+    """Benchmarks that are wanted."""
+    max_drop: float | None = None
+    reference: Reference | None = None
+    """What the trainer has seen of the model that it saved."""
+    method: str | None = None
+
+    @classmethod
+    def of(cls, report: ProbeReport, settings: ValidationSettings, base: str) -> Self:
+        limit, wanted = settings.baseline.max_perplexity_increase, settings.benchmarks
+        return cls(report, settings.questions, base, limit, len(wanted.tasks), wanted.max_drop)
 
     @property
     def pairs(self) -> list[tuple[Question, Answer]]:
@@ -59,6 +79,22 @@ class Facts:
     @cached_property
     def comparison(self) -> Comparison | None:
         return compare(self.report.held_out, self.report.base_held_out)
+
+    @cached_property
+    def distance(self) -> float | None:
+        """From what the trainer has seen, in nats; None where it told nothing."""
+        found = self.report.reference
+        return self.reference.distance(found) if self.reference and found else None
+
+    @property
+    def distance_limit(self) -> float:
+        """The trainer's 4 bits are not those of the model that is loaded, or it has others."""
+        rounded = self.method == "qlora" or self.report.is_quantized
+        return _FAR_IN_FOUR_BITS if rounded else _FAR
+
+    @cached_property
+    def scores(self) -> list[Compared]:
+        return compare_scores(self.report.scores, self.report.base_scores)
 
 
 def judge(facts: Facts) -> CheckOutcome:
@@ -109,8 +145,9 @@ def logits_are_not_finite(facts: Facts) -> Finding | None:
         if not answer.finite:
             text = f"Logits are NaN or infinite for {_shown(question.prompt)}"
             return Finding("LogitsNotFinite", text)
-    if not all(math.isfinite(row.nats) for row in facts.report.held_out):
-        return Finding("LogitsNotFinite", "The loss of a held-out row is NaN or infinite")
+    nats = [*(row.nats for row in facts.report.held_out), *facts.report.reference]
+    if not all(map(math.isfinite, nats)):
+        return Finding("LogitsNotFinite", "The loss of a held-out row or text is NaN or infinite")
     return None
 
 
@@ -129,6 +166,52 @@ def held_out_is_not_compared(facts: Facts) -> Finding | None:
     why = "there is no base model" if found else "no held-out row has an answer within the length"
     text = f"The held-out perplexity was not compared with the base model's: {why}"
     return Finding("HeldOutNotCompared", text, CheckResult.ERROR)
+
+
+def benchmarks_are_not_compared(facts: Facts) -> Finding | None:
+    """As with the perplexity: a limit must be held against something."""
+    why = _why_no_scores(facts)
+    if facts.max_drop is None or not why:
+        return None
+    text = f"The benchmarks were not compared with the base model's: {why}"
+    return Finding("BenchmarksNotCompared", text, CheckResult.ERROR)
+
+
+def benchmarks_were_left_out(facts: Facts) -> Finding | None:
+    why = _why_no_scores(facts)
+    return Finding("BenchmarksSkipped", f"No task was compared: {why}") if why else None
+
+
+def _why_no_scores(facts: Facts) -> str:
+    if not facts.tasks:
+        return ""
+    if not facts.report.scores:
+        return facts.report.scores_problem or missing_library() or "none was run"
+    return "" if facts.report.base_scores else "there is no base model"
+
+
+def benchmark_is_worse(facts: Facts) -> Finding | None:
+    limit = facts.max_drop
+    worse = [] if limit is None else [s for s in _worse_scores(facts) if s.drop > limit]
+    if not worse or limit is None:
+        return None
+    first = worse[0]
+    text = f"{_told_score(first)}, {first.drop:.1%} for the worse; {limit:.1%} is allowed"
+    return Finding("BenchmarkWorse", text, numbers={"drop": first.drop, "maxDrop": limit})
+
+
+def benchmark_regressed(facts: Facts) -> Finding | None:
+    worse = [_told_score(score) for score in _worse_scores(facts)]
+    return Finding("BenchmarkRegressed", "; ".join(worse)) if worse else None
+
+
+def _worse_scores(facts: Facts) -> list[Compared]:
+    return [score for score in facts.scores if score.verdict == "worse"]
+
+
+def _told_score(found: Compared) -> str:
+    own = f"{found.task} {found.metric} {found.tuned:.4g}"
+    return own if found.base is None else f"{own} (base {found.base:.4g}): {found.verdict}"
 
 
 def answer_is_one_token(facts: Facts) -> Finding | None:
@@ -183,6 +266,19 @@ def keyword_is_missing(facts: Facts) -> Finding | None:
     return None
 
 
+def model_is_another(facts: Facts) -> Finding | None:
+    """Whatever happened between the trainer's memory and this one."""
+    found, limit = facts.distance, facts.distance_limit
+    if found is None or found <= limit:
+        return None
+    text = "The model does not compute what the trainer has seen: its losses on fixed texts differ"
+    return Finding(
+        "NotAsTrained",
+        f"{text} by {found:.3g} nats a token; {limit:g} is allowed",
+        numbers={"distance": found, "limit": limit},
+    )
+
+
 def held_out_is_worse(facts: Facts) -> Finding | None:
     found, limit = facts.comparison, facts.max_perplexity_increase
     if found is None or found.increase is None or limit is None or found.increase <= limit:
@@ -218,7 +314,8 @@ def answer_was_cut_off(facts: Facts) -> Finding | None:
 
 
 def nothing_is_expected(facts: Facts) -> Finding | None:
-    if facts.report.held_out or any(q.expected_keywords for q in facts.questions):
+    told = facts.report.held_out or facts.scores or facts.distance is not None
+    if told or any(q.expected_keywords for q in facts.questions):
         return None
     return Finding("NothingExpected", "Neither expected words nor held-out rows were given")
 
@@ -235,15 +332,20 @@ RULES: tuple[Rule[Facts], ...] = (
     answer_is_empty,
     held_out_is_not_compared,
     held_out_is_worse,
+    benchmarks_are_not_compared,
+    benchmark_is_worse,
     answer_is_one_token,
     answer_loops,
     answer_is_the_prompt,
     answers_do_not_stop,
     model_is_the_base,
     keyword_is_missing,
+    model_is_another,
 )
 WARNINGS: tuple[Rule[Facts], ...] = (
     held_out_regressed,
+    benchmark_regressed,
+    benchmarks_were_left_out,
     base_is_as_bad,
     answer_was_cut_off,
     nothing_is_expected,
@@ -255,7 +357,8 @@ def _message(facts: Facts) -> str:
     count = len(facts.report.answers)
     compared = facts.report.largest_logit_difference is not None
     base = "differs from the base model" if compared else "no base model to compare with"
-    return f"Model answers {count}/{count} prompts; {base}{_told(facts.comparison)}"
+    scores = "".join(f"; {_told_score(score)}" for score in facts.scores)
+    return f"Model answers {count}/{count} prompts; {base}{_told(facts.comparison)}{scores}"
 
 
 def _told(found: Comparison | None) -> str:
@@ -296,7 +399,9 @@ def _details(facts: Facts) -> dict[str, Any]:
             }
             for question, answer, before in facts.triples
         ],
+        "distanceFromTraining": _finite(facts.distance),
         "heldOut": _shown_comparison(facts.comparison),
+        "benchmarks": [_shown_score(score) for score in facts.scores],
     }
 
 
@@ -311,6 +416,18 @@ def _shown_comparison(found: Comparison | None) -> dict[str, Any] | None:
         "baseLoss": _finite(found.base_loss),
         "basePerplexity": _finite(found.base_perplexity),
         "lossDifferenceStandardError": _finite(found.standard_error),
+        "verdict": found.verdict,
+    }
+
+
+def _shown_score(found: Compared) -> dict[str, Any]:
+    return {
+        "task": found.task,
+        "metric": found.metric,
+        "samples": found.samples,
+        "tuned": found.tuned,
+        "base": found.base,
+        "z": found.z,
         "verdict": found.verdict,
     }
 

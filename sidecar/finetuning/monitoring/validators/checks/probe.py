@@ -1,5 +1,7 @@
 """What the check of the model's output and the process that loads the model say to each other."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from finetuning.artifacts.models import WireFloat
@@ -24,6 +26,16 @@ class HeldOutRow(_Message):
     completion: str = ""
 
 
+class BenchmarkRequest(_Message):
+    """Tasks of lm-evaluation-harness: its own by name, and others as configurations."""
+
+    names: list[str] = Field(default_factory=list)
+    tasks: list[dict[str, Any]] = Field(default_factory=list)
+    limit: int | None = None
+    num_fewshot: int | None = None
+    apply_chat_template: bool = False
+
+
 class ProbeRequest(_Message):
     """What to load and what to ask it; `base` is a folder or, when it is none, a Hub id."""
 
@@ -36,6 +48,9 @@ class ProbeRequest(_Message):
     """Whether the base model is asked as well."""
     prompts: list[str]
     held_out: list[HeldOutRow] = Field(default_factory=list)
+    reference: bool = False
+    """Whether the tuned model scores the texts that the trainer has scored."""
+    benchmarks: BenchmarkRequest | None = None
     max_new_tokens: int = 96
     parent: int | None = None
     """Process id of whoever asks; without it nobody wants the answer."""
@@ -59,6 +74,18 @@ class RowLoss(_Message):
     """Summed over the tokens."""
 
 
+class Score(_Message):
+    """What one model made of one task."""
+
+    task: str
+    metric: str
+    score: WireFloat
+    error: float | None = None
+    """Standard error."""
+    samples: int = Field(ge=0)
+    higher_is_better: bool = True
+
+
 class ProbeFailure(_Message):
     """Why there is no answer."""
 
@@ -77,6 +104,13 @@ class ProbeReport(_Message):
     base_answers: list[Answer] | None = None
     held_out: list[RowLoss] = Field(default_factory=list)
     base_held_out: list[RowLoss] | None = None
+    reference: list[WireFloat] = Field(default_factory=list)
+    """Nats, token by token."""
+    is_quantized: bool = False
+    scores: list[Score] = Field(default_factory=list)
+    base_scores: list[Score] | None = None
+    scores_problem: str = ""
+    """Why the tasks were not run."""
     largest_logit_difference: float | None = None
     device: str = ""
     seconds: float = 0.0

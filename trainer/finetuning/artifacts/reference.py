@@ -1,0 +1,49 @@
+"""Texts that the trainer scores with the model that it saves, and the validator with what it loads.
+
+Neither knows what the other will see of the model: both must find the same, token by token. The
+texts are nobody's data, so that nothing of a data set leaves with a model.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+TEXTS = (
+    """The old lighthouse stood at the end of the pier. Every evening its keeper climbed 112 steps,
+lit the lamp and wrote the weather into a book: wind from the west, rain before morning.""",
+    """To make bread you need flour, water, salt and yeast. Mix them, let the dough rest for two
+hours, then bake it until the crust is brown.""",
+    """def area(width, height):
+    if width < 0 or height < 0:
+        raise ValueError("negative size")
+    return width * height
+""",
+)
+VERSION = 1
+"""Of the texts."""
+
+
+class Reference(BaseModel):
+    """The losses of a model on these texts, in nats, token by token."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    texts: int = Field(ge=0)
+    losses: str = Field(pattern=r"^-?[0-9.]+( -?[0-9.]+)*$", max_length=20_000)
+    """In one line of a file that people read."""
+
+    @classmethod
+    def of(cls, losses: Sequence[float]) -> Self | None:
+        """None where one is not finite, as in a model that computes nonsense already."""
+        if not losses or not all(map(math.isfinite, losses)):
+            return None
+        return cls(texts=VERSION, losses=" ".join(f"{loss:.3f}" for loss in losses))
+
+    def distance(self, losses: Sequence[float]) -> float | None:
+        """Root of the mean square difference in nats; None where they cannot be compared."""
+        told = [float(loss) for loss in self.losses.split()]
+        if self.texts != VERSION or len(told) != len(losses):
+            return None
+        return math.dist(told, losses) / math.sqrt(len(told))

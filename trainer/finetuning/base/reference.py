@@ -1,0 +1,32 @@
+"""What the model says of some texts at the end of the training: the validator asks it again."""
+
+import logging
+from typing import Any
+
+import torch
+
+from finetuning.artifacts.reference import TEXTS, Reference
+from finetuning.base.device import Device
+from finetuning.base.step import autocast
+
+log = logging.getLogger(__name__)
+
+
+def reference_of(model: Any, tokenizer: Any, device: Device) -> Reference | None:
+    """Of the model as it is saved; None where it cannot be computed, which is no reason to fail."""
+    model.eval()
+    try:
+        with torch.no_grad(), autocast(device):
+            losses = [loss for text in TEXTS for loss in _losses(model, tokenizer, text, device)]
+    except (RuntimeError, ValueError, IndexError) as error:
+        log.warning("The trained model cannot be asked for a reference: %s", error)
+        return None
+    return Reference.of(losses)
+
+
+def _losses(model: Any, tokenizer: Any, text: str, device: Device) -> list[float]:
+    """Nats of each token but the first, which nothing predicts."""
+    ids = torch.tensor([tokenizer(text).input_ids], device=device.device)
+    logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+    loss = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none")
+    return [float(value) for value in loss]
