@@ -2,10 +2,8 @@
 
 import logging
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Any
-
-from transformers.integrations.neftune import activate_neftune
 
 from finetuning.api.hyperparameters import Method, Objective
 from finetuning.api.run_config import RunConfig
@@ -31,6 +29,7 @@ from finetuning.base.plan import Plan, warmup_of
 from finetuning.base.rank import Rank
 from finetuning.base.report import Ending, result_of, write_result, write_run_info
 from finetuning.base.run import Run
+from finetuning.base.spared import without_bitsandbytes
 from finetuning.base.step import Sft, Stepper, checkpoint_bytes, make_optimizer
 from finetuning.base.stop import Stop
 from finetuning.base.storage import require_space
@@ -181,6 +180,21 @@ def _objective(run: Run, model: Any, device: Device) -> Sft | Dpo:
 def _load_model(run: Run, device: Device, found: Checkpoint | None) -> Any:
     """The model in training mode, with the weights of the checkpoint if there is one."""
     began = time.monotonic()
+    four_bit = run.config.method is Method.QLORA
+    with nullcontext() if four_bit else without_bitsandbytes():
+        model = _made(run, device, found)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    log.info(
+        "Loaded %s in %s: %s, %s trained parameters.",
+        run.config.model_id,
+        duration(time.monotonic() - began),
+        run.config.method,
+        f"{trained:,}",
+    )
+    return model.train()
+
+
+def _made(run: Run, device: Device, found: Checkpoint | None) -> Any:
     config = run.config
     whole = found.folder if found and config.method is Method.FULL else None
     model = load_base(whole or weights_folder(config), config, device)
@@ -192,13 +206,8 @@ def _load_model(run: Run, device: Device, found: Checkpoint | None) -> Any:
         base = model if config.method is Method.FULL else model.get_base_model()
         base.activation_checkpointing_enable({"use_reentrant": False})
     if config.hyperparameters.neftune_noise_alpha is not None:
+        # Takes seconds, since it comes with transformers' Trainer.
+        from transformers.integrations.neftune import activate_neftune  # noqa: PLC0415
+
         activate_neftune(model, config.hyperparameters.neftune_noise_alpha)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    log.info(
-        "Loaded %s in %s: %s, %s trained parameters.",
-        config.model_id,
-        duration(time.monotonic() - began),
-        config.method,
-        f"{trained:,}",
-    )
-    return model.train()
+    return model
