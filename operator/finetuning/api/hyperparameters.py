@@ -77,6 +77,8 @@ class ReportTo(StrEnum):
     WANDB = "wandb"
 
 
+DEFAULT_NEW_TOKENS = 64
+
 ALL_LINEAR = "all-linear"
 """In place of names: every linear layer but the head."""
 
@@ -114,6 +116,16 @@ class Hyperparameters(ApiModel):
             "earlyStoppingThreshold does nothing without earlyStoppingPatience: set that too, for "
             "example to 3, or drop earlyStoppingThreshold",
             field="earlyStoppingThreshold",
+        ),
+        Rule(
+            f"self.sampleMaxNewTokens == {DEFAULT_NEW_TOKENS} || self.sampleGenerations > 0",
+            lambda settings: (
+                settings.sample_max_new_tokens == DEFAULT_NEW_TOKENS
+                or settings.sample_generations > 0
+            ),
+            "sampleMaxNewTokens does nothing without sampleGenerations: set that too, for example "
+            "to 3, or drop sampleMaxNewTokens",
+            field="sampleMaxNewTokens",
         ),
         Rule(
             "!has(self.beta) || self.objective == 'dpo'",
@@ -275,6 +287,20 @@ class Hyperparameters(ApiModel):
         description="Keep a checkpoint of the step with the lowest held-out loss, beyond "
         "saveTotalLimit, and make its weights the result in place of the last ones. When absent: "
         "true with earlyStoppingPatience, else false. Needs dataset.evalSplit or evalSource.",
+    )
+    sample_generations: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        description="At each evaluation the model answers this many prompts of held-out rows, each "
+        "time the same, by its likeliest tokens; samples.jsonl and the report have the answers. "
+        "Needs dataset.evalSplit or evalSource.",
+    )
+    sample_max_new_tokens: int = Field(
+        default=DEFAULT_NEW_TOKENS,
+        ge=1,
+        le=1024,
+        description="Longest answer of sampleGenerations, in tokens.",
     )
     neftune_noise_alpha: float | None = Field(
         default=None,
@@ -455,6 +481,12 @@ METHOD_RULES = (
         ),
         f"loadBestModelAtEnd {ROWS_TO_EVALUATE_ON}; or drop loadBestModelAtEnd",
         field="hyperparameters.loadBestModelAtEnd",
+    ),
+    Rule(
+        f"self.hyperparameters.sampleGenerations == 0 || {EVALUATES}",
+        lambda config: not config.hyperparameters.sample_generations or evaluates(config.dataset),
+        f"sampleGenerations {ROWS_TO_EVALUATE_ON}; or drop sampleGenerations",
+        field="hyperparameters.sampleGenerations",
     ),
 )
 """What must hold between the sections of a FineTuningJob's spec, and of a run's configuration."""

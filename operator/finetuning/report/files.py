@@ -18,6 +18,7 @@ from finetuning.artifacts import (
     MANIFEST,
     PERFORMANCE_HISTORY,
     RUN_INFO,
+    SAMPLES,
     STATE_DIR,
     STATE_FILE,
     TRAINING_INFO,
@@ -26,7 +27,7 @@ from finetuning.artifacts import (
 )
 from finetuning.artifacts.data_report import DataReport
 from finetuning.artifacts.files import UnreadableFileError, read_bounded, read_json
-from finetuning.artifacts.history import HistoryLine, PerformanceLine, read_lines
+from finetuning.artifacts.history import HistoryLine, PerformanceLine, SampleLine, read_lines
 from finetuning.artifacts.manifest import Manifest, read_manifest, sha256_of
 from finetuning.artifacts.models import Artifact, TrainingState, ValidationResult
 
@@ -58,6 +59,7 @@ class RunFiles:
     data: DataReport | None = None
     history: list[HistoryLine] = field(default_factory=list)
     performance: list[PerformanceLine] = field(default_factory=list)
+    samples: list[SampleLine] = field(default_factory=list)
     validation: ValidationResult | None = None
     answers: list[Answer] = field(default_factory=list)
     manifest: Manifest | None = None
@@ -85,6 +87,7 @@ def read(folder: Path) -> RunFiles:
     run.data = look.model(DATA_REPORT, DataReport)
     run.history = look.lines(LOSS_HISTORY, HistoryLine)
     run.performance = look.lines(PERFORMANCE_HISTORY, PerformanceLine)
+    run.samples = look.attempt(SAMPLES, _samples) or []
     name = f"{VALIDATION_DIR}/{VALIDATION_REPORT_JSON}"
     run.validation = look.model(name, ValidationResult)
     run.answers = list(_answers(look.mapping(name))) if run.validation else []
@@ -124,6 +127,14 @@ class _Reader:
             why = "holds nothing that can be read" if there else "is not there"
             self._missing.setdefault(name, why)
         return _in_order(found or [])
+
+
+def _samples(path: Path) -> list[SampleLine]:
+    """Empty where none were wished for, which is no loss."""
+    found = list(read_lines(path, SampleLine))
+    if path.exists() and not found:
+        raise UnreadableFileError("holds nothing that can be read")
+    return found
 
 
 def _json_object(path: Path) -> dict[str, Any]:

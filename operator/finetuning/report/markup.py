@@ -1,5 +1,6 @@
 """HTML as a tree: text can become nothing but text, whatever a run wrote into its files."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -17,6 +18,22 @@ def el(tag: str, *children: "Node | str | None", **attributes: Any) -> Node:
     for child in children:
         _append(node, child)
     return node
+
+
+def table(columns: Mapping[str, str], rows: Iterable[Sequence[Node | str]]) -> Node:
+    """Columns by name, with the class of their cells; narrow screens show the names in the rows."""
+    head = el("tr", *[el("th", name, scope="col", class_=style) for name, style in columns.items()])
+    lines = [
+        el(
+            "tr",
+            *[
+                el("td", cell, class_=style, data_name=name)
+                for (name, style), cell in zip(columns.items(), row, strict=True)
+            ],
+        )
+        for row in rows
+    ]
+    return el("div", el("table", el("thead", head), el("tbody", *lines)), class_="card")
 
 
 def _append(node: Node, child: "Node | str | None") -> None:

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from importlib.resources import files as package_files
 from typing import Any
@@ -12,9 +12,9 @@ from finetuning.api.v1alpha1 import Phase
 from finetuning.artifacts.data_report import DataReport
 from finetuning.artifacts.models import CheckResult
 from finetuning.controller.progress import duration
-from finetuning.report import curves
+from finetuning.report import curves, samples
 from finetuning.report.files import RunFiles, brief, moment, number, phase
-from finetuning.report.markup import Node, el, html
+from finetuning.report.markup import Node, el, html, table
 
 _TONES = {Phase.SUCCEEDED: "good", Phase.FAILED: "bad"}
 _RESULTS = {CheckResult.PASS: "good", CheckResult.FAIL: "bad", CheckResult.ERROR: "bad"}
@@ -121,6 +121,8 @@ def _tile(name: str, value: str | None, about: str) -> Node:
 
 def _sections(run: RunFiles) -> Iterator[Node]:
     yield _section("How it went", el("div", *curves.figures(run), class_="charts"))
+    if run.samples:
+        yield _section("Answers while it learnt", samples.shown(run.samples))
     yield _section("Validation", _checks(run))
     yield _section("Answers before and after", _answers(run))
     yield _section("What it was", _cards(run))
@@ -140,7 +142,7 @@ def _absent(text: str) -> Node:
 def _checks(run: RunFiles) -> Node:
     if run.validation is None:
         return _absent(f"There is no validation report: {_why(run, 'validation/')}.")
-    return _table(
+    return table(
         {"Result": "", "Check": "", "What was found": "", "Score": "figure"},
         [
             (
@@ -157,7 +159,7 @@ def _checks(run: RunFiles) -> Node:
 def _answers(run: RunFiles) -> Node:
     if not run.answers:
         return _absent("The validation asked no questions, or left no report of them.")
-    return _table(
+    return table(
         {"Question": "said", "Base model": "said", "Tuned model": "said", "Expected words": ""},
         [
             (
@@ -169,22 +171,6 @@ def _answers(run: RunFiles) -> Node:
             for each in run.answers
         ],
     )
-
-
-def _table(columns: Mapping[str, str], rows: Iterable[Sequence[Node | str]]) -> Node:
-    """Columns by name, with the class of their cells; narrow screens show the names in the rows."""
-    head = el("tr", *[el("th", name, scope="col", class_=style) for name, style in columns.items()])
-    lines = [
-        el(
-            "tr",
-            *[
-                el("td", cell, class_=style, data_name=name)
-                for (name, style), cell in zip(columns.items(), row, strict=True)
-            ],
-        )
-        for row in rows
-    ]
-    return el("div", el("table", el("thead", head), el("tbody", *lines)), class_="card")
 
 
 def _cards(run: RunFiles) -> Node:
@@ -233,7 +219,7 @@ def _about_rows(report: DataReport | None) -> dict[str, Any]:
 
 def _bad_rows(report: DataReport) -> Node:
     rows = [(f"{report.unit} {bad.line}", bad.problem) for bad in report.bad]
-    return _table({"Place": "", "Problem": "said"}, rows)
+    return table({"Place": "", "Problem": "said"}, rows)
 
 
 def _flat(values: Mapping[str, Any], without: set[str]) -> list[tuple[str, str]]:
@@ -278,7 +264,7 @@ def _result(run: RunFiles) -> Node:
     listing = el(
         "details",
         el("summary", "Files"),
-        _table({"File": "", "Bytes": "figure", "sha256": ""}, rows),
+        table({"File": "", "Bytes": "figure", "sha256": ""}, rows),
     )
     cards = el("div", _card("Seal", digest), _card("AIM profile", profile), class_="columns")
     return el("div", cards, el("div", listing, class_="card listing"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from finetuning.artifacts.files import write_json
-from finetuning.artifacts.history import HistoryLine, LineWriter, PerformanceLine
+from finetuning.artifacts.history import HistoryLine, LineWriter, PerformanceLine, SampleLine
 from finetuning.artifacts.manifest import seal, sha256_of
 
 STEPS = 2000
@@ -54,6 +54,24 @@ def write_histories(folder: Path, steps: int) -> None:
             )
     losses.close()
     speeds.close()
+    write_answers(folder, steps)
+
+
+def write_answers(folder: Path, steps: int) -> None:
+    answers = LineWriter.open(folder / "samples.jsonl", 0, SampleLine)
+    for step in range(200, steps + 1, 200):
+        for number, expected in enumerate(("Rosa.", "In Lima."), start=1):
+            answers.append(
+                SampleLine(
+                    step=step,
+                    number=number,
+                    prompt=f"Question {number}?",
+                    expected=expected,
+                    answer=f"answer of step {step}",
+                    cut=step < 1000,
+                )
+            )
+    answers.close()
 
 
 def describe(folder: Path) -> None:
@@ -133,6 +151,8 @@ def hostile(make_run: Make) -> Path:
     (folder / "status.json").write_text(json.dumps(status))
     manifest = {"files": {hostile_text("manifest"): {"size": 1, "sha256": "0" * 64}}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    said = {name: hostile_text(name) for name in ("prompt", "expected", "answer")}
+    (folder / "samples.jsonl").write_text(json.dumps({"step": 1, "number": 1, **said}) + "\n")
     return folder
 
 

@@ -69,6 +69,8 @@ def test_a_finished_run_is_told_whole(finished: Path) -> None:
         "Fail model_output KeywordsMissing: no Rosa",
         "Skip aim_profile (not required)",
         "Who is the captain? I do not know. Aye! The captain is Rosa. Rosa, Aye",
+        "Prompt In the data After step 200 After step 1,200 After step 2,000",
+        "Question 2? In Lima. answer of step 200 … answer of step 1200 answer of step 2000",
         "path train.jsonl rows 12,000 eval examples 600 bad rows 0 duplicate rows 2",
         "trained tokens 33% tokens total 1,024,000",
         "learning rate 0.0001 target modules q_proj, v_proj",
@@ -185,6 +187,7 @@ def test_hostile_text_stays_text(hostile: Path, finished: Path) -> None:
         "role",
     }
     assert "<script>document.title='value'</script>" in found.text
+    assert "<script>document.title='answer'</script>" in found.text
     assert not set("\x00\x1b\u202e\ufeff") & set(found.text)
 
 
@@ -195,6 +198,7 @@ NAMES = [
     "aim_profile.json",
     "loss_history.jsonl",
     "performance_history.jsonl",
+    "samples.jsonl",
     "data_report.json",
     "manifest.json",
     "validation/validation_report.json",

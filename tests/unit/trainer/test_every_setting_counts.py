@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel  # noqa: TC002 - for mypy and people alike
 
 from finetuning.api.hyperparameters import Hyperparameters, LoraConfig, QuantizationConfig
+from finetuning.artifacts.history import SampleLine, read_lines
 from finetuning.artifacts.manifest import sha256_of
 from finetuning.base.app import main
 
@@ -82,6 +83,12 @@ CASES: dict[tuple[str, str], tuple[str, list[str], list[str]]] = {
         ["--neftune-noise-alpha", "5"],
         ["losses"],
     ),
+    ("hyperparameters", "sample_generations"): ("lora", ["--sample-generations", "2"], ["asked"]),
+    ("hyperparameters", "sample_max_new_tokens"): (
+        "lora",
+        ["--sample-max-new-tokens", "3"],
+        ["answers"],
+    ),
     ("lora_config", "r"): ("lora", ["--lora-rank", "2"], ["losses", "trained_parameters"]),
     ("lora_config", "lora_alpha"): ("lora", ["--lora-alpha", "1"], ["losses"]),
     ("lora_config", "target_modules"): (
@@ -120,6 +127,7 @@ BESIDE: dict[tuple[str, str], tuple[str, ...]] = {
         *("--lr-scheduler-type", "cosine_with_min_lr"),
         *("--min-lr-rate", "0.1"),
     ),
+    ("hyperparameters", "sample_max_new_tokens"): ("--sample-generations", "1"),
     # Too fast to learn: the held-out loss rises.
     ("hyperparameters", "early_stopping_patience"): ("--learning-rate", "1", "--eval-steps", "1"),
     ("hyperparameters", "load_best_model_at_end"): ("--learning-rate", "1", "--eval-steps", "1"),
@@ -161,6 +169,8 @@ class Seen:
     lines_logged: int
     told_fp16: bool
     layer_calls: int
+    asked: int
+    answers: list[str]
 
 
 class Trainer:
@@ -185,6 +195,7 @@ class Trainer:
         text = (output / "loss_history.jsonl").read_text(encoding="utf-8")
         lines = [json.loads(line) for line in text.splitlines()]
         info = json.loads((output / "training_info.json").read_text(encoding="utf-8"))
+        answers = [line.answer for line in read_lines(output / "samples.jsonl", SampleLine)]
         told = [record.getMessage() for record in self._caplog.records]
         return Seen(
             losses=[line["loss"] for line in lines],
@@ -202,6 +213,8 @@ class Trainer:
             lines_logged=sum(" tokens/s " in line for line in told),
             told_fp16=any("fp16 needs a GPU" in line for line in told),
             layer_calls=layer_calls,
+            asked=len(answers),
+            answers=answers,
         )
 
 

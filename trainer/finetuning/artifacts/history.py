@@ -1,6 +1,7 @@
 """The histories of a run, appended to as it happens: JSON lines.
 
-loss_history.jsonl has one for each optimizer step, performance_history.jsonl one now and then.
+loss_history.jsonl has one for each optimizer step, performance_history.jsonl one now and then,
+samples.jsonl one for each question that the model was asked at an evaluation.
 """
 
 import json
@@ -43,7 +44,22 @@ class PerformanceLine(BaseModel):
     gpu_memory_bytes: Count | None = None
 
 
-Line = TypeVar("Line", HistoryLine, PerformanceLine)
+class SampleLine(BaseModel):
+    """What the model answered to a held-out prompt, and what the row says there."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    step: int = Field(ge=1)
+    number: int = Field(ge=1)
+    """Of the question: each evaluation asks the same ones."""
+    prompt: str
+    expected: str
+    answer: str
+    cut: bool = False
+    """Whether the answer reached the limit of its length."""
+
+
+Line = TypeVar("Line", HistoryLine, PerformanceLine, SampleLine)
 
 
 class LineWriter(Generic[Line]):

@@ -36,7 +36,15 @@ intervals) may be changed on the way."""
 PER_STEP = ("batch_size", "gradient_accumulation_steps", "processes")
 """Together the rows of a step: another split of as many rows is the same run."""
 
-COSMETIC = ("logging_steps", "save_steps", "save_total_limit", "eval_steps", "report_to")
+COSMETIC = (
+    "logging_steps",
+    "save_steps",
+    "save_total_limit",
+    "eval_steps",
+    "report_to",
+    "sample_generations",
+    "sample_max_new_tokens",
+)
 """Settings that leave the trained weights as they are."""
 
 _DEFAULTS: Facts = (

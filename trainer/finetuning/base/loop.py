@@ -25,6 +25,7 @@ from finetuning.base.plan import Plan
 from finetuning.base.rank import Rank
 from finetuning.base.report import result_of
 from finetuning.base.run import Run
+from finetuning.base.samples import Samples
 from finetuning.base.saver import Saver
 from finetuning.base.step import Stepper, StepResult
 from finetuning.base.tracking import Tracking
@@ -72,6 +73,7 @@ class Loop:
         stepper: Stepper,
         live: LiveState,
         *,
+        samples: Samples,
         found: Checkpoint | None,
     ) -> None:
         self.state = found.state.model_copy() if found else TrainerState()
@@ -81,6 +83,7 @@ class Loop:
         self._run, self._plan, self._data = run, plan, data
         self._settings = run.config.hyperparameters
         self._stepper, self._live, self._group = stepper, live, stepper.group
+        self._samples = samples
         saved = checkpoints.path_of(self.state.global_step) if found else None
         self._saver = Saver(run, stepper, live, saved)
         if found:
@@ -129,6 +132,7 @@ class Loop:
 
     def _open(self) -> Record:
         """What one process writes down; it also clears what lies beyond the step that goes on."""
+        self._samples.open(self.state.global_step)
         if not self._group.leads:
             return NoJournal()
         self._run.checkpoints.mkdir(exist_ok=True)
@@ -185,6 +189,7 @@ class Loop:
         if loss is not None:
             self.state.eval_loss = loss
             log.info("step %d  eval loss %.4f", step, loss)
+            self._samples.ask(self._stepper.model, step, stop)
         self._live.event(RunState.TRAINING, eval_loss=self.state.eval_loss)
         return loss
 

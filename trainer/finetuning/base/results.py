@@ -19,6 +19,7 @@ from finetuning.artifacts import (
     MANIFEST,
     PERFORMANCE_HISTORY,
     RUN_INFO,
+    SAMPLES,
     STATE_DIR,
     STATE_FILE,
     TRACKING_DIR,
@@ -119,7 +120,8 @@ def describe(
         write_json(output / TRAINING_INFO, info)
         write_json(output / AIM_PROFILE, profile)
         (output / RUN_INFO).unlink(missing_ok=True)
-        path = seal(output, {*names, *_ABOUT_THE_RUN})
+        asked = {SAMPLES} if (output / SAMPLES).is_file() else set()
+        path = seal(output, {*names, *_ABOUT_THE_RUN, *asked})
     return sha256_of(path)
 
 
@@ -151,7 +153,7 @@ def remove_run(output: Path) -> None:
     _remove_tracking(output / TRACKING_DIR)
     for checkpoint in (output / CHECKPOINTS_DIR).glob(f"*{CHECKPOINT_PREFIX}*"):
         shutil.rmtree(checkpoint, ignore_errors=True)
-    known = (MANIFEST, RUN_INFO, *_ABOUT_THE_RUN, f"{STATE_DIR}/{STATE_FILE}")
+    known = (MANIFEST, RUN_INFO, *_ABOUT_THE_RUN, SAMPLES, f"{STATE_DIR}/{STATE_FILE}")
     for name in (*own, *known):
         (output / name).unlink(missing_ok=True)
 

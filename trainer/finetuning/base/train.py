@@ -29,6 +29,7 @@ from finetuning.base.plan import Plan, warmup_of
 from finetuning.base.rank import Rank
 from finetuning.base.report import Ending, result_of, write_result, write_run_info
 from finetuning.base.run import Run
+from finetuning.base.samples import Samples
 from finetuning.base.spared import without_bitsandbytes
 from finetuning.base.step import Sft, Stepper, checkpoint_bytes, make_optimizer
 from finetuning.base.stop import Stop
@@ -74,10 +75,11 @@ def _train(run: Run, live: LiveState, stop: Stop, device: Device, group: Group) 
     objective = _objective(run, distributed(model, device, group), device)
     clip = config.hyperparameters.max_grad_norm
     stepper = Stepper(objective, optimizer, device, clip, group)
-    loop = Loop(run, plan, data, stepper, live, found=found)
+    samples = Samples.of(run, data, tokenizer, device, writes=group.leads)
+    loop = Loop(run, plan, data, stepper, live, samples=samples, found=found)
 
     stop.raises = False
-    with Tracking(run) as tracking, closing(loop):
+    with Tracking(run) as tracking, closing(samples), closing(loop):
         loop.run_until(SharedStop(stop, group), tracking)
         if not loop.done:
             tracking.outcome = Outcome.PAUSED

@@ -1,0 +1,145 @@
+"""What the model answers to a few held-out prompts, asked again at every evaluation."""
+
+import logging
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from finetuning.api.hyperparameters import Objective
+from finetuning.artifacts import SAMPLES
+from finetuning.artifacts.history import LineWriter, SampleLine
+from finetuning.base.data import Data
+from finetuning.base.device import Device
+from finetuning.base.encode import Example
+from finetuning.base.group import SharedStop
+from finetuning.base.run import Run
+from finetuning.base.step import autocast
+from finetuning.base.storage import space_for
+
+TEXT_LIMIT = 2000
+"""Characters of a prompt (its end) and of an answer (its beginning) that are kept."""
+
+FILE_LIMIT = 16 << 20
+"""Bytes; a run of so many evaluations has shown what there is to see."""
+
+BEGINNING = 16
+"""Tokens that stand in for the prompt where a row has none."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt of the held-out rows, and how the row goes on."""
+
+    prompt: list[int]
+    expected: list[int]
+
+
+def question_of(example: Example) -> Question:
+    """Up to the first trained token; of running text the beginning, at most half of it."""
+    ids = example.ids.tolist()
+    start = int(example.trained.argmax()) or max(1, min(BEGINNING, len(ids) // 2))
+    end = len(ids) - int(example.trained[::-1].argmax())
+    return Question(ids[:start], ids[start:end])
+
+
+def questions_of(data: Data, objective: Objective, count: int) -> list[Question]:
+    """Of the first held-out rows, so that they are the same in every evaluation."""
+    # Of a pair the better answer.
+    end = 1 if objective is Objective.DPO else None
+    examples = (example for pack in data.held_out for example in pack[:end])
+    return [question_of(example) for example in islice(examples, count)]
+
+
+class Samples:
+    """Asks and writes down; nothing where none are wished for, or by processes that write nothing.
+
+    The likeliest token is taken each time, so the same weights give the same answers.
+    """
+
+    def __init__(
+        self, path: Path, questions: list[Question], tokenizer: Any, most: int, device: Device
+    ) -> None:
+        self._path, self._questions, self._tokenizer = path, questions, tokenizer
+        self._most, self._device = most, device
+        self._writer: LineWriter[SampleLine] | None = None
+        self._full = False
+
+    @classmethod
+    def of(cls, run: Run, data: Data, tokenizer: Any, device: Device, *, writes: bool) -> Self:
+        settings = run.config.hyperparameters
+        count = settings.sample_generations if writes else 0
+        questions = questions_of(data, settings.objective, count)
+        most = settings.sample_max_new_tokens
+        return cls(run.output / SAMPLES, questions, tokenizer, most, device)
+
+    def open(self, step: int) -> None:
+        """Go on after `step`; raises StorageFullError."""
+        if self._questions:
+            with space_for(SAMPLES, self._path.parent):
+                self._writer = LineWriter.open(self._path, step, SampleLine)
+
+    def ask(self, model: Any, step: int, stop: SharedStop) -> None:
+        """Write the model's answers down as those of `step`; raises StorageFullError."""
+        if self._writer is None or self._is_full():
+            return
+        training = model.training
+        model.eval()
+        for number, question in enumerate(self._questions, start=1):
+            if stop.requested:
+                break
+            line = self._line(step, number, question, self._answer(model, question))
+            with space_for(SAMPLES, self._path.parent):
+                self._writer.append(line)
+        model.train(training)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _is_full(self) -> bool:
+        if not self._full and self._path.stat().st_size >= FILE_LIMIT:
+            self._full = True
+            log.warning("%s is full; no more answers are written.", SAMPLES)
+        return self._full
+
+    def _answer(self, model: Any, question: Question) -> list[int]:
+        from transformers import GenerationConfig  # noqa: PLC0415 - only for those who wish it
+
+        ids = torch.tensor([question.prompt], device=self._device.device)
+        ends = sorted(self._ends(model, question))
+        config = GenerationConfig(
+            max_new_tokens=self._most,
+            do_sample=False,
+            eos_token_id=ends or None,
+            pad_token_id=ends[0] if ends else 0,
+        )
+        with torch.no_grad(), autocast(self._device):
+            whole = model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config
+            )
+        found: list[int] = whole[0, ids.shape[1] :].tolist()
+        return found
+
+    def _ends(self, model: Any, question: Question) -> set[int]:
+        """The tokens that end an answer: the tokenizer's, the model's, and that of the row."""
+        own = getattr(model, "generation_config", None)
+        listed = getattr(own, "eos_token_id", None)
+        known = [*(listed if isinstance(listed, list) else [listed]), self._tokenizer.eos_token_id]
+        last = {*question.expected[-1:]} & {*self._tokenizer.all_special_ids}
+        return {int(end) for end in (*known, *last) if end is not None}
+
+    def _line(self, step: int, number: int, question: Question, answer: list[int]) -> SampleLine:
+        decode = self._tokenizer.decode
+        return SampleLine(
+            step=step,
+            number=number,
+            prompt=decode(question.prompt)[-TEXT_LIMIT:],
+            expected=decode(question.expected, skip_special_tokens=True)[:TEXT_LIMIT],
+            answer=decode(answer, skip_special_tokens=True)[:TEXT_LIMIT],
+            cut=len(answer) >= self._most,
+        )
