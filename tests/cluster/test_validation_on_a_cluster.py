@@ -106,7 +106,8 @@ def kill_every_validator(cluster: Cluster, name: str) -> set[str]:
 @pytest.fixture(scope="module")
 def damaged(workspace: Cluster) -> Iterator[str]:
     """A job that is to be trained, and not judged before its model is damaged."""
-    with running(workspace, short("damaged", enabled=False)) as name:
+    rows = {"source": "configmap:finetuning-demo-data:train.jsonl", "maxRows": 8}
+    with running(workspace, short("damaged", enabled=False, heldOut=rows)) as name:
         yield name
 
 
@@ -182,6 +183,7 @@ def test_the_annotation_judges_again_and_the_repaired_model_passes(
     workspace.kubectl("wait", answered, f"ftj/{damaged}", "--timeout=90s")
     seen = status(workspace, damaged)
     assert (seen["validation"]["result"], seen["validation"]["attempt"]) == ("4/4", 2)
+    assert seen["validation"]["baseline"]["rows"] == 8
     assert condition(seen, "Validated")["status"] == "True"
     assert workspace.get("job", f"{damaged}-train")["metadata"]["uid"] == trained_by
     assert judges(workspace, damaged) == [f"{damaged}-validate", f"{damaged}-validate-2"]

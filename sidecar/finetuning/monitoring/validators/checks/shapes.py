@@ -102,8 +102,7 @@ def _layer_problem(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
 def _shape_problem(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
     wanted = _wanted_shapes(config)
     for name, tensor in weights.items():
-        part = name.removesuffix(".weight").rsplit(".", maxsplit=1)[-1]
-        shape = wanted.get(part) if name.endswith(".weight") else None
+        shape = wanted.get(_module_of(name)) if name.endswith(".weight") else None
         if shape is not None and tensor.shape != shape:
             return f"{name} is {list(tensor.shape)}, by config.json it is {list(shape)}"
     return ""
@@ -150,11 +149,22 @@ def optimizer_differs(tree: Tree) -> Finding | None:
             text = f"{tensor.name} is {list(tensor.shape)}, its weight {list(weight.shape)}"
             return Finding("OptimizerMismatch", text)
         known |= {name} if moment else set()
-    lacking = sorted(set(tree.weights) - known)
+    lacking = sorted(set(tree.weights) - known - _tied_to(known, tree.weights))
     # Experts that no row has reached have no moments.
     if not lacking or (len(known) > 0 and not (tree.is_adapter or is_dense(tree))):
         return None
     return Finding("OptimizerMismatch", f"the optimizer has no state of {lacking[0]}")
+
+
+def _tied_to(known: set[str], weights: Mapping[str, Tensor]) -> set[str]:
+    """A head that is the embeddings is in an adapter's file twice, and in the optimizer once."""
+    twins = {name for name in weights if _module_of(name) in _TIED}
+    shapes = {weights[name].shape for name in twins & known}
+    return {name for name in twins if weights[name].shape in shapes}
+
+
+def _module_of(name: str) -> str:
+    return name.removesuffix(".weight").rsplit(".", maxsplit=1)[-1]
 
 
 def _moment_of(name: str) -> tuple[str, bool]:
@@ -175,7 +185,7 @@ def base_problem(adapter: Tree, base: Mapping[str, Tensor]) -> str:
         return ""
     for name, wanted in layers:
         weight = base.get(f"{name}.weight")
-        if weight is None and name.rsplit(".", maxsplit=1)[-1] not in _TIED:
+        if weight is None and _module_of(name) not in _TIED:
             return f"the base model has no {name}"
         if weight is not None and weight.dtype not in ("U8", "I8"):
             shape = weight.shape[::-1] if swapped else weight.shape
