@@ -153,14 +153,14 @@ def test_on_failure_decides_the_phase_without_judging_again(
     workspace: Cluster, damaged: str
 ) -> None:
     change(workspace, damaged, onFailure="Fail")
-    workspace.kubectl("wait", "--for=condition=Failed", f"ftj/{damaged}", "--timeout=20s")
+    workspace.kubectl("wait", "--for=condition=Failed", f"ftj/{damaged}", "--timeout=60s")
     seen = status(workspace, damaged)
     assert (seen["phase"], seen["reason"]) == ("Failed", "ValidationFailed")
     kept = f"The model did not pass and is kept in pvc://{damaged}-output: 3/4 checks passed"
     assert seen["message"].startswith(kept)
     assert condition(seen, "Complete")["status"] == "False"
     change(workspace, damaged, onFailure="Report")
-    workspace.kubectl("wait", "--for=condition=Complete", f"ftj/{damaged}", "--timeout=20s")
+    workspace.kubectl("wait", "--for=condition=Complete", f"ftj/{damaged}", "--timeout=60s")
     assert status(workspace, damaged)["phase"] == "Succeeded"
     assert judges(workspace, damaged) == [f"{damaged}-validate"]
 
@@ -176,11 +176,11 @@ def test_the_annotation_judges_again_and_the_repaired_model_passes(
         found = status(workspace, damaged)["validation"]
         return found if "rerun" in found else None
 
-    meanwhile = workspace.wait("the second validation", again, 20)
+    meanwhile = workspace.wait("the second validation", again, 60)
     assert (meanwhile["result"], meanwhile["attempt"]) == ("3/4", 1)
     assert meanwhile["rerun"]["jobName"] == f"{damaged}-validate-2"
     answered = "--for=jsonpath={.status.validation.revalidate}=repaired"
-    workspace.kubectl("wait", answered, f"ftj/{damaged}", "--timeout=90s")
+    workspace.kubectl("wait", answered, f"ftj/{damaged}", "--timeout=240s")
     seen = status(workspace, damaged)
     assert (seen["validation"]["result"], seen["validation"]["attempt"]) == ("4/4", 2)
     assert seen["validation"]["baseline"]["rows"] == 8
