@@ -29,7 +29,7 @@ def samples(path: Path) -> list[shapes.Sample]:
     config = DatasetConfig(path=str(path))
     good, found = shapes.interpret(rows.read(config))
     settle(good, config)
-    return found
+    return list(found)
 
 
 def questions(path: Path) -> list[str]:

@@ -269,4 +269,4 @@ def lengths(rows_file: Path) -> list[int]:
     tokenizer = make_tokenizer([text for row in ROWS for text in row.values()])
     tokenizer.chat_template = TEMPLATE
     rows, samples = interpret(read(DatasetConfig(path=str(rows_file))))
-    return encode(samples, rows, tokenizer, 999).lengths
+    return list(encode(samples, rows, tokenizer, 999).lengths)

@@ -230,7 +230,7 @@ def test_a_wish_to_stop_drops_the_half_step_and_the_evaluation(tiny_model: Path)
     stop = SharedStop(asked, Group(Rank(), device.device))
     rows = [[[example(5, 3)]], [[example(9, 2)]]]
     assert stepper.step(rows, 1.0, stop) is None
-    assert stepper.evaluate(rows, stop) is None
+    assert stepper.evaluate([pack for (pack,) in rows], 1, stop) is None
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert stepper.step(rows[:1], 1.0, stop) is not None

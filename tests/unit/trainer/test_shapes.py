@@ -25,7 +25,7 @@ def accepted(data: Rows, objective: Objective = Objective.SFT) -> list[Sample]:
     """All samples; raises DatasetError where a row is bad, as a run does unless told otherwise."""
     found, samples = interpret(data, objective)
     settle(found, DatasetConfig(path=data.source))
-    return samples
+    return list(samples)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The data set's names of columns in place of the trainer's."""
 
 from finetuning.api.dataset import DatasetColumns
-from finetuning.base.rows import BadRow, Row, Rows
+from finetuning.base.rows import BadRow, Row, Rows, StoredRows
 
 MAY_BE_ABSENT = ("input", "system", "tools")
 """Columns that a row may leave empty, as the shapes have it."""
@@ -12,10 +12,19 @@ def rename(rows: Rows, columns: DatasetColumns | None) -> Rows:
     if columns is None:
         return rows
     names = columns.named
+    if isinstance(rows.rows, StoredRows):
+        return _renamed_later(rows, rows.rows, names)
     found = [_renamed(row, names) for row in rows.rows]
     good = [each for each in found if isinstance(each, Row)]
     renamed = Rows(rows.source, rows.unit, good, rows.bad)
     return renamed.without(each for each in found if isinstance(each, BadRow))
+
+
+def _renamed_later(rows: Rows, stored: StoredRows, names: dict[str, str]) -> Rows:
+    """The same of rows that stay on the disk: only what is bad is known now."""
+    bad = [each for row in stored if isinstance(each := _renamed(row, names), BadRow)]
+    changed = stored.mapped(lambda row: _only(row, names))
+    return Rows(rows.source, rows.unit, changed, rows.bad).without(bad)
 
 
 def _renamed(row: Row, names: dict[str, str]) -> Row | BadRow:
@@ -24,4 +33,8 @@ def _renamed(row: Row, names: dict[str, str]) -> Row | BadRow:
         if ours not in MAY_BE_ABSENT:
             there = ", ".join(sorted(map(str, row.data))) or "none"
             return BadRow(row.line, f"has no column {theirs!r} for `{ours}`; its columns: {there}")
+    return _only(row, names)
+
+
+def _only(row: Row, names: dict[str, str]) -> Row:
     return Row(row.line, {ours: row.data.get(theirs) for ours, theirs in names.items()})

@@ -1,6 +1,7 @@
 """The encoded examples of a run, split into those trained on and those held out."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,11 @@ from finetuning.api.run_config import RunConfig
 from finetuning.base.bad_rows import settle
 from finetuning.base.encode import Encoded, Example, Pack, encode
 from finetuning.base.errors import DatasetError
-from finetuning.base.packing import pack
+from finetuning.base.packing import grouped, pack
 from finetuning.base.plan import split_rows
 from finetuning.base.reading import Part, RunRows
-from finetuning.base.rows import Rows
+from finetuning.base.rows import Rows, StoredRows
+from finetuning.base.store import ExampleFile, StoredPacks, totals_of
 
 log = logging.getLogger(__name__)
 
@@ -26,17 +28,17 @@ class Data:
     rows: Rows
     evaluation: Rows | None
     """The rows of a source of their own, all of them held out."""
-    train: list[Pack]
-    held_out: list[Pack]
+    train: Sequence[Pack]
+    held_out: Sequence[Pack]
     cut: int
     dropped: int
-    lengths: list[int]
+    lengths: Sequence[int]
     """Tokens of every example before it was cut."""
 
     def facts(self) -> dict[str, int]:
         return {
-            "train_examples": sum(map(len, self.train)),
-            "eval_examples": sum(map(len, self.held_out)),
+            "train_examples": totals_of(self.train).examples,
+            "eval_examples": totals_of(self.held_out).examples,
             "train_packs": len(self.train),
             "cut_examples": self.cut,
             "dropped_examples": self.dropped,
@@ -63,22 +65,24 @@ def prepare(found: RunRows, tokenizer: Any, config: RunConfig) -> Data:
         _packs(held_out, settings),
         cut,
         dropped,
-        [length for part in parts for length in part.lengths],
+        [*parts[0].lengths, *parts[1].lengths] if len(parts) > 1 else parts[0].lengths,
     )
 
 
 def _encoded(part: Part, tokenizer: Any, config: RunConfig) -> tuple[Encoded, Rows]:
     """Its examples, and its rows without those that the chat template refuses."""
     limit = config.hyperparameters.max_seq_length
-    encoded = encode(part.samples, part.rows, tokenizer, limit)
+    # Rows that stay on the disk have tokens that do.
+    into = ExampleFile() if isinstance(part.rows.rows, StoredRows) else None
+    encoded = encode(part.samples, part.rows, tokenizer, limit, into)
     rows = part.rows.without(encoded.bad)
     settle(rows, config.dataset)
     return encoded, rows
 
 
 def _split(
-    examples: list[list[Example]], rows: Rows, config: RunConfig
-) -> tuple[list[list[Example]], list[list[Example]]]:
+    examples: Sequence[list[Example]], rows: Rows, config: RunConfig
+) -> tuple[Sequence[list[Example]], Sequence[list[Example]]]:
     """Rows to train on and to hold out."""
     share = config.dataset.eval_split
     if share and len(examples) < MINIMUM_TO_SPLIT:
@@ -87,12 +91,18 @@ def _split(
             "add rows, or leave out --eval-split"
         )
     train, held_out = split_rows(len(examples), share, config.hyperparameters.seed)
+    if isinstance(examples, StoredPacks):
+        return examples.chosen(train), examples.chosen(held_out)
     return [examples[i] for i in train], [examples[i] for i in held_out]
 
 
-def _packs(rows: list[list[Example]], settings: Hyperparameters) -> list[Pack]:
+def _packs(rows: Sequence[list[Example]], settings: Hyperparameters) -> Sequence[Pack]:
     if settings.objective is Objective.DPO:
         return rows
+    if isinstance(rows, StoredPacks):
+        if settings.packing:
+            return rows.grouped(grouped(rows.sizes().tolist(), settings.max_seq_length))
+        return rows.singles()
     examples = [example for row in rows for example in row]
     if settings.packing:
         return pack(examples, settings.max_seq_length)

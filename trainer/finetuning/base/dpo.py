@@ -4,7 +4,7 @@ Rafailov et al. 2023, equation 7: -log sigmoid(beta * (ratio of chosen - ratio o
 the log of the answer's probability over that by the model that the run started from.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,7 @@ class Dpo:
         chosen, rejected = ratios.view(-1, 2).unbind(dim=1)
         return -functional.logsigmoid(self.beta * (chosen - rejected)).sum()
 
-    def weight(self, packs: list[Pack]) -> int:
+    def weight(self, packs: Sequence[Pack]) -> int:
         return len(packs)
 
     def samples(self, packs: list[Pack]) -> int:

@@ -1,8 +1,9 @@
 """From samples to tokens, with a mark on each token that is trained."""
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -38,24 +39,38 @@ one without packing), or the chosen and the rejected answer of a pair."""
 class Encoded:
     """The examples of each row, in order, and what the length limit did to them."""
 
-    rows: list[list[Example]]
+    rows: Sequence[list[Example]]
     cut: int
     dropped: int
     bad: list[BadRow]
     """What the chat template refuses."""
-    lengths: list[int]
+    lengths: Sequence[int]
     """Tokens of every example before the cut."""
 
 
-def encode(samples: list[Sample], rows: Rows, tokenizer: Any, limit: int) -> Encoded:
+class Sink(Protocol):
+    """Takes the examples of each row in turn, and has all of them in the end."""
+
+    def append(self, row: list[Example], /) -> None: ...
+    def finished(self) -> Sequence[list[Example]]: ...
+
+
+class _InMemory(list[list[Example]]):
+    def finished(self) -> Sequence[list[Example]]:
+        return self
+
+
+def encode(
+    samples: Sequence[Sample], rows: Rows, tokenizer: Any, limit: int, into: Sink | None = None
+) -> Encoded:
     """Encode every sample; examples over `limit` tokens are cut at the end.
 
     Raises:
         DatasetError: nothing to train on is left after the cut.
     """
-    encoded: list[list[Example]] = []
+    encoded = _InMemory() if into is None else into
     bad: list[BadRow] = []
-    lengths: list[int] = []
+    lengths = array("q")
     cut = dropped = 0
     template = Template(tokenizer)
     for sample, row in zip(samples, rows.rows, strict=True):
@@ -64,7 +79,7 @@ def encode(samples: list[Sample], rows: Rows, tokenizer: Any, limit: int) -> Enc
         except RefusedError as error:
             bad.append(BadRow(row.line, str(error)))
             continue
-        lengths += [len(example.ids) for example in whole]
+        lengths.extend(len(example.ids) for example in whole)
         kept = [short for short in (_cut(example, limit) for example in whole) if short.targets]
         if isinstance(sample, Preference) and len(kept) < len(whole):
             kept = []  # One answer alone says nothing.
@@ -72,12 +87,13 @@ def encode(samples: list[Sample], rows: Rows, tokenizer: Any, limit: int) -> Enc
         dropped += len(whole) - len(kept)
         if kept:
             encoded.append(kept)
-    if lengths and not encoded:
+    found = encoded.finished()
+    if lengths and not found:
         raise DatasetError(
             f"{rows.source}: every answer lies beyond the first {limit} tokens, so nothing is left "
             "to train on; raise --max-seq-length"
         )
-    return Encoded(encoded, cut, dropped, bad, lengths)
+    return Encoded(found, cut, dropped, bad, lengths)
 
 
 def _whole(sample: Sample, template: Template) -> list[Example]:

@@ -181,11 +181,9 @@ class Loop:
         if not self._data.held_out or not self._plan.evaluates_after(step):
             return None
         self._live.event(RunState.EVALUATING)
-        size = self._plan.batch_size
-        rows = self._data.held_out
-        batches = [rows[i : i + size] for i in range(0, len(rows), size)]
         last = step == self._plan.total_steps
-        loss = self._stepper.evaluate(batches, None if last else stop)
+        rows, size = self._data.held_out, self._plan.batch_size
+        loss = self._stepper.evaluate(rows, size, None if last else stop)
         if loss is not None:
             self.state.eval_loss = loss
             log.info("step %d  eval loss %.4f", step, loss)

@@ -6,6 +6,7 @@ mask. An architecture that does not is found out before the first step.
 
 import inspect
 from bisect import bisect_left, insort
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,11 +24,16 @@ _SAME = 1e-3
 
 
 def pack(examples: list[Example], limit: int) -> list[Pack]:
-    """Examples in sequences of at most `limit` tokens, by best fit decreasing.
-
-    The longest first, each into the fullest sequence that still holds it. Every example must fit.
-    """
+    """Examples in sequences of at most `limit` tokens."""
     sizes = [len(example.ids) for example in examples]
+    return [[examples[i] for i in numbers] for numbers in grouped(sizes, limit)]
+
+
+def grouped(sizes: Sequence[int], limit: int) -> list[list[int]]:
+    """Numbers of the sizes that go together, at most `limit` in all, by best fit decreasing.
+
+    The longest first, each into the fullest sequence that still holds it. Every one must fit.
+    """
     packs: list[list[int]] = []
     by_room: dict[int, list[int]] = {}
     rooms: list[int] = []
@@ -46,7 +52,7 @@ def pack(examples: list[Example], limit: int) -> list[Pack]:
         if not by_room.get(left):
             insort(rooms, left)
         by_room.setdefault(left, []).append(chosen)
-    return [[examples[i] for i in numbers] for numbers in packs]
+    return packs
 
 
 def refuse_mixing(model: Any, device: Device) -> None:

@@ -1,5 +1,6 @@
 """The rows of a run: to train on and, where they have a source of their own, to evaluate on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finetuning.api.hyperparameters import Objective
@@ -15,7 +16,7 @@ class Part:
     """The rows of one source and, in the same order, what they say."""
 
     rows: Rows
-    samples: list[Sample]
+    samples: Sequence[Sample]
 
 
 @dataclass(frozen=True)

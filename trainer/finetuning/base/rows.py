@@ -7,10 +7,13 @@ import csv
 import hashlib
 import io
 import json
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, overload
+
+from typing_extensions import override
 
 from finetuning.api.dataset import DatasetFormat
 from finetuning.api.run_config import DatasetConfig
@@ -19,6 +22,9 @@ from finetuning.base.errors import DatasetError, first_line
 
 CSV_FIELD_LIMIT = 64 * 1024 * 1024
 """Long documents stand in one cell; Python's own limit is 128 KiB."""
+
+IN_MEMORY_BYTES = 256 << 20
+"""Larger sources stay on the disk, and their rows are read when they are needed."""
 
 EXCERPT = 40
 EMPTY = "every column is empty; fill it or remove the row"
@@ -42,6 +48,44 @@ class BadRow:
     problem: str
 
 
+class StoredRows(Sequence[Row]):
+    """Rows that stay where they are; the one that was asked for last is kept."""
+
+    def __init__(
+        self, read: Callable[[int, int], Row], lines: "array[int]", places: "array[int]"
+    ) -> None:
+        self._read, self._lines, self._places = read, lines, places
+        self._last: tuple[int, Row] | None = None
+
+    @override
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Row]: ...
+    @override
+    def __getitem__(self, at: int | slice) -> Row | list[Row]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        if self._last is None or self._last[0] != at:
+            self._last = at, self._read(self._lines[at], self._places[at])
+        return self._last[1]
+
+    def mapped(self, change: Callable[[Row], Row]) -> "StoredRows":
+        """The same rows, changed whenever they are read."""
+        read = self._read
+        return StoredRows(lambda *where: change(read(*where)), self._lines, self._places)
+
+    def without(self, lines: set[int]) -> "StoredRows":
+        kept = [i for i, line in enumerate(self._lines) if line not in lines] if lines else None
+        if kept is None:
+            return self
+        chosen = (array("q", map(of.__getitem__, kept)) for of in (self._lines, self._places))
+        return StoredRows(self._read, *chosen)
+
+
 @dataclass(frozen=True)
 class Rows:
     """All rows of a source."""
@@ -49,7 +93,7 @@ class Rows:
     source: str
     unit: str
     """What `Row.line` counts: `line` in text files, `row` elsewhere."""
-    rows: list[Row]
+    rows: Sequence[Row]
     bad: tuple[BadRow, ...] = ()
     """Those that were left out of `rows`."""
 
@@ -57,7 +101,10 @@ class Rows:
         """The same with more rows found bad, in the order of the source."""
         found = sorted({*self.bad, *bad}, key=lambda each: each.line)
         lines = {each.line for each in found}
-        kept = [row for row in self.rows if row.line not in lines]
+        if isinstance(self.rows, StoredRows):
+            kept: Sequence[Row] = self.rows.without(lines)
+        else:
+            kept = [row for row in self.rows if row.line not in lines]
         return Rows(self.source, self.unit, kept, tuple(found))
 
     def where(self, row: Row) -> str:
@@ -135,15 +182,24 @@ def _text_of(path: Path) -> str:
         raise DatasetError(f"{path}: line {line}: not valid UTF-8; save it as UTF-8") from None
 
 
+def _is_large(path: Path) -> bool:
+    return path.stat().st_size > IN_MEMORY_BYTES
+
+
 def _read_jsonl(path: Path) -> Rows:
+    if _is_large(path):
+        from finetuning.base import streams  # noqa: PLC0415 - it builds on this module
+
+        return streams.jsonl(path)
     lines = enumerate(_text_of(path).split("\n"), start=1)
-    read = [_json_row(number, line) for number, line in lines if line.strip()]
+    read = [json_row(number, line) for number, line in lines if line.strip()]
     rows = [each for each in read if isinstance(each, Row)]
     bad = tuple(each for each in read if isinstance(each, BadRow))
     return Rows(str(path), "line", rows, bad)
 
 
-def _json_row(number: int, line: str) -> Row | BadRow:
+def json_row(number: int, line: str) -> Row | BadRow:
+    """A line of JSON Lines."""
     try:
         data = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -211,13 +267,18 @@ def _numbered(source: str, items: Iterable[Any]) -> Rows:
 def _read_csv(path: Path) -> Rows:
     csv.field_size_limit(CSV_FIELD_LIMIT)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    if _is_large(path):
+        from finetuning.base import streams  # noqa: PLC0415 - it builds on this module
+
+        return streams.delimited(path, delimiter)
     reader = csv.DictReader(
         io.StringIO(_text_of(path), newline=""), delimiter=delimiter, strict=True
     )
     read: list[Row | BadRow] = []
     try:
-        _refuse_twins(path, reader.fieldnames or [])
-        read.extend(_csv_row(reader, data) for data in reader)
+        header = reader.fieldnames or []
+        refuse_twins(path, header)
+        read.extend(csv_row(reader.line_num, len(header), data) for data in reader)
     except csv.Error as error:
         start = reader.line_num + 1
         raise DatasetError(
@@ -228,17 +289,18 @@ def _read_csv(path: Path) -> Rows:
     return Rows(str(path), "line", rows, bad)
 
 
-def _csv_row(reader: "csv.DictReader[str]", data: dict[str | Any, Any]) -> Row | BadRow:
+def csv_row(line: int, columns: int, data: dict[str | Any, Any]) -> Row | BadRow:
+    """A record as DictReader gives it."""
     if None not in data:
-        return Row(reader.line_num, dict(data))
+        return Row(line, dict(data))
     problem = (
-        f"more than the {len(reader.fieldnames or [])} columns of the header; put cells that hold "
-        "a delimiter in double quotes"
+        f"more than the {columns} columns of the header; put cells that hold a delimiter in double "
+        "quotes"
     )
-    return BadRow(reader.line_num, problem)
+    return BadRow(line, problem)
 
 
-def _refuse_twins(path: Path, header: Sequence[str]) -> None:
+def refuse_twins(path: Path, header: Sequence[str]) -> None:
     """Of two columns with one name the first would be lost without a word."""
     twins = sorted({name for name in header if list(header).count(name) > 1})
     if twins:
@@ -253,7 +315,12 @@ def _read_parquet(path: Path) -> Rows:
             f"{path}: reading Parquet needs pyarrow; `pip install pyarrow`, or save it as .jsonl"
         ) from None
     try:
-        items = parquet.read_table(path).to_pylist()
+        file = parquet.ParquetFile(path)
+        if file.metadata.num_rows and _is_large(path):
+            from finetuning.base import streams  # noqa: PLC0415 - it builds on this module
+
+            return streams.parquet(path, file)
+        items = file.read().to_pylist()
     except (ArrowException, OSError) as error:
         raise DatasetError(f"{path}: not readable as Parquet: {first_line(error)}") from error
     return _numbered(str(path), items)
@@ -296,4 +363,9 @@ def _from_datasets(source: str, data: Any) -> Rows:
         names = ", ".join(map(str, splits))
         raise DatasetError(f"{source}: has the splits {names} and no `train` among them")
     name = "train" if "train" in splits else next(iter(splits))
-    return _numbered(source, splits[name])
+    chosen = splits[name]
+    if chosen.data.nbytes > IN_MEMORY_BYTES:
+        from finetuning.base import streams  # noqa: PLC0415 - it builds on this module
+
+        return streams.numbered(source, len(chosen), lambda line, at: Row(line, chosen[at]))
+    return _numbered(source, chosen)

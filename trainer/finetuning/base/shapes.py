@@ -1,13 +1,15 @@
 """From rows of known shapes to conversations, prompts with completions, or plain text."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, overload
+
+from typing_extensions import override
 
 from finetuning.api.hyperparameters import Objective
 from finetuning.base.errors import DatasetError
-from finetuning.base.rows import EMPTY, BadRow, Row, Rows
+from finetuning.base.rows import EMPTY, BadRow, Row, Rows, StoredRows
 
 Message = dict[str, Any]
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -73,7 +75,7 @@ class _BadRowError(Exception):
     """What is wrong with one row, without its place."""
 
 
-def interpret(rows: Rows, objective: Objective = Objective.SFT) -> tuple[Rows, list[Sample]]:
+def interpret(rows: Rows, objective: Objective = Objective.SFT) -> tuple[Rows, Sequence[Sample]]:
     """The good rows, and each as a sample in the same order; all must have the first one's shape.
 
     Raises:
@@ -82,6 +84,8 @@ def interpret(rows: Rows, objective: Objective = Objective.SFT) -> tuple[Rows, l
     if not rows.rows:
         return rows, []
     shape = _shape_of(rows, objective)
+    if isinstance(rows.rows, StoredRows):
+        return _interpreted_later(rows, rows.rows, shape)
     samples: list[Sample] = []
     problems: list[BadRow] = []
     for row in rows.rows:
@@ -90,6 +94,42 @@ def interpret(rows: Rows, objective: Objective = Objective.SFT) -> tuple[Rows, l
         except _BadRowError as error:
             problems.append(BadRow(row.line, str(error)))
     return rows.without(problems), samples
+
+
+def _interpreted_later(
+    rows: Rows, stored: StoredRows, shape: Shape
+) -> tuple[Rows, Sequence[Sample]]:
+    """The same of rows that stay on the disk: only what is bad is known now."""
+    problems: list[BadRow] = []
+    for row in stored:
+        try:
+            _READERS[shape](_filled(row))
+        except _BadRowError as error:
+            problems.append(BadRow(row.line, str(error)))
+    good = rows.without(problems)
+    return good, StoredSamples(good.rows, _READERS[shape])
+
+
+@dataclass(frozen=True)
+class StoredSamples(Sequence[Sample]):
+    """What good rows say, found out whenever it is asked for."""
+
+    rows: Sequence[Row]
+    reader: Callable[[Mapping[str, Any]], Sample]
+
+    @override
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Sample: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Sample]: ...
+    @override
+    def __getitem__(self, at: int | slice) -> Sample | list[Sample]:
+        if isinstance(at, slice):
+            return [self.reader(row.data) for row in self.rows[at]]
+        return self.reader(self.rows[at].data)
 
 
 def _filled(row: Row) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 import inspect
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ LOSS_ROWS = 2048
 """Rows of the vocabulary-wide loss computed at once in 32 bit."""
 
 IGNORED = -100
+
+Batched = TypeVar("Batched")
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class Objective(Protocol):
     @property
     def model(self) -> Any: ...
     def summed(self, packs: list[Pack]) -> torch.Tensor: ...
-    def weight(self, packs: list[Pack]) -> int: ...
+    def weight(self, packs: Sequence[Pack]) -> int: ...
     def samples(self, packs: list[Pack]) -> int: ...
 
 
@@ -157,7 +160,7 @@ class Sft:
     def summed(self, packs: list[Pack]) -> torch.Tensor:
         return summed_loss(self.model, collate(packs, self.device))
 
-    def weight(self, packs: list[Pack]) -> int:
+    def weight(self, packs: Sequence[Pack]) -> int:
         return sum(example.targets for pack in packs for example in pack)
 
     def samples(self, packs: list[Pack]) -> int:
@@ -218,15 +221,19 @@ class Stepper:
         )
         return StepResult(loss, norm, tokens, samples, applied)
 
-    def evaluate(self, batches: list[list[Pack]], stop: SharedStop | None) -> float | None:
-        """The loss over the held-out examples; None when a stop came between."""
+    def evaluate(self, packs: Sequence[Pack], size: int, stop: SharedStop | None) -> float | None:
+        """The loss over the held-out examples, `size` packs at once; None when a stop came between.
+
+        Packs may lie on the disk: no more of them are held than are computed.
+        """
         self.model.eval()
+        starts = range(0, len(packs), size)
         total = 0.0
         with torch.no_grad(), autocast(self.device):
-            for packs, counts in shared_out(batches, self.group.rank):
+            for start, counts in shared_out(starts, self.group.rank):
                 if stop is not None and stop.requested:
                     break
-                part = self._objective.summed(packs).item() * counts
+                part = self._objective.summed(list(packs[start : start + size])).item() * counts
                 everywhere, votes = self.group.totals(part, stop.vote if stop else 0.0)
                 total += everywhere
                 if stop is not None:
@@ -234,7 +241,7 @@ class Stepper:
         self.model.train()
         if stop is not None and stop.requested:
             return None
-        return total / sum(map(self._objective.weight, batches))
+        return total / self._objective.weight(packs)
 
     def _quiet_unless(self, *, last: bool) -> AbstractContextManager[Any]:
         """Gradients travel once per step, with the last forward pass."""
@@ -272,7 +279,7 @@ def autocast(device: Device) -> AbstractContextManager[Any]:
     return torch.autocast(device.device.type, dtype=device.compute_dtype, enabled=lower)
 
 
-def shared_out(batches: list[list[Pack]], rank: Rank) -> list[tuple[list[Pack], int]]:
+def shared_out(batches: Sequence[Batched], rank: Rank) -> list[tuple[Batched, int]]:
     """This process's part, each batch with the factor that its loss counts by: 1, or 0.
 
     All processes have the same number, or some would wait for the others for ever: where none is

@@ -1,0 +1,249 @@
+"""Sources that stay on the disk say what those in memory say, and train the same."""
+
+# ruff: noqa: PLC0415 - collecting the tests should not cost the seconds that torch takes
+
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.trainer.conftest import ROWS, write_rows
+from tests.unit.trainer.test_resume import arguments, history
+
+from finetuning.api.dataset import DatasetColumns
+from finetuning.api.run_config import DatasetConfig
+from finetuning.artifacts.files import read_json
+from finetuning.base import rows as rows_module
+from finetuning.base import streams
+from finetuning.base.app import main
+from finetuning.base.columns import rename
+from finetuning.base.encode import Example
+from finetuning.base.errors import DatasetError
+from finetuning.base.rows import Rows, StoredRows, read
+from finetuning.base.shapes import interpret
+
+JSONL = (
+    '\ufeff{"prompt": "Wo liegt Köln?", "completion": "Am Rhein, 50° N…"}\r\n\n'
+    '{"prompt": 1}\n{"prompt": "", "completion": ""}\n[1]\n{"prompt": "a"\n'
+    '{"prompt": "last", "completion": "without an end"}'
+)
+CSV = 'prompt,completion\na,b\n\n"two\nlines, ""quoted""",c\nd,e,too much\nö,"€\r\n"\nlast,no end'
+
+
+def in_memory_and_stored(
+    path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int = 7
+) -> tuple[Rows, Rows]:
+    config = DatasetConfig(path=str(path))
+    memory = read(config)
+    monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", -1)
+    monkeypatch.setattr(streams, "CHUNK", chunk)
+    stored = read(config)
+    assert not isinstance(memory.rows, StoredRows)
+    assert isinstance(stored.rows, StoredRows)
+    return memory, stored
+
+
+def write_parquet(path: Path) -> None:
+    from pyarrow import Table, parquet
+
+    parquet.write_table(Table.from_pylist(ROWS), path, row_group_size=6)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 16])
+@pytest.mark.parametrize(("name", "text"), [("d.jsonl", JSONL), ("d.csv", CSV)])
+def test_stored_rows_are_those_in_memory(
+    name: str, text: str, chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    same(*in_memory_and_stored(path, monkeypatch, chunk))
+
+
+def test_row_groups_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parquet(tmp_path / "d.parquet")
+    memory, stored = in_memory_and_stored(tmp_path / "d.parquet", monkeypatch)
+    same(memory, stored)
+    assert stored.rows[17].data == ROWS[17]
+    assert stored.rows[3].data == ROWS[3]
+
+
+def test_a_row_group_that_is_damaged_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "d.parquet"
+    write_parquet(path)
+    data = bytearray(path.read_bytes())
+    data[4:60] = bytes(56)
+    path.write_bytes(data)
+    monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", -1)
+    with pytest.raises(DatasetError, match="not readable as Parquet"):
+        interpret(read(DatasetConfig(path=str(path))))
+
+
+def test_a_folder_of_datasets_stays_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datasets import Dataset, disable_progress_bars
+
+    disable_progress_bars()
+    Dataset.from_list(ROWS).save_to_disk(str(tmp_path / "saved"))
+    same(*in_memory_and_stored(tmp_path / "saved", monkeypatch))
+
+
+def same(memory: Rows, stored: Rows) -> None:
+    assert list(stored.rows) == list(memory.rows)
+    assert (stored.bad, stored.unit, stored.source) == (memory.bad, memory.unit, memory.source)
+    assert stored.digest() == memory.digest()
+    (one, said), (other, said_too) = interpret(memory), interpret(stored)
+    assert (list(one.rows), one.bad) == (list(other.rows), other.bad)
+    assert list(said) == list(said_too)
+
+
+def test_columns_are_renamed_as_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_rows(tmp_path / "d.jsonl", [{"q": "a", "a": "b", "id": 1}, {"q": "c"}])
+    columns = DatasetColumns.model_validate({"prompt": "q", "completion": "a"})
+    memory, stored = in_memory_and_stored(path, monkeypatch)
+    same(rename(memory, columns), rename(stored, columns))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("d.jsonl", b'{"text": "a"}\n\n{"text": "\xff"}\n'),
+        ("d.csv", b'text\n"a\n'),
+        ("d.csv", b"text\n\xff\n"),
+        ("d.csv", b"text,text\na,b\n"),
+    ],
+)
+def test_what_ends_the_reading_is_told_alike(
+    name: str, data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    config = DatasetConfig(path=str(tmp_path / name))
+    with pytest.raises(DatasetError) as memory:
+        read(config)
+    monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", -1)
+    with pytest.raises(DatasetError) as stored:
+        read(config)
+    assert str(stored.value) == str(memory.value)
+
+
+def test_a_file_that_changes_meanwhile_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_rows(tmp_path / "d.jsonl", [{"text": "a"}, {"text": "b"}])
+    _, stored = in_memory_and_stored(path, monkeypatch)
+    path.write_text("x" * path.stat().st_size)
+    with pytest.raises(DatasetError, match="was changed while it was read"):
+        list(stored.rows)
+
+
+def example(ids: list[int]) -> Example:
+    array = np.array(ids, dtype=np.int32)
+    return Example(array, array % 3 == 0)
+
+
+Row = list[list[int]]
+ROW = st.lists(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=5), min_size=1, max_size=3)
+
+
+@settings(deadline=None)  # The first one imports torch.
+@given(st.lists(ROW, min_size=1, max_size=8), st.randoms())
+def test_stored_packs_are_those_in_memory(data: list[Row], random: Any) -> None:
+    from finetuning.base.store import ExampleFile, totals_of
+
+    memory = [[example(ids) for ids in row] for row in data]
+    file = ExampleFile()
+    for row in memory:
+        file.append(row)
+    stored = file.finished()
+    chosen = random.sample(range(len(data)), random.randint(0, len(data)))
+    members = [each for i in chosen for each in memory[i]]
+    order = random.sample(range(len(members)), len(members))
+    pairs = [order[i : i + 2] for i in range(0, len(order), 2)]
+    there = stored.chosen(chosen)
+    assert plain(stored) == plain(memory)
+    assert plain(there) == plain([memory[i] for i in chosen])
+    assert plain(there.singles()) == plain([[each] for each in members])
+    assert plain(there.grouped(pairs)) == plain([[members[i] for i in pair] for pair in pairs])
+    assert there.sizes().tolist() == [len(each.ids) for each in members]
+    assert totals_of(there) == totals_of([memory[i] for i in chosen])
+
+
+def plain(packs: Any) -> list[list[tuple[list[int], list[bool]]]]:
+    return [[(each.ids.tolist(), each.trained.tolist()) for each in pack] for pack in packs]
+
+
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """Bytes that Python holds at once."""
+    tracemalloc.start()
+    yield
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < size
+
+
+def test_the_memory_does_not_grow_with_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", -1)
+    rows = [{"text": f"{n} {'Where is Kenya? ' * 300}"} for n in range(400)]
+    path = write_rows(tmp_path / "d.jsonl", rows)
+    assert path.stat().st_size > 1_900_000
+    with at_most(400_000):
+        good, samples = interpret(read(DatasetConfig(path=str(path))))
+        good.digest()
+        assert sum(1 for _ in samples) == 400
+
+
+def test_the_memory_does_not_grow_with_the_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    from finetuning.base import store
+
+    monkeypatch.setattr(store, "BUFFER", 1 << 16)
+    row = [example(list(range(2000)))]
+    with at_most(400_000):
+        file = store.ExampleFile()
+        for _ in range(500):
+            file.append(row)
+        packs = file.finished()
+        assert sum(pack[0].targets for pack in packs) == 500 * 666
+
+
+VARIANTS: dict[str, list[str]] = {
+    "lora": ["--eval-split", "0.2", "--eval-steps", "2"],
+    "packed": ["--packing", "--eval-split", "0.2"],
+    "dpo": ["--objective", "dpo", "--eval-split", "0.2"],
+}
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_losses_are_bitwise_the_same(  # noqa: PLR0917 - fixtures
+    variant: str,
+    tiny_model: Path,
+    rows_file: Path,
+    pairs_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = pairs_file if variant == "dpo" else rows_file
+    text = data.read_text()
+    data.write_text(text + "{}\n" + text.split("\n")[0])
+    more = ("--max-steps", 5, "--on-bad-rows", "Skip", *VARIANTS[variant])
+    memory, stored = tmp_path / "memory", tmp_path / "stored"
+    assert main(arguments(tiny_model, data, memory, *more)) == 0
+    monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", -1)
+    assert main(arguments(tiny_model, data, stored, *more)) == 0
+    assert history(stored) == history(memory)
+    assert read_json(stored / "data_report.json") == read_json(memory / "data_report.json")
+    assert info(stored)["dataset"] == info(memory)["dataset"]
+
+
+def info(output: Path) -> Any:
+    return read_json(output / "training_info.json")

@@ -1,0 +1,159 @@
+"""Large files whose rows stay on the disk: one pass finds where each begins, and what is wrong.
+
+In memory stay 16 bytes a row. What a row holds is read whenever it is asked for.
+"""
+
+import csv
+import os
+import weakref
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NoReturn
+
+from finetuning.base.errors import DatasetError, first_line
+from finetuning.base.rows import BadRow, Row, Rows, StoredRows, csv_row, json_row, refuse_twins
+
+CHUNK = 1 << 16
+_BOM = b"\xef\xbb\xbf"
+
+
+class _Lines:
+    """The lines of a file by their places in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise DatasetError(f"{path}: {error.strerror}; make the file readable") from error
+        weakref.finalize(self, os.close, self._handle)
+        self.start = len(_BOM) if os.pread(self._handle, len(_BOM), 0) == _BOM else 0
+
+    def bytes_from(self, place: int) -> Iterator[bytes]:
+        """Each line that begins at `place` or later, with its end."""
+        rest = b""
+        while chunk := os.pread(self._handle, CHUNK, place):
+            place += len(chunk)
+            *whole, rest = _cut(rest + chunk)
+            yield from whole
+        if rest:
+            yield rest
+
+    def text(self, line: bytes, number: int) -> str:
+        try:
+            return line.decode()
+        except UnicodeDecodeError:
+            raise DatasetError(
+                f"{self.path}: line {number}: not valid UTF-8; save it as UTF-8"
+            ) from None
+
+    def changed(self) -> NoReturn:
+        raise DatasetError(f"{self.path}: was changed while it was read; start again")
+
+
+def _cut(data: bytes) -> list[bytes]:
+    """Lines with their ends, and what follows the last end."""
+    *whole, rest = data.split(b"\n")
+    return [*(line + b"\n" for line in whole), rest]
+
+
+def jsonl(path: Path) -> Rows:
+    lines = _Lines(path)
+    found = _Found()
+    place = lines.start
+    for number, line in enumerate(lines.bytes_from(place), start=1):
+        text = lines.text(line, number).removesuffix("\n")
+        if text.strip():
+            found.add(json_row(number, text), place)
+        place += len(line)
+
+    def read(line: int, place: int) -> Row:
+        row = json_row(line, lines.text(next(lines.bytes_from(place)), line).removesuffix("\n"))
+        return row if isinstance(row, Row) else lines.changed()
+
+    return found.rows(str(path), "line", read)
+
+
+def delimited(path: Path, delimiter: str) -> Rows:
+    """A file with a header; a row may be of several lines."""
+    lines = _Lines(path)
+    found = _Found()
+    passed = lines.start
+
+    def texts(place: int) -> Iterator[str]:
+        nonlocal passed
+        for number, line in enumerate(lines.bytes_from(place), start=1):
+            passed += len(line)
+            yield lines.text(line, number)
+
+    reader = csv.DictReader(texts(lines.start), delimiter=delimiter, strict=True)
+    header = list(reader.fieldnames or [])
+    refuse_twins(path, header)
+    place = passed
+    try:
+        for data in reader:
+            found.add(csv_row(reader.line_num, len(header), data), place)
+            place = passed
+    except csv.Error as error:
+        raise DatasetError(
+            f"{path}: line {reader.line_num + 1}: {error}; check the quotes of the row that begins "
+            "there"
+        ) from None
+
+    def read(line: int, place: int) -> Row:
+        again = csv.DictReader(texts(place), header, delimiter=delimiter, strict=True)
+        row = csv_row(line, len(header), next(again, {None: None}))
+        return row if isinstance(row, Row) else lines.changed()
+
+    return found.rows(str(path), "line", read)
+
+
+def parquet(path: Path, file: Any) -> Rows:
+    """`file` is pyarrow's; one row group of it is in memory at a time."""
+    from pyarrow import ArrowException  # noqa: PLC0415 - only for this format
+
+    sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+    starts = [0, *accumulate(sizes)]
+    held: dict[int, Any] = {}
+
+    def read(line: int, place: int) -> Row:
+        group = bisect_right(starts, place) - 1
+        if group not in held:
+            held.clear()
+            try:
+                held[group] = file.read_row_group(group)
+            except (ArrowException, OSError) as error:
+                raise DatasetError(
+                    f"{path}: not readable as Parquet: {first_line(error)}"
+                ) from error
+        return Row(line, held[group].slice(place - starts[group], 1).to_pylist()[0])
+
+    return numbered(str(path), starts[-1], read)
+
+
+def numbered(source: str, count: int, read: Callable[[int, int], Row]) -> Rows:
+    """Rows that are found by their number."""
+    return Rows(
+        source, "row", StoredRows(read, array("q", range(1, count + 1)), array("q", range(count)))
+    )
+
+
+class _Found:
+    """What a first pass finds."""
+
+    def __init__(self) -> None:
+        self._lines, self._places = array("q"), array("q")
+        self._bad: list[BadRow] = []
+
+    def add(self, row: Row | BadRow, place: int) -> None:
+        if isinstance(row, BadRow):
+            self._bad.append(row)
+            return
+        self._lines.append(row.line)
+        self._places.append(place)
+
+    def rows(self, source: str, unit: str, read: Callable[[int, int], Row]) -> Rows:
+        return Rows(source, unit, StoredRows(read, self._lines, self._places), tuple(self._bad))
