@@ -118,7 +118,7 @@ def prometheus(
 ) -> Iterator[str]:
     """URL of a Prometheus that scrapes both and evaluates the chart's rules every second."""
     in_the_pod = {"namespace": "team", "pod": "running-train-x1"}
-    scrapes = [
+    scrapes: list[dict[str, Any]] = [
         {
             "job_name": "finetuning-metrics",
             "static_configs": [{"targets": [f"127.0.0.1:{sidecar}"], "labels": in_the_pod}],
