@@ -91,6 +91,10 @@ bench-operator: setup  ## The operator's speed and cost beside plain Jobs, on co
 test-cluster: setup  ## Tests on a real cluster; says so in one line where none is possible
 	@$(PY) -m hack.tests cluster
 
+.PHONY: audit
+audit: setup  ## Known vulnerabilities of the pinned packages, risky code, a list of what the images contain
+	@bash hack/audit.sh
+
 .PHONY: cluster-up
 cluster-up: setup  ## Real Kubernetes: kind with Docker, processes on Linux as root (MONITORING=1 adds Prometheus)
 	@$(PY) -m hack.cluster up $(if $(filter 1,$(MONITORING)),--monitoring)

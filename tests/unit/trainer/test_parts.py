@@ -185,7 +185,7 @@ def test_without_a_gpu_there_are_no_gpu_figures_and_no_invented_ones() -> None:
         (False, False, None),
         (False, True, None),
         (True, False, "built without ROCm"),
-        (True, True, "groups render and video"),
+        (True, True, "HIP_VISIBLE_DEVICES, ROCR_VISIBLE_DEVICES"),
     ],
 )
 def test_a_gpu_that_goes_unused_is_told(driver: bool, rocm: bool, words: str | None) -> None:  # noqa: FBT001

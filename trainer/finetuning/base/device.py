@@ -1,11 +1,13 @@
 """Which device computes, and in which number format, given what was wished for."""
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetuning.api.hyperparameters import Precision
+from finetuning.base import gpu_access
 from finetuning.base.errors import ConfigError
 from finetuning.base.rank import Rank
 
@@ -49,7 +51,7 @@ def choose(wish: Precision, rank: Rank = Rank()) -> Device:  # noqa: B008 - it i
     """This process's GPU (torch calls ROCm's `cuda` too), else the CPU.
 
     Raises:
-        ConfigError: there are more processes than GPUs.
+        ConfigError: there are more processes than GPUs, or a GPU that may not be opened.
     """
     import torch  # noqa: PLC0415 - arguments are checked before torch is loaded
 
@@ -60,6 +62,8 @@ def choose(wish: Precision, rank: Rank = Rank()) -> Device:  # noqa: B008 - it i
         name = torch.cuda.get_device_name(rank.local) + _others(rank, torch.cuda.device_count())
         precision, note = on_gpu(wish, bf16=torch.cuda.is_bf16_supported())
         return Device(torch.device("cuda", rank.local), name, precision, note)
+    if torch.version.hip is not None:
+        gpu_access.require(os.environ)
     if warning := unused_gpu(driver=AMD_DRIVER.exists(), rocm=torch.version.hip is not None):
         log.warning("%s", warning)
     precision, note = on_cpu(wish)
@@ -90,7 +94,7 @@ def unused_gpu(*, driver: bool, rocm: bool) -> str | None:
         )
     return (
         f"An AMD GPU is here ({AMD_DRIVER}), but torch cannot use it: training on the CPU. Check "
-        "the groups render and video, and HIP_VISIBLE_DEVICES."
+        "HIP_VISIBLE_DEVICES, ROCR_VISIBLE_DEVICES and HSA_OVERRIDE_GFX_VERSION."
     )
 
 
