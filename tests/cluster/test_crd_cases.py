@@ -166,7 +166,7 @@ def test_a_raw_client_loses_unknown_fields_and_nothing_else(api: Cluster) -> Non
         ("dataset", {"source": "org/other"}),
         ("hyperparameters", {"epochs": 9}),
         ("loraConfig", {"r": 4}),
-        ("output", {"storage": {"size": "1Gi"}}),
+        ("output.storage", {"size": "1Gi"}),
         ("resources", {"limits": {"amd.com/gpu": 2}}),
         ("backoffLimit", 1),
         ("activeDeadlineSeconds", 600),
@@ -177,15 +177,31 @@ def test_what_decides_the_result_cannot_change(
     api: Cluster, job: str, field: str, value: Any
 ) -> None:
     with pytest.raises(AssertionError) as refused:
-        change(api, job, {"spec": {field: value}})
+        change(api, job, {"spec": nested(field, value)})
     assert f"spec.{field}: Invalid value" in str(refused.value)
-    says = "cannot change after creation, only suspend, ttlSecondsAfterFinished and validation can"
-    assert f"{field} {says}" in str(refused.value)
+    says = "cannot change after creation, only suspend, ttlSecondsAfterFinished, validation and "
+    assert f"{field} {says}output.publish can" in str(refused.value)
 
 
-def test_pausing_the_time_to_live_and_the_validation_may_change(api: Cluster, job: str) -> None:
-    changes = {"suspend": False, "ttlSecondsAfterFinished": 60, "validation": {"maxLoss": 2.5}}
-    change(api, job, {"spec": changes}, "--dry-run=server")
+def nested(path: str, value: Any) -> Any:
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("suspend", False),
+        ("ttlSecondsAfterFinished", 60),
+        ("validation.maxLoss", 2.5),
+        ("output.publish", {"s3": {"uri": "s3://models/law"}}),
+    ],
+)
+def test_what_does_not_decide_the_result_may_change(
+    api: Cluster, job: str, field: str, value: Any
+) -> None:
+    change(api, job, {"spec": nested(field, value)}, "--dry-run=server")
 
 
 def test_applying_the_same_file_again_is_no_change(api: Cluster, kind: str, job: str) -> None:

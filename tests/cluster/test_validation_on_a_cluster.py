@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.cluster.jobs import condition, ended, example, running, status, with_spec
 from tests.cluster.support import kill_container
+from tests.unit import s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.cluster.support import Cluster
+    from tests.unit.s3_server import Server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -189,6 +194,46 @@ def test_the_annotation_judges_again_and_the_repaired_model_passes(
     assert judges(workspace, damaged) == [f"{damaged}-validate", f"{damaged}-validate-2"]
     assert outcomes(workspace, damaged) == [("Warning", "ChecksFailed"), ("Normal", "ChecksPassed")]
     assert "4/4" in workspace.kubectl("get", "ftj", damaged).splitlines()[1].split()
+
+
+@pytest.fixture
+def store(api: Cluster, tmp_path: Path) -> Iterator[Server]:
+    """A real S3 server on this machine, which pods reach where it is the node as well."""
+    (node, *_) = api.get("nodes")
+    addresses = {each["type"]: each["address"] for each in node["status"]["addresses"]}
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(s3_server.running(tmp_path, addresses["InternalIP"]))
+        except OSError:
+            pytest.skip("the node is another machine: pods cannot reach a server of the tests")
+        yield server
+
+
+def test_a_validated_model_is_published_once(
+    workspace: Cluster, damaged: str, store: Server
+) -> None:
+    store.client().create_dir("models")
+    keys = [f"--from-literal={name}={value}" for name, value in s3_server.KEYS.items()]
+    workspace.kubectl("create", "secret", "generic", "store-writer", *keys)
+    place = {"uri": "s3://models/law", "endpoint": store.url, "secretName": "store-writer"}
+    patch = json.dumps({"spec": {"output": {"publish": {"s3": place}}}})
+    workspace.kubectl("patch", "ftj", damaged, "--type=merge", "--patch", patch)
+    workspace.kubectl("wait", "--for=condition=Published", f"ftj/{damaged}", "--timeout=120s")
+    where = "jsonpath={.status.publish.copies[0].location}"
+    assert workspace.kubectl("get", "ftj", damaged, "-o", where) == "s3://models/law"
+    (copy,) = status(workspace, damaged)["publish"]["copies"]
+    with store.client().open_input_stream("models/law/publication.json") as stream:
+        seal = bytes(stream.read())
+    assert hashlib.sha256(seal).hexdigest() == copy["digest"]
+    assert {WEIGHTS, "README.md", "validation_report.txt"} <= set(json.loads(seal)["files"])
+
+    before = store.changes()
+    workspace.kubectl("annotate", "ftj", damaged, "finetuning.aim.amd.com/republish=again")
+    again = "--for=jsonpath={.status.publish.attempt}=2"
+    workspace.kubectl("wait", again, f"ftj/{damaged}", "--timeout=60s")
+    workspace.kubectl("wait", "--for=condition=Published", f"ftj/{damaged}", "--timeout=120s")
+    assert store.changes() == before
+    assert status(workspace, damaged)["phase"] == "Succeeded"
 
 
 def test_a_validator_that_is_killed_three_times_is_an_error_and_no_verdict(

@@ -32,10 +32,20 @@ PROCESSES = "unit/trainer/test_processes.py::test_a_wish_to_stop_on_one_machine"
 COMMANDS = "cluster/test_commands_on_a_cluster.py::"
 TRACKING = "unit/trainer/test_tracking.py::"
 LOCAL = "unit/local/test_real_runs.py::"
+PUBLISHING = "unit/publish/test_publish_to_s3.py::"
+MERGING = "unit/publish/test_merge.py::"
+ANEW = "unit/controller/test_publishing.py::"
 
 RUN_ELSEWHERE: dict[str, str] = {
     r"^(export MLFLOW_TRACKING_URI=|.* --report-to )": TRACKING + "test_mlflow_has_one_run",
     r"^tensorboard --logdir ": TRACKING + "test_the_documented_tensorboard",
+    r"^python3 -m finetuning\.publish .*--s3": PUBLISHING + "test_a_validated_run_is_copied_whole",
+    r"^python3 -m finetuning\.publish .*--form Merged$": MERGING + "test_the_merged",
+    r"^kubectl wait --for=condition=Published": VALIDATION + "test_a_validated_model_is_published",
+    r"^kubectl annotate ftj .*/republish=": ANEW + "test_a_failure_is_told",
+    r"^kubectl create secret generic store-writer ": VALIDATION
+    + "test_a_validated_model_is_published",
+    r"^kubectl get ftj .*status\.publish": VALIDATION + "test_a_validated_model_is_published",
     r"^python3 -m finetuning\.base\.app ": SPECIFIED + "place",
     r"^(JOB_COMPLETION_INDEX=0 )?python3 -m finetuning\.base\.torchrun ": PROCESSES,
     r"^curl -s http://localhost:8000/metrics \| grep": SPECIFIED + "place",

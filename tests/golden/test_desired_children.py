@@ -100,8 +100,8 @@ def test_the_one_monitor_of_all_jobs_is_as_recorded(
 
 def pods(path: Path) -> list[dict[str, Any]]:
     found = desired.build(read_job(path), SETTINGS)
-    jobs = [job for job in (found.training_job, found.validation_job) if job is not None]
-    return [job["spec"]["template"]["spec"] for job in jobs]
+    jobs = (found.training_job, found.validation_job, found.publishing_job)
+    return [job["spec"]["template"]["spec"] for job in jobs if job is not None]
 
 
 def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The CustomResourceDefinition: names, printer columns, rules about change, and the schema."""
 
+from collections.abc import Iterator
 from typing import Any, get_args
 
 from finetuning.api.base import CEL_RULES, Rule
@@ -18,7 +19,7 @@ from finetuning.api.v1alpha1 import (
 )
 
 NAME = f"{PLURAL}.{GROUP}"
-CHANGEABLE = ("suspend", "ttlSecondsAfterFinished", "validation")
+CHANGEABLE = ("suspend", "ttlSecondsAfterFinished", "validation", "output.publish")
 """What may change after creation; everything else decides what the training produces."""
 
 
@@ -66,6 +67,7 @@ def printer_columns() -> list[dict[str, Any]]:
         _column("Tokens/s", ".status.tokensPerSecond", "Throughput.", kind="number", wide=True),
         _column("ETA", ".status.estimatedRemaining", "Time left.", wide=True),
         _column("Workers", ".spec.workers", "Pods that train together.", kind="integer", wide=True),
+        _column("Published", ".status.publish.phase", "Where the copies are made.", wide=True),
         _column("Reason", ".status.reason", "Why the job is where it is.", wide=True),
         _column("Age", ".metadata.creationTimestamp", "Time since creation.", kind="date"),
     ]
@@ -109,19 +111,28 @@ def unchangeable(spec: dict[str, Any]) -> list[dict[str, str]]:
     """One rule per field, so that the answer names the field that somebody tried to change."""
     return [
         {
-            "rule": _stays(name, always_there=name in spec["required"] or "default" in schema),
+            "rule": _stays(name, always_there=always_there),
             "message": f"{name} cannot change after creation, only {_changeable()} can: "
             "create a new FineTuningJob, or delete this one first to use the name again",
             "fieldPath": f".{name}",
         }
-        for name, schema in spec["properties"].items()
-        if name not in CHANGEABLE
+        for name, always_there in _fixed(spec)
     ]
 
 
 def _changeable() -> str:
     *others, last = CHANGEABLE
     return f"{', '.join(others)} and {last}"
+
+
+def _fixed(part: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """The fields that stay, and whether each is always there; with what may change beside them."""
+    for name, schema in part["properties"].items():
+        path = f"{prefix}{name}"
+        if any(each.startswith(f"{path}.") for each in CHANGEABLE):
+            yield from _fixed(schema, f"{path}.")
+        elif path not in CHANGEABLE:
+            yield path, name in part.get("required", ()) or "default" in schema
 
 
 def _stays(name: str, *, always_there: bool) -> str:

@@ -1,4 +1,4 @@
-"""Where the result is kept and what becomes of it."""
+"""What becomes of the result: the volume that it is kept on, and where it is published."""
 
 from enum import StrEnum
 from typing import ClassVar
@@ -6,7 +6,9 @@ from typing import ClassVar
 from pydantic import Field
 
 from finetuning.api.base import ApiModel, Rule
-from finetuning.api.text import ObjectName, ProfileName, Quantity, RegistryUrl, SubPath
+from finetuning.api.references import S3Spec
+from finetuning.api.resources import ResourceSpec
+from finetuning.api.text import ObjectName, ProfileName, Quantity, RegistryUrl, S3Uri, SubPath
 
 
 class AccessMode(StrEnum):
@@ -82,6 +84,69 @@ class StorageSpec(ApiModel):
     )
 
 
+class PublishPolicy(StrEnum):
+    """Whether a trained model is published."""
+
+    IF_VALIDATED = "IfValidated"
+    ALWAYS = "Always"
+    NEVER = "Never"
+
+
+class ModelForm(StrEnum):
+    """What of an adapter's run is published; full fine-tuning has the whole model in any case."""
+
+    ADAPTER = "Adapter"
+    MERGED = "Merged"
+    BOTH = "Both"
+
+
+class S3Target(S3Spec):
+    """A folder of an S3 store to publish to."""
+
+    uri: S3Uri = Field(
+        description="Bucket and folder, s3://<bucket>/<folder>. Files that an earlier publication "
+        "left there are replaced; a folder with anybody else's files is refused.",
+    )
+
+
+class PublishSpec(ApiModel):
+    """Where the trained model is copied to, and when."""
+
+    RULES: ClassVar = (
+        Rule(
+            "has(self.s3) || self.policy == 'Never'",
+            lambda publish: publish.s3 is not None or publish.policy is PublishPolicy.NEVER,
+            "publishing needs a place: set s3, or policy to Never",
+            field="s3",
+        ),
+    )
+
+    policy: PublishPolicy = Field(
+        default=PublishPolicy.IF_VALIDATED,
+        description="IfValidated publishes a model that passed its validation, Always any that is "
+        "trained, after its validation, Never none.",
+    )
+    form: ModelForm = Field(
+        default=ModelForm.ADAPTER,
+        description="Adapter publishes what lora and qlora trained; Merged a complete model, the "
+        "base with the adapter in it, which any server loads and which takes the memory and the "
+        "space of the base model to make; Both the adapter, and the complete model in the folder "
+        "merged. Full fine-tuning has a complete model in any case.",
+    )
+    s3: S3Target | None = Field(default=None, description="Publish to an S3 store.")
+    resources: ResourceSpec | None = Field(
+        default=None,
+        description="Resources of the publishing pod, which needs no GPU; none are asked for when "
+        "absent. To merge takes memory for the whole base model.",
+    )
+    timeout_seconds: int = Field(
+        default=21_600,
+        ge=60,
+        le=604_800,
+        description="Longest time for the whole publication in seconds, further tries included.",
+    )
+
+
 class OutputSpec(ApiModel):
     """What becomes of the result."""
 
@@ -94,4 +159,10 @@ class OutputSpec(ApiModel):
     )
     storage: StorageSpec = Field(
         default_factory=StorageSpec, description="Volume for checkpoints and the trained model."
+    )
+    publish: PublishSpec | None = Field(
+        default=None,
+        description="Copy the trained model elsewhere; the outcome is the condition Published. May "
+        "change after creation: the model is then published anew. The annotation "
+        "finetuning.aim.amd.com/republish with any new value does the same.",
     )

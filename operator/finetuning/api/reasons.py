@@ -179,6 +179,19 @@ OF_CONDITIONS: Mapping[Reason, Explained] = {
         "Validated: required checks failed.", "Read `status.validation.report`."
     ),
     Reason.VALIDATION_SKIPPED: Explained("Validated: `spec.validation.enabled` is false."),
+    Reason.PUBLISH_PENDING: Explained("Published: waits for the verdict, or for its pod."),
+    Reason.PUBLISHING: Explained("Published: the files are sent and read back."),
+    Reason.PUBLISHED: Explained("Published: every copy is complete; `status.publish` has places."),
+    Reason.PUBLISH_FAILED: Explained(
+        "Published: the copy could not be completed, in the words of the message.",
+        "Mend what it names, then set the annotation `finetuning.aim.amd.com/republish` to a new "
+        "value: it goes on where it was broken off.",
+    ),
+    Reason.PUBLISH_SKIPPED: Explained("Published: `spec.output.publish.policy` is Never."),
+    Reason.NOT_VALIDATED: Explained(
+        "Published: the model did not pass its validation, so it is not published.",
+        "Read `status.validation.report`; or set `spec.output.publish.policy` to Always.",
+    ),
 }
 
 SECTIONS: Mapping[str, Mapping[Reason, Explained]] = {

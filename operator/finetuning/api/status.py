@@ -31,6 +31,16 @@ class ValidationPhase(StrEnum):
     SKIPPED = "Skipped"
 
 
+class PublishPhase(StrEnum):
+    """Where the publication is."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    PUBLISHED = "Published"
+    FAILED = "Failed"
+    SKIPPED = "Skipped"
+
+
 class ConditionType(StrEnum):
     """The conditions of a FineTuningJob, in batch/v1's words where it has them."""
 
@@ -42,6 +52,7 @@ class ConditionType(StrEnum):
     COMPLETE = "Complete"
     FAILED = "Failed"
     VALIDATED = "Validated"
+    PUBLISHED = "Published"
 
 
 class Reason(StrEnum):
@@ -100,6 +111,12 @@ class Reason(StrEnum):
     CHECKS_FAILED = "ChecksFailed"
     VALIDATOR_ERROR = "ValidatorError"
     VALIDATION_SKIPPED = "ValidationSkipped"
+    PUBLISH_PENDING = "PublishPending"
+    PUBLISHING = "Publishing"
+    PUBLISHED = "Published"
+    PUBLISH_FAILED = "PublishFailed"
+    PUBLISH_SKIPPED = "PublishSkipped"
+    NOT_VALIDATED = "NotValidated"
 
 
 class Condition(ApiModel):
@@ -287,6 +304,48 @@ class Usage(ApiModel):
     )
 
 
+class PublishedCopy(ApiModel):
+    """A copy of the model outside the cluster's volume."""
+
+    kind: str = Field(max_length=8, description="What holds it: s3.")
+    location: str = Field(max_length=512, description="Where it is, such as s3://bucket/folder.")
+    digest: str = Field(
+        default="",
+        max_length=128,
+        description="Of what seals it: the sha256 of publication.json in an S3 store.",
+    )
+    files: int = Field(default=0, ge=0, description="How many files it has.")
+    size_bytes: int = Field(default=0, ge=0, description="Their sizes together.")
+
+
+class PublishStatus(ApiModel):
+    """Where the trained model was copied to."""
+
+    phase: PublishPhase = Field(description="Where the publication is.")
+    reason: str = Field(default="", max_length=64, description="Why it is there.")
+    message: str = Field(default="", max_length=512, description="The same for people.")
+    attempt: int = Field(
+        default=0, ge=0, le=999, description="How often it was tried anew, this time included."
+    )
+    wish: str = Field(
+        default="",
+        max_length=64,
+        description="Digest of what was asked for and of which verdict: another one is published "
+        "anew.",
+    )
+    job_name: str = Field(default="", max_length=63, description="The publishing Job.")
+    manifest_sha256: str = Field(
+        default="", max_length=64, description="sha256 of the manifest of what was published."
+    )
+    copies: list[PublishedCopy] = Field(
+        default_factory=list,
+        max_length=8,
+        description="The copies that are complete and were read back.",
+    )
+    start_time: datetime | None = Field(default=None, description="When it began.")
+    completion_time: datetime | None = Field(default=None, description="When it ended.")
+
+
 class FineTuningJobStatus(ApiModel):
     """What the operator observed; written by it alone."""
 
@@ -340,6 +399,9 @@ class FineTuningJobStatus(ApiModel):
         default=None,
         description="The verdict on the trained model; `kubectl get ftj <name> -o "
         "jsonpath='{.status.validation.report}'` prints the report.",
+    )
+    publish: PublishStatus | None = Field(
+        default=None, description="The copies that spec.output.publish asks for."
     )
     conditions: list[Condition] = Field(
         default_factory=list,

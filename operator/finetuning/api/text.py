@@ -123,6 +123,16 @@ TaskFolder = Annotated[
     ),
 ]
 
+S3Uri = Annotated[
+    str,
+    Field(max_length=512),
+    Rule.matching(
+        rf"s3://{_OBJECT}(/{_SEGMENT})*/?",
+        "must be s3://<bucket>/<folder>; '..' and spaces are not allowed",
+        never="..",
+    ),
+]
+
 TaskName = Annotated[
     str,
     Field(max_length=128),

@@ -27,7 +27,17 @@ from finetuning.api.hyperparameters import (
     QuantizationConfig,
     ReportTo,
 )
-from finetuning.api.output import AccessMode, OutputSpec, StorageSpec, WhenDeleted
+from finetuning.api.output import (
+    AccessMode,
+    ModelForm,
+    OutputSpec,
+    PublishPolicy,
+    PublishSpec,
+    S3Target,
+    StorageSpec,
+    WhenDeleted,
+)
+from finetuning.api.references import S3Spec, SecretKeyRef, SecretRef
 from finetuning.api.resources import ResourceSpec
 from finetuning.api.status import (
     CheckStatus,
@@ -35,6 +45,9 @@ from finetuning.api.status import (
     ConditionType,
     FineTuningJobStatus,
     Phase,
+    PublishedCopy,
+    PublishPhase,
+    PublishStatus,
     Reason,
     Usage,
     ValidatedModel,
@@ -46,15 +59,11 @@ from finetuning.api.status import (
 )
 from finetuning.api.text import (
     NAME_MAX_LENGTH,
-    DataKey,
     DatasetSource,
-    EndpointUrl,
     JobName,
     ModelId,
-    ObjectName,
     ProfileName,
     PvcUri,
-    Region,
     Revision,
 )
 from finetuning.api.validation import (
@@ -91,16 +100,23 @@ __all__ = [
     "FineTuningJobStatus",
     "HeldOutSpec",
     "KeywordMatch",
+    "ModelForm",
     "ModelSpec",
     "ObjectMeta",
     "OnBadRows",
     "OnFailure",
     "OutputSpec",
     "Phase",
+    "PublishPhase",
+    "PublishPolicy",
+    "PublishSpec",
+    "PublishStatus",
+    "PublishedCopy",
     "Reason",
     "ReportTo",
     "ResourceSpec",
     "S3Spec",
+    "S3Target",
     "SecretKeyRef",
     "SecretRef",
     "StorageSpec",
@@ -122,19 +138,6 @@ KIND = "FineTuningJob"
 PLURAL = "finetuningjobs"
 SINGULAR = "finetuningjob"
 SHORT_NAMES = ("ftj", "ftjob")
-
-
-class SecretKeyRef(ApiModel):
-    """One key of a Secret in the job's own namespace; the operator never reads it."""
-
-    name: ObjectName = Field(description="Name of the Secret, in the job's namespace.")
-    key: DataKey = Field(description="Key inside the Secret, such as token.")
-
-
-class SecretRef(ApiModel):
-    """A Secret in the job's own namespace; the operator never reads it."""
-
-    name: ObjectName = Field(description="Name of the Secret, in the job's namespace.")
 
 
 class ModelSpec(ApiModel):
@@ -160,25 +163,6 @@ class ModelSpec(ApiModel):
     token_secret_ref: SecretKeyRef | None = Field(
         default=None,
         description="Secret key with a Hugging Face token for gated or private models and data.",
-    )
-
-
-class S3Spec(ApiModel):
-    """Where s3:// sources are kept; the trainer gets it by the environment of its pod."""
-
-    endpoint: EndpointUrl | None = Field(
-        default=None,
-        description="Address of an S3 store other than Amazon's, such as "
-        "https://minio.storage.svc:9000.",
-    )
-    region: Region | None = Field(
-        default=None, description="Region of the bucket; us-east-1 when absent."
-    )
-    secret_name: ObjectName | None = Field(
-        default=None,
-        description="Secret in the job's namespace with the keys AWS_ACCESS_KEY_ID and "
-        "AWS_SECRET_ACCESS_KEY and, where there is one, AWS_SESSION_TOKEN. The operator never "
-        "reads it. Without it the objects must be public.",
     )
 
 
@@ -209,6 +193,11 @@ def _asks_a_server(spec: "FineTuningJobSpec") -> bool:
     return bool({*spec.hyperparameters.report_to} - {ReportTo.TENSORBOARD})
 
 
+def _waits_for_a_verdict(spec: "FineTuningJobSpec") -> bool:
+    publish = spec.output.publish
+    return publish is not None and publish.policy is PublishPolicy.IF_VALIDATED
+
+
 class FineTuningJobSpec(ApiModel):
     """What to train, on what, how, and where the result goes."""
 
@@ -225,6 +214,14 @@ class FineTuningJobSpec(ApiModel):
             lambda spec: spec.validation.max_overfit is None or evaluates(spec.dataset),
             f"maxOverfit {ROWS_TO_EVALUATE_ON}; or drop maxOverfit",
             field="validation.maxOverfit",
+        ),
+        Rule(
+            "!has(self.output.publish) || self.output.publish.policy != 'IfValidated' || "
+            "self.validation.enabled",
+            lambda spec: not _waits_for_a_verdict(spec) or spec.validation.enabled,
+            "policy IfValidated waits for a verdict that never comes: set validation.enabled to "
+            "true, or output.publish.policy to Always",
+            field="output.publish.policy",
         ),
         Rule(
             f"has(self.trackingSecretRef) || {_ONLY_FILES}",

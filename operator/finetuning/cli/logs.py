@@ -30,7 +30,7 @@ def add_arguments(logs: argparse.ArgumentParser) -> None:
     )
     logs.add_argument(
         "--of",
-        choices=("training", "validation", "sidecar"),
+        choices=("training", "validation", "publishing", "sidecar"),
         default="training",
         help="which container (default: training)",
     )

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from finetuning.api.v1alpha1 import FineTuningJob, Phase
 from finetuning.client.story import Until, is_there
-from finetuning.controller import naming, training_status
+from finetuning.controller import naming, publications, training_status
 from finetuning.controller.observed import Pod
 
 
@@ -14,12 +14,14 @@ class LogOf(StrEnum):
 
     TRAINING = "training"
     VALIDATION = "validation"
+    PUBLISHING = "publishing"
     SIDECAR = "sidecar"
 
 
 _WHERE = {
     LogOf.TRAINING: (naming.TRAINING, naming.TRAINING_CONTAINER),
     LogOf.VALIDATION: (naming.VALIDATION, naming.VALIDATION_CONTAINER),
+    LogOf.PUBLISHING: (naming.PUBLISHING, naming.PUBLISHING_CONTAINER),
     LogOf.SIDECAR: (naming.TRAINING, naming.SIDECAR_CONTAINER),
 }
 
@@ -62,4 +64,6 @@ def no_more(job: FineTuningJob, of: LogOf) -> bool:
     """Whether no other pod will follow the ones that are over."""
     if of is LogOf.VALIDATION:
         return is_there(job, Until.VALIDATED)
+    if of is LogOf.PUBLISHING:
+        return publications.is_settled(job)
     return job.status.phase is Phase.PAUSED or training_status.is_over(job.status)

@@ -11,7 +11,14 @@ from finetuning.api.v1alpha1 import (
     Reason,
     ValidationPhase,
 )
-from finetuning.controller import apply, attempts, conditions, status, training_status
+from finetuning.controller import (
+    apply,
+    attempts,
+    conditions,
+    publications,
+    status,
+    training_status,
+)
 from finetuning.controller.budget import Budget
 from finetuning.controller.gateway import ApiError, Gateway
 from finetuning.controller.observed import Custom, Key
@@ -65,6 +72,7 @@ def announcements(old: FineTuningJobStatus | None, new: FineTuningJobStatus) -> 
         *_of_training(before, new),
         *_of_monitoring(before, new),
         *_of_validation(before, new),
+        *_of_publishing(before, new),
     ]
 
 
@@ -132,6 +140,15 @@ def _of_validation(before: FineTuningJobStatus, new: FineTuningJobStatus) -> lis
     return [Announcement(told.reason, told.message, warning=not passed)]
 
 
+def _of_publishing(before: FineTuningJobStatus, new: FineTuningJobStatus) -> list[Announcement]:
+    """That the copies are there, or why they are not."""
+    if not publications.is_news(before.publish, new.publish):
+        return []
+    (told,) = conditions.published(new.publish)
+    failed = told.reason == Reason.PUBLISH_FAILED
+    return [Announcement(told.reason, told.message, warning=failed)]
+
+
 def log_transition(key: Key, old: FineTuningJobStatus | None, new: FineTuningJobStatus) -> None:
     """One line when a job turns; progress and refinements are left to the status."""
     before = old or FineTuningJobStatus()
@@ -147,6 +164,9 @@ def log_transition(key: Key, old: FineTuningJobStatus | None, new: FineTuningJob
     ):
         text = "job=%s/%s validation=%s summary=%r"
         log.info(text, *key, found.phase.value, found.summary)
+    if new.publish is not None and publications.is_news(before.publish, new.publish):
+        text = "job=%s/%s publish=%s message=%r"
+        log.info(text, *key, new.publish.phase.value, new.publish.message)
 
 
 class Announcer:

@@ -13,12 +13,13 @@ from finetuning.controller import (
     deadlines,
     naming,
     observed,
+    publications,
     training_status,
     writers,
 )
 from finetuning.controller.attempts import Attempt
 from finetuning.controller.cache import Cache
-from finetuning.controller.desired import Desired, Manifest, validation
+from finetuning.controller.desired import Desired, Manifest, publishing, validation
 from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import EVENTS, JOBS, PODS, SERVICES, ApiError, Gateway
 from finetuning.controller.last_words import plain
@@ -116,8 +117,29 @@ class Steps:
             return error.problem
         return None
 
-    async def _suspend_unless(self, attempt: Attempt | None, newest: BatchJob | None) -> None:
-        """A Job that judges by an earlier policy frees its GPU."""
+    async def publishing(self, job: FineTuningJob, wanted: Desired) -> Problem | None:
+        """Have the judged model published, once for each wish; says what stands against it."""
+        found = self._children(job)
+        attempt = publications.missing(job, found)
+        try:
+            await self._suspend_unless(attempt, found.publishing)
+            if attempt is None or wanted.publishing_job is None:
+                return None
+            if attempt.job is None:
+                manifest = publishing.bound(wanted.publishing_job, job, attempt)
+                created = await apply.create(self.gateway, manifest)
+                self.cache.jobs.put(observed.batch_job(created))
+            elif attempt.job.finished:
+                pods = found.publishing_pods
+                await self._collect(attempt.job, pods, naming.PUBLISHING_CONTAINER)
+        except apply.CannotApplyError as error:
+            return error.problem
+        return None
+
+    async def _suspend_unless(
+        self, attempt: Attempt | publications.Attempt | None, newest: BatchJob | None
+    ) -> None:
+        """A Job that answers an earlier question or wish ends, and frees what it holds."""
         if newest is None or newest.finished:
             return
         unwanted = attempt is None or attempt.job is None
@@ -210,6 +232,7 @@ def _lacks(claim: Manifest, pods: tuple[Pod, ...]) -> bool:
 def waits_for(found: Children) -> Meta | None:
     """The object whose events tell why nothing runs: a Job without Pod, or a Pod not started."""
     for job, pods in (
+        (found.publishing, found.publishing_pods),
         (found.validation, found.validation_pods),
         (found.training, found.training_pods),
     ):

@@ -8,6 +8,8 @@ from finetuning.api.v1alpha1 import (
     ConditionType,
     FineTuningJobStatus,
     Phase,
+    PublishPhase,
+    PublishStatus,
     Reason,
     ValidationPhase,
     ValidationStatus,
@@ -96,6 +98,26 @@ _VALIDATED = {
     ValidationPhase.FAILED: (FALSE, Reason.CHECKS_FAILED),
     ValidationPhase.ERROR: (FALSE, Reason.VALIDATOR_ERROR),
     ValidationPhase.SKIPPED: (FALSE, Reason.VALIDATION_SKIPPED),
+}
+
+
+def published(found: PublishStatus | None) -> list[Condition]:
+    """Whether the copies are there; absent while no job asked for any."""
+    if found is None:
+        return []
+    status, reason = _PUBLISHED[found.phase]
+    if found.phase is PublishPhase.SKIPPED:
+        reason = Reason(found.reason)
+    words = found.message if reason.value == found.reason else f"{found.reason}: {found.message}"
+    return [condition(ConditionType.PUBLISHED, status, reason, words)]
+
+
+_PUBLISHED = {
+    PublishPhase.PENDING: (UNKNOWN, Reason.PUBLISH_PENDING),
+    PublishPhase.RUNNING: (UNKNOWN, Reason.PUBLISHING),
+    PublishPhase.PUBLISHED: (TRUE, Reason.PUBLISHED),
+    PublishPhase.FAILED: (FALSE, Reason.PUBLISH_FAILED),
+    PublishPhase.SKIPPED: (FALSE, Reason.PUBLISH_SKIPPED),
 }
 
 

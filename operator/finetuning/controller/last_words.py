@@ -8,7 +8,7 @@ import re
 
 from pydantic import ValidationError
 
-from finetuning.artifacts.models import TrainingResult, ValidationResult
+from finetuning.artifacts.models import PublishResult, TrainingResult, ValidationResult
 from finetuning.controller.observed import Container
 
 MESSAGE_LIMIT = 4096
@@ -48,6 +48,17 @@ def validation_result(container: Container) -> ValidationResult | None:
         return None
     try:
         return ValidationResult.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def publish_result(container: Container) -> PublishResult | None:
+    """The publisher's result; None when there is none that can be read."""
+    text = container.exit_message
+    if not text or len(text.encode()) > MESSAGE_LIMIT:
+        return None
+    try:
+        return PublishResult.model_validate_json(text)
     except ValidationError:
         return None
 

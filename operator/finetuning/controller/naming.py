@@ -19,17 +19,23 @@ INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 REVALIDATE_ANNOTATION = "finetuning.aim.amd.com/revalidate"
 """On a FineTuningJob any new value means: judge the model again. Its Job has the value as well."""
 POLICY_ANNOTATION = "finetuning.aim.amd.com/validation-policy"
+REPUBLISH_ANNOTATION = "finetuning.aim.amd.com/republish"
+"""On a FineTuningJob any new value means: publish the model again."""
+WISH_ANNOTATION = "finetuning.aim.amd.com/publish-wish"
+"""On a publishing Job: what was asked for, and of which verdict."""
 GENERATION_ANNOTATION = "finetuning.aim.amd.com/job-generation"
 """On a validation Job: what it judges by, and the generation of the FineTuningJob that said so."""
 
 TRAINING = "training"
 VALIDATION = "validation"
+PUBLISHING = "publishing"
 METRICS = "metrics"
 STORAGE = "storage"
 RENDEZVOUS = "rendezvous"
 
 TRAINING_CONTAINER = "finetuning"
 VALIDATION_CONTAINER = "validation"
+PUBLISHING_CONTAINER = "publish"
 SIDECAR_CONTAINER = "metrics"
 OUTPUT_VOLUME = "output"
 """In the pods that train and judge: the claim that holds the result."""
@@ -48,24 +54,46 @@ class Names:
     metrics: str
     claim: str
     workers: str
+    publishing: str
 
 
 def names(job: str) -> Names:
     """Plain suffixes: a job's name is short enough for them (`v1alpha1.NAME_MAX_LENGTH`)."""
     return Names(
-        f"{job}-train", f"{job}-validate", f"{job}-metrics", f"{job}-output", f"{job}-workers"
+        training=f"{job}-train",
+        validation=f"{job}-validate",
+        metrics=f"{job}-metrics",
+        claim=f"{job}-output",
+        workers=f"{job}-workers",
+        publishing=f"{job}-publish",
     )
 
 
 def validation_job(job: str, attempt: int) -> str:
+    return _numbered(names(job).validation, attempt)
+
+
+def publishing_job(job: str, attempt: int) -> str:
+    return _numbered(names(job).publishing, attempt)
+
+
+def _numbered(first: str, attempt: int) -> str:
     """The first attempt has the plain name; `-999` still fits into the 63 of a label value."""
-    first = names(job).validation
     return first if attempt == 1 else f"{first}-{attempt}"
 
 
 def attempt(job: str, name: str) -> int:
     """The number of the attempt whose validation Job has this name; 0 for any other name."""
-    first, suffix = names(job).validation, name.removeprefix(f"{names(job).validation}-")
+    return _number(names(job).validation, name)
+
+
+def publication(job: str, name: str) -> int:
+    """The same of a publishing Job."""
+    return _number(names(job).publishing, name)
+
+
+def _number(first: str, name: str) -> int:
+    suffix = name.removeprefix(f"{first}-")
     if name == first:
         return 1
     return int(suffix) if name != suffix and suffix.isdecimal() else 0

@@ -91,6 +91,8 @@ class BatchJob:
     """Seconds from its end to its deletion."""
     folder: str = ""
     """Where its Pods keep the result, as claim/path."""
+    wish: str = ""
+    """The same of a publishing Job."""
 
     @property
     def finished(self) -> bool:
@@ -178,6 +180,7 @@ def meta(raw: Raw) -> Meta:
 _KEPT_METADATA = ("namespace", "name", "uid", "generation", "resourceVersion", "creationTimestamp")
 
 
+_WISHES = (naming.REVALIDATE_ANNOTATION, naming.REPUBLISH_ANNOTATION)
 _ANNOTATION_LIMIT = 256
 """Others may write 256 KiB; what counts of an annotation is less than this."""
 
@@ -189,8 +192,9 @@ def _annotation(raw: Raw, name: str) -> str:
 
 def custom(raw: Raw) -> Custom:
     kept = {name: raw["metadata"][name] for name in _KEPT_METADATA if name in raw["metadata"]}
-    if wish := _annotation(raw, naming.REVALIDATE_ANNOTATION):
-        kept["annotations"] = {naming.REVALIDATE_ANNOTATION: wish}
+    wishes = {name: _annotation(raw, name) for name in _WISHES}
+    if any(wishes.values()):
+        kept["annotations"] = {name: wish for name, wish in wishes.items() if wish}
     parts = ("apiVersion", "kind", "spec", "status")
     body = {part: raw[part] for part in parts if part in raw}
     return Custom(meta=meta(raw), body={**body, "metadata": kept})
@@ -232,6 +236,7 @@ def batch_job(raw: Raw) -> BatchJob:
         generation=_version(_annotation(raw, naming.GENERATION_ANNOTATION)) or None,
         ttl=spec.get("ttlSecondsAfterFinished"),
         folder=_folder((spec.get("template") or {}).get("spec") or {}),
+        wish=_annotation(raw, naming.WISH_ANNOTATION),
     )
 
 
@@ -310,7 +315,7 @@ def _container(raw: Raw) -> Container:
 
 @dataclass(frozen=True)
 class Children:
-    """The Jobs that one job owns and their Pods, newest first; of validations the last one.
+    """The Jobs that one job owns and their Pods, newest first; of several attempts the last one.
 
     Of a group that trains together the newest Pods of each index come first, and among them the
     one that says most about the group: see `_grouped`.
@@ -320,6 +325,8 @@ class Children:
     validation: BatchJob | None = None
     training_pods: tuple[Pod, ...] = ()
     validation_pods: tuple[Pod, ...] = ()
+    publishing: BatchJob | None = None
+    publishing_pods: tuple[Pod, ...] = ()
 
 
 def children(uid: str, jobs: Iterable[BatchJob], pods: Iterable[Pod]) -> Children:
@@ -333,11 +340,14 @@ def children(uid: str, jobs: Iterable[BatchJob], pods: Iterable[Pod]) -> Childre
         (each for each in pods if each.meta.parent_uid == uid), key=_by_age, reverse=True
     )
     training, validation = owned.get(naming.TRAINING), owned.get(naming.VALIDATION)
+    publishing = owned.get(naming.PUBLISHING)
     return Children(
         training=training,
         validation=validation,
         training_pods=_grouped(_pods_of(training, own_pods)),
         validation_pods=_pods_of(validation, own_pods),
+        publishing=publishing,
+        publishing_pods=_pods_of(publishing, own_pods),
     )
 
 

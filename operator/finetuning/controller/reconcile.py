@@ -24,6 +24,7 @@ from finetuning.controller import (
     desired,
     monitors,
     observed,
+    publications,
     status,
     training_status,
     usage,
@@ -126,8 +127,10 @@ class Reconciler:
             return None
         new = status.status_of(seen, status.now())
         held = await self._write(custom, memory, new)
+        due = 0.0 if held is None and _is_due(seen, new) else None
+        looks = (held, due, *self._next_looks(seen, new, memory))
         return min(
-            (delay for delay in (held, *self._next_looks(seen, new, memory)) if delay is not None),
+            (delay for delay in looks if delay is not None),
             default=None,
         )
 
@@ -138,6 +141,7 @@ class Reconciler:
         steps = children.Steps(self._cache, self._gateway, custom.key, memory.looked_at, self._turn)
         problem = await steps.training(job, wanted)
         problem_after = await steps.validation(job, wanted)
+        problem_at_last = await steps.publishing(job, wanted)
         found = self._cache.children(custom.key, job.metadata.uid)
         await self._monitors.ensure(job, wanted, found, memory)
         await self._keep_service(steps, wanted, found, memory)
@@ -150,6 +154,7 @@ class Reconciler:
             live=memory.live,
             problem=problem,
             validation_problem=problem_after,
+            publish_problem=problem_at_last,
             monitoring=memory.monitoring,
             nodes=Nodes(self._settings.gpu_model, self._settings.gpu_resource_name),
             claim_modes=await self._claim_modes(job, memory),
@@ -253,7 +258,7 @@ class Reconciler:
         self, seen: Seen, new: FineTuningJobStatus, memory: Memory
     ) -> list[float | None]:
         running = new.phase is Phase.RUNNING
-        problem = seen.problem or seen.validation_problem
+        problem = seen.problem or seen.validation_problem or seen.publish_problem
         ending = any(pod.meta.deleting for pod in seen.children.training_pods)
         return [
             self._to_start(seen, new),
@@ -288,6 +293,12 @@ def _is_to_expire(job: FineTuningJob, new: FineTuningJobStatus) -> bool:
     if job.spec.ttl_seconds_after_finished is None:
         return False
     return status.is_settled(job.model_copy(update={"status": new}))
+
+
+def _is_due(seen: Seen, written: FineTuningJobStatus) -> bool:
+    """Whether the status that was just written asks for the next child at once."""
+    job = seen.job.model_copy(update={"status": written})
+    return seen.publish_problem is None and publications.is_due(job, seen.children)
 
 
 def _retry_seconds(problem: Problem) -> float | None:

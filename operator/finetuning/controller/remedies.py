@@ -47,10 +47,10 @@ def _wanted(job: FineTuningJob) -> Iterator[Wanted]:
     if output:
         yield _claim(output, "spec.output.storage.claimName", namespace)
     if job.spec.dataset.s3 and job.spec.dataset.s3.secret_name:
-        name = job.spec.dataset.s3.secret_name
-        keys = "--from-literal=AWS_ACCESS_KEY_ID=… --from-literal=AWS_SECRET_ACCESS_KEY=…"
-        remedy = f"create it with `kubectl --namespace {namespace} create secret generic {name}"
-        yield Wanted("secret", name, "spec.dataset.s3.secretName", f"{remedy} {keys}`")
+        yield _keys(job.spec.dataset.s3.secret_name, "spec.dataset.s3.secretName", namespace)
+    publish = job.spec.output.publish
+    if publish is not None and publish.s3 is not None and publish.s3.secret_name:
+        yield _keys(publish.s3.secret_name, "spec.output.publish.s3.secretName", namespace)
     token = job.spec.base_model.token_secret_ref
     if token is not None:
         make = f"kubectl --namespace {namespace} create secret generic {token.name}"
@@ -61,6 +61,12 @@ def _wanted(job: FineTuningJob) -> Iterator[Wanted]:
         make = f"kubectl --namespace {namespace} create secret generic {tracking.name}"
         remedy = f"create it with `{make} --from-env-file=<file with NAME=VALUE lines>`"
         yield Wanted("secret", tracking.name, "spec.trackingSecretRef", remedy)
+
+
+def _keys(name: str, field: str, namespace: str) -> Wanted:
+    keys = "--from-literal=AWS_ACCESS_KEY_ID=… --from-literal=AWS_SECRET_ACCESS_KEY=…"
+    remedy = f"create it with `kubectl --namespace {namespace} create secret generic {name} {keys}`"
+    return Wanted("secret", name, field, remedy)
 
 
 def _claim(name: str, field: str, namespace: str) -> Wanted:

@@ -24,6 +24,8 @@ from finetuning.controller import (
     observed,
     preflight,
     progress,
+    publication,
+    publications,
     training_status,
     usage,
     verdict,
@@ -52,7 +54,7 @@ def is_settled(job: FineTuningJob) -> bool:
     if not training_status.is_trained(old):
         return old.phase is Phase.FAILED
     judged = found is not None and attempts.is_over(found) and found.rerun is None
-    return judged and attempts.missing(job, Children()) is None
+    return judged and attempts.missing(job, Children()) is None and publications.is_settled(job)
 
 
 def status_of(seen: Seen, now: datetime) -> FineTuningJobStatus:
@@ -64,6 +66,8 @@ def status_of(seen: Seen, now: datetime) -> FineTuningJobStatus:
     if training_status.is_trained(new):
         found = verdict.validation_status(seen, _manifest(seen))
         new = _gated(seen.job, new.model_copy(update={"validation": found}))
+        copies = publication.publish_status(seen, new)
+        new = new.model_copy(update={"publish": copies})
     return usage.brought_along(seen.job.status, _with_conditions(seen, new, now), seen.used)
 
 
@@ -226,6 +230,7 @@ def _with_conditions(seen: Seen, new: FineTuningJobStatus, now: datetime) -> Fin
         *conditions.outcome(new),
         *conditions.withdrawn(old.conditions, new),
         *conditions.validated(new.validation),
+        *conditions.published(new.publish),
     ]
     merged = conditions.merge(old.conditions, found, generation, now)
     return new.model_copy(update={"conditions": merged})
@@ -289,7 +294,8 @@ def is_turn(old: FineTuningJobStatus, new: FineTuningJobStatus) -> bool:
     edited = old.observed_generation not in {None, new.observed_generation}
     if edited or old.phase is not new.phase:
         return True
-    return attempts.is_turn(old.validation, new.validation)
+    turned = attempts.is_turn(old.validation, new.validation)
+    return turned or publications.is_turn(old.publish, new.publish)
 
 
 def is_progress_only(old: FineTuningJobStatus, new: FineTuningJobStatus) -> bool:

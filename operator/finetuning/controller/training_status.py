@@ -46,6 +46,7 @@ class Seen:
     live: TrainingState | None = None
     problem: Problem | None = None
     validation_problem: Problem | None = None
+    publish_problem: Problem | None = None
     monitoring: Problem | None = None
     nodes: Nodes | None = None
     """None where no cluster's GPU is asked for."""

@@ -42,6 +42,8 @@ def _results(now: FineTuningJobStatus) -> Iterator[tuple[str, str]]:
         yield "Checkpoint", _clean(now.checkpoint_path)
     if found is not None:
         yield "Validation", f"{found.phase}: {_clean(found.summary)}"
+    if (copies := now.publish) is not None:
+        yield "Publishing", f"{copies.phase}: {_clean(copies.message)}"
     if found is not None and found.rerun is not None:
         yield "Again", f"attempt {found.rerun.attempt}: {_clean(found.rerun.summary)}"
     for each in now.conditions:

@@ -7,6 +7,7 @@ from finetuning.api.v1alpha1 import (
     FineTuningJob,
     FineTuningJobStatus,
     Phase,
+    PublishPhase,
     Reason,
     ValidationPhase,
 )
@@ -21,13 +22,17 @@ from finetuning.local.batch import LocalJob
 CONTINUE = "Run the same command again to continue."
 
 
-def children(training: LocalJob, validation: LocalJob | None) -> Children:
-    """What a cluster would show of the two Jobs."""
+def children(
+    training: LocalJob, validation: LocalJob | None, publishing: LocalJob | None = None
+) -> Children:
+    """What a cluster would show of the Jobs."""
     return Children(
         training=training.view(),
         validation=validation.view() if validation else None,
         training_pods=training.pods(),
         validation_pods=validation.pods() if validation else (),
+        publishing=publishing.view() if publishing else None,
+        publishing_pods=publishing.pods() if publishing else (),
     )
 
 
@@ -99,9 +104,10 @@ def exit_code(status: FineTuningJobStatus, training_exit: int | None, signal: in
 
 
 def is_good(status: FineTuningJobStatus) -> bool:
-    """Trained, and validated or told not to validate."""
+    """Trained, validated and published, or told not to."""
     found = status.validation.phase if status.validation else None
-    return status.phase is Phase.SUCCEEDED and found in (
-        ValidationPhase.PASSED,
-        ValidationPhase.SKIPPED,
+    return (
+        status.phase is Phase.SUCCEEDED
+        and found in (ValidationPhase.PASSED, ValidationPhase.SKIPPED)
+        and (status.publish is None or status.publish.phase is PublishPhase.PUBLISHED)
     )

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.api.v1alpha1 import FineTuningJob
-from finetuning.artifacts import VALIDATION_DIR
-from finetuning.controller import desired, naming
-from finetuning.controller.desired import group, sources
+from finetuning.artifacts import PUBLISH_DIR, VALIDATION_DIR
+from finetuning.controller import desired, naming, publications
+from finetuning.controller.desired import Manifest, group, publishing, sources
 from finetuning.controller.desired import pod as desired_pod
 from finetuning.controller.errors import InvalidSpecError
+from finetuning.controller.observed import Children
 from finetuning.controller.settings import MonitoringMode, Settings
 from finetuning.local import launch, lock, manifest, ports, scratch, volumes
 from finetuning.local.launch import Launch
@@ -40,6 +41,7 @@ class Plan:
     places: Places
     training: tuple[Launch, ...]
     validation: tuple[Launch, ...]
+    environ: Mapping[str, str]
     metrics_port: int
     files: volumes.Contents
     lock: int
@@ -60,6 +62,14 @@ class Plan:
     @property
     def metrics_url(self) -> str:
         return f"http://localhost:{self.metrics_port}/metrics"
+
+    def publishing(self, judged: FineTuningJob) -> tuple[Manifest, tuple[Launch, ...]] | None:
+        """The Job that publishes, once the status says that it may; None when it may not."""
+        attempt, made = publications.missing(judged, Children()), self.children.publishing_job
+        if attempt is None or made is None:
+            return None
+        bound = publishing.bound(made, judged, attempt)
+        return bound, _launches(bound, self.places, self.environ, self.metrics_port)
 
     def mount(self) -> None:
         """Fresh emptyDirs and ConfigMaps, as each pod gets them."""
@@ -86,9 +96,10 @@ def prepare(options: Options, environ: Mapping[str, str]) -> Plan:
         places=places,
         training=_launches(children.training_job, places, environ, port),
         validation=_launches(children.validation_job, places, environ, port),
+        environ=environ,
         metrics_port=port,
         files=files,
-        lock=_make_folders(places),
+        lock=_make_folders(places, publishes=children.publishing_job is not None),
         notes=tuple(_notes(found, options, trainer_pod, port)),
     )
 
@@ -116,8 +127,9 @@ def _pod(job: Mapping[str, Any]) -> volumes.Pod:
 
 
 def _pods(children: desired.Desired) -> list[volumes.Pod]:
-    """That of the training, then that of the validation if there is one."""
-    return [_pod(job) for job in (children.training_job, children.validation_job) if job]
+    """That of the training, then those of validation and publishing if there are such."""
+    jobs = (children.training_job, children.validation_job, children.publishing_job)
+    return [_pod(job) for job in jobs if job]
 
 
 def _places(found: manifest.Manifest, options: Options) -> Places:
@@ -171,10 +183,11 @@ def _remedy(source: sources.Source) -> str:
     return ""
 
 
-def _make_folders(places: Places) -> int:
+def _make_folders(places: Places, *, publishes: bool) -> int:
     """The output folder and the lock on it."""
     try:
-        for folder in (places.output / VALIDATION_DIR, places.output / LOGS):
+        for name in (VALIDATION_DIR, PUBLISH_DIR, LOGS) if publishes else (VALIDATION_DIR, LOGS):
+            folder = places.output / name
             folder.mkdir(parents=True, exist_ok=True)
         held = lock.hold(places.output)
     except OSError as error:

@@ -1,15 +1,15 @@
 """`finetuning run`: the pods of a job as processes of this machine, their status on the screen.
 
-What can be refused is refused by `plan.prepare`, before anything starts. The Jobs of training and
-validation then run one after the other, and a few times a second the monitor turns what is seen
-into the status, on the screen and in status.json.
+What can be refused is refused by `plan.prepare`, before anything starts. The Jobs of training,
+validation and publishing then run one after the other, and a few times a second the monitor turns
+what is seen into the status, on the screen and in status.json.
 """
 
 import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from time import monotonic
@@ -55,7 +55,7 @@ def main(options: Options) -> int:
 
 
 async def execute(prepared: Plan, options: Options) -> int:
-    """Training, then validation, watched by the monitor."""
+    """Training, then validation, then publishing, watched by the monitor."""
     kept = (prepared.lock,)
     training = LocalJob(prepared.children.training_job, prepared.training, prepared.mount, kept)
     judge = prepared.children.validation_job
@@ -64,7 +64,8 @@ async def execute(prepared: Plan, options: Options) -> int:
     earlier = partial(live_state.earlier_losses, prepared.output)
     screen = screen_for(prepared.job, prepared.metrics_url, console, earlier)
     monitor = Monitor(prepared, training, validation, screen)
-    with interrupts(training, validation) as received:
+    jobs = [job for job in (training, validation) if job is not None]
+    with interrupts(jobs) as received:
         try:
             for note in prepared.notes:
                 screen.note(note)
@@ -74,6 +75,10 @@ async def execute(prepared: Plan, options: Options) -> int:
             await training.run()
             if validation is not None and training.view().complete and not received:
                 await validation.run()
+            publishing = None if received else monitor.publishing(kept)
+            if publishing is not None:
+                jobs.append(publishing)
+                await publishing.run()
             watching.cancel()
             status = monitor.tick(final=True)
         finally:
@@ -84,11 +89,10 @@ async def execute(prepared: Plan, options: Options) -> int:
 
 
 @contextmanager
-def interrupts(training: LocalJob, validation: LocalJob | None) -> Iterator[list[int]]:
+def interrupts(jobs: Sequence[LocalJob]) -> Iterator[list[int]]:
     """The first signal asks the processes to save and leave, a second one kills them."""
     loop = asyncio.get_running_loop()
     received: list[int] = []
-    jobs = [job for job in (training, validation) if job is not None]
 
     def react(number: int) -> None:
         for job in jobs:
@@ -114,6 +118,7 @@ class Monitor:
         self._job = prepared.job
         self._training = training
         self._validation = validation
+        self._publishing: LocalJob | None = None
         self._screen = screen
         self._file = prepared.output / STATUS_FILE
         self._keeps = live_state.holds_result(self._file)
@@ -126,8 +131,15 @@ class Monitor:
             self.tick()
             await asyncio.sleep(_TICK_SECONDS)
 
+    def publishing(self, kept_open: tuple[int, ...]) -> LocalJob | None:
+        """The Job that publishes what was trained, if the verdict lets it."""
+        self.tick()
+        if (found := self._plan.publishing(self._job)) is not None:
+            self._publishing = LocalJob(*found, self._plan.mount, kept_open)
+        return self._publishing
+
     def tick(self, *, final: bool = False) -> FineTuningJobStatus:
-        found = outcome.children(self._training, self._validation)
+        found = outcome.children(self._training, self._validation, self._publishing)
         live = live_state.read(self._plan.state_folder)
         status = outcome.next_status(
             self._job, found, live, self._plan.metrics_url, operator_status.now()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from finetuning.api.v1alpha1 import FineTuningJobStatus, Phase, ValidationPhase
+from finetuning.api.v1alpha1 import FineTuningJobStatus, Phase, PublishPhase, ValidationPhase
 from finetuning.artifacts.models import RunState, TrainingState
 from finetuning.controller.training_status import is_trained
 from finetuning.local.outcome import is_good
@@ -77,6 +77,9 @@ def trouble(status: FineTuningJobStatus) -> str:
         return f"{status.reason}: {status.message}"
     if verdict is not None and verdict.phase in {ValidationPhase.FAILED, ValidationPhase.ERROR}:
         return f"validation {verdict.phase}: {verdict.summary}"
+    copies = status.publish
+    if copies is not None and copies.phase is PublishPhase.FAILED:
+        return f"publishing {copies.phase}: {copies.reason}: {copies.message}"
     return ""
 
 
@@ -112,6 +115,8 @@ def farewell(
         yield _row("Checkpoint", shown(Path(status.checkpoint_path)))
     if verdict is not None and verdict.report:
         yield _row("Report", shown(Path(verdict.report_path)))
+    for copy in status.publish.copies if status.publish else ():
+        yield _row("Published", copy.location)
     yield _row("Status", shown(output / "status.json"))
     yield _row("Logs", f"{shown(logs)}/")
     yield from _next(status, manifest, command)

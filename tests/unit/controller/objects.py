@@ -158,6 +158,14 @@ def trainer_says(**fields: Any) -> str:
     return json.dumps({"kind": "training", "result": "finished", **fields})
 
 
+def publisher_says(*locations: str, **fields: Any) -> str:
+    copies = [
+        {"kind": "s3", "location": each, "digest": "f" * 64, "files": 9, "sizeBytes": 1000}
+        for each in locations
+    ]
+    return json.dumps({"kind": "publish", "copies": copies, **fields})
+
+
 def validator_says(*failed: str, names: tuple[str, ...] = CHECKS, **fields: Any) -> str:
     checks = [
         {"name": name, "result": "Fail" if name in failed else "Pass", "message": f"about {name}"}

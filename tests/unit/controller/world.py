@@ -133,6 +133,7 @@ class World:
         container = {
             naming.TRAINING: naming.TRAINING_CONTAINER,
             naming.VALIDATION: naming.VALIDATION_CONTAINER,
+            naming.PUBLISHING: naming.PUBLISHING_CONTAINER,
         }[component]
         for raw in self.of("pods"):
             view = observed.pod(raw)
@@ -165,8 +166,8 @@ class World:
     def change(self, **spec: Any) -> None:
         self.patch(("finetuningjobs", *KEY), {"spec": spec})
 
-    def annotate(self, value: str | None) -> None:
-        patch = {"metadata": {"annotations": {naming.REVALIDATE_ANNOTATION: value}}}
+    def annotate(self, value: str | None, name: str = naming.REVALIDATE_ANNOTATION) -> None:
+        patch = {"metadata": {"annotations": {name: value}}}
         self.patch(("finetuningjobs", *KEY), patch)
 
     @property

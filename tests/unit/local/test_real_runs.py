@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.unit import s3_server
 from tests.unit.local.processes import running_with, until
 
-from finetuning.api.v1alpha1 import FineTuningJobStatus, Phase, ValidationPhase
+from finetuning.api.v1alpha1 import FineTuningJobStatus, Phase, PublishPhase, ValidationPhase
+from finetuning.artifacts.manifest import sha256_of
 
 pytestmark = [pytest.mark.training, pytest.mark.timeout(600)]
 
@@ -191,6 +193,32 @@ def test_the_workers_of_a_job_are_processes_here(start: Start) -> None:
     assert "all 2 training processes of the job run on this machine" in out
     info = json.loads((run.output / "training_info.json").read_text())
     assert info["training_config"]["processes"] == 2
+    assert run.left_behind() == []
+
+
+def test_a_run_is_published_where_its_manifest_says(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3_server.KEYS.items():
+        monkeypatch.setenv(name, value)
+    settings = {"maxSteps": 6, "batchSize": 4, "evalSteps": 10_000}
+    with s3_server.running(tmp_path) as server:
+        store = server.client()
+        store.create_dir("models")
+        place = {"uri": "s3://models/demo", "endpoint": server.url, "secretName": "exported-here"}
+        publish = {"policy": "Always", "form": "Both", "s3": place}
+        run = start(settings=settings, validate=False, spec={"output": {"publish": publish}})
+        code, out, err = run.finish()
+        assert (code, err) == (0, ""), out
+        assert "Published  s3://models/demo" in out
+        with store.open_input_stream("models/demo/merged/model.safetensors") as stream:
+            merged = (run.output / "publish" / "merged" / "model.safetensors").read_bytes()
+            assert stream.read() == merged
+    status = run.status()
+    assert status.publish is not None
+    assert status.publish.phase is PublishPhase.PUBLISHED
+    assert status.publish.manifest_sha256 == sha256_of(run.output / "manifest.json")
+    assert "Not validated" in (run.output / "publish" / "README.md").read_text()
     assert run.left_behind() == []
 
 

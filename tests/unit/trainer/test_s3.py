@@ -1,13 +1,7 @@
 """Rows from an S3 store, read from a real server in a process of its own."""
 
-# ruff: noqa: PLC0415 - collecting the tests should not cost the seconds that pyarrow takes
-
 import json
 import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -15,6 +9,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from tests.unit.s3_server import KEYS, Server, running
 from tests.unit.trainer.conftest import ROWS
 
 from finetuning.api.run_config import DatasetConfig
@@ -24,64 +19,28 @@ from finetuning.base.app import main
 from finetuning.base.errors import DatasetError
 from finetuning.base.rows import read
 
-KEYS = {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "something"}
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 OBJECT = "s3://rows/law/train.jsonl"
 
 
-def post(url: str, data: bytes = b"") -> None:
-    kind = {"Content-Type": "application/octet-stream"}
-    request = urllib.request.Request(url, data, kind, method="POST")  # noqa: S310 - http
-    with urllib.request.urlopen(request):  # noqa: S310
-        pass
-
-
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            wait_for(url, process)
-            yield url
-        finally:
-            process.terminate()
-
-
-def wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
-    until = time.monotonic() + 240
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            return post(f"{url}/moto-api/reset")
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError("the S3 server does not answer")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 @pytest.fixture
-def store(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+def store(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """The server's objects as a client sees them; the trainer's environment names the server."""
-    post(f"{server}/moto-api/reset")
-    for name, value in {**KEYS, "AWS_ENDPOINT_URL": server}.items():
+    server.post("/moto-api/reset")
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": server.url}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    from pyarrow import fs
-
-    client = fs.S3FileSystem(
-        access_key="someone",
-        secret_key="something",
-        region="us-east-1",
-        endpoint_override=server.removeprefix("http://"),
-        scheme="http",
-        allow_bucket_creation=True,
-        request_timeout=120,
-    )
+    client = server.client()
     client.create_dir("rows")
     put(client, LINES)
     yield client
-    post(f"{server}/moto-api/reset-auth", b"1000000")
+    server.post("/moto-api/reset-auth", b"1000000")
 
 
 def put(client: Any, data: bytes) -> None:
@@ -158,9 +117,9 @@ def test_what_is_not_there_ends_the_run_for_good(
 
 
 def test_a_wrong_key_is_refused_with_what_to_set_and_never_shown(
-    store: Any, server: str, monkeypatch: pytest.MonkeyPatch
+    store: Any, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    post(f"{server}/moto-api/reset-auth", b"0")
+    server.post("/moto-api/reset-auth", b"0")
     error = refused()
     assert "the key is wrong or may not read it" in str(error)
     assert "AWS_ACCESS_KEY_ID" in str(error)

@@ -227,6 +227,30 @@ class BenchmarkResult(Artifact):
     verdict: str = Field(pattern=r"^(better|same|worse)$")
 
 
+class CopiedModel(Artifact):
+    """A copy of the model that is complete and was read back."""
+
+    kind: str = Field(pattern=r"^[a-z0-9]{1,8}$")
+    location: str = Field(min_length=1, max_length=512)
+    digest: str = Field(default="", max_length=128)
+    """Of what seals the copy."""
+    files: Count = 0
+    size_bytes: Count = 0
+    sent_files: Count = 0
+    """Those that were not there before."""
+
+
+class PublishResult(Artifact):
+    """The publishing Job's termination message."""
+
+    kind: str = Field(default="publish", pattern=r"^publish$")
+    copies: list[CopiedModel] = Field(default_factory=list, max_length=8)
+    manifest_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    reason: str = Field(default="", max_length=64)
+    """Why there are not more copies; empty when all were made."""
+    message: str = Field(default="", max_length=512)
+
+
 class ValidationResult(Artifact):
     """The validation Job's termination message and the head of its JSON report."""
 

@@ -7,9 +7,8 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from finetuning.api.run_config import RunConfig
 from finetuning.artifacts.models import ExitCode
 from finetuning.base.errors import ModelError, first_line
 
@@ -37,7 +36,18 @@ _POD = "KUBERNETES_SERVICE_HOST"
 """Kubernetes sets it in every pod."""
 
 
-def local_folder(config: RunConfig) -> Path | None:
+class Named(Protocol):
+    """A base model as a run names it."""
+
+    @property
+    def model_id(self) -> str: ...
+    @property
+    def model_path(self) -> str | None: ...
+    @property
+    def revision(self) -> str | None: ...
+
+
+def local_folder(config: Named) -> Path | None:
     """The folder that holds the model, or None when it comes from the Hub."""
     if config.model_path is not None:
         return _existing(Path(config.model_path).expanduser(), "--model-path")
@@ -47,7 +57,7 @@ def local_folder(config: RunConfig) -> Path | None:
     return None
 
 
-def base_name(config: RunConfig) -> str:
+def base_name(config: Named) -> str:
     """How the result names its base model: by its id, or by a path that holds from anywhere."""
     folder = local_folder(config)
     if config.model_path is None and folder is not None:
@@ -55,7 +65,7 @@ def base_name(config: RunConfig) -> str:
     return config.model_id
 
 
-def settings_folder(config: RunConfig) -> Path:
+def settings_folder(config: Named) -> Path:
     """A folder with the model's configuration and tokenizer; the weights may not be there yet."""
     folder = local_folder(config) or _download(config, CONFIG_FILES + TOKENIZER_FILES)
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
@@ -67,7 +77,7 @@ def settings_folder(config: RunConfig) -> Path:
     return folder
 
 
-def weights_folder(config: RunConfig) -> Path:
+def weights_folder(config: Named) -> Path:
     """The same folder with the weights in it."""
     wanted = CONFIG_FILES + TOKENIZER_FILES + WEIGHTS
     folder = local_folder(config) or _download(config, wanted)
@@ -87,7 +97,7 @@ def _existing(path: Path, flag: str) -> Path:
     return path.resolve()
 
 
-def _download(config: RunConfig, patterns: tuple[str, ...]) -> Path:
+def _download(config: Named, patterns: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - only without a local folder
 
     try:
@@ -103,14 +113,14 @@ def _download(config: RunConfig, patterns: tuple[str, ...]) -> Path:
         raise _explained(config, error) from error
 
 
-def _explained(config: RunConfig, error: Exception) -> ModelError:
+def _explained(config: Named, error: Exception) -> ModelError:
     """The Hub's client hides the cause behind what it tried next, so the whole chain counts."""
     explanations = (_explain(config, cause) for cause in _chain(error))
     text = next((text for text in explanations if text), None)
     return ModelError(text) if text else _network_error(config.model_id, error)
 
 
-def _explain(config: RunConfig, error: BaseException) -> str | None:
+def _explain(config: Named, error: BaseException) -> str | None:
     from huggingface_hub import errors  # noqa: PLC0415 - only after a failure
 
     model = config.model_id

@@ -72,6 +72,30 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
     return model
 
 
+def load_whole(folder: Path) -> Any:
+    """The model on the CPU in the format that its weights are stored in.
+
+    Raises:
+        ModelError: no causal model of a known architecture, or damaged weights.
+    """
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - loads torch
+
+    _quieten()
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype="auto",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise _load_error(folder, error) from error
+    _check_complete(folder, report)
+    return model
+
+
 def add_adapter(model: Any, config: RunConfig) -> Any:
     """A trainable low-rank adapter in 32 bit on the frozen base."""
     import torch  # noqa: PLC0415 - arguments are checked before torch is loaded

@@ -10,12 +10,13 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from finetuning.artifacts.files import sync_directory
 from finetuning.artifacts.models import ExitCode
-from finetuning.base.errors import DatasetError
+from finetuning.base.errors import DatasetError, first_line
 from finetuning.base.storage import space_for
 
 PREFIX = "s3://"
@@ -47,17 +48,18 @@ def fetch(uri: str, flag: str, environ: Mapping[str, str] | None = None) -> Path
     environ = os.environ if environ is None else environ
     path = uri.removeprefix(PREFIX)
     try:
-        store = _store(environ)
-        found = _look_up(store, path, f"{flag} {uri}")
-        return _download(store, path, found, _folder(environ, uri, found))
+        client = store(environ)
+        found = _look_up(client, path, f"{flag} {uri}")
+        return _download(client, path, found, _folder(environ, uri, found))
     except (OSError, ValueError) as error:
         raise _explained(f"{flag} {uri}", error, environ) from error
 
 
-def _store(environ: Mapping[str, str]) -> Any:
+def store(environ: Mapping[str, str]) -> Any:
+    """A client of the store that the environment names."""
     from pyarrow import fs  # noqa: PLC0415 - only for this source
 
-    scheme, _, address = _endpoint(environ).rpartition("://")
+    scheme, _, address = endpoint(environ).rpartition("://")
     key, secret = (environ.get(f"AWS_{name}") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"))
     # Without a word on who asks, the client would look for a cloud's own service for seconds.
     by_role = "AWS_WEB_IDENTITY_TOKEN_FILE" in environ or "AWS_PROFILE" in environ
@@ -75,7 +77,7 @@ def _store(environ: Mapping[str, str]) -> Any:
     )
 
 
-def _endpoint(environ: Mapping[str, str]) -> str:
+def endpoint(environ: Mapping[str, str]) -> str:
     """The store's address; empty for AWS itself."""
     return environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or ""
 
@@ -97,7 +99,7 @@ def _look_up(store: Any, path: str, what: str) -> Found:
 def _folder(environ: Mapping[str, str], uri: str, found: Found) -> Path:
     """One for each version of an object, so that the file keeps the name that tells its format."""
     home = environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    version = f"{_endpoint(environ)} {uri} {found.etag} {found.size}"
+    version = f"{endpoint(environ)} {uri} {found.etag} {found.size}"
     name = hashlib.sha256(version.encode()).hexdigest()[:32]
     return Path(home) / "finetuning" / "s3" / name
 
@@ -149,25 +151,46 @@ _REFUSED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY", "SIGNATURE", "HTTP status 403
 _LATER = ("NETWORK_CONNECTION", "SLOW_DOWN", "INTERNAL_FAILURE", "SERVICE_UNAVAILABLE", "curl")
 
 
-def _explained(what: str, error: Exception, environ: Mapping[str, str]) -> DatasetError:
+class Trouble(Enum):
+    """What kind of trouble an error of the client tells of."""
+
+    REFUSED = "refused"
+    NO_BUCKET = "no bucket"
+    LATER = "later"
+    OTHER = "other"
+
+
+def trouble_of(error: Exception) -> Trouble:
     """By the words of the client, which has one kind of error for all."""
     said = str(error).split("\n", maxsplit=1)[0]
-    short = said[:200]
     if any(word in said for word in _REFUSED):
-        key = "the key is wrong or may not read it" if _has_key(environ) else "no key was given"
-        return DatasetError(
-            f"{what}: the store refuses it ({key}); set AWS_ACCESS_KEY_ID and "
-            f"AWS_SECRET_ACCESS_KEY, in a cluster by spec.dataset.s3.secretName ({short})"
-        )
+        return Trouble.REFUSED
+    if "NO_SUCH_BUCKET" in said or "Bucket does not exist" in said:
+        return Trouble.NO_BUCKET
     if any(word in said for word in _LATER) or not isinstance(error, ValueError):
-        later = DatasetError(
-            f"{what}: {_endpoint(environ) or 'the S3 endpoint'} cannot be reached or does not "
-            f"answer as S3 does; check AWS_ENDPOINT_URL and the network, or try again ({short})"
-        )
-        later.exit_code = ExitCode.FAILED
-        return later
-    return DatasetError(f"{what}: {short}; give s3://<bucket>/<key>")
+        return Trouble.LATER
+    return Trouble.OTHER
 
 
-def _has_key(environ: Mapping[str, str]) -> bool:
+def _explained(what: str, error: Exception, environ: Mapping[str, str]) -> DatasetError:
+    short = first_line(error, 200)
+    match trouble_of(error):
+        case Trouble.REFUSED:
+            key = "the key is wrong or may not read it" if has_key(environ) else "no key was given"
+            return DatasetError(
+                f"{what}: the store refuses it ({key}); set AWS_ACCESS_KEY_ID and "
+                f"AWS_SECRET_ACCESS_KEY, in a cluster by spec.dataset.s3.secretName ({short})"
+            )
+        case Trouble.LATER:
+            later = DatasetError(
+                f"{what}: {endpoint(environ) or 'the S3 endpoint'} cannot be reached or does not "
+                f"answer as S3 does; check AWS_ENDPOINT_URL and the network, or try again ({short})"
+            )
+            later.exit_code = ExitCode.FAILED
+            return later
+        case _:
+            return DatasetError(f"{what}: {short}; give s3://<bucket>/<key>")
+
+
+def has_key(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("AWS_ACCESS_KEY_ID"))

@@ -7,7 +7,15 @@ local runner starts its processes from the very same pod templates.
 from dataclasses import dataclass
 
 from finetuning.api.v1alpha1 import FineTuningJob
-from finetuning.controller.desired import group, monitoring, storage, training, validation
+from finetuning.controller import publications
+from finetuning.controller.desired import (
+    group,
+    monitoring,
+    publishing,
+    storage,
+    training,
+    validation,
+)
 from finetuning.controller.desired.metadata import Manifest
 from finetuning.controller.settings import MonitoringMode, Settings
 
@@ -22,6 +30,7 @@ class Desired:
     rendezvous: Manifest | None
     training_job: Manifest
     validation_job: Manifest | None
+    publishing_job: Manifest | None
     service: Manifest | None
     service_monitor: Manifest | None
 
@@ -36,6 +45,7 @@ def build(job: FineTuningJob, settings: Settings) -> Desired:
         rendezvous=group.service(job),
         training_job=training.job(job, settings),
         validation_job=validation.job(job, settings) if job.spec.validation.enabled else None,
+        publishing_job=publishing.job(job, settings) if publications.asked(job) else None,
         service=monitoring.service(job) if with_service else None,
         service_monitor=monitoring.service_monitor(job, settings) if with_monitor else None,
     )

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from finetuning.api.v1alpha1 import FineTuningJob, ResourceSpec
+from finetuning.api.v1alpha1 import FineTuningJob, ResourceSpec, S3Spec
 from finetuning.artifacts import TERMINATION_LOG_ENV
 from finetuning.controller.desired import sources
 from finetuning.controller.desired.metadata import Manifest
@@ -69,23 +69,25 @@ def torch_container(
     name: str,
     job: FineTuningJob,
     settings: Settings,
-    config: Manifest,
+    config: Manifest | None = None,
     *,
     more: Sequence[Manifest] = (),
     offline: bool,
     resources: ResourceSpec,
+    gpu: bool = True,
     **fields: Any,
 ) -> Manifest:
-    """A container that loads a model: `config` is the variable with its configuration.
+    """A container of the trainer's image.
 
-    `more` are variables beside those of every such container.
+    `config` is the variable with its configuration, if it has one, and `more` are those beside
+    the variables of every such container; without `gpu` it gets none that it does not ask for.
     """
     return container(
         name,
         settings.trainer_image,
         settings,
-        env=[config, *_environment(job, offline=offline), *more],
-        resources=_resources(resources, settings),
+        env=[*([config] if config else []), *_environment(job, offline=offline), *more],
+        resources=_resources(resources, settings, gpu=gpu),
         # A crash before the first own word still leaves its last lines for the job's status.
         terminationMessagePolicy="FallbackToLogsOnError",
         **fields,
@@ -119,7 +121,21 @@ def from_secret(variable: str, name: str, key: str, *, optional: bool = False) -
     return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
 
 
-def _resources(wanted: ResourceSpec, settings: Settings) -> Manifest:
+def s3_variables(store: S3Spec | None) -> list[Manifest]:
+    """Where a store is, by the names that every S3 client reads; keys come from a Secret."""
+    if store is None:
+        return []
+    plain = {"AWS_ENDPOINT_URL": store.endpoint, "AWS_REGION": store.region}
+    env: list[Manifest] = [{"name": name, "value": value} for name, value in plain.items() if value]
+    if store.secret_name:
+        env += [
+            from_secret(name, store.secret_name, name, optional=name == "AWS_SESSION_TOKEN")
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+        ]
+    return env
+
+
+def _resources(wanted: ResourceSpec, settings: Settings, *, gpu: bool) -> Manifest:
     """The user's own, plus one GPU when neither map names the resource.
 
     Devices must have request == limit, so each map is completed from the other.
@@ -127,7 +143,8 @@ def _resources(wanted: ResourceSpec, settings: Settings) -> Manifest:
     requests = {name: str(value) for name, value in wanted.requests.items()}
     limits = {name: str(value) for name, value in wanted.limits.items()}
     devices = {name: value for name, value in {**requests, **limits}.items() if "/" in name}
-    devices.setdefault(settings.gpu_resource_name, "1")
+    if gpu:
+        devices.setdefault(settings.gpu_resource_name, "1")
     return {"requests": {**requests, **devices}, "limits": {**limits, **devices}}
 
 

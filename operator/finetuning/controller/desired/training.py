@@ -70,13 +70,15 @@ def _pod_spec(job: FineTuningJob, settings: Settings) -> Manifest:
 
 def _trainer(job: FineTuningJob, settings: Settings) -> Manifest:
     tracking = job.spec.tracking_secret_ref
-    from_secret = {"envFrom": [{"secretRef": {"name": tracking.name}}]} if tracking else {}
+    from_secret: Manifest = (
+        {"envFrom": [{"secretRef": {"name": tracking.name}}]} if tracking else {}
+    )
     return pod.torch_container(
         naming.TRAINING_CONTAINER,
         job,
         settings,
         config={"name": run_config.ENV, "value": configuration(job).encode()},
-        more=_store(job),
+        more=pod.s3_variables(job.spec.dataset.s3),
         offline=sources.model(job) is not None and all(source.local for source in _inputs(job)),
         resources=job.spec.resources,
         command=group.command(job, group.of(job, settings)),
@@ -89,21 +91,6 @@ def _trainer(job: FineTuningJob, settings: Settings) -> Manifest:
         ],
         **from_secret,
     )
-
-
-def _store(job: FineTuningJob) -> list[Manifest]:
-    """Where s3:// sources are, by the names that every S3 client reads; keys come from a Secret."""
-    found = job.spec.dataset.s3
-    if found is None:
-        return []
-    plain = {"AWS_ENDPOINT_URL": found.endpoint, "AWS_REGION": found.region}
-    env: list[Manifest] = [{"name": name, "value": value} for name, value in plain.items() if value]
-    if found.secret_name:
-        env += [
-            pod.from_secret(name, found.secret_name, name, optional=name == "AWS_SESSION_TOKEN")
-            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-        ]
-    return env
 
 
 def configuration(job: FineTuningJob) -> run_config.RunConfig:

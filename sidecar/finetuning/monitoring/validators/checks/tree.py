@@ -14,6 +14,7 @@ from typing import Any
 from finetuning.artifacts import (
     CHECKPOINT_PREFIX,
     CHECKPOINTS_DIR,
+    PUBLISH_DIR,
     STATE_DIR,
     TRACKING_DIR,
     VALIDATION_DIR,
@@ -35,7 +36,14 @@ JSON_MAX_BYTES = 256 << 20
 _READERS = 4
 """More than a disk gives work to, and few enough for the memory of a small pod."""
 
-_NOT_SEALED = (CHECKPOINTS_DIR, STATE_DIR, TRACKING_DIR, VALIDATION_DIR, "lost+found")
+_NOT_SEALED = (
+    CHECKPOINTS_DIR,
+    PUBLISH_DIR,
+    STATE_DIR,
+    TRACKING_DIR,
+    VALIDATION_DIR,
+    "lost+found",
+)
 """Folders beside the result: judged apart, still written to, or the file system's own."""
 
 

@@ -1,0 +1,83 @@
+"""The model card says what the run's files say, whatever those files hold."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tests.unit.publish.conftest import INFO, judge, write_run
+
+from finetuning.api.v1alpha1 import ModelForm
+from finetuning.artifacts.manifest import sha256_of
+from finetuning.publish import card, facts
+from finetuning.publish.__main__ import main
+
+
+def card_of(run: Path, form: ModelForm = ModelForm.ADAPTER) -> str:
+    told = facts.read(run, sha256_of(run / "manifest.json"))
+    return card.render(told, adapter=True, form=form)
+
+
+def header(text: str) -> dict[str, Any]:
+    found = yaml.safe_load(text.split("---\n")[1])
+    assert isinstance(found, dict)
+    return found
+
+
+def test_an_adapter_is_described_for_people_and_for_the_hub(run: Path) -> None:
+    text = card_of(run)
+    assert header(text) == {
+        "base_model": "example/tiny",
+        "base_model_relation": "adapter",
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["fine-tuned", "lora", "safetensors"],
+    }
+    for line in (
+        "| final training loss | 0.0154 |",
+        "| learning\\_rate | 0.003 |",
+        "| bad rows, left out | 2 |",
+        "✓ PASS - training_loss",
+        "Summary: 1/1 checks passed",
+        "| trained from | 2026-11-29T05:37:09+00:00 |",
+        f"| sha256 of the run's manifest.json | {sha256_of(run / 'manifest.json')} |",
+        'model = PeftModel.from_pretrained(model, ".")',
+    ):
+        assert line in text.splitlines(), line
+    assert "packing" not in text
+
+
+def test_a_merged_model_is_one_that_transformers_loads(run: Path) -> None:
+    text = card_of(run, ModelForm.MERGED)
+    assert header(text)["library_name"] == "transformers"
+    assert "PeftModel" not in text
+
+
+def test_a_card_is_the_same_until_something_else_is_known(run: Path) -> None:
+    first = card_of(run)
+    assert card_of(run) == first
+    judge(run, "Fail")
+    assert "✗ FAIL - training_loss" in card_of(run)
+
+
+def test_what_a_file_says_cannot_break_out_of_the_card(tmp_path: Path) -> None:
+    evil = {
+        "job_name": "a\n# heading <script>alert(1)</script>",
+        "model_id": "x`y\n---\nlicense: mit",
+        "results": {"final_loss": "| <img src=x> |\n## Data"},
+        "training_config": {"note": "[click](javascript:alert(1))"},
+    }
+    run = write_run(tmp_path / "run", training_info__json=json.dumps(INFO | evil))
+    text = card_of(run)
+    assert header(text)["base_model"] == "x`y --- license: mit"
+    body = text.split("---\n", 2)[2]
+    headings = [line for line in body.splitlines() if line.startswith("#")]
+    assert headings[1:] == ["## Use", "## Training", "## Data", "## Validation", "## Provenance"]
+    assert "<script" not in body
+    assert "<img" not in body
+    assert "[click](" not in body
+
+
+def test_the_card_is_made_without_any_place_to_publish_to(run: Path) -> None:
+    assert main(["--model-path", str(run)]) == 0
+    assert (run / "publish" / "README.md").read_text() == card_of(run)

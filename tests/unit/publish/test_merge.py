@@ -1,0 +1,82 @@
+"""An adapter merged into its base computes what both compute together."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.publish.conftest import judge
+from tests.unit.trainer.conftest import tiny_model, tokenizer
+
+from finetuning.artifacts.manifest import problem_with, seal
+from finetuning.publish.__main__ import main
+
+__all__ = ["tiny_model", "tokenizer"]
+
+pytestmark = [
+    pytest.mark.training,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A run's folder with an adapter that changes much, and what the model says with it."""
+    import torch  # noqa: PLC0415 - collecting tests should not cost its seconds
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    wish = LoraConfig(r=4, use_dora=True, target_modules=["q_proj", "down_proj"])
+    tuned = get_peft_model(base, wish).eval()
+    for name, parameter in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    run = tmp_path_factory.mktemp("adapter")
+    tuned.save_pretrained(run)
+    settings = json.loads((run / "adapter_config.json").read_text())
+    settings["base_model_name_or_path"] = str(tiny_model)
+    (run / "adapter_config.json").write_text(json.dumps(settings))
+    (run / "tokenizer.json").write_bytes((tiny_model / "tokenizer.json").read_bytes())
+    (run / "training_info.json").write_text(json.dumps({"model_id": "example/tiny"}))
+    (run / "README.md").unlink(missing_ok=True)
+    seal(run, [path.name for path in run.iterdir()])
+    judge(run)
+    return run, tuned(torch.tensor([[3, 5, 7, 9]])).logits.detach()
+
+
+def test_the_merged_model_is_complete_and_computes_the_same(
+    adapter: tuple[Path, Any], tiny_model: Path
+) -> None:
+    import torch  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+
+    run, expected = adapter
+    command = ["--model-path", str(run), "--form", "both"]
+    assert main(command) == 0
+    merged = run / "publish" / "merged"
+    assert problem_with(merged) is None
+    assert (merged / "config.json").read_bytes() == (tiny_model / "config.json").read_bytes()
+    assert (merged / "tokenizer.json").read_bytes() == (run / "tokenizer.json").read_bytes()
+    model = AutoModelForCausalLM.from_pretrained(merged).eval()
+    found = model(torch.tensor([[3, 5, 7, 9]])).logits.detach()
+    base = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    untuned = base(torch.tensor([[3, 5, 7, 9]])).logits.detach()
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert (untuned - expected).abs().max() > 0.01, "the adapter changes nothing"
+
+    made = (merged / "model.safetensors").stat().st_mtime_ns
+    assert main(command) == 0
+    assert (merged / "model.safetensors").stat().st_mtime_ns == made, "merged once"
+
+
+def test_a_base_that_the_adapter_was_not_made_for_is_refused(
+    adapter: tuple[Path, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _ = adapter
+    given = ["--base-model", str(tmp_path), "--work-path", str(tmp_path / "work")]
+    assert main(["--model-path", str(run), "--form", "merged", *given]) == 2
+    assert f"{tmp_path}: needs weights as *.safetensors" in capsys.readouterr().err
+    assert list((tmp_path / "work").iterdir()) == []

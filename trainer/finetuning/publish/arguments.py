@@ -1,0 +1,125 @@
+"""The command line of `python3 -m finetuning.publish`."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import override
+
+from finetuning.api.text import S3Uri
+from finetuning.api.v1alpha1 import ModelForm, PublishPolicy
+from finetuning.artifacts import PUBLISH_DIR
+from finetuning.publish.errors import UsageError
+
+_POLICIES = (PublishPolicy.IF_VALIDATED, PublishPolicy.ALWAYS)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is published, and where to."""
+
+    run: Path
+    work: Path
+    policy: PublishPolicy
+    form: ModelForm
+    manifest_sha256: str | None
+    base_model: str | None
+    base_revision: str | None
+    s3: str | None
+
+
+class _Parser(argparse.ArgumentParser):
+    @override
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; --help lists the options")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = _Parser(
+        prog="python3 -m finetuning.publish",
+        description="Publish a trained model with its model card. What is complete is not sent "
+        "again; what was broken off goes on. Without a place, only the card and the merged model "
+        "are made.",
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "--model-path", required=True, type=Path, metavar="DIR", help="output folder of the run"
+    )
+    made.add_argument(
+        "--work-path",
+        type=Path,
+        metavar="DIR",
+        help=f"where model card and merged model are made (default: {PUBLISH_DIR} in --model-path)",
+    )
+    made.add_argument(
+        "--policy",
+        type=_one_of(_POLICIES),
+        default=PublishPolicy.IF_VALIDATED,
+        metavar="|".join(_POLICIES),
+        help="IfValidated, the default, wants a report that this very model passed",
+    )
+    made.add_argument(
+        "--form",
+        type=_one_of(tuple(ModelForm)),
+        default=ModelForm.ADAPTER,
+        metavar="|".join(ModelForm),
+        help="of lora and qlora: the adapter (default), the base with the adapter in it, or both",
+    )
+    made.add_argument(
+        "--base-model",
+        metavar="DIR|ID",
+        help="base model to merge into (default: the one that the adapter names)",
+    )
+    made.add_argument("--base-revision", metavar="REV", help="its revision on the Hub")
+    made.add_argument(
+        "--manifest-sha256", metavar="HEX", help="publish only the run with this manifest.json"
+    )
+    made.add_argument(
+        "--s3",
+        type=_uri,
+        metavar="s3://BUCKET/FOLDER",
+        help="an S3 store; AWS_ENDPOINT_URL, AWS_REGION and keys as every S3 tool reads them",
+    )
+    return made
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def _one_of(allowed: Sequence[Choice]) -> Callable[[str], Choice]:
+    """In any case of letters."""
+
+    def read(text: str) -> Choice:
+        for each in allowed:
+            if text.lower() == each.value.lower():
+                return each
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(allowed)}")
+
+    return read
+
+
+def _uri(text: str) -> str:
+    try:
+        return str(TypeAdapter(S3Uri).validate_python(text))
+    except ValidationError as error:
+        why = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise argparse.ArgumentTypeError(f"{text!r}: {why}") from None
+
+
+def read(argv: Sequence[str] | None = None) -> Options:
+    """Raises UsageError, whose text is one line."""
+    given = parser().parse_args(argv)
+    return Options(
+        run=given.model_path,
+        work=given.work_path or given.model_path / PUBLISH_DIR,
+        policy=given.policy,
+        form=given.form,
+        manifest_sha256=given.manifest_sha256,
+        base_model=given.base_model,
+        base_revision=given.base_revision,
+        s3=given.s3,
+    )
