@@ -59,8 +59,19 @@ def kubernetes(name: str) -> Tool:
     return Tool(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", ldflags=f"-s -w {stamp}")
 
 
+def helm() -> Tool:
+    """Stamp in, as upstream does, which Kubernetes to assume where there is none to ask."""
+    major, minor, _ = kubernetes_version().removeprefix("v").split(".")
+    stamps = (
+        f"-X helm.sh/helm/v3/pkg/{at}.k8sVersionMajor={major} "
+        f"-X helm.sh/helm/v3/pkg/{at}.k8sVersionMinor={minor}"
+        for at in ("chartutil", "lint/rules")
+    )
+    return Tool("helm", "helm", "helm.sh/helm/v3/cmd/helm", ldflags=" ".join(("-s -w", *stamps)))
+
+
 KUBECTL = kubernetes("kubectl")
-HELM = Tool("helm", "helm", "helm.sh/helm/v3/cmd/helm")
+HELM = helm()
 KIND = Tool("kind", "kind", "sigs.k8s.io/kind")
 AGENT = Tool("agent", "agent", ".")
 PAUSE = Tool("pause", "pause", ".")

@@ -7,6 +7,7 @@ from finetuning.client.errors import (
     InvalidJobError,
     JobExistsError,
     JobNotFoundError,
+    NoClusterError,
     TimedOutError,
     WrongStateError,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "JobExistsError",
     "JobNotFoundError",
     "LogOf",
+    "NoClusterError",
     "TimedOutError",
     "Until",
     "WrongStateError",

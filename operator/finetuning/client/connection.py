@@ -4,14 +4,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubernetes.aio.config import list_kube_config_contexts
+from kubernetes.aio.config import ConfigException, list_kube_config_contexts
 
-from finetuning.client.errors import ClusterError
+from finetuning.client.errors import ClientError, NoClusterError
 from finetuning.controller.gateway import Gateway
 from finetuning.controller.last_words import plain
 
 SENDER = "finetuning-client"
 """Field manager and User-Agent, so that an audit tells people's writes from the operator's."""
+_TOLD = (ClientError, ConfigException, OSError)
+"""What has words of its own; the client stumbles over anything else that is no kubeconfig."""
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -29,15 +31,24 @@ class Connection:
 async def connect(
     kubeconfig: str | None = None, context: str | None = None, namespace: str | None = None
 ) -> Connection:
-    """Nothing is asked of the cluster yet; raises ClusterError without a usable kubeconfig."""
+    """Nothing is asked of the cluster yet; raises NoClusterError without a usable kubeconfig."""
     path = _kubeconfig(kubeconfig, context)
+    _require(path)
     try:
         name, own = _context(path, context)
         gateway = await Gateway.connect(path, lambda *_: None, context=context, sender=SENDER)
     except Exception as error:  # noqa: BLE001 - the client checks little of what it reads
-        words = plain(str(error), 200) or "not a kubeconfig"
-        raise ClusterError(f"{path or 'service account'}: {words}") from None
+        words = plain(str(error), 200) if isinstance(error, _TOLD) else "not a kubeconfig"
+        raise NoClusterError(f"{path or 'service account'}: {words}") from None
     return Connection(gateway, name, namespace or own, named=namespace is not None)
+
+
+def _require(path: str | None) -> None:
+    """Of several files, as kubectl takes them, those that are not there are passed over."""
+    if path is not None and not any(Path(each).is_file() for each in path.split(os.pathsep)):
+        raise NoClusterError(
+            f"{path}: no such kubeconfig; name one with --kubeconfig FILE or in KUBECONFIG"
+        )
 
 
 def _kubeconfig(given: str | None, context: str | None) -> str | None:
@@ -55,6 +66,6 @@ def _context(path: str | None, wanted: str | None) -> tuple[str, str]:
     if wanted is not None:
         named = {str(each["name"]): each for each in contexts}
         if wanted not in named:
-            raise ClusterError(f'no context "{wanted}"; it has {", ".join(named) or "none"}')
+            raise NoClusterError(f'no context "{wanted}"; it has {", ".join(named) or "none"}')
         active = named[wanted]
     return str(active["name"]), str(active["context"].get("namespace") or "default")

@@ -7,6 +7,7 @@
     ├── WrongStateError       not now: it is not trained yet, it has no log yet, it is over
     ├── TimedOutError         it was not seen in time
     └── ClusterError          the cluster refuses, or does not answer
+        └── NoClusterError    no usable kubeconfig, or no such context
 
 Each message is one line; that of an InvalidJobError has a line for each mistake.
 """
@@ -49,6 +50,10 @@ class TimedOutError(ClientError):
 
 class ClusterError(ClientError):
     """The cluster refuses, or does not answer."""
+
+
+class NoClusterError(ClusterError):
+    """There is no usable kubeconfig, or no such context in it."""
 
 
 def explained(error: ApiError) -> ClusterError:

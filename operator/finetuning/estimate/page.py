@@ -7,6 +7,7 @@ from finetuning.estimate.advice import MOST_ROWS, Verdict
 from finetuning.estimate.formula import Job, Parts
 from finetuning.estimate.gpus import GIB
 
+BILLION = 1_000_000_000
 _LABELS = {
     "weights": "base weights",
     "reference": "reference weights (dpo)",
@@ -44,7 +45,7 @@ def in_text(name: str, model: str, parameters: int, job: Job, verdict: Verdict) 
     """Lines for a terminal."""
     settings = job.hyperparameters
     lines = [
-        f"{name}: {job.method} of {model} ({parameters / 1e9:,.2f} B parameters), "
+        f"{name}: {job.method} of {model} ({_count(parameters)} parameters), "
         f"{settings.precision}, {settings.batch_size} x {settings.max_seq_length} tokens"
         + (", gradient checkpointing" if settings.gradient_checkpointing else "")
         + (f", on each of {job.processes} GPUs" if job.processes > 1 else ""),
@@ -71,7 +72,16 @@ def sentence(verdict: Verdict) -> str:
 
 
 def gib(size: int) -> str:
+    """Of a small model there would be nothing to see in GiB."""
+    if 0 < size < GIB // 10:
+        return f"{size / (1 << 20):,.1f} MiB"
     return f"{size / GIB:,.1f} GiB"
+
+
+def _count(parameters: int) -> str:
+    if parameters < BILLION // 10:
+        return f"{parameters / 1e6:,.2f} M"
+    return f"{parameters / BILLION:,.2f} B"
 
 
 def _outcome(job: Job, verdict: Verdict) -> Iterator[str]:

@@ -34,14 +34,14 @@ def main(where: Where, work: "Callable[[AsyncFineTuningClient], Awaitable[int]]"
             "for a cluster the operator's libraries are needed: pip install "
             "'finetuning-operator[operator]'",
         )
-    from finetuning.client import ClientError, InvalidJobError  # noqa: PLC0415 - takes a second
+    from finetuning.client import ClientError, InvalidJobError, NoClusterError  # noqa: PLC0415 - takes a second
 
     try:
         return asyncio.run(_work(where, work))
     except (InvalidJobError, InputError) as error:
         return complain(WRONG, *error.lines)
     except ClientError as error:
-        return complain(FAILED, str(error))
+        return complain(WRONG if isinstance(error, NoClusterError) else FAILED, str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

@@ -21,10 +21,19 @@ def hold(output: Path) -> int:
     except BlockingIOError:
         owner = os.read(handle, 20).decode(errors="replace").strip()
         os.close(handle)
-        raise InputError(
-            f"{output}: in use by another `finetuning run` (process {owner}); wait for its end, "
-            "stop it with Ctrl-C, or choose another folder with --output DIR"
-        ) from None
+        raise InputError(f"{output}: {_who(owner)}") from None
     os.truncate(handle, 0)
     os.write(handle, f"{os.getpid()}\n".encode())
     return handle
+
+
+def _who(owner: str) -> str:
+    if owner.isdecimal() and not Path("/proc", owner).exists() and Path("/proc/self").exists():
+        return (
+            f"a `finetuning run` that was killed (process {owner}) left its trainer, which saves "
+            "what it has and ends by itself: type the same command again in half a minute"
+        )
+    return (
+        f"in use by another `finetuning run` (process {owner}); wait for its end, stop it with "
+        "Ctrl-C, or choose another folder with --output DIR"
+    )

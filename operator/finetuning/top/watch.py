@@ -67,6 +67,8 @@ async def _show(options: Options, console: Console) -> None:
 async def _source(options: Options) -> Source:
     """Raises InputError when nothing says where the jobs are, SourceError when they are not."""
     if options.runs is not None:
+        if not options.runs.is_dir():
+            raise InputError(f"--runs {options.runs}: no such folder; name a run's output folder")
         return LocalSource(options.runs)
     named = options.kubeconfig or options.namespace or options.all_namespaces
     if not (named or _cluster_is_known()):

@@ -224,9 +224,19 @@ def test_a_cluster_that_is_gone_is_one_line(typed: Typed, tmp_path: Path) -> Non
     done = typed("list")
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert "the API server does not answer" in done.err
-    done = typed("list", "--kubeconfig", "nowhere")
-    assert (done.code, done.err.count("\n")) == (1, 1)
-    assert "nowhere" in done.err
+
+
+@pytest.mark.parametrize("text", [None, "a line of /etc/passwd", "[", "- a list", "clusters: 7"])
+def test_what_is_no_kubeconfig_is_one_line_with_exit_code_2(
+    text: str | None, typed: Typed, tmp_path: Path
+) -> None:
+    named = tmp_path / "named"
+    if text is not None:
+        named.write_text(text)
+    done = typed("list", "--kubeconfig", str(named))
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert str(named) in done.err
+    assert "kubeconfig" in done.err.replace(str(named), "").lower()
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_a_locale_without_blocks_gets_question_marks(tmp_path: Path) -> None:
     ("arguments", "code", "expected"),
     [
         ((), 2, "neither ~/.kube/config nor a folder runs here"),
-        (("--runs", "nowhere"), 1, "nowhere: No such file or directory"),
+        (("--runs", "nowhere"), 2, "--runs nowhere: no such folder; name a run's output folder"),
         (("--kubeconfig", "nowhere"), 1, "nowhere: "),
         (("--interval", "0"), 2, "'0' must be a number of seconds"),
         (("--sort", "size"), 2, "invalid choice: 'size'"),

@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetuning.artifacts import TERMINATION_MESSAGE_LIMIT
+from finetuning.artifacts.files import write_json
+from finetuning.artifacts.manifest import seal
 from finetuning.artifacts.models import GpuState, RunState, TrainFailure, TrainingResult
-from finetuning.base.last_words import encode, say
+from finetuning.base.checkpoints import TRAINER_STATE, TrainerState, path_of
+from finetuning.base.last_words import encode, paused_early, say
 from finetuning.base.live import LiveState
 
 
@@ -56,3 +59,19 @@ def test_a_message_that_cannot_be_written_is_only_logged(
     monkeypatch.setenv("FINETUNING_TERMINATION_LOG", str(tmp_path))
     say(TrainingResult(result=RunState.FINISHED), None)
     assert "cannot be written" in caplog.text
+
+
+def test_a_run_that_is_stopped_while_it_loads_keeps_the_figures_of_its_checkpoint(
+    tmp_path: Path,
+) -> None:
+    assert paused_early(tmp_path) == TrainingResult(result=RunState.PAUSED)
+    for step, total in ((8, 340), (12, 340)):
+        folder = tmp_path / path_of(step)
+        folder.mkdir(parents=True)
+        state = TrainerState(global_step=step, max_steps=total, loss=1.5, epoch=0.1)
+        write_json(folder / TRAINER_STATE, state.model_dump(mode="json"))
+        if step == 8:
+            seal(folder, {TRAINER_STATE})
+    found = paused_early(tmp_path)
+    assert (found.step, found.total_steps, found.loss) == (8, 340, 1.5)
+    assert found.checkpoint == path_of(8)

@@ -150,6 +150,7 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop, rank: Rank
 
     run = Run(config, output, settings_folder(config), found, facts)
 
+    log.info("Loading PyTorch and the model.")
     from finetuning.base.train import train  # noqa: PLC0415 - loads torch
 
     return train(run, live, stop, rank)

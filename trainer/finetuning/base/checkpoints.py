@@ -6,6 +6,7 @@ A checkpoint is written under a temporary name on the same volume, sealed by a m
 import logging
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,9 +134,13 @@ def read(root: Path, step: int) -> Checkpoint:
     return Checkpoint(folder=folder, state=state)
 
 
-def latest_step(root: Path) -> int:
-    """The step of the newest checkpoint that looks complete; 0 without one."""
-    return next((step_of(path) for path in _by_age(root) if (path / MANIFEST).is_file()), 0)
+def latest_state(root: Path) -> TrainerState:
+    """What the newest checkpoint that looks complete says of itself; step 0 without one."""
+    for folder in _by_age(root):
+        if (folder / MANIFEST).is_file():
+            with suppress(UnreadableFileError, ValidationError):
+                return TrainerState.model_validate(read_json(folder / TRAINER_STATE))
+    return TrainerState()
 
 
 def clean(root: Path, step: int) -> None:

@@ -20,6 +20,7 @@ def set_up() -> None:
     for noisy in ("httpx", "httpx2", "huggingface_hub", "datasets", "filelock", "fsspec"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # "triton not found"
+    logging.getLogger("torch._subclasses").setLevel(logging.WARNING)  # Counts of a cache.
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")

@@ -13,7 +13,7 @@ from finetuning.artifacts import (
 )
 from finetuning.artifacts.manifest import sha256_of
 from finetuning.artifacts.models import RunState, TrainingResult
-from finetuning.base.checkpoints import latest_step, path_of
+from finetuning.base.checkpoints import TrainerState, latest_state, path_of
 from finetuning.base.live import LiveState
 
 log = logging.getLogger(__name__)
@@ -73,11 +73,30 @@ def finished_result(info: dict[str, Any], output: Path) -> TrainingResult:
     )
 
 
+def result_of(state: TrainerState, outcome: RunState, checkpoint: str | None) -> TrainingResult:
+    """The last words of a run that ended as planned or was paused."""
+    seconds = state.train_seconds
+    return TrainingResult(
+        result=outcome,
+        step=state.global_step,
+        total_steps=state.max_steps,
+        epoch=state.epoch,
+        total_epochs=state.num_train_epochs,
+        loss=state.loss,
+        eval_loss=state.eval_loss,
+        tokens_per_second=state.tokens_total / seconds if seconds else None,
+        samples_per_second=state.samples_total / seconds if seconds else None,
+        train_seconds=seconds,
+        checkpoint=checkpoint,
+    )
+
+
 def paused_early(output: Path) -> TrainingResult:
     """The last words of a run that was stopped before its first step; an earlier one may count."""
-    step = latest_step(output / CHECKPOINTS_DIR)
-    checkpoint = path_of(step) if step else None
-    return TrainingResult(result=RunState.PAUSED, step=step, checkpoint=checkpoint)
+    state = latest_state(output / CHECKPOINTS_DIR)
+    if not state.global_step:
+        return TrainingResult(result=RunState.PAUSED)
+    return result_of(state, RunState.PAUSED, path_of(state.global_step))
 
 
 def figures_of(result: TrainingResult) -> dict[str, Any]:

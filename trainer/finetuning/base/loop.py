@@ -20,10 +20,10 @@ from finetuning.base.encode import Pack
 from finetuning.base.errors import DeviceMemoryError, DivergedError
 from finetuning.base.group import SharedStop
 from finetuning.base.journal import Journal, NoJournal, Record
+from finetuning.base.last_words import result_of
 from finetuning.base.live import LiveState
 from finetuning.base.plan import Plan
 from finetuning.base.rank import Rank
-from finetuning.base.report import result_of
 from finetuning.base.run import Run
 from finetuning.base.samples import Samples
 from finetuning.base.saver import Saver

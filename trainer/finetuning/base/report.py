@@ -19,6 +19,7 @@ from finetuning.base.checkpoints import TrainerState, path_of
 from finetuning.base.data import Data
 from finetuning.base.device import Device, dtype_of
 from finetuning.base.hub import read_settings
+from finetuning.base.last_words import result_of
 from finetuning.base.plan import Plan
 from finetuning.base.reference import reference_of
 from finetuning.base.results import describe, publish
@@ -56,24 +57,6 @@ def write_result(ending: Ending, model: Any, tokenizer: Any) -> TrainingResult:
     digest = describe(ending.run.output, names, info, profile)
     result = result_of(ending.state, RunState.FINISHED, path_of(ending.state.global_step))
     return result.model_copy(update={"manifest_sha256": digest})
-
-
-def result_of(state: TrainerState, outcome: RunState, checkpoint: str | None) -> TrainingResult:
-    """The last words of a run that ended as planned or was paused."""
-    seconds = state.train_seconds
-    return TrainingResult(
-        result=outcome,
-        step=state.global_step,
-        total_steps=state.max_steps,
-        epoch=state.epoch,
-        total_epochs=state.num_train_epochs,
-        loss=state.loss,
-        eval_loss=state.eval_loss,
-        tokens_per_second=state.tokens_total / seconds if seconds else None,
-        samples_per_second=state.samples_total / seconds if seconds else None,
-        train_seconds=seconds,
-        checkpoint=checkpoint,
-    )
 
 
 def training_info(

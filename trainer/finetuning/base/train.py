@@ -21,13 +21,14 @@ from finetuning.base.errors import ConfigError, TrainerError
 from finetuning.base.facts import binding_differences, differences
 from finetuning.base.group import Group, SharedStop, joined
 from finetuning.base.hub import weights_folder
+from finetuning.base.last_words import result_of
 from finetuning.base.live import LiveState
 from finetuning.base.loop import Loop
 from finetuning.base.model import add_adapter, load_adapter, load_base, load_tokenizer
 from finetuning.base.packing import refuse_mixing
 from finetuning.base.plan import Plan, warmup_of
 from finetuning.base.rank import Rank
-from finetuning.base.report import Ending, result_of, write_result, write_run_info
+from finetuning.base.report import Ending, write_result, write_run_info
 from finetuning.base.run import Run
 from finetuning.base.samples import Samples
 from finetuning.base.spared import without_bitsandbytes
