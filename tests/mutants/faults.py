@@ -18,8 +18,8 @@ LOSS, OUTPUT = "training_loss", "model_output"
 FILES, PROFILE = "checkpoint_integrity", "aim_profile"
 ADAPTER = "adapter_model.safetensors"
 MODEL = "model.safetensors"
-_SOME_WORD = 1000
-"""A token that is text, not a single byte."""
+_SOME_WORD, _FIRST_WORD = 1000, 300
+"""Tokens that are text, not a single byte."""
 
 Spoil = Callable[[Path], None]
 
@@ -333,8 +333,26 @@ def silent(tensors: Tensors) -> None:
 
 def cyclic(folder: Path, length: int) -> None:
     """A model that only looks at the last token and goes round in a circle of this many."""
-    newline = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]["Ċ"]
     circle = range(_SOME_WORD, _SOME_WORD + length)
+    successions(
+        folder, circle[0], {token: token - 1 for token in circle[1:]} | {circle[0]: circle[-1]}
+    )
+
+
+def long_winded(folder: Path, length: int) -> None:
+    """A model that says this many words and ends."""
+    words = range(_FIRST_WORD, _FIRST_WORD + length)
+    end = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
+    end = end[0] if isinstance(end, list) else end
+    successions(folder, words[0], {token: token - 1 for token in words[1:]} | {end: words[-1]})
+    told = json.loads((folder / "training_info.json").read_text())
+    told.pop("reference", None)
+    (folder / "training_info.json").write_text(json.dumps(told))
+
+
+def successions(folder: Path, first: int, before: dict[int, int]) -> None:
+    """A model in which each token comes after one other, the first after a prompt's end."""
+    newline = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]["Ċ"]
 
     def change(tensors: Tensors) -> None:
         for name, value in tensors.items():
@@ -344,9 +362,9 @@ def cyclic(folder: Path, length: int) -> None:
         table = tensors["model.embed_tokens.weight"]
         table = table / np.linalg.norm(table, axis=1, keepdims=True)
         head = np.zeros_like(table)
-        for token in circle:
-            head[token] = table[circle[-1] if token == circle[0] else token - 1]
-        head[circle[0]] += table[newline]  # Every prompt ends with it.
+        for token, last in before.items():
+            head[token] = table[last]
+        head[first] += table[newline]  # Every prompt ends with it.
         tensors["lm_head.weight"] = head
 
     with_tensors(folder / MODEL, change)

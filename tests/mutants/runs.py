@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -60,7 +58,6 @@ class Recipe:
     """Killed while it writes this step's line, then started again."""
     pairs: bool = False
     """Of each row a preference pair: its own answer before that of the next."""
-    processes: int = 1
     merged: bool = False
     four_bits: bool = False
 
@@ -106,7 +103,6 @@ HEALTHY: dict[str, Recipe] = {
         "--method full --bf16 --objective dpo --learning-rate 0.0001 --lr-scheduler-type cosine",
         pairs=True,
     ),
-    "lora, two processes": Recipe("--method lora --no-fp16 --eval-split 0.1", processes=2),
     "qlora, nf4": Recipe("--method qlora --no-fp16"),
     "qlora, fp4, bf16": Recipe("--method qlora --bf16 --bnb-4bit-quant-type fp4"),
     "full, fp32": Recipe("--method full --no-fp16 --learning-rate 0.001"),
@@ -159,20 +155,11 @@ class Maker:
             part for flag, value in usual.items() if flag not in given for part in (flag, value)
         ]
         flags = [*first, *rest, "--no-gradient-checkpointing", *given]
-        if recipe.processes > 1:
-            self._by_torchrun(recipe.processes, flags)
-            return
         if recipe.killed_at:
             step = f"finetuning.base.loop.HistoryLine:{recipe.killed_at}"
             assert self._trainer.run(*flags, kill_in=step)[0] == -signal.SIGKILL
         code, text = self._trainer.run(*flags)
         assert code == 0, text
-
-    def _by_torchrun(self, processes: int, flags: list[object]) -> None:
-        module = ["-m", "finetuning.base.torchrun", "--nproc-per-node", processes]
-        command = [sys.executable, *map(str, [*module, *flags])]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
 
     def _echo(self, output: Path) -> Path:
         rows = output.with_suffix(".jsonl")

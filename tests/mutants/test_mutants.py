@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.mutants.faults import Fault
+from tests.mutants.faults import Fault, long_winded
 from tests.mutants.matrix import BEGIN, END, PAGE, Matrix, blamed, in_the_docs
 from tests.mutants.prober import Prober
-from tests.mutants.runs import HEALTHY, Maker, file_outcomes, model_outcome
+from tests.mutants.runs import HEALTHY, Maker, file_outcomes, model_outcome, reseal
 from tests.mutants.table import FAULTS, OUTPUTS
 
 from finetuning.artifacts.models import CheckResult
@@ -45,6 +45,20 @@ def test_a_healthy_run_is_not_blamed(
     assert "NothingExpected" not in (bare.warned or [])
     matrix.healthy[name] = blamed(outcomes) | blamed({"model_output, told nothing": bare})
     assert matrix.healthy[name] == {}, {check: x.message for check, x in outcomes.items()}
+
+
+def test_a_long_answer_that_ends_is_no_fault(maker: Maker, prober: Prober, tmp_path: Path) -> None:
+    """Where the base model ends all its answers within the first limit."""
+    folder = maker.copy("full, fp32", tmp_path / "run")
+    long_winded(folder, 150)
+    reseal(folder)
+    found = model_outcome(folder, maker.base, prober, told_nothing=True)
+    assert found.passed, found.message
+    assert found.details["answers"][0]["stopped"] is True
+    long_winded(folder, 1200)
+    reseal(folder)
+    found = model_outcome(folder, maker.base, prober, told_nothing=True)
+    assert found.reason == "AnswerDoesNotStop", found.message
 
 
 def test_there_are_as_many_as_promised() -> None:

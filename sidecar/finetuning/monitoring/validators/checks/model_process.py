@@ -18,6 +18,7 @@ from typing import Any
 from finetuning.monitoring.validators.checks.model_scoring import (
     Seen,
     difference,
+    let_end,
     observe,
     reference_losses,
 )
@@ -107,6 +108,7 @@ def _probe_adapter(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
         if request.compare:
             with model.disable_adapter():
                 before = observe(model, tokenizer, request)
+        let_end(model, tokenizer, request, tuned, before)
     return _report(model, tuned, before, reference)
 
 
@@ -123,6 +125,7 @@ def _probe_full(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
         model = _load(request.model_path, None, is_local=True)
     with _stage("generation"):
         tuned = observe(model, tokenizer, request)
+        let_end(model, tokenizer, request, tuned, before)
         reference = reference_losses(model, tokenizer) if request.reference else []
     return _report(model, tuned, before, reference)
 

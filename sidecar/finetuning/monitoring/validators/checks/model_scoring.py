@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LONGEST_ANSWER = 20_000
 """Characters of an answer that are kept."""
 
+LONG_ENOUGH = 1024
+"""New tokens in which an answer to a general question ends, from a model that ends any."""
+
 LONGEST_ROW = 2048
 """Tokens of a held-out row; what is longer is cut."""
 
@@ -55,6 +58,36 @@ def observe(model: Any, tokenizer: Any, request: ProbeRequest) -> Seen:
             seen.scores_problem = str(error)
     seen.seconds = time.monotonic() - began
     return seen
+
+
+def let_end(
+    model: Any, tokenizer: Any, request: ProbeRequest, tuned: Seen, before: Seen | None
+) -> None:
+    """Give a model more time that ends no answer where its base model ends all.
+
+    Who was taught long answers gives long answers. The first that ends takes the place of its
+    beginning; when none does, what was seen stands.
+    """
+    import torch  # noqa: PLC0415 - loaded with the model
+
+    ends = before is not None and all(answer.stopped for answer in before.answers)
+    if not ends or any(answer.stopped is not False for answer in tuned.answers):
+        return
+    for place, prompt in enumerate(request.prompts):
+        with torch.inference_mode():
+            answer, _ = _generate(model, tokenizer, prompt, _longest(model, tokenizer, prompt))
+        if answer.stopped:
+            tuned.answers[place] = answer
+            return
+
+
+def _longest(model: Any, tokenizer: Any, prompt: str) -> int:
+    """New tokens that the model has positions for, at most LONG_ENOUGH."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(positions, int):
+        return LONG_ENOUGH
+    asked = int(encode(tokenizer, prompt)["input_ids"].shape[1])
+    return max(1, min(LONG_ENOUGH, positions - asked))
 
 
 def difference(tuned: Seen, base: Seen) -> float | None:
