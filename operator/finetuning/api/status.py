@@ -119,7 +119,15 @@ class Reason(StrEnum):
     NOT_VALIDATED = "NotValidated"
 
 
-class Condition(ApiModel):
+class StatusModel(ApiModel):
+    """A part of a status; an operator that was set back reads what the newer one wrote."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", allow_inf_nan=False
+    )
+
+
+class Condition(StatusModel):
     """One observation, as metav1.Condition."""
 
     type: str = Field(max_length=64, description="What is observed.")
@@ -136,7 +144,7 @@ class Condition(ApiModel):
     )
 
 
-class CheckStatus(ApiModel):
+class CheckStatus(StatusModel):
     """Result of one validation check."""
 
     name: str = Field(max_length=64, description="The check.")
@@ -161,7 +169,7 @@ class CheckStatus(ApiModel):
     )
 
 
-class ValidatedModel(ApiModel):
+class ValidatedModel(StatusModel):
     """The files that were judged, by their manifest."""
 
     path: str = Field(default="", max_length=512, description="As pvc://<claim>/<path>.")
@@ -169,7 +177,7 @@ class ValidatedModel(ApiModel):
     size_bytes: int = Field(ge=0, description="Their sizes together.")
 
 
-class ValidationBaseline(ApiModel):
+class ValidationBaseline(StatusModel):
     """The tuned model beside its base on held-out rows: losses in nats per token."""
 
     model_id: str = Field(default="", max_length=256, description="The base model.")
@@ -186,7 +194,7 @@ class ValidationBaseline(ApiModel):
     )
 
 
-class ValidationBenchmark(ApiModel):
+class ValidationBenchmark(StatusModel):
     """A task of lm-evaluation-harness: the tuned model beside its base."""
 
     task: str = Field(max_length=128, description="Its name.")
@@ -202,7 +210,7 @@ class ValidationBenchmark(ApiModel):
     )
 
 
-class ValidationRerun(ApiModel):
+class ValidationRerun(StatusModel):
     """A validation that is under way while an earlier verdict still stands."""
 
     attempt: int = Field(ge=1, le=999, description="Its number.")
@@ -211,7 +219,7 @@ class ValidationRerun(ApiModel):
     summary: str = Field(default="", max_length=128, description="What it waits for.")
 
 
-class ValidationStatus(ApiModel):
+class ValidationStatus(StatusModel):
     """The verdict on the trained model."""
 
     phase: ValidationPhase = Field(description="Where the validation is.")
@@ -284,7 +292,7 @@ class ValidationStatus(ApiModel):
     completion_time: datetime | None = Field(default=None, description="When they ended.")
 
 
-class Usage(ApiModel):
+class Usage(StatusModel):
     """What the training has used, all its pods together; exact once it has ended."""
 
     gpu_seconds: float | None = Field(
@@ -304,7 +312,7 @@ class Usage(ApiModel):
     )
 
 
-class PublishedCopy(ApiModel):
+class PublishedCopy(StatusModel):
     """A copy of the model outside the cluster's volume."""
 
     kind: str = Field(max_length=8, description="What holds it: s3.")
@@ -318,7 +326,7 @@ class PublishedCopy(ApiModel):
     size_bytes: int = Field(default=0, ge=0, description="Their sizes together.")
 
 
-class PublishStatus(ApiModel):
+class PublishStatus(StatusModel):
     """Where the trained model was copied to."""
 
     phase: PublishPhase = Field(description="Where the publication is.")
@@ -346,12 +354,8 @@ class PublishStatus(ApiModel):
     completion_time: datetime | None = Field(default=None, description="When it ended.")
 
 
-class FineTuningJobStatus(ApiModel):
+class FineTuningJobStatus(StatusModel):
     """What the operator observed; written by it alone."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="ignore", allow_inf_nan=False
-    )
 
     phase: Phase = Field(default=Phase.PENDING, description="Where the training is.")
     reason: str = Field(default="", max_length=128, description="Why it is there.")

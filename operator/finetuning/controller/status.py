@@ -27,7 +27,6 @@ from finetuning.controller import (
     publication,
     publications,
     training_status,
-    usage,
     verdict,
 )
 from finetuning.controller.desired import sources
@@ -68,7 +67,14 @@ def status_of(seen: Seen, now: datetime) -> FineTuningJobStatus:
         new = _gated(seen.job, new.model_copy(update={"validation": found}))
         copies = publication.publish_status(seen, new)
         new = new.model_copy(update={"publish": copies})
-    return usage.brought_along(seen.job.status, _with_conditions(seen, new, now), seen.used)
+    return _with_usage(seen, _with_conditions(seen, new, now))
+
+
+def _with_usage(seen: Seen, new: FineTuningJobStatus) -> FineTuningJobStatus:
+    """What was used goes along with other news: it is worth no write of its own."""
+    if seen.used is None or not patch(seen.job.status, new):
+        return new
+    return new.model_copy(update={"usage": seen.used})
 
 
 def _observed(seen: Seen) -> FineTuningJobStatus:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from finetuning.api.v1alpha1 import FineTuningJobStatus, Usage
+from finetuning.api.v1alpha1 import Usage
 from finetuning.artifacts.models import TrainingState
 from finetuning.controller import last_words, naming, observed
 from finetuning.controller.observed import Container, Pod
@@ -87,12 +87,3 @@ def _seconds(trainer: Container, since: datetime | None, now: datetime) -> float
     began, ended = trainer.started_at or now, trainer.finished_at or now
     begin = began if since is None else max(began, since)
     return max(0.0, (min(ended, now) - begin).total_seconds())
-
-
-def brought_along(
-    old: FineTuningJobStatus, new: FineTuningJobStatus, used: Usage | None
-) -> FineTuningJobStatus:
-    """With what was used, where something else is news: it is worth no write of its own."""
-    if used is None or new == old:
-        return new
-    return new.model_copy(update={"usage": used})

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus
+from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Usage
 from finetuning.controller.last_words import plain
 from finetuning.local.words import figures
 
@@ -31,7 +31,15 @@ def _facts(job: FineTuningJob) -> Iterator[tuple[str, str]]:
         yield "Progress", ", ".join(told)
     if now.restarts:
         yield "Restarts", str(now.restarts)
+    if used := _used(now.usage):
+        yield "Used", ", ".join(used)
     yield from _results(now)
+
+
+def _used(usage: Usage | None) -> list[str]:
+    found = usage or Usage()
+    known = [(found.gpu_seconds, 3600, "GPU hours"), (found.energy_joules, 3.6e6, "kWh")]
+    return [f"{amount / unit:.3g} {name}" for amount, unit, name in known if amount is not None]
 
 
 def _results(now: FineTuningJobStatus) -> Iterator[tuple[str, str]]:

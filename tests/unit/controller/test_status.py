@@ -88,6 +88,29 @@ def test_a_checkpoint_outside_its_folder_is_not_shown(path: str) -> None:
     assert found.checkpoint_path == ""
 
 
+def test_an_operator_that_was_set_back_knows_the_jobs_of_the_newer_one() -> None:
+    """To take a status for none would be to train what is trained."""
+    written = {
+        "phase": "Succeeded",
+        "trainingJobName": "demo-train",
+        "later": 1,
+        "usage": {"gpuSeconds": 5.0, "later": 1},
+        "conditions": [{"type": "Complete", "status": "True", "later": 1}],
+        "validation": {
+            "phase": "Passed",
+            "later": 1,
+            "checks": [{"name": "training_loss", "result": "Pass", "later": 1}],
+            "baseline": {"rows": 1, "base": 2, "tuned": 1, "delta": -1, "verdict": "better"}
+            | {"later": 1},
+        },
+    }
+    found = status.parse(written)
+    assert (found.phase, found.training_job_name) == (Phase.SUCCEEDED, "demo-train")
+    assert found.usage is not None
+    assert found.validation is not None
+    assert found.validation.checks[0].result == "Pass"
+
+
 def test_success_takes_its_figures_from_the_last_words() -> None:
     found = status.status_of(succeeded(), NOW)
     assert (found.phase, found.progress) == (Phase.SUCCEEDED, "100%")

@@ -119,7 +119,8 @@ def test_other_forms_are_kubectls(typed: Typed, api: Api) -> None:
 
 
 def test_a_page_says_what_is_known(typed: Typed, api: Api) -> None:
-    api.keep(status=JUDGED)
+    used = {"gpuSeconds": 86_400.0, "energyJoules": 61_920_000.0}
+    api.keep(status={**JUDGED, "usage": used})
     assert typed("get", "demo").out == (
         "Name        team/demo\n"
         "Phase       Succeeded (TrainingSucceeded)\n"
@@ -127,6 +128,7 @@ def test_a_page_says_what_is_known(typed: Typed, api: Api) -> None:
         "Model       example/tiny, lora\n"
         "Data        configmap:rows:train.jsonl\n"
         "Progress    step 340/340, loss 0.0154\n"
+        "Used        24 GPU hours, 17.2 kWh\n"
         "Result      pvc://demo-output\n"
         "Validation  Passed: 4/4 checks passed\n"
         f"\n{REPORT}\n"
