@@ -27,9 +27,14 @@ def filled(expr: str, seconds: int, rate_interval: str = "2m") -> str:
     return expr
 
 
-def instant(url: str, expr: str) -> Result:
-    """Present values; raises OSError when Prometheus does not answer or refuses the query."""
-    return _ask(f"{url}/api/v1/query", {"query": expr})
+def instant(url: str, expr: str, when: float | None = None) -> Result:
+    """Values of now or of `when`, in Unix seconds.
+
+    Raises:
+        OSError: Prometheus does not answer, or refuses the query.
+    """
+    words = {"query": expr} if when is None else {"query": expr, "time": str(when)}
+    return _ask(f"{url}/api/v1/query", words)
 
 
 def over_time(url: str, expr: str, start: float, end: float, step: float) -> Result:

@@ -14,7 +14,7 @@ from tests.cluster.scraping import pools, query, renew
 from tests.cluster.support import OPERATOR_NAMESPACE, Cluster
 from tests.cluster.test_monitoring_on_a_cluster import prometheus
 
-from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.client.objects import parsed
 from finetuning.controller.desired import monitoring as desired_monitoring
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def test_a_switch_leaves_one_scrape_pool_also_for_a_running_job(
 
 def two_hundred_more_are_scraped(workspace: Cluster, job: str, prometheus: str) -> None:
     """Services as the operator makes them; they lead to the one job that there is room for."""
-    found = FineTuningJob.from_body(workspace.get("finetuningjob", job))
+    found = parsed(workspace.get("finetuningjob", job))
     before = targets(prometheus)
     services = []
     for number in range(200):
