@@ -99,6 +99,10 @@ bench-operator: setup  ## The operator's speed and cost beside plain Jobs, on co
 test-cluster: setup  ## Tests on a real cluster; says so in one line where none is possible
 	@$(PY) -m hack.tests cluster
 
+.PHONY: test-faults
+test-faults: setup  ## Faults against a control plane of their own: a crash after each write (minutes of CPU)
+	@$(PY) -m hack.tests faults
+
 .PHONY: audit
 audit: setup  ## Known vulnerabilities of the pinned packages, risky code, a list of what the images contain
 	@bash hack/audit.sh

@@ -3,7 +3,7 @@
 The cluster tests mostly wait for a kubelet, so beside them the others cost little time of their
 own; for the same reason two of them run at once, but for those that change what all of them use.
 Where no cluster is possible, one line says what was not run.
-Usage: python -m hack.tests unit | cluster | all
+Usage: python -m hack.tests unit | cluster | all | faults
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SET_UP = (("hack.cluster", "up"), ("hack.cluster", "images"), ("hack.deploy",))
+BY_FILE = ("--dist", "loadfile", "-n")
 SUITES = {
-    "unit": ["-m", "not cluster", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"],
-    "cluster": ["-m", "cluster and not alone", "tests/cluster", "-n", "2", "--dist", "loadfile"],
+    "unit": ["-m", "not cluster and not faults", *BY_FILE, "auto", "--maxprocesses", "4"],
+    "cluster": ["-m", "cluster and not alone", "tests/cluster", *BY_FILE, "2"],
     "alone": ["-m", "cluster and alone", "tests/cluster"],
+    "faults": ["-m", "faults", "tests/faults", "--record-faults"],
 }
 ON_A_CLUSTER = ("cluster", "alone")
 LANES: dict[str, list[tuple[str, ...]]] = {
     "unit": [("unit",)],
+    "faults": [("faults",)],
     "cluster": [ON_A_CLUSTER],
     "all": [("unit",), ON_A_CLUSTER],
 }
@@ -75,8 +78,8 @@ def follow(lane: tuple[str, ...]) -> list[tuple[int, str]]:
 
 def test(lanes: list[tuple[str, ...]]) -> int:
     """Run the lanes side by side; their closing lines stand last, as pytest prints them."""
-    if lanes == [("unit",)]:
-        with start("unit") as pytest:
+    if lanes in ([("unit",)], [("faults",)]):
+        with start(lanes[0][0]) as pytest:
             return pytest.wait()
     with ThreadPoolExecutor() as pool:
         results = [result for lane in pool.map(follow, lanes) for result in lane]

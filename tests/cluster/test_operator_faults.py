@@ -47,6 +47,10 @@ def audited(namespace: str, name: str, created: str) -> Iterator[dict[str, Any]]
 
 
 @pytest.mark.alone
+@pytest.mark.fault(
+    "Operator killed during a training (kubelet)",
+    "same Job, same end",
+)
 def test_sigkill_during_training_loses_nothing_and_doubles_nothing(
     workspace: Cluster, operator: Cluster
 ) -> None:
@@ -90,6 +94,10 @@ def test_a_job_costs_few_writes_and_a_finished_one_none(
         assert status_writes <= 10, kinds
 
 
+@pytest.mark.fault(
+    "Metrics sidecar killed (kubelet)",
+    "no restart of the training",
+)
 def test_killing_the_metrics_sidecar_does_not_harm_the_training(workspace: Cluster) -> None:
     with running(workspace, example("lora", "no-sidecar")) as name:
         reached_step(workspace, name, 2)

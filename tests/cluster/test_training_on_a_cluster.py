@@ -119,6 +119,10 @@ def test_deleting_a_running_job_removes_everything(workspace: Cluster) -> None:
         workspace.wait("no children left", lambda: not children(workspace, name), 180)
 
 
+@pytest.mark.fault(
+    "Pause and resume (kubelet)",
+    "goes on at its step",
+)
 def test_suspend_saves_and_frees_the_gpu_and_resume_goes_on_there(workspace: Cluster) -> None:
     manifest = changed(example("lora", "paused"), hyperparameters={"saveSteps": 10})
     with running(workspace, manifest) as name:

@@ -55,6 +55,10 @@ def taken_over(system: Cluster, before: str) -> float:
     return time.monotonic() - begun
 
 
+@pytest.mark.fault(
+    "Leader killed, leader stopped",
+    "another leads within 20 s and 5 s",
+)
 def test_a_standby_takes_over_from_one_that_is_killed_and_from_one_that_leaves(
     workspace: Cluster, operator: Cluster, record_property: Any
 ) -> None:
@@ -101,6 +105,10 @@ def second_operator_by_force() -> Iterator[subprocess.Popen[str]]:
             process.wait(30)
 
 
+@pytest.mark.fault(
+    "Two active operators by force (kubelet)",
+    "one end, one verdict",
+)
 def test_two_that_work_at_once_do_no_harm(workspace: Cluster, operator: Cluster) -> None:
     with second_operator_by_force() as process:
         assert process.stderr is not None

@@ -33,6 +33,10 @@ def acknowledge(world: World, since: str = STARTED) -> None:
 # The first start
 
 
+@pytest.mark.fault(
+    "No start within startDeadlineSeconds",
+    "failed with the obstacle; nothing left in the queue",
+)
 async def test_a_job_that_does_not_start_in_time_fails_with_its_obstacle_and_frees_its_place(
     world: World, process: Process
 ) -> None:
@@ -115,6 +119,10 @@ def lives(world: World) -> dict[str, Any]:
     }
 
 
+@pytest.mark.fault(
+    "Time to live shorter than an outage of the operator",
+    "no result lost: it is set after the last status",
+)
 async def test_jobs_get_their_time_to_live_only_after_their_end_is_told(
     world: World, process: Process, http: aiohttp.ClientSession
 ) -> None:
@@ -161,6 +169,10 @@ async def test_a_model_whose_jobs_are_gone_is_judged_again(world: World, process
     assert (world.status["phase"], world.status["validation"]["attempt"]) == ("Succeeded", 2)
 
 
+@pytest.mark.fault(
+    "Job with a retained claim deleted",
+    "the claim stays and is taken up",
+)
 async def test_a_retained_claim_outlives_its_job_and_is_taken_up_by_the_next(
     world: World, process: Process
 ) -> None:
@@ -198,6 +210,10 @@ def linger(world: World, phase: str = "Running") -> str:
     return str(pod["metadata"]["name"])
 
 
+@pytest.mark.fault(
+    "Deleted and created again while the old pod saves",
+    "waits as PreviousRunTerminating",
+)
 async def test_a_job_created_again_waits_for_the_last_checkpoint_of_its_predecessor(
     world: World, process: Process
 ) -> None:
@@ -220,6 +236,10 @@ def neighbour(world: World, process: Process, **spec: Any) -> None:
     world.create("jobs", desired.build(other, process.settings).training_job)
 
 
+@pytest.mark.fault(
+    "Two jobs with one output folder",
+    "the second waits as OutputInUse",
+)
 async def test_two_jobs_never_write_to_one_folder_at_once(world: World, process: Process) -> None:
     neighbour(world, process)
     world.apply(**OWN)
@@ -262,6 +282,10 @@ async def test_another_folder_of_the_claim_is_no_obstacle(world: World, process:
     assert world.status["reason"] == "JobCreated"
 
 
+@pytest.mark.fault(
+    "Node lost with a running trainer",
+    "NodeLost with the command; no second pod",
+)
 async def test_a_pod_whose_node_is_lost_is_told_with_what_to_do_and_not_replaced(
     world: World, process: Process
 ) -> None:

@@ -174,6 +174,10 @@ async def test_what_a_job_took_is_observed_once_and_not_again_after_a_restart(
     assert observations(successor) == [0, 0, 0]
 
 
+@pytest.mark.fault(
+    "Answer to a create lost",
+    "the child is found, not made again",
+)
 async def test_a_lost_answer_to_a_create_does_not_make_a_second_child(
     world: World, process: Process
 ) -> None:
@@ -202,6 +206,10 @@ def wanted_job(process: Process) -> dict[str, Any]:
     return desired.build(FineTuningJob.from_body(dict(custom.body)), SETTINGS).training_job
 
 
+@pytest.mark.fault(
+    "Two active operators",
+    "no child twice",
+)
 async def test_two_operators_at_once_make_no_child_twice(
     world: World, http: aiohttp.ClientSession
 ) -> None:
@@ -215,6 +223,10 @@ async def test_two_operators_at_once_make_no_child_twice(
     assert world.status["validation"]["phase"] == "Passed"
 
 
+@pytest.mark.fault(
+    "A stale operator writes a status",
+    "refused by the version, looked at again",
+)
 async def test_a_stale_operator_cannot_overwrite_a_newer_status(
     world: World, http: aiohttp.ClientSession
 ) -> None:
@@ -228,6 +240,10 @@ async def test_a_stale_operator_cannot_overwrite_a_newer_status(
     assert world.status["validation"]["phase"] == "Passed"
 
 
+@pytest.mark.fault(
+    "A foreign Job of that name",
+    "NameConflict; left alone",
+)
 async def test_a_foreign_job_of_the_same_name_is_left_alone(world: World, process: Process) -> None:
     foreign = {"metadata": {"name": "demo-train", "namespace": "team"}, "spec": {"x": 1}}
     world.create("jobs", foreign)
@@ -287,6 +303,10 @@ async def test_suspend_stops_the_job_and_resume_goes_on(world: World, process: P
     assert world.status["validation"]["phase"] == "Passed"
 
 
+@pytest.mark.fault(
+    "Training Job deleted by hand",
+    "JobDeleted, after a look at the API server",
+)
 async def test_a_training_job_that_somebody_deletes_fails_after_a_look_at_the_server(
     world: World, process: Process
 ) -> None:
@@ -307,6 +327,10 @@ async def test_a_job_that_only_the_cache_has_lost_is_found_again(
     assert world.status["phase"] == "Running"
 
 
+@pytest.mark.fault(
+    "Pod event missed",
+    "read once from the API server",
+)
 async def test_a_pod_event_that_was_missed_is_made_up_for(world: World, process: Process) -> None:
     await tell(world, process, STORY[:3])
     world.finish(naming.TRAINING, FINAL)

@@ -16,6 +16,10 @@ from finetuning.controller.gateway import ApiError
 from finetuning.controller.reconcile import HINT_AFTER_SECONDS
 
 
+@pytest.mark.fault(
+    "No ServiceMonitor kind",
+    "training goes on, a condition says so",
+)
 async def test_without_the_servicemonitor_kind_training_goes_on_and_one_event_says_so(
     http: aiohttp.ClientSession,
 ) -> None:
@@ -97,6 +101,10 @@ async def test_a_refused_service_does_not_stop_the_training(world: World, proces
     assert conditions(world)["MonitoringReady"] == "False"
 
 
+@pytest.mark.fault(
+    "Namespace being deleted",
+    "nothing blocks, nothing repeats",
+)
 async def test_a_namespace_that_is_going_is_left_in_peace(world: World, process: Process) -> None:
     gone = ApiError(403, "Forbidden", "namespace team is being terminated")
     world.fail_with = lambda verb, _kind: gone if verb == "create" else None
@@ -198,6 +206,10 @@ async def test_what_stands_in_the_way_is_read_within_fifteen_seconds_and_then_le
     assert len(reads) <= 12
 
 
+@pytest.mark.fault(
+    "A thousand jobs stuck at once",
+    "Events are read within a budget",
+)
 async def test_events_are_read_within_a_budget(world: World, process: Process) -> None:
     world.apply()
     await process.settle()

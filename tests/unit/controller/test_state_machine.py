@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -347,6 +348,10 @@ class Jobs(RuleBasedStateMachine):
         self.cluster.report(pod.meta.name, phase, status)
 
 
+@pytest.mark.fault(
+    "20,000 steps in any order: events late, twice, lost; refusals, lost answers, crashes",
+    "one writer, nothing twice, an end is the end, rest",
+)
 def test_no_order_of_events_does_harm(record_property: Any) -> None:
     COUNTED.clear()
     run_state_machine_as_test(

@@ -1,0 +1,56 @@
+"""Tests that belong to a fault say so; with --record-faults what happened goes into the table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+RECORD = Path(__file__).resolve().parents[1] / "docs" / "reliability.json"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--record-faults",
+        action="store_true",
+        help="write what became of the tests marked `fault` into docs/reliability.json",
+    )
+
+
+class Recorder:
+    """One row for a fault, over all the tests that name it."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        report: Any = yield
+        mark = item.get_closest_marker("fault")
+        if mark is not None and (report.when == "call" or report.failed):
+            fault, expected = mark.args
+            self._add(fault, expected, report)
+        return report
+
+    def _add(self, fault: str, expected: str, report: Any) -> None:
+        row = self.rows.setdefault(fault, {"expected": expected, "passed": 0, "failed": 0})
+        row["passed" if report.passed else "failed"] += 1
+        row["where"] = report.nodeid.partition("::")[0]
+        told = [str(value) for name, value in report.user_properties if name == "happened"]
+        if told:
+            row["happened"] = told[-1]
+
+    def pytest_sessionfinish(self) -> None:
+        known = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+        text = json.dumps(known | self.rows, indent=1, ensure_ascii=False, sort_keys=True)
+        RECORD.write_text(text + "\n")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--record-faults"):
+        config.pluginmanager.register(Recorder())
