@@ -179,8 +179,8 @@ def test_what_decides_the_result_cannot_change(
     with pytest.raises(AssertionError) as refused:
         change(api, job, {"spec": nested(field, value)})
     assert f"spec.{field}: Invalid value" in str(refused.value)
-    says = "cannot change after creation, only suspend, ttlSecondsAfterFinished, validation and "
-    assert f"{field} {says}output.publish can" in str(refused.value)
+    says = "cannot change after creation, only suspend, ttlSecondsAfterFinished, validation, "
+    assert f"{field} {says}output.publish and output.serve can" in str(refused.value)
 
 
 def nested(path: str, value: Any) -> Any:

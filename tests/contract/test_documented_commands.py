@@ -33,6 +33,7 @@ COMMANDS = "cluster/test_commands_on_a_cluster.py::"
 TRACKING = "unit/trainer/test_tracking.py::"
 LOCAL = "unit/local/test_real_runs.py::"
 PUBLISHING = "unit/publish/test_publish_to_s3.py::"
+AIM = "cluster/test_aim_on_a_cluster.py::"
 MERGING = "unit/publish/test_merge.py::"
 ANEW = "unit/controller/test_publishing.py::"
 
@@ -45,6 +46,7 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^kubectl annotate ftj .*/republish=": ANEW + "test_a_failure_is_told",
     r"^kubectl create secret generic store-writer ": VALIDATION
     + "test_a_validated_model_is_published",
+    r"^kubectl get ftj .*status\.serving": AIM + "test_amds_definitions",
     r"^kubectl get ftj .*status\.publish": VALIDATION + "test_a_validated_model_is_published",
     r"^python3 -m finetuning\.base\.app ": SPECIFIED + "place",
     r"^(JOB_COMPLETION_INDEX=0 )?python3 -m finetuning\.base\.torchrun ": PROCESSES,

@@ -19,7 +19,13 @@ from finetuning.api.v1alpha1 import (
 )
 
 NAME = f"{PLURAL}.{GROUP}"
-CHANGEABLE = ("suspend", "ttlSecondsAfterFinished", "validation", "output.publish")
+CHANGEABLE = (
+    "suspend",
+    "ttlSecondsAfterFinished",
+    "validation",
+    "output.publish",
+    "output.serve",
+)
 """What may change after creation; everything else decides what the training produces."""
 
 

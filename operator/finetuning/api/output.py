@@ -8,7 +8,17 @@ from pydantic import Field
 from finetuning.api.base import ApiModel, Rule
 from finetuning.api.references import S3Spec
 from finetuning.api.resources import ResourceSpec
-from finetuning.api.text import ObjectName, ProfileName, Quantity, RegistryUrl, S3Uri, SubPath
+from finetuning.api.text import (
+    GpuModel,
+    ImageName,
+    ModelId,
+    ObjectName,
+    ProfileName,
+    Quantity,
+    RegistryUrl,
+    S3Uri,
+    SubPath,
+)
 
 
 class AccessMode(StrEnum):
@@ -147,6 +157,24 @@ class PublishSpec(ApiModel):
     )
 
 
+class ServeSpec(ApiModel):
+    """What AMD's aim-engine is told about serving the published model."""
+
+    image: ImageName = Field(
+        description="AIM base image that loads the model, such as amdenterpriseai/aim-base:0.9; "
+        "for aim.eai.amd.com/v1alpha1."
+    )
+    aim_id: ModelId | None = Field(
+        default=None,
+        description="AIM whose tuned profiles aim.eai.amd.com/v1alpha2 takes over; the base "
+        "model's id when absent.",
+    )
+    gpus: int = Field(default=1, ge=1, le=8, description="GPUs that one server takes.")
+    gpu_model: GpuModel | None = Field(
+        default=None, description="GPU to serve on, such as MI300X; any when absent."
+    )
+
+
 class OutputSpec(ApiModel):
     """What becomes of the result."""
 
@@ -165,4 +193,9 @@ class OutputSpec(ApiModel):
         description="Copy the trained model elsewhere; the outcome is the condition Published. May "
         "change after creation: the model is then published anew. The annotation "
         "finetuning.aim.amd.com/republish with any new value does the same.",
+    )
+    serve: ServeSpec | None = Field(
+        default=None,
+        description="Offer objects for AMD's aim-engine in status.serving, once a complete model "
+        "is published; nothing is created. May change after creation.",
     )

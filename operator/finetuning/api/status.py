@@ -354,6 +354,21 @@ class PublishStatus(StatusModel):
     completion_time: datetime | None = Field(default=None, description="When it ended.")
 
 
+class ServingStatus(StatusModel):
+    """What AMD's aim-engine needs to serve the published model; apply one of the two texts."""
+
+    model_id: str = Field(max_length=193, description="What the model is called there.")
+    source_uri: str = Field(max_length=512, description="Where its complete model is.")
+    v1alpha1: str = Field(
+        max_length=4096,
+        description="AIMModel and AIMService of aim.eai.amd.com/v1alpha1, as YAML.",
+    )
+    v1alpha2: str = Field(
+        max_length=4096,
+        description="The same of aim.eai.amd.com/v1alpha2.",
+    )
+
+
 class FineTuningJobStatus(StatusModel):
     """What the operator observed; written by it alone."""
 
@@ -406,6 +421,11 @@ class FineTuningJobStatus(StatusModel):
     )
     publish: PublishStatus | None = Field(
         default=None, description="The copies that spec.output.publish asks for."
+    )
+    serving: ServingStatus | None = Field(
+        default=None,
+        description="The objects that spec.output.serve asks for, while a complete copy is there: "
+        "`kubectl get ftj <name> -o jsonpath='{.status.serving.v1alpha1}' | kubectl apply -f -`.",
     )
     conditions: list[Condition] = Field(
         default_factory=list,

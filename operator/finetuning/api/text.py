@@ -189,6 +189,21 @@ RegistryUrl = Annotated[
     ),
 ]
 
+ImageName = Annotated[
+    str,
+    Field(max_length=512),
+    Rule.matching(
+        r"[A-Za-z0-9][A-Za-z0-9._:/@-]*",
+        "must be the name of an image such as registry.example.com/team/aim-base:0.9",
+    ),
+]
+
+GpuModel = Annotated[
+    str,
+    Field(max_length=64),
+    Rule.matching(r"[A-Z0-9]+", "must be the name of a GPU such as MI300X"),
+]
+
 TargetModule = Annotated[
     str,
     Field(max_length=128),

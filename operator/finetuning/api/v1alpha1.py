@@ -34,6 +34,7 @@ from finetuning.api.output import (
     PublishPolicy,
     PublishSpec,
     S3Target,
+    ServeSpec,
     StorageSpec,
     WhenDeleted,
 )
@@ -49,6 +50,7 @@ from finetuning.api.status import (
     PublishPhase,
     PublishStatus,
     Reason,
+    ServingStatus,
     Usage,
     ValidatedModel,
     ValidationBaseline,
@@ -119,6 +121,8 @@ __all__ = [
     "S3Target",
     "SecretKeyRef",
     "SecretRef",
+    "ServeSpec",
+    "ServingStatus",
     "StorageSpec",
     "Usage",
     "ValidatedModel",
@@ -193,6 +197,16 @@ def _asks_a_server(spec: "FineTuningJobSpec") -> bool:
     return bool({*spec.hyperparameters.report_to} - {ReportTo.TENSORBOARD})
 
 
+def _serves_nothing(spec: "FineTuningJobSpec") -> bool:
+    """Asked to serve, without a complete model in a store."""
+    publish = spec.output.publish
+    if spec.output.serve is None:
+        return False
+    if publish is None or publish.s3 is None:
+        return True
+    return spec.method is not Method.FULL and publish.form is ModelForm.ADAPTER
+
+
 def _waits_for_a_verdict(spec: "FineTuningJobSpec") -> bool:
     publish = spec.output.publish
     return publish is not None and publish.policy is PublishPolicy.IF_VALIDATED
@@ -222,6 +236,14 @@ class FineTuningJobSpec(ApiModel):
             "policy IfValidated waits for a verdict that never comes: set validation.enabled to "
             "true, or output.publish.policy to Always",
             field="output.publish.policy",
+        ),
+        Rule(
+            "!has(self.output.serve) || (has(self.output.publish) && has(self.output.publish.s3) "
+            "&& (self.method == 'full' || self.output.publish.form != 'Adapter'))",
+            lambda spec: not _serves_nothing(spec),
+            "serving needs a complete model in a store: set output.publish.s3, and "
+            "output.publish.form to Merged or Both; or drop output.serve",
+            field="output.serve",
         ),
         Rule(
             f"has(self.trackingSecretRef) || {_ONLY_FILES}",

@@ -99,6 +99,11 @@ def _number(first: str, name: str) -> int:
     return int(suffix) if name != suffix and suffix.isdecimal() else 0
 
 
+def served_model(meta: v1alpha1.ObjectMeta) -> str:
+    """Owner and name, as AIM wants them; never the base model's owner, who made no such model."""
+    return f"{meta.namespace}/{meta.name}"
+
+
 def labels(meta: v1alpha1.ObjectMeta, component: str) -> dict[str, str]:
     """The labels of every child and every pod."""
     return {

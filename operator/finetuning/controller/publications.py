@@ -75,10 +75,14 @@ def is_allowed(job: FineTuningJob) -> bool:
 def wish(job: FineTuningJob) -> str:
     """Defaults are left out, so that a field that a new version brings changes no digest."""
     publish, found = asked(job), job.status.validation
+    # The profile in the copy names the GPU.
+    serve = job.spec.output.serve
     told = publish and publish.model_dump(mode="json", exclude_defaults=True, exclude=_NOT_WISHED)
     again = job.metadata.annotations.get(naming.REPUBLISH_ANNOTATION, "")
     verdict = [found.attempt, found.manifest_sha256] if found is not None else []
-    text = json.dumps([told, again, verdict], sort_keys=True)
+    text = json.dumps(
+        [told, again, verdict, serve and serve.model_dump(exclude={"image"})], sort_keys=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

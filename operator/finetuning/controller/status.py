@@ -26,6 +26,7 @@ from finetuning.controller import (
     progress,
     publication,
     publications,
+    serving,
     training_status,
     verdict,
 )
@@ -67,6 +68,8 @@ def status_of(seen: Seen, now: datetime) -> FineTuningJobStatus:
         new = _gated(seen.job, new.model_copy(update={"validation": found}))
         copies = publication.publish_status(seen, new)
         new = new.model_copy(update={"publish": copies})
+        offered = serving.serving_status(seen.job, new)
+        new = new.model_copy(update={"serving": offered})
     return _with_usage(seen, _with_conditions(seen, new, now))
 
 

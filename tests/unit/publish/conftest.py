@@ -39,6 +39,7 @@ def write_run(folder: Path, **files: str) -> Path:
         "tokenizer.json": "{}",
         "training_info.json": json.dumps(INFO),
         "data_report.json": json.dumps(DATA),
+        "aim_profile.json": json.dumps({"precision": "bf16"}),
         **{name.replace("__", "."): text for name, text in files.items()},
     }
     for name, text in contents.items():

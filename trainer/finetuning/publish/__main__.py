@@ -19,7 +19,7 @@ from finetuning.artifacts.models import CopiedModel, ExitCode, PublishResult
 from finetuning.base import environment
 from finetuning.base.errors import TrainerError
 from finetuning.base.merge import Base, merge
-from finetuning.publish import arguments, bundle, card, facts, s3
+from finetuning.publish import aim, arguments, bundle, card, facts, s3
 from finetuning.publish.arguments import Options
 from finetuning.publish.bundle import Bundle
 from finetuning.publish.errors import NotValidatedError, PublishError, UsageError
@@ -77,7 +77,19 @@ def prepare(options: Options, told: Facts, digest: str) -> Bundle:
         merge(options.run, options.work / MERGED_DIR, _base(options, told))
     text = card.render(told, adapter=adapter, form=form)
     write_atomic(options.work / MODEL_CARD, text.encode())
-    return bundle.gather(options.run, options.work, form, digest)
+    extra = _write_aim_profile(options, told)
+    return bundle.gather(options.run, options.work, form, digest, extra)
+
+
+def _write_aim_profile(options: Options, told: Facts) -> dict[str, Path]:
+    """Name in the copy and file of the profile; empty when nobody asked for one."""
+    if options.serving is None:
+        return {}
+    name, text = aim.profile(options.serving, told)
+    folder = options.work / aim.FOLDER
+    folder.mkdir(exist_ok=True)
+    write_atomic(folder / name, text.encode())
+    return {f"{aim.FOLDER}/{name}": folder / name}
 
 
 def _base(options: Options, told: Facts) -> Base:

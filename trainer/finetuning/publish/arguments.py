@@ -13,6 +13,7 @@ from typing_extensions import override
 from finetuning.api.text import S3Uri
 from finetuning.api.v1alpha1 import ModelForm, PublishPolicy
 from finetuning.artifacts import PUBLISH_DIR
+from finetuning.publish.aim import Serving
 from finetuning.publish.errors import UsageError
 
 _POLICIES = (PublishPolicy.IF_VALIDATED, PublishPolicy.ALWAYS)
@@ -30,6 +31,8 @@ class Options:
     base_model: str | None
     base_revision: str | None
     s3: str | None
+    serving: Serving | None
+    """For whom an AIM profile is written; None for nobody."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -84,6 +87,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="s3://BUCKET/FOLDER",
         help="an S3 store; AWS_ENDPOINT_URL, AWS_REGION and keys as every S3 tool reads them",
     )
+    made.add_argument(
+        "--aim-gpu-model", metavar="GPU", help="write an AIM runtime profile for this GPU: MI300X"
+    )
+    made.add_argument(
+        "--aim-gpus", type=int, default=1, choices=range(1, 9), metavar="1-8", help="how many of it"
+    )
+    made.add_argument("--aim-model-id", metavar="OWNER/NAME", help="what the model is called there")
+    made.add_argument("--aim-id", metavar="ID", help="AIM that it belongs to (default: the same)")
     return made
 
 
@@ -122,4 +133,18 @@ def read(argv: Sequence[str] | None = None) -> Options:
         base_model=given.base_model,
         base_revision=given.base_revision,
         s3=given.s3,
+        serving=_serving(given),
+    )
+
+
+def _serving(given: argparse.Namespace) -> Serving | None:
+    if given.aim_gpu_model is None:
+        return None
+    if given.aim_model_id is None:
+        raise UsageError("--aim-gpu-model: the profile names the model: give --aim-model-id too")
+    return Serving(
+        model_id=given.aim_model_id,
+        aim_id=given.aim_id or given.aim_model_id,
+        gpu_model=given.aim_gpu_model,
+        gpus=given.aim_gpus,
     )

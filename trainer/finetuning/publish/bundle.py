@@ -70,9 +70,14 @@ def manifest_digest(run: Path, expected: str | None = None) -> str:
     return found
 
 
-def gather(run: Path, work: Path, form: ModelForm, digest: str) -> Bundle:
-    """Read and check every file; raises ModelChangedError where one is not what was sealed."""
-    names = dict(_names(run, work, form))
+def gather(
+    run: Path, work: Path, form: ModelForm, digest: str, extra: Mapping[str, Path]
+) -> Bundle:
+    """Read and check every file; raises ModelChangedError where one is not what was sealed.
+
+    `extra` are files by the name that they get, which nothing seals but the copy.
+    """
+    names = {**extra, **dict(_names(run, work, form))}
     items = {name: _item(path) for name, path in sorted(names.items())}
     folders = [""] if form is not ModelForm.BOTH else ["", f"{MERGED_DIR}/"]
     for folder in folders:

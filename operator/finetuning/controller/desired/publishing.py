@@ -133,6 +133,14 @@ def _arguments(job: FineTuningJob, publish: PublishSpec) -> list[str]:
         arguments["--base-model"] = base.path if base else job.spec.base_model.model_id
         if base is None and job.spec.base_model.revision:
             arguments["--base-revision"] = job.spec.base_model.revision
+    serve = job.spec.output.serve
+    if serve is not None and serve.gpu_model is not None:
+        arguments |= {
+            "--aim-gpu-model": serve.gpu_model,
+            "--aim-gpus": str(serve.gpus),
+            "--aim-model-id": naming.served_model(job.metadata),
+            "--aim-id": serve.aim_id or job.spec.base_model.model_id,
+        }
     if publish.s3 is not None:
         arguments["--s3"] = publish.s3.uri
     return [part for pair in arguments.items() for part in pair]

@@ -1,0 +1,104 @@
+"""What AMD's aim-engine needs to serve the published model, as objects that people can apply.
+
+Written against its definitions, not its pages, which differ. Nothing here is created: who applies
+it decides what runs, and the operator needs no right on kinds that are not its own.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from finetuning.api.hyperparameters import Method
+from finetuning.api.v1alpha1 import (
+    FineTuningJob,
+    FineTuningJobStatus,
+    ModelForm,
+    PublishPhase,
+    ServeSpec,
+    ServingStatus,
+)
+from finetuning.artifacts import MERGED_DIR
+from finetuning.controller import naming
+from finetuning.controller.desired.metadata import Manifest
+from finetuning.controller.desired.pod import s3_variables
+
+AIM_GROUP = "aim.eai.amd.com"
+
+
+def serving_status(job: FineTuningJob, new: FineTuningJobStatus) -> ServingStatus | None:
+    """The objects for a copy that is complete; None while there is none, or nobody asks."""
+    serve, publish, copies = job.spec.output.serve, job.spec.output.publish, new.publish
+    if serve is None or publish is None or publish.s3 is None or copies is None:
+        return None
+    if copies.phase is not PublishPhase.PUBLISHED:
+        return None
+    uri = source_uri(job, publish.s3.uri, publish.form)
+    source = {
+        "modelId": naming.served_model(job.metadata),
+        "sourceUri": uri,
+        "env": s3_variables(publish.s3),
+    }
+    return ServingStatus(
+        model_id=naming.served_model(job.metadata),
+        source_uri=uri,
+        v1alpha1=_text(_v1alpha1(job, serve, source)),
+        v1alpha2=_text(_v1alpha2(job, serve, source)),
+    )
+
+
+def source_uri(job: FineTuningJob, uri: str, form: ModelForm) -> str:
+    """Where the complete model is in a copy."""
+    inside = form is ModelForm.BOTH and job.spec.method is not Method.FULL
+    return f"{uri.rstrip('/')}/{MERGED_DIR}" if inside else uri.rstrip("/")
+
+
+def _v1alpha1(job: FineTuningJob, serve: ServeSpec, source: Manifest) -> list[Manifest]:
+    """A model of its own kind, whose one template is made from the hardware that it needs."""
+    gpu: Manifest = {"requests": serve.gpus}
+    if serve.gpu_model:
+        gpu["model"] = serve.gpu_model
+    spec = {
+        "image": serve.image,
+        "modelSources": [source],
+        "custom": {"hardware": {"gpu": gpu}},
+    }
+    # Such a template counts as unoptimized, and would be passed over.
+    template = {"allowUnoptimized": True}
+    return [
+        _object(job, "v1alpha1", "AIMModel", spec),
+        _object(job, "v1alpha1", "AIMService", {**_model(job), "template": template}),
+    ]
+
+
+def _v1alpha2(job: FineTuningJob, serve: ServeSpec, source: Manifest) -> list[Manifest]:
+    """The tuned profiles of the base model's AIM, with other weights."""
+    selector = {"aimId": serve.aim_id or job.spec.base_model.model_id}
+    if serve.gpu_model:
+        selector["acceleratorModel"] = serve.gpu_model
+    profiles = {
+        "derivedFrom": {"selector": selector},
+        "versionPolicy": "latest",
+        "overrides": {"modelSources": [source]},
+    }
+    return [
+        _object(job, "v1alpha2", "AIMModel", {"profiles": profiles}),
+        _object(job, "v1alpha2", "AIMService", _model(job)),
+    ]
+
+
+def _model(job: FineTuningJob) -> Manifest:
+    return {"model": {"name": job.metadata.name}}
+
+
+def _object(job: FineTuningJob, version: str, kind: str, spec: Manifest) -> Manifest:
+    return {
+        "apiVersion": f"{AIM_GROUP}/{version}",
+        "kind": kind,
+        "metadata": {"name": job.metadata.name, "namespace": job.metadata.namespace},
+        "spec": spec,
+    }
+
+
+def _text(objects: Iterable[Any]) -> str:
+    return yaml.safe_dump_all(objects, sort_keys=False, width=100, allow_unicode=True)
