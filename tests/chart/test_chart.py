@@ -245,12 +245,10 @@ def test_named_namespaces_take_the_place_of_cluster_wide_rights(
     objects: Callable[..., Objects],
 ) -> None:
     wide, narrow = objects(), objects({"watchNamespaces": ["team-a"]})
-    resources = {r for rule in narrow["ClusterRole", NAME]["rules"] for r in rule["resources"]}
-    assert resources == {"customresourcedefinitions"}
     assert narrow["Role", NAME]["metadata"]["namespace"] == "team-a"
-    rules = narrow["ClusterRole", NAME]["rules"] + narrow["Role", NAME]["rules"]
-    assert rules == wide["ClusterRole", NAME]["rules"]
-    assert ("Role", NAME) not in wide
+    assert narrow["Role", NAME]["rules"] == wide["ClusterRole", NAME]["rules"]
+    assert not {("ClusterRole", NAME), ("ClusterRoleBinding", NAME)} & narrow.keys()
+    assert not {("Role", NAME), ("RoleBinding", NAME)} & wide.keys()
 
 
 def rights(objects: Objects, kind: str, name: str = NAME) -> set[tuple[str, str]]:
@@ -266,7 +264,7 @@ def test_the_roles_hold_what_the_monitoring_mode_needs_and_no_more(
     found = objects({"monitoring": {"mode": mode.value}})
     needed = [each for each in PERMISSIONS if mode in each.modes]
     for kind, name, scopes in (
-        ("ClusterRole", NAME, {Scope.CLUSTER, Scope.JOBS}),
+        ("ClusterRole", NAME, {Scope.JOBS}),
         ("Role", f"{NAME}-release", {Scope.RELEASE}),
     ):
         expected = {

@@ -1,7 +1,7 @@
 """The last known state of the jobs and their children, fed by the watches; for reads only.
 
-kopf never reports a deletion that happened while its watch was expired, so `sweep` takes the names
-that a fresh list no longer has.
+Nobody reports a deletion that happened while a watch was expired, so `sweep` takes the names that
+a fresh list no longer has.
 """
 
 import itertools
@@ -30,7 +30,6 @@ class Store(Generic[T]):
         self._stamps: dict[str, int] = {}
         self._by_key: defaultdict[Key, set[str]] = defaultdict(set)
         self._clock = itertools.count(1)
-        self._seen: set[str] | None = set()
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -38,22 +37,26 @@ class Store(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return iter(self._objects.values())
 
-    def put(self, item: T, *, listed: bool = False) -> bool:
+    def put(self, item: T, *, since: int | None = None) -> bool:
         """Keep `item` unless it is known as new or newer; says whether it was news.
 
-        What a fresh list says is believed in any case: versions go back when a backup is restored.
+        What a list says that began at stamp `since` is believed in any case, unless the other came
+        after that: versions go back when a backup is restored.
         """
         uid = item.meta.uid
         known = self._objects.get(uid)
-        if known is not None and not listed and known.meta.version >= item.meta.version:
+        if known is not None and not self._is_news(known, item, since):
             self._stamps[uid] = next(self._clock)
             return False
         self._objects[uid] = item
         self._stamps[uid] = next(self._clock)
         self._by_key[self._key_of(item.meta)].add(uid)
-        if self._seen is not None:
-            self._seen.add(uid)
         return True
+
+    def _is_news(self, known: T, item: T, since: int | None) -> bool:
+        if since is not None and self._stamps[item.meta.uid] < since:
+            return known.meta.version != item.meta.version
+        return known.meta.version < item.meta.version
 
     def drop(self, uid: str) -> Key | None:
         """Forget an object; says whose it was."""
@@ -84,14 +87,6 @@ class Store(Generic[T]):
             and (not namespaces or item.meta.namespace in namespaces)
         ]
         return {key for uid in gone if (key := self.drop(uid)) is not None}
-
-    def covers(self, listed: Collection[str]) -> bool:
-        """Whether every one of these was seen at least once since the start."""
-        return self._seen is None or self._seen.issuperset(listed)
-
-    def synced(self) -> None:
-        """The first list has been seen; nothing more needs to be remembered of it."""
-        self._seen = None
 
 
 def _own_key(meta: Meta) -> Key:

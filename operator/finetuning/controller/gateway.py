@@ -7,16 +7,20 @@ child has a fixed name, so a POST whose answer was lost meets its own object the
 
 import asyncio
 import json
+import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any, Self
 from urllib.parse import urlencode
+from urllib.request import getproxies
 
 import aiohttp
+import msgspec
 from kubernetes.aio import client, config
 
 from finetuning.api.v1alpha1 import GROUP, PLURAL, VERSION
@@ -24,8 +28,25 @@ from finetuning.controller import naming
 
 CONNECT_SECONDS = 3.0
 TOTAL_SECONDS = 10.0
+PAGE_SECONDS = 60.0
+"""For 500 whole objects from a server that is as busy as one is after its start."""
+
 PAGE = 500
+WATCH_SECONDS = 300.0
+"""After which the server ends a watch, more or less; the next one is signed with a new token."""
+
+IDLE_SECONDS = 90.0
+"""A server that is well sends a bookmark every minute, and something well within this time."""
+
+SILENT = "Silent"
+"""The reason of an error where a connection is open and nothing comes."""
+
+TOO_LONG = "TooLong"
+
 _LINE = 1 << 20
+_EVENT = 1 << 24
+"""Bytes of one event; etcd keeps no object that is a tenth of it."""
+
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _MERGE_PATCH = "application/merge-patch+json"
 
@@ -104,7 +125,10 @@ class Gateway:
             await config.load_kube_config(
                 kubeconfig, context=context, client_configuration=configuration
             )
-        configuration.connection_pool_maxsize = 32
+        # No limit: each watch holds a connection, and namespaces that are served have three each.
+        configuration.connection_pool_maxsize = 0
+        # Else every request asks two threads for ~/.netrc and for proxies.
+        configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
         api = client.ApiClient(configuration)
         api.user_agent = sender
         return cls(api, count, sender)
@@ -161,6 +185,38 @@ class Gateway:
         pages = self._pages(resource, namespace, _METADATA_ONLY, selectors)
         return {item["metadata"]["uid"] async for item in pages}
 
+    async def page(
+        self, resource: Resource, namespace: str | None, more: str, **selectors: str
+    ) -> bytes:
+        """The JSON text of the first page of a list, or of that which `more` asks for."""
+        query = {**selectors, "limit": str(PAGE), **({"continue": more} if more else {})}
+        path = resource.path(namespace)
+        return await self._ask("list", resource, "GET", path, query=query, limit=PAGE_SECONDS)
+
+    async def watch(
+        self, resource: Resource, namespace: str | None, version: str, **selectors: str
+    ) -> AsyncGenerator[bytes, None]:
+        """The JSON text of each event after `version`, until the server ends the watch.
+
+        A last line that was cut off is left out. Raises ApiError, with the reason SILENT where
+        nothing came for IDLE_SECONDS.
+        """
+        seconds = WATCH_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 - not all at once
+        query = {
+            **selectors,
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(int(seconds)),
+        }
+        limit = aiohttp.ClientTimeout(
+            total=seconds + 30, sock_connect=CONNECT_SECONDS, sock_read=IDLE_SECONDS
+        )
+        pieces = self._stream(resource, "watch", resource.path(namespace), query, limit=limit)
+        async with aclosing(pieces):
+            async for line in _lines(pieces):
+                yield line
+
     async def serves(self, resource: Resource) -> bool:
         """Whether the API server knows the kind at all."""
         path = f"/apis/{resource.group}/{resource.version}"
@@ -178,15 +234,37 @@ class Gateway:
         """
         path = PODS.path(namespace, pod, "log")
         limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        pieces = self._stream(PODS, "get", path, query, limit=limit, accept="*/*")
+        async with aclosing(pieces):
+            async for piece in _whole_lines(pieces):
+                yield piece
+
+    async def _stream(
+        self,
+        resource: Resource,
+        verb: str,
+        path: str,
+        query: Mapping[str, str],
+        *,
+        limit: aiohttp.ClientTimeout,
+        accept: str = "application/json",
+    ) -> AsyncGenerator[bytes, None]:
+        """What comes, as it comes; counted when the answer begins. Raises ApiError."""
+        code, begun = 0, time.monotonic()
         try:
-            answer = await self._send("GET", path, query, None, "*/*", limit=limit)
+            try:
+                answer = await self._send("GET", path, query, None, accept, limit=limit)
+                code = answer.status
+            finally:
+                self._count(verb, resource.plural, code, time.monotonic() - begun)
             async with answer.response as response:
-                if response.status >= 400:  # noqa: PLR2004 - the first of the error codes
-                    raise _error(response.status, await response.read(), None)
-                async for piece in _whole_lines(response.content.iter_any()):
+                if code >= 400:  # noqa: PLR2004 - the first of the error codes
+                    after = response.headers.get("Retry-After")
+                    raise _error(code, await response.read(), after)
+                async for piece in response.content.iter_any():
                     yield piece
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ApiError(0, "Unreachable", str(error) or type(error).__name__) from error
+            raise _unreachable(error, silent=code > 0) from error
 
     async def _pages(
         self, resource: Resource, namespace: str | None, accept: str, selectors: dict[str, str]
@@ -222,20 +300,37 @@ class Gateway:
         body: Any = None,
         accept: str = "application/json",
     ) -> Raw:
+        text = await self._ask(verb, resource, method, path, query=query, body=body, accept=accept)
+        found: Raw = msgspec.json.decode(text) if text else {}
+        return found
+
+    async def _ask(
+        self,
+        verb: str,
+        resource: Resource,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        accept: str = "application/json",
+        limit: float | None = None,
+    ) -> bytes:
+        """The text of an answer. Raises ApiError."""
         code, begun = 0, time.monotonic()
+        times = aiohttp.ClientTimeout(total=limit or TOTAL_SECONDS, sock_connect=CONNECT_SECONDS)
         try:
-            response = await self._send(method, path, query or {}, body, accept)
+            response = await self._send(method, path, query or {}, body, accept, limit=times)
             code = response.status
-            text = await response.read()
+            text: bytes = await response.read()
             self._set_clock(response.headers.get("Date"))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            message = str(error) or type(error).__name__
-            raise ApiError(0, "Unreachable", message) from error
+            raise _unreachable(error) from error
         finally:
             self._count(verb, resource.plural, code, time.monotonic() - begun)
         if code >= 400:  # noqa: PLR2004 - the first of the error codes
             raise _error(code, text, response.headers.get("Retry-After"))
-        return json.loads(text) if text else {}
+        return text
 
     def _set_clock(self, date: str | None) -> None:
         """Dates have whole seconds: a difference of less than two says nothing."""
@@ -253,7 +348,7 @@ class Gateway:
         body: Any,
         accept: str,
         *,
-        limit: aiohttp.ClientTimeout | None = None,
+        limit: aiohttp.ClientTimeout,
     ) -> Any:
         content = _MERGE_PATCH if method == "PATCH" else "application/json"
         headers = {"Accept": accept, "Content-Type": content}
@@ -262,9 +357,8 @@ class Gateway:
         )
         if query:
             url = f"{url}?{urlencode(query)}"
-        usual = aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=CONNECT_SECONDS)
         return await self._api.rest_client.request(
-            method, url, headers=signed, body=body, _request_timeout=limit or usual
+            method, url, headers=signed, body=body, _request_timeout=limit
         )
 
 
@@ -279,6 +373,30 @@ async def _whole_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
             yield (whole + end).decode(errors="replace")
     if rest:
         yield rest.decode(errors="replace")
+
+
+async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Without what stands after the last line's end; raises ApiError for one that has none."""
+    held: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        first, *others = piece.split(b"\n")
+        held.append(first)
+        size += len(first)
+        if size > _EVENT:
+            raise ApiError(0, TOO_LONG, f"a line of more than {_EVENT} bytes in a watch")
+        if others:
+            yield b"".join(held)
+            *whole, rest = others
+            for line in whole:
+                yield line
+            held, size = [rest], len(rest)
+
+
+def _unreachable(error: Exception, *, silent: bool = False) -> ApiError:
+    """`silent`: the connection stood, so that running out of time is a matter of its own."""
+    reason = SILENT if silent and isinstance(error, TimeoutError) else "Unreachable"
+    return ApiError(0, reason, str(error) or type(error).__name__)
 
 
 def _error(code: int, text: bytes, retry_after: str | None) -> ApiError:

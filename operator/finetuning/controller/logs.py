@@ -28,5 +28,3 @@ def configure(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
-    # kopf says one line per event and handler here, at whatever level.
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)

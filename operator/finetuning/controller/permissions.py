@@ -13,8 +13,6 @@ from finetuning.controller.settings import MonitoringMode
 class Scope(StrEnum):
     """Where a right holds."""
 
-    CLUSTER = "cluster"
-    """The kind has no namespace: the rule goes into a ClusterRole, also with watchNamespaces."""
     JOBS = "jobs"
     """In every namespace that is served."""
     RELEASE = "release"
@@ -46,14 +44,6 @@ class Permission:
 
 
 PERMISSIONS: tuple[Permission, ...] = (
-    Permission(
-        "apiextensions.k8s.io",
-        "customresourcedefinitions",
-        ("list", "watch"),
-        "notices when the resource definition is installed, changed or gone",
-        resource_names=("finetuningjobs.aim.amd.com",),
-        scope=Scope.CLUSTER,
-    ),
     Permission("aim.amd.com", "finetuningjobs", ("list", "watch"), "the jobs themselves"),
     Permission("aim.amd.com", "finetuningjobs/status", ("patch",), "what it tells about them"),
     Permission(

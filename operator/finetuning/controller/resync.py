@@ -1,13 +1,13 @@
-"""What watches cannot promise: that the start is over, and that nothing was missed.
+"""What watches cannot promise: that nothing was missed.
 
-Both list names only (no specs, no states). The first list says when the cache is complete; the
-later ones find what was deleted while a watch was expired, which kopf never reports.
+A list of names (no specs, no states) finds what is gone and was never told, and every job is looked
+at again.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 600.0
 JITTER = 0.1
-_RELIST_SECONDS = 5.0
-_POLL_SECONDS = 0.05
 _NOT_FOUND = 404
 
 
@@ -34,13 +32,6 @@ class Resync:
     gateway: Gateway
     queue: WorkQueue[Key]
     namespaces: tuple[str, ...]
-
-    async def first(self) -> None:
-        """Return when all that was there at the start has arrived through the watches."""
-        while not await self._covered(await self._listed()):
-            log.debug("still waiting for the watches")
-        for store, _ in self._kinds():
-            store.synced()
 
     async def forever(self) -> None:
         while True:
@@ -64,19 +55,6 @@ class Resync:
     def _kinds(self) -> list[tuple[Store[Any], Resource]]:
         cache = self.cache
         return [(cache.customs, CUSTOMS), (cache.jobs, JOBS), (cache.pods, PODS)]
-
-    async def _listed(self) -> list[tuple[Store[Any], set[str]]]:
-        return [(store, await self._uids(resource)) for store, resource in self._kinds()]
-
-    async def _covered(self, listed: Iterable[tuple[Store[Any], set[str]]]) -> bool:
-        """Wait a little for the watches; what was deleted meanwhile needs a new list."""
-        wanted = list(listed)
-        deadline = asyncio.get_running_loop().time() + _RELIST_SECONDS
-        while asyncio.get_running_loop().time() < deadline:
-            if all(store.covers(uids) for store, uids in wanted):
-                return True
-            await asyncio.sleep(_POLL_SECONDS)
-        return False
 
     async def _uids(self, resource: Resource) -> set[str]:
         return {uid async for uids in self._per_namespace(resource) for uid in uids}

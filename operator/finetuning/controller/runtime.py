@@ -7,11 +7,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import aiohttp
-import kopf
 from aiohttp import web
 from prometheus_client import disable_created_metrics
 
-from finetuning.controller import endpoints, handlers, logs
+from finetuning.controller import endpoints, logs, runner
 from finetuning.controller.cache import Cache
 from finetuning.controller.election import Election, LostError
 from finetuning.controller.errors import RetryLaterError
@@ -22,6 +21,7 @@ from finetuning.controller.observed import Key
 from finetuning.controller.reconcile import Reconciler
 from finetuning.controller.resync import Resync
 from finetuning.controller.settings import Settings
+from finetuning.controller.watching import Watches
 from finetuning.controller.workqueue import ClosedError, WorkQueue
 
 log = logging.getLogger(__name__)
@@ -68,35 +68,23 @@ class Operator:
             server = await endpoints.serve(
                 self._settings.http_port, self._metrics.registry, lambda: self._ready
             )
-            resync = Resync(
-                self._cache, gateway, self._queue, tuple(self._settings.watch_namespaces)
-            )
+            namespaces = tuple(self._settings.watch_namespaces)
+            watches = Watches(gateway, self._cache, self._queue, namespaces)
+            resync = Resync(self._cache, gateway, self._queue, namespaces)
             self._election = candidate(self._settings, gateway)
-            self._task = asyncio.create_task(self._work(resync, keeper, reconciler.reconcile))
+            self._task = asyncio.create_task(
+                self._work(watches, resync, keeper, reconciler.reconcile)
+            )
             try:
-                await self._watch(server)
+                # kopf ends every task that comes to be while it runs: the watches are there before.
+                await first_to_end(
+                    *watches.parts(),
+                    runner.operator(lambda: self._stop(server)),
+                    self._ending(),
+                )
             finally:
                 await self._stop(server)
                 await reconciler.close()
-
-    async def _watch(self, server: web.AppRunner) -> None:
-        """Run kopf beside our own tasks; the first to end, ends both."""
-        registry = kopf.OperatorRegistry()
-        handlers.register(registry, self._cache, self._queue)
-        handlers.register_login(registry)
-
-        @kopf.on.cleanup(id="drain", registry=registry)
-        async def drain(**_: object) -> None:
-            await self._stop(server)
-
-        namespaces = list(self._settings.watch_namespaces)
-        watches = kopf.operator(
-            registry=registry,
-            settings=handlers.settings(self._settings),
-            namespaces=namespaces,
-            clusterwide=not namespaces,
-        )
-        await first_to_end(watches, self._ending())
 
     async def _ending(self) -> None:
         """End when the work ends, which only `_stop` may cut short."""
@@ -106,9 +94,9 @@ class Operator:
             if not task.cancelled():
                 task.result()
 
-    async def _work(self, resync: Resync, keeper: ModeKeeper, look: Look) -> None:
+    async def _work(self, watches: Watches, resync: Resync, keeper: ModeKeeper, look: Look) -> None:
         """Look at nothing before everything is known: a missing child could just be unseen."""
-        await resync.first()
+        await watches.listed()
         self._ready = True
         log.info("ready: %d jobs known", len(self._cache.customs))
         await first_to_end(resync.forever(), self._lead(keeper, look))

@@ -35,7 +35,7 @@ def test_an_older_or_equal_version_is_no_news() -> None:
 def test_a_fresh_list_is_believed_also_when_versions_went_back() -> None:
     cache = Cache()
     cache.customs.put(custom(900))
-    assert cache.customs.put(custom(7), listed=True)
+    assert cache.customs.put(custom(7), since=cache.customs.now())
     found = cache.custom(KEY)
     assert found is not None
     assert found.meta.version == 7
@@ -82,11 +82,11 @@ def test_a_sweep_looks_only_at_the_namespaces_that_were_listed() -> None:
     assert cache.pods.sweep(set(), cache.pods.now(), ("team",)) == {KEY}
 
 
-def test_the_first_list_is_covered_when_all_of_it_was_seen_even_if_it_is_gone_again() -> None:
+def test_a_list_is_no_news_where_it_says_the_same_or_something_newer_came_meanwhile() -> None:
     cache = Cache()
-    assert not cache.pods.covers({"p-1"})
-    cache.pods.put(pod(1))
-    cache.pods.drop("p-1")
-    assert cache.pods.covers({"p-1"})
-    cache.pods.synced()
-    assert cache.pods.covers({"anything"})
+    cache.customs.put(custom(5))
+    began = cache.customs.now()
+    assert not cache.customs.put(custom(5), since=began)
+    cache.customs.put(custom(9))
+    assert not cache.customs.put(custom(6), since=began)
+    assert cache.customs.put(custom(10), since=began)

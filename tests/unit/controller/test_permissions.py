@@ -13,7 +13,6 @@ from finetuning.controller.settings import MonitoringMode, Settings
 
 WATCHED = {("watch", kind) for kind in ("finetuningjobs", "jobs", "pods")}
 BY_THE_RESYNC = {("list", kind) for kind in ("finetuningjobs", "jobs", "pods")}
-BY_KOPF = {(verb, "customresourcedefinitions") for verb in ("list", "watch")}
 
 
 def allowed(mode: MonitoringMode) -> set[tuple[str, str]]:
@@ -105,7 +104,7 @@ async def live(world: World, settings: Settings) -> None:
 
 @pytest.mark.parametrize("mode", MonitoringMode)
 async def test_every_right_is_used_and_every_call_is_allowed(mode: MonitoringMode) -> None:
-    assert await used(mode) | WATCHED | BY_THE_RESYNC | BY_KOPF == allowed(mode)
+    assert await used(mode) | WATCHED | BY_THE_RESYNC == allowed(mode)
 
 
 def test_nothing_dangerous_is_asked_for() -> None:

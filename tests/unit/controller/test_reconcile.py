@@ -337,7 +337,7 @@ async def test_a_pod_event_that_was_missed_is_made_up_for(world: World, process:
     stale = list(process.cache.pods)
     process.watch()
     for pod in stale:
-        process.cache.pods.put(pod, listed=True)
+        process.cache.pods.put(pod, since=process.cache.pods.now())
     await process.reconciler.reconcile(KEY)
     assert world.status["message"] == "Trained 100 steps; final loss 0.5."
     assert world.reads == [*BEGINNING, ("list", "pods")]

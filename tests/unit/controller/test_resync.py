@@ -1,5 +1,3 @@
-import asyncio
-
 import pytest
 from tests.unit.controller.objects import SETTINGS, job_body
 from tests.unit.controller.world import KEY, FakeGateway, World
@@ -30,28 +28,6 @@ def queue() -> WorkQueue[Key]:
 @pytest.fixture
 def resync(world: World, cache: Cache, queue: WorkQueue[Key]) -> Resync:
     return Resync(cache, FakeGateway(world), queue, SETTINGS.watch_namespaces)
-
-
-async def test_the_start_is_over_when_all_that_is_listed_has_arrived(
-    world: World, cache: Cache, resync: Resync
-) -> None:
-    world.create("finetuningjobs", job_body())
-    first = asyncio.create_task(resync.first())
-    done, _ = await asyncio.wait([first], timeout=0.2)
-    assert not done
-    cache.customs.put(observed.custom(world.get("finetuningjobs", "demo")))
-    await asyncio.wait_for(first, 5)
-
-
-async def test_the_start_does_not_wait_for_what_was_deleted_meanwhile(
-    world: World, resync: Resync, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("finetuning.controller.resync._RELIST_SECONDS", 0.01)
-    world.create("finetuningjobs", job_body())
-    first = asyncio.create_task(resync.first())
-    await asyncio.sleep(0)
-    world.delete("finetuningjobs", "demo")
-    await asyncio.wait_for(first, 5)
 
 
 async def test_a_deletion_that_was_missed_is_found_and_looked_at(

@@ -1,0 +1,256 @@
+"""The watches: every event only goes to the cache and asks for a look at its job.
+
+A watch lists what is there and then follows what happens, from version to version. Where it cannot
+go on from its version it lists again, and drops what is gone. It ends for one reason alone: that
+the API server has refused it for minutes.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from typing_extensions import override
+
+from finetuning.controller import naming, wire
+from finetuning.controller.cache import Cache, Store
+from finetuning.controller.gateway import (
+    CUSTOMS,
+    JOBS,
+    PODS,
+    SILENT,
+    TOO_LONG,
+    ApiError,
+    Gateway,
+    Resource,
+)
+from finetuning.controller.observed import Key, Meta
+from finetuning.controller.workqueue import Turn, WorkQueue
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY, MAX_DELAY = 0.5, 10.0
+"""Seconds; after an outage of the API server the longest is what jobs wait besides."""
+
+STEADY_SECONDS = 10.0
+"""A watch that the server ended after so long was well, also where nothing happened in it."""
+
+REFUSED_SECONDS = 300.0
+"""Rights that come with the same chart as the operator are there by then."""
+
+_BAD_REQUEST, _UNAUTHORIZED, _NOT_FOUND, _GONE, _TOO_MANY, _SERVER = 400, 401, 404, 410, 429, 500
+_ENDED, _GARBLED = "Ended", "Garbled"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is watched: where its events go, and whose job they are about."""
+
+    resource: Resource
+    read: Callable[[msgspec.Raw], Any]
+    store: Store[Any]
+    key_of: Callable[[Meta], Key]
+    selectors: dict[str, str]
+
+
+def kinds(cache: Cache) -> list[Kind]:
+    """The jobs, and the Jobs and Pods that are ours by their labels."""
+    ours = {"labelSelector": naming.CHILD_SELECTOR}
+    return [
+        Kind(CUSTOMS, wire.custom, cache.customs, lambda meta: (meta.namespace, meta.name), {}),
+        Kind(JOBS, wire.job, cache.jobs, lambda meta: meta.parent_key, ours),
+        Kind(PODS, wire.pod, cache.pods, lambda meta: meta.parent_key, ours),
+    ]
+
+
+class Watch:
+    """One kind, in one namespace or (None) in all."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        kind: Kind,
+        namespace: str | None,
+        queue: WorkQueue[Key],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._gateway, self._kind, self._namespace = gateway, kind, namespace
+        self._queue, self._clock = queue, clock
+        self._version = ""
+        """How far it has come; empty before a list."""
+        self._failures, self._refused_since = 0, 0.0
+        self.listed = asyncio.Event()
+        """Set when everything that was there is in the cache."""
+
+    @override
+    def __str__(self) -> str:
+        return f"watch of {self._kind.resource.plural} in {self._namespace or 'all namespaces'}"
+
+    async def forever(self) -> None:
+        """Raises ApiError when the API server has said no for REFUSED_SECONDS."""
+        while True:
+            error = None
+            try:
+                if not self._version:
+                    await self._list()
+                await self._follow()
+            except ApiError as caught:
+                error = caught
+            await asyncio.sleep(self._after(error))
+
+    async def _list(self) -> None:
+        """Bring the cache up to date with a whole list, deletions included."""
+        started = self._kind.store.now()
+        found: set[str] = set()
+        more = version = ""
+        while not version or more:
+            text = await self._gateway.page(
+                self._kind.resource, self._namespace, more, **self._kind.selectors
+            )
+            page = _read(wire.page, text)
+            found |= self._put(page.items or (), started)
+            version, more = page.metadata.version, page.metadata.more
+            if not version:
+                raise ApiError(0, _GARBLED, "a list without resourceVersion")
+        where = (self._namespace,) if self._namespace else ()
+        for key in self._kind.store.sweep(found, started, where):
+            self._queue.add(key)
+        self._version = version
+        log.debug("%s: %d listed at %s", self, len(found), version)
+        self.listed.set()
+
+    def _put(self, items: Iterable[msgspec.Raw], started: int) -> set[str]:
+        """The uids of a page's objects."""
+        found = set()
+        for text in items:
+            item = self._view(text)
+            if item is not None:
+                found.add(item.meta.uid)
+                if self._kind.store.put(item, since=started):
+                    self._queue.add(self._kind.key_of(item.meta), Turn.ROUTINE)
+        return found
+
+    async def _follow(self) -> None:
+        """Until the server ends the watch; raises ApiError where anything else does."""
+        begun = self._clock()
+        events = self._gateway.watch(
+            self._kind.resource, self._namespace, self._version, **self._kind.selectors
+        )
+        async with aclosing(events):
+            async for line in events:
+                self._take(line)
+                self._goes_well()
+        if self._clock() - begun > STEADY_SECONDS:
+            self._goes_well()
+
+    def _take(self, line: bytes) -> None:
+        event = _read(wire.event, line)
+        if event.type == "ERROR":
+            raise _ended(_read(wire.status, event.object))
+        if event.type == "BOOKMARK":
+            self._version = _read(wire.bookmark, event.object).metadata.version or self._version
+            return
+        item = self._view(event.object)
+        if item is None:
+            return
+        if item.meta.version:
+            self._version = str(item.meta.version)
+        if event.type == "DELETED":
+            self._kind.store.drop(item.meta.uid)
+        elif not self._kind.store.put(item):
+            return
+        new = event.type == "ADDED" and self._kind.resource is CUSTOMS
+        self._queue.add(self._kind.key_of(item.meta), Turn.NEW if new else Turn.NEWS)
+
+    def _view(self, text: msgspec.Raw) -> Any:
+        """None for an object of a shape that no API server sends: the others still count."""
+        try:
+            return self._kind.read(text)
+        except Exception:
+            log.exception("%s: an object cannot be read; this is a bug", self)
+            return None
+
+    def _goes_well(self) -> None:
+        if self._failures > 1:
+            log.info("%s goes on", self)
+        self._failures, self._refused_since = 0, 0.0
+
+    def _after(self, error: ApiError | None) -> float:
+        """Seconds until the next try; raises `error` when there is none."""
+        self._failures += 1
+        if error is not None:
+            self._judge(error)
+        longest = min(MAX_DELAY, FIRST_DELAY * 2.0 ** min(self._failures - 1, 10))
+        delay = longest * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        delay = max(delay, (error and error.after) or 0.0)
+        if error is not None:
+            level = logging.WARNING if self._failures in {2, 10} else logging.DEBUG
+            log.log(level, "%s failed (%d): %s", self, self._failures, error)
+        return delay
+
+    def _judge(self, error: ApiError) -> None:
+        """Forget the version where it is of no use; raise what has lasted for too long."""
+        if not goes_on(error):
+            self._version = ""
+        if not is_refusal(error):
+            self._refused_since = 0.0
+            return
+        self._refused_since = self._refused_since or self._clock()
+        if self._clock() - self._refused_since > REFUSED_SECONDS:
+            raise ApiError(error.code, error.reason, f"{self}: {error.args[0]}")
+
+
+def goes_on(error: ApiError) -> bool:
+    """Whether a watch that ended so may follow from where it was.
+
+    Not when the server has forgotten that version. Nor when it knows no such version yet, as one
+    that was restored from a backup does: it then waits in silence until the numbers come up to it.
+    """
+    if error.reason in {SILENT, _ENDED, _GARBLED, TOO_LONG}:
+        return False
+    return error.code in {0, _UNAUTHORIZED, _TOO_MANY} or error.code >= _SERVER
+
+
+def is_refusal(error: ApiError) -> bool:
+    """Whether the server answers, and says no."""
+    passing = {_NOT_FOUND, _GONE, _TOO_MANY}
+    return _BAD_REQUEST <= error.code < _SERVER and error.code not in passing
+
+
+def _ended(status: wire.Status) -> ApiError:
+    """What the last event of a watch says."""
+    after = status.details.after if status.details else None
+    reason = status.reason if status.code == _TOO_MANY else _ENDED
+    return ApiError(status.code, reason, f"{status.reason} {status.message}", after)
+
+
+def _read(decode: Callable[[Any], Any], text: bytes | msgspec.Raw) -> Any:
+    """Raises ApiError for what is no JSON, or of no use."""
+    try:
+        return decode(text)
+    except msgspec.MsgspecError as error:
+        raise ApiError(0, _GARBLED, f"{error}: {bytes(text)[:100]!r}") from error
+
+
+class Watches:
+    """All of them, in every namespace that is served."""
+
+    def __init__(
+        self, gateway: Gateway, cache: Cache, queue: WorkQueue[Key], namespaces: Iterable[str]
+    ) -> None:
+        where: list[str | None] = [*namespaces] or [None]
+        self._all = [Watch(gateway, kind, one, queue) for kind in kinds(cache) for one in where]
+
+    async def listed(self) -> None:
+        """Return when everything that was there at the start is in the cache."""
+        for watch in self._all:
+            await watch.listed.wait()
+
+    def parts(self) -> list[Coroutine[Any, Any, None]]:
+        """To be run side by side; each raises ApiError when it is refused for good."""
+        return [watch.forever() for watch in self._all]
