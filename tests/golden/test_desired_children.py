@@ -1,6 +1,5 @@
 """A job in, its children out, byte for byte; `pytest tests/golden --update-golden` rewrites."""
 
-import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -41,8 +40,7 @@ def read_job(path: Path) -> FineTuningJob:
 
 
 def children(job: FineTuningJob, settings: Settings) -> str:
-    found = dataclasses.asdict(desired.build(job, settings))
-    manifests = [manifest for manifest in found.values() if manifest is not None]
+    manifests = desired.build(job, settings).manifests()
     text: str = yaml.safe_dump_all(manifests, sort_keys=False, width=100, allow_unicode=True)
     return text
 

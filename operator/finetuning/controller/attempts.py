@@ -8,6 +8,7 @@ answer to another one; a Job that nobody waits for any more is suspended.
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 
 from finetuning.api.v1alpha1 import FineTuningJob, ValidationPhase, ValidationStatus
 from finetuning.controller import naming
@@ -62,12 +63,15 @@ def is_turn(old: ValidationStatus | None, new: ValidationStatus | None) -> bool:
 
 def question(job: FineTuningJob) -> Question:
     """Defaults are left out, so that a field that a new version brings changes no digest."""
-    told = job.spec.validation.model_dump(
-        mode="json", exclude_defaults=True, exclude=_NOT_JUDGED_BY
-    )
-    policy = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    told = job.spec.validation.model_dump_json(exclude_defaults=True, exclude=_NOT_JUDGED_BY)
     wish = job.metadata.annotations.get(naming.REVALIDATE_ANNOTATION, "")
-    return Question(policy, plain(wish, 63))
+    return Question(_digest(told), plain(wish, 63))
+
+
+@lru_cache(maxsize=1024)
+def _digest(told: str) -> str:
+    """Of what a policy says, whatever the order in which it says it."""
+    return hashlib.sha256(json.dumps(json.loads(told), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def missing(job: FineTuningJob, found: Children) -> Attempt | None:

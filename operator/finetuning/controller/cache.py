@@ -40,23 +40,19 @@ class Store(Generic[T]):
     def put(self, item: T, *, since: int | None = None) -> bool:
         """Keep `item` unless it is known as new or newer; says whether it was news.
 
-        What a list says that began at stamp `since` is believed in any case, unless the other came
-        after that: versions go back when a backup is restored.
+        No news is what differs only in parts of the object that nobody here looks at. What a list
+        says that began at stamp `since` is believed in any case, unless the other came after that:
+        versions go back when a backup is restored.
         """
         uid = item.meta.uid
-        known = self._objects.get(uid)
-        if known is not None and not self._is_news(known, item, since):
-            self._stamps[uid] = next(self._clock)
+        known, stamp = self._objects.get(uid), self._stamps.get(uid, 0)
+        self._stamps[uid] = next(self._clock)
+        listed = since is not None and stamp < since
+        if known is not None and not listed and known.meta.version >= item.meta.version:
             return False
         self._objects[uid] = item
-        self._stamps[uid] = next(self._clock)
         self._by_key[self._key_of(item.meta)].add(uid)
-        return True
-
-    def _is_news(self, known: T, item: T, since: int | None) -> bool:
-        if since is not None and self._stamps[item.meta.uid] < since:
-            return known.meta.version != item.meta.version
-        return known.meta.version < item.meta.version
+        return known != item
 
     def drop(self, uid: str) -> Key | None:
         """Forget an object; says whose it was."""

@@ -104,13 +104,13 @@ class Steps:
         attempt = attempts.missing(job, found)
         try:
             await self._suspend_unless(attempt, found.validation)
-            if attempt is None or wanted.validation_job is None:
+            if attempt is None:
                 return None
-            if attempt.job is None:
+            if attempt.job is None and wanted.validation_job is not None:
                 manifest = validation.numbered(wanted.validation_job, job, attempt.number)
                 created = await apply.create(self.gateway, manifest)
                 self.cache.jobs.put(observed.batch_job(created))
-            elif attempt.job.finished:
+            elif attempt.job is not None and attempt.job.finished:
                 pods = found.validation_pods
                 await self._collect(attempt.job, pods, naming.VALIDATION_CONTAINER)
         except apply.CannotApplyError as error:

@@ -5,7 +5,7 @@ whatever the server sent and never fails: what is missing there is None here.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +25,8 @@ class Meta:
     namespace: str
     name: str
     uid: str
-    version: int
+    version: int = field(compare=False)
+    """Two views that differ in nothing else say the same."""
     created: datetime | None
     deletes_at: datetime | None
     """When it is to be gone; a Pod's time to end is counted in."""

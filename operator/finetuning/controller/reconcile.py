@@ -21,7 +21,6 @@ from finetuning.controller import (
     apply,
     children,
     deadlines,
-    desired,
     monitors,
     observed,
     publications,
@@ -40,6 +39,7 @@ from finetuning.controller.metrics import OperatorMetrics
 from finetuning.controller.monitoring_mode import ModeKeeper
 from finetuning.controller.observed import Children, Custom, Key
 from finetuning.controller.settings import Settings
+from finetuning.controller.specs import Specs
 from finetuning.controller.training_status import Nodes, Problem, Seen
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,7 @@ class Reconciler:
         self._monitors = monitors.Monitors(gateway, keeper, metrics.monitor_failed, clock)
         self._announcer = announcements.Announcer(gateway, clock)
         self._listener = Listener(http, settings.progress_interval_seconds, clock, wake)
+        self._specs = Specs(settings)
         self._memories: dict[Key, Memory] = {}
         self._turn = asyncio.Lock()
         self._event_reads = Budget(EVENT_READS_PER_SECOND, EVENT_READS_BURST, clock)
@@ -108,11 +109,10 @@ class Reconciler:
             return None
         memory = self._remember(key, custom)
         try:
-            job = _read(custom)
-            wanted = desired.build(job, self._settings)
+            job, wanted = self._specs.read(custom)
         except (ValidationError, InvalidSpecError) as error:
             new = status.invalid(custom.body, _problem_text(error), status.now())
-            return await self._write(custom, memory, new)
+            return await self._write(custom, memory, status.parse(custom.body.get("status")), new)
         if status.is_settled(job):
             await children.expire(self._gateway, self._cache, job)
             return None
@@ -126,7 +126,7 @@ class Reconciler:
         except apply.NamespaceGoneError:
             return None
         new = status.status_of(seen, status.now())
-        held = await self._write(custom, memory, new)
+        held = await self._write(custom, memory, job.status, new)
         due = 0.0 if held is None and _is_due(seen, new) else None
         looks = (held, due, *self._next_looks(seen, new, memory))
         return min(
@@ -220,10 +220,14 @@ class Reconciler:
         memory.hint = await children.hint(self._gateway, about)
 
     async def _write(
-        self, custom: Custom, memory: Memory, new: FineTuningJobStatus
+        self,
+        custom: Custom,
+        memory: Memory,
+        known: FineTuningJobStatus,
+        new: FineTuningJobStatus,
     ) -> float | None:
         """Patch the status if it differs; says how long a small change should still wait."""
-        old = status.parse(custom.body["status"]) if custom.body.get("status") else None
+        old = known if custom.body.get("status") else None
         changes = status.patch(old, new)
         if not changes:
             return None
@@ -303,14 +307,6 @@ def _is_due(seen: Seen, written: FineTuningJobStatus) -> bool:
 
 def _retry_seconds(problem: Problem) -> float | None:
     return None if problem.final else _RETRY_SECONDS.get(problem.reason, _RETRY_DEFAULT)
-
-
-def _read(custom: Custom) -> FineTuningJob:
-    """Spec and metadata strictly, as users must write them; the status as we left it."""
-    body = {name: part for name, part in custom.body.items() if name != "status"}
-    job = FineTuningJob.from_body(body)
-    job.status = status.parse(custom.body.get("status"))
-    return job
 
 
 def _problem_text(error: ValidationError | InvalidSpecError) -> str:

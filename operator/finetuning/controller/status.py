@@ -261,6 +261,8 @@ def _without_empty(value: Any) -> Any:
 
 def patch(old: FineTuningJobStatus | None, new: FineTuningJobStatus) -> dict[str, Any]:
     """The merge patch from one to the other; empty when there is nothing to write."""
+    if new == old:
+        return {}
     return _merge_patch(wire(old) if old is not None else {}, wire(new))
 
 

@@ -21,6 +21,14 @@ def pod(version: int, uid: str = "p-1") -> observed.Pod:
 KEY = ("team", "demo")
 
 
+def test_what_changes_nothing_that_is_looked_at_is_kept_but_is_no_news() -> None:
+    cache = Cache()
+    assert cache.pods.put(pod(1))
+    assert not cache.pods.put(pod(2))
+    (found,) = cache.pods
+    assert found.meta.version == 2
+
+
 def test_an_older_or_equal_version_is_no_news() -> None:
     cache = Cache()
     assert cache.customs.put(custom(5))

@@ -1,0 +1,60 @@
+"""What was read of the jobs' specs lately: a job is looked at many times, and changes seldom."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.controller import desired, status
+from finetuning.controller.desired import Desired
+from finetuning.controller.observed import Custom, Key, Raw
+from finetuning.controller.settings import Settings
+
+KEPT = 1000
+"""About 10 MB; with more jobs under way at once than that, some are read again."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A job without its status, and what it was read from."""
+
+    metadata: Raw
+    spec: Any
+    job: FineTuningJob
+
+
+class Specs:
+    """Reads jobs, each spec once while it stays as it is."""
+
+    def __init__(self, settings: Settings, kept: int = KEPT) -> None:
+        self._settings, self._kept = settings, kept
+        self._known: dict[Key, _Known] = {}
+
+    def read(self, custom: Custom) -> tuple[FineTuningJob, Desired]:
+        """Spec and metadata strictly, as users must write them; the status as we left it.
+
+        Raises ValidationError, and InvalidSpecError where a child cannot be had.
+        """
+        metadata, spec = _lasting(custom.body), custom.body.get("spec")
+        known = self._known.pop(custom.key, None)
+        if known is None or known.metadata != metadata or known.spec != spec:
+            body = {name: part for name, part in custom.body.items() if name != "status"}
+            known = _Known(metadata, spec, FineTuningJob.from_body(body))
+            desired.build(known.job, self._settings)
+        self._known[custom.key] = known
+        if len(self._known) > self._kept:
+            del self._known[next(iter(self._known))]
+        return self._now(known.job, custom)
+
+    def _now(self, job: FineTuningJob, custom: Custom) -> tuple[FineTuningJob, Desired]:
+        version = custom.body["metadata"].get("resourceVersion", "")
+        update = {
+            "metadata": job.metadata.model_copy(update={"resource_version": version}),
+            "status": status.parse(custom.body.get("status")),
+        }
+        found = job.model_copy(update=update)
+        return found, Desired(found, self._settings)
+
+
+def _lasting(body: Raw) -> Raw:
+    """The metadata without what every write changes."""
+    return {name: part for name, part in body["metadata"].items() if name != "resourceVersion"}
