@@ -1,6 +1,5 @@
 """The next missing step in a job's life: training Job, then validation Job, and pauses between."""
 
-import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -43,8 +42,7 @@ class Steps:
     key: Key
     looked_at: set[str]
     """Finished Jobs whose Pods were listed already because none of them was known."""
-    turn: asyncio.Lock
-    """Held from the look at who writes until this job is seen as a writer itself."""
+    turns: writers.Turns
 
     async def training(self, job: FineTuningJob, wanted: Desired) -> Problem | None:
         """Create, pause or continue the training Job; says what stands against it."""
@@ -76,7 +74,7 @@ class Steps:
             self.cache.jobs.put(observed.batch_job(changed))
 
     async def _pause_or_go_on(self, job: FineTuningJob, training: BatchJob) -> None:
-        async with self.turn:
+        async with self.turns.of(job):
             if not job.spec.suspend:
                 await self._wait_for_others(job, training.meta.uid, ask=writers.may_be_shared(job))
             changed = await apply.suspend(self.gateway, training, wanted=job.spec.suspend)
@@ -174,7 +172,7 @@ class Steps:
             if manifest is not None:
                 _, was_there = await apply.find_or_create(self.gateway, manifest)
                 begun = begun or was_there
-        async with self.turn:
+        async with self.turns.of(job):
             await self._wait_for_others(job, ask=begun or wanted.storage is None)
             created = await apply.create(self.gateway, wanted.training_job)
             self.cache.jobs.put(observed.batch_job(created))

@@ -5,7 +5,6 @@ so that a restart at any point goes on where it was. What is remembered between 
 calls; losing it loses nothing.
 """
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -27,6 +26,7 @@ from finetuning.controller import (
     status,
     training_status,
     usage,
+    writers,
 )
 from finetuning.controller.budget import Budget
 from finetuning.controller.cache import Cache
@@ -94,7 +94,7 @@ class Reconciler:
         self._listener = Listener(http, settings.progress_interval_seconds, clock, wake)
         self._specs = Specs(settings)
         self._memories: dict[Key, Memory] = {}
-        self._turn = asyncio.Lock()
+        self._turns = writers.Turns()
         self._event_reads = Budget(EVENT_READS_PER_SECOND, EVENT_READS_BURST, clock)
 
     async def close(self) -> None:
@@ -138,7 +138,9 @@ class Reconciler:
         self, custom: Custom, job: FineTuningJob, wanted: Desired, memory: Memory
     ) -> Seen:
         """Do what is missing, then say what is there."""
-        steps = children.Steps(self._cache, self._gateway, custom.key, memory.looked_at, self._turn)
+        steps = children.Steps(
+            self._cache, self._gateway, custom.key, memory.looked_at, self._turns
+        )
         problem = await steps.training(job, wanted)
         problem_after = await steps.validation(job, wanted)
         problem_at_last = await steps.publishing(job, wanted)

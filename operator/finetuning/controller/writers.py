@@ -4,7 +4,10 @@ Seen from the Jobs and Pods themselves rather than from other FineTuningJobs: a 
 resource that it was made for by as long as its last checkpoint takes.
 """
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
 
 from finetuning.api.v1alpha1 import FineTuningJob, Reason, WhenDeleted
 from finetuning.controller.cache import Cache
@@ -17,6 +20,23 @@ def may_be_shared(job: FineTuningJob) -> bool:
     """A claim that goes with its job is kept by Kubernetes until its last Pod has ended."""
     storage = job.spec.output.storage
     return storage.claim_name is not None or storage.when_deleted is WhenDeleted.RETAIN
+
+
+class Turns:
+    """Who may look at the writers of a folder and then become one: of each folder one at a time."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def of(self, job: FineTuningJob) -> AsyncIterator[None]:
+        """Held from the look at who writes until this job is seen as a writer itself."""
+        folder = (job.metadata.namespace, sources.output(job).folder)
+        lock = self._locks.get(folder)
+        if lock is None:
+            lock = self._locks[folder] = asyncio.Lock()
+        async with lock:
+            yield
 
 
 def in_the_way(job: FineTuningJob, cache: Cache, own: str) -> Problem | None:

@@ -1,15 +1,17 @@
 """The ends of a job's life: deadlines, what stays and what goes, and who may write when."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
 import aiohttp
 import pytest
-from tests.unit.controller.objects import ENDED, STARTED, job, trainer_says
+from tests.unit.controller.objects import ENDED, STARTED, job, job_body, trainer_says
 from tests.unit.controller.story import STORY, tell
 from tests.unit.controller.world import KEY, Process, World
 
 from finetuning.controller import desired, naming, observed, sidecar
+from finetuning.controller.gateway import Resource
 from finetuning.controller.training_status import NODE_SILENT
 
 OWN = {"output": {"storage": {"claimName": "shared", "subPath": "run"}}}
@@ -311,3 +313,37 @@ async def test_a_pod_whose_node_is_lost_is_told_with_what_to_do_and_not_replaced
     world.finish(naming.TRAINING, trainer_says(step=1, totalSteps=1))
     await process.settle()
     assert world.status["phase"] == "Succeeded"
+
+
+async def both(world: World, process: Process, other: dict[str, Any]) -> list[str]:
+    """Two jobs that are looked at for the first time at the same time; the Jobs that come of it."""
+    world.apply(**OWN)
+    world.create("finetuningjobs", job_body(name="other", uid="another uid", **other))
+    process.watch()
+    await asyncio.gather(*(process.reconciler.reconcile(key) for key in (KEY, OTHER)))
+    return sorted(raw["metadata"]["name"] for raw in world.of("jobs"))
+
+
+async def test_of_two_that_want_one_folder_at_once_only_one_begins(
+    world: World, process: Process
+) -> None:
+    assert await both(world, process, OWN) == ["demo-train"]
+
+
+async def test_who_waits_for_the_api_server_holds_up_nobody_with_another_folder(
+    world: World, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, other_is_there = process.gateway.create, asyncio.Event()
+
+    async def slow(resource: Resource, manifest: dict[str, Any]) -> dict[str, Any]:
+        name = manifest["metadata"]["name"]
+        if name == "demo-train":
+            await asyncio.wait_for(other_is_there.wait(), 5)
+        found = await create(resource, manifest)
+        if name == "other-train":
+            other_is_there.set()
+        return found
+
+    monkeypatch.setattr(process.gateway, "create", slow)
+    elsewhere = {"output": {"storage": {"claimName": "shared", "subPath": "elsewhere"}}}
+    assert await both(world, process, elsewhere) == ["demo-train", "other-train"]
