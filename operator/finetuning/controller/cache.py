@@ -22,13 +22,16 @@ T = TypeVar("T", bound=_HasMeta)
 
 
 class Store(Generic[T]):
-    """Objects of one kind by uid, and by the job that they belong to."""
+    """Objects of one kind by uid, by the job that they belong to and by the folder they write."""
 
-    def __init__(self, key_of: Callable[[Meta], Key]) -> None:
-        self._key_of = key_of
+    def __init__(
+        self, key_of: Callable[[Meta], Key], folder_of: Callable[[T], str] = lambda _: ""
+    ) -> None:
+        self._key_of, self._folder_of = key_of, folder_of
         self._objects: dict[str, T] = {}
         self._stamps: dict[str, int] = {}
         self._by_key: defaultdict[Key, set[str]] = defaultdict(set)
+        self._by_folder: defaultdict[Key, set[str]] = defaultdict(set)
         self._clock = itertools.count(1)
 
     def __len__(self) -> int:
@@ -52,6 +55,8 @@ class Store(Generic[T]):
             return False
         self._objects[uid] = item
         self._by_key[self._key_of(item.meta)].add(uid)
+        if folder := self._folder_of(item):
+            self._by_folder[item.meta.namespace, folder].add(uid)
         return known != item
 
     def drop(self, uid: str) -> Key | None:
@@ -61,13 +66,16 @@ class Store(Generic[T]):
             return None
         self._stamps.pop(uid, None)
         key = self._key_of(item.meta)
-        self._by_key[key].discard(uid)
-        if not self._by_key[key]:
-            del self._by_key[key]
+        _discard(self._by_key, key, uid)
+        _discard(self._by_folder, (item.meta.namespace, self._folder_of(item)), uid)
         return key
 
     def of(self, key: Key) -> list[T]:
         return [self._objects[uid] for uid in self._by_key.get(key, ())]
+
+    def in_folder(self, namespace: str, folder: str) -> list[T]:
+        """Those that keep their result there; a folder is a claim and a path in it."""
+        return [self._objects[uid] for uid in self._by_folder.get((namespace, folder), ())]
 
     def now(self) -> int:
         """A stamp: what is put later is newer than a list that starts now."""
@@ -85,6 +93,14 @@ class Store(Generic[T]):
         return {key for uid in gone if (key := self.drop(uid)) is not None}
 
 
+def _discard(index: dict[Key, set[str]], key: Key, uid: str) -> None:
+    """Leave no empty set behind."""
+    found = index.get(key, set())
+    found.discard(uid)
+    if not found:
+        index.pop(key, None)
+
+
 def _own_key(meta: Meta) -> Key:
     return (meta.namespace, meta.name)
 
@@ -98,8 +114,8 @@ class Cache:
 
     def __init__(self) -> None:
         self.customs: Store[Custom] = Store(_own_key)
-        self.jobs: Store[BatchJob] = Store(_parent_key)
-        self.pods: Store[Pod] = Store(_parent_key)
+        self.jobs: Store[BatchJob] = Store(_parent_key, lambda job: job.folder)
+        self.pods: Store[Pod] = Store(_parent_key, lambda pod: pod.folder)
 
     def custom(self, key: Key) -> Custom | None:
         """The newest object of this name: a deleted one may linger beside its successor."""

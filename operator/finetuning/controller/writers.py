@@ -73,9 +73,9 @@ def _neighbour(job: FineTuningJob, cache: Cache) -> Problem | None:
 
 
 def _users(folder: str, namespace: str, cache: Cache) -> Iterator[Meta]:
-    for pod in cache.pods:
-        if pod.folder == folder and pod.meta.namespace == namespace and not pod.over:
+    for pod in cache.pods.in_folder(namespace, folder):
+        if not pod.over:
             yield pod.meta
-    for each in cache.jobs:
-        if each.folder == folder and each.meta.namespace == namespace and not each.idle:
+    for each in cache.jobs.in_folder(namespace, folder):
+        if not each.idle:
             yield each.meta

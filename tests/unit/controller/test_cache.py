@@ -1,3 +1,4 @@
+import dataclasses
 from typing import Any
 
 from tests.unit.controller.objects import UID, job_body
@@ -64,6 +65,20 @@ def test_what_is_dropped_leaves_nothing_behind() -> None:
     assert cache.pods.drop("p-1") == KEY
     assert cache.pods.drop("p-1") is None
     assert (cache.pods.of(KEY), len(cache.pods), dict(cache.pods._by_key)) == ([], 0, {})
+
+
+def test_who_writes_a_folder_is_found_by_it_while_it_is_there() -> None:
+    cache = Cache()
+    mine = dataclasses.replace(pod(1), folder="claim/run")
+    cache.pods.put(mine)
+    cache.pods.put(dataclasses.replace(pod(1, "p-2"), folder="claim/other"))
+    cache.pods.put(pod(1, "p-3"))
+    assert cache.pods.in_folder("team", "claim/run") == [mine]
+    assert cache.pods.in_folder("another team", "claim/run") == []
+    for uid in ("p-1", "p-2", "p-3"):
+        cache.pods.drop(uid)
+    assert cache.pods.in_folder("team", "claim/run") == []
+    assert dict(cache.pods._by_folder) == {}
 
 
 def test_a_sweep_drops_what_a_list_no_longer_has() -> None:
