@@ -228,7 +228,10 @@ def _lacks(claim: Manifest, pods: tuple[Pod, ...]) -> bool:
 
 
 def waits_for(found: Children) -> Meta | None:
-    """The object whose events tell why nothing runs: a Job without Pod, or a Pod not started."""
+    """The object whose events tell why nothing runs: a Job without Pod, or a Pod not started.
+
+    None for a Pod that waits for a node: it says so itself, however many of them wait.
+    """
     for job, pods in (
         (found.publishing, found.publishing_pods),
         (found.validation, found.validation_pods),
@@ -238,8 +241,9 @@ def waits_for(found: Children) -> Meta | None:
             continue
         if not pods:
             return job.meta
-        started = any(each.started_at for each in pods[0].containers)
-        return None if started or pods[0].over else pods[0].meta
+        pod = pods[0]
+        started = any(each.started_at for each in pod.containers)
+        return None if started or pod.over or pod.unscheduled is not None else pod.meta
     return None
 
 

@@ -65,6 +65,32 @@ async def test_a_job_that_does_not_start_in_time_fails_with_its_obstacle_and_fre
     assert world.of("pods") == []
 
 
+async def test_a_pod_that_waits_for_a_node_costs_no_request_however_long_it_waits(
+    world: World, process: Process
+) -> None:
+    world.apply()
+    await process.settle()
+    world.run_jobs()
+    (pod,) = world.of("pods")
+    mark = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "full"}
+    name = pod["metadata"]["name"]
+    world.patch(("pods", "team", name), {"status": {"conditions": [mark]}}, only_status=True)
+    await process.settle()
+    assert world.status["reason"] == "Unschedulable"
+    before = (len(world.reads), len(world.writes))
+    for _ in range(10):
+        process.time += 60
+        process.watch()
+        assert await process.reconciler.reconcile(KEY) is None
+    assert (len(world.reads), len(world.writes)) == before
+    # Once it has a node, events are what tells why it does not start.
+    world.patch(("pods", "team", name), {"status": {"conditions": []}}, only_status=True)
+    await process.settle()
+    process.time += 16
+    await process.settle()
+    assert ("list", "events") in world.reads[before[0] :]
+
+
 async def test_the_next_look_is_when_the_time_to_start_is_over(
     world: World, process: Process
 ) -> None:
