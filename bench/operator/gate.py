@@ -1,7 +1,8 @@
 """Figures that do not depend on how busy the machine is, held against those that were kept.
 
 Requests are counted, and processor time is compared as a ratio to the floor of the same run. Each
-may be a fifth worse than what was kept, as Kueue's rule is for its own.
+may be a fifth worse than what was kept, as Kueue's rule is for its own; of requests, a quarter of
+one more for each job, since on a busy machine some job waits long enough to be read again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from hack.cluster.shell import write
 KEPT = Path(__file__).with_name("kept.json")
 ROOM = 1.2
 COUNTED = ("operator_writes", "operator_reads")
+GRAIN = 0.25
+ENOUGH = 20
+"""Jobs whose processor time is more than a few ticks of the clock that measures it."""
 
 
 def figures(found: dict[str, Any]) -> dict[str, float]:
@@ -28,7 +32,8 @@ def figures(found: dict[str, Any]) -> dict[str, float]:
             if subject == "floor":
                 continue
             kept |= {f"{name}, {subject}: {part}": each[part] for part in COUNTED}
-            kept[f"{name}, {subject}: CPU / floor"] = each["cpu_ms"]["operator"] / floor
+            if each["jobs"] >= ENOUGH:
+                kept[f"{name}, {subject}: CPU / floor"] = each["cpu_ms"]["operator"] / floor
     return kept
 
 
@@ -42,10 +47,11 @@ def worse(now: dict[str, float], kept: dict[str, float]) -> list[str]:
     lines = []
     for name, was in kept.items():
         value = now.get(name)
+        allowed = was * ROOM + (GRAIN if name.endswith(COUNTED) else 0)
         if value is None:
             lines.append(f"{name}: not measured (kept: {was:.3g})")
-        elif value > was * ROOM:
-            lines.append(f"{name}: {value:.3g}, kept {was:.3g}, allowed {was * ROOM:.3g}")
+        elif value > allowed:
+            lines.append(f"{name}: {value:.3g}, kept {was:.3g}, allowed {allowed:.3g}")
     return lines
 
 
@@ -58,5 +64,5 @@ def judge(found: dict[str, Any]) -> int:
     for line in lines:
         print(f"gate: {line}", file=sys.stderr)
     if not lines:
-        print(f"gate: every kept figure is within {ROOM} times what was kept")
+        print("gate: no kept figure got worse than its room allows")
     return int(bool(lines))

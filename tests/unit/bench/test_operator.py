@@ -44,9 +44,12 @@ def test_requests_are_counted_by_who_sent_them_and_watches_are_not() -> None:
 
 
 def test_the_gate_names_what_got_worse_or_is_missing() -> None:
-    kept = {"writes": 7.0, "reads": 0.0, "CPU": 0.2, "gone": 1.0}
-    lines = gate.worse({"writes": 8.3, "reads": 0.0, "CPU": 0.25}, kept)
+    writes, reads = gate.COUNTED
+    kept = {writes: 7.0, reads: 0.0, "CPU": 0.2, "gone": 1.0}
+    lines = gate.worse({writes: 8.6, reads: 0.2, "CPU": 0.25}, kept)
     assert [line.partition(":")[0] for line in lines] == ["CPU", "gone"]
+    lines = gate.worse({writes: 8.7, reads: 0.3, "CPU": 0.24, "gone": 0.0}, kept)
+    assert [line.partition(":")[0] for line in lines] == [writes, reads]
 
 
 def test_pods_end_with_words_that_the_operator_reads() -> None:
