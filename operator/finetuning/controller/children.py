@@ -84,8 +84,11 @@ class Steps:
         """Where somebody could write already, the cache is too late by an event: `ask` then."""
         if ask:
             live = "status.phase!=Succeeded,status.phase!=Failed"
+            # Without a folder of its own choice a job shares one with its own name's past alone.
+            chosen = job.spec.output.storage.sub_path is not None
+            named = "" if chosen else f",{naming.JOB_NAME_LABEL}={job.metadata.name}"
             found = self.gateway.items(
-                PODS, job.metadata.namespace, labelSelector=_TRAINERS, fieldSelector=live
+                PODS, job.metadata.namespace, labelSelector=_TRAINERS + named, fieldSelector=live
             )
             async for raw in found:
                 self.cache.pods.put(observed.pod(raw))
