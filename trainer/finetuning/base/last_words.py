@@ -31,10 +31,21 @@ def say(result: TrainingResult, live: LiveState | None, *, unless_said: bool = F
         energy = live.state.energy_joules
         result = _with_progress(result, live).model_copy(update={"energy_joules": energy})
     try:
-        # In place: in a pod the file is a mount, over which nothing can be renamed.
-        Path(path).write_bytes(encode(result))
+        _write(path, encode(result))
     except OSError as error:
         log.warning("The termination message %s cannot be written: %s", path, error)
+
+
+def _write(path: str, data: bytes) -> None:
+    """In place: in a pod the file is a mount, over which nothing can be renamed.
+
+    It is never empty in between, when the process may be killed.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        os.truncate(handle, os.write(handle, data))
+    finally:
+        os.close(handle)
 
 
 def _has_words(path: Path) -> bool:
