@@ -197,7 +197,8 @@ _REASONS = (
 
 def reliability_page() -> str:
     """What became of each fault when the tests were last recorded."""
-    rows = json.loads((ROOT / RECORD).read_text())
+    record = ROOT / RECORD
+    rows = json.loads(record.read_text()) if record.exists() else {}
     lines = ["# Faults", "", f"<!-- {MARK} -->", "", *textwrap.wrap(_FAULTS, 120), ""]
     lines += ["| fault | expected | happened | tests | where |", "|---|---|---|---|---|"]
     lines += [_fault(name, row) for name, row in rows.items()]
