@@ -26,6 +26,11 @@ WAITING: Mapping[Reason, Explained] = {
         "Another FineTuningJob uses the same folder of the same claim.",
         "Wait for its end, pause it, or create this job again with another `subPath`.",
     ),
+    Reason.QUEUED: Explained(
+        "Kueue has not admitted the job yet, or has preempted it; it continues from its newest "
+        "checkpoint.",
+        "`kubectl describe workload` says what the queue lacks.",
+    ),
     Reason.JOB_CREATED: Explained(
         "The training Job is made, and Kubernetes has made no pod of it yet."
     ),

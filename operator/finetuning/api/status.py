@@ -63,6 +63,7 @@ class Reason(StrEnum):
     NAME_CONFLICT = "NameConflict"
     PREVIOUS_RUN_TERMINATING = "PreviousRunTerminating"
     OUTPUT_IN_USE = "OutputInUse"
+    QUEUED = "Queued"
     JOB_CREATED = "JobCreated"
     PODS_FORBIDDEN = "PodsForbidden"
     UNSCHEDULABLE = "Unschedulable"

@@ -39,6 +39,16 @@ ObjectName = Annotated[
     ),
 ]
 
+QueueName = Annotated[
+    str,
+    Field(max_length=63),
+    Rule.matching(
+        r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+        "must be the name of a LocalQueue in the job's namespace: lowercase letters, digits and "
+        "'-', starting and ending with a letter or digit",
+    ),
+]
+
 DataKey = Annotated[
     str,
     Field(max_length=253),

@@ -66,6 +66,7 @@ from finetuning.api.text import (
     ModelId,
     ProfileName,
     PvcUri,
+    QueueName,
     Revision,
 )
 from finetuning.api.validation import (
@@ -259,6 +260,20 @@ class FineTuningJobSpec(ApiModel):
             "hyperparameters.reportTo, or drop trackingSecretRef",
             field="trackingSecretRef",
         ),
+        Rule(
+            "!has(self.queueName) || !self.suspend",
+            lambda spec: spec.queue_name is None or not spec.suspend,
+            "a job in a queue is paused by Kueue: set active to false in its Workload "
+            "(kubectl get workloads), and leave suspend alone",
+            field="suspend",
+        ),
+        Rule(
+            "!has(self.queueName) || !has(self.startDeadlineSeconds)",
+            lambda spec: spec.queue_name is None or spec.start_deadline_seconds is None,
+            "startDeadlineSeconds does not go with queueName: Kueue's waitForPodsReady limits the "
+            "wait of an admitted job; drop one of the two",
+            field="startDeadlineSeconds",
+        ),
     )
 
     base_model: ModelSpec = Field(description="The model to start from.")
@@ -321,6 +336,12 @@ class FineTuningJobSpec(ApiModel):
         description="Secret whose keys become environment variables of the trainer, and of nothing "
         "else: address and credentials of what hyperparameters.reportTo names, such as "
         "MLFLOW_TRACKING_URI, MLFLOW_TRACKING_TOKEN, WANDB_API_KEY.",
+    )
+    queue_name: QueueName | None = Field(
+        default=None,
+        description="LocalQueue of Kueue in the job's namespace. Kueue then decides when the "
+        "training runs: it waits for quota, and gives its place back after a checkpoint when Kueue "
+        "preempts it. The validation is not queued.",
     )
     suspend: bool = Field(
         default=False,

@@ -58,7 +58,7 @@ class Steps:
                 await self._begin(job, wanted)
             elif found.training.finished:
                 await self._collect(found.training, found.training_pods, naming.TRAINING_CONTAINER)
-            elif found.training.suspend != job.spec.suspend:
+            elif found.training.suspend != job.spec.suspend and not found.training.queued:
                 await self._pause_or_go_on(job, found.training)
             elif wanted.storage is not None and _lacks(wanted.storage, found.training_pods):
                 log.warning("job=%s/%s its claim was deleted and is made again", *self.key)

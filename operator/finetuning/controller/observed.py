@@ -94,6 +94,8 @@ class BatchJob:
     """Where its Pods keep the result, as claim/path."""
     wish: str = ""
     """The same of a publishing Job."""
+    queued: bool = False
+    """Kueue may start it at any moment."""
 
     @property
     def finished(self) -> bool:
@@ -103,7 +105,7 @@ class BatchJob:
     def idle(self) -> bool:
         """It has no Pod and none comes of it as it stands, in the words of its controller."""
         paused = self.suspend and self.suspended is not None and self.active == 0
-        return self.finished or paused
+        return self.finished or (paused and not self.queued)
 
 
 @dataclass(frozen=True)
@@ -238,6 +240,7 @@ def batch_job(raw: Raw) -> BatchJob:
         ttl=spec.get("ttlSecondsAfterFinished"),
         folder=_folder((spec.get("template") or {}).get("spec") or {}),
         wish=_annotation(raw, naming.WISH_ANNOTATION),
+        queued=naming.QUEUE_LABEL in ((raw.get("metadata") or {}).get("labels") or {}),
     )
 
 

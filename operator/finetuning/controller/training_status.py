@@ -141,6 +141,20 @@ def _suspended(seen: Seen) -> Standing | None:
     return Standing(Phase.PAUSED, Reason.SUSPENDED, message)
 
 
+def _queued(seen: Seen) -> Standing | None:
+    """Suspended by Kueue: before its turn, or to give its place to others."""
+    training = seen.children.training
+    if training is None or not (training.queued and training.suspend):
+        return None
+    if any(trainer_runs(pod) for pod in seen.children.training_pods):
+        message = "Kueue takes the place back; saving a checkpoint first."
+        return Standing(Phase.RUNNING, Reason.QUEUED, message)
+    message = f"Waiting for Kueue to admit it to LocalQueue {seen.job.spec.queue_name}."
+    if seen.job.status.start_time is not None:
+        message += " It continues from its newest checkpoint."
+    return Standing(Phase.PENDING, Reason.QUEUED, message)
+
+
 def _not_created(seen: Seen) -> Standing | None:
     if seen.problem is not None:
         return Standing(Phase.PENDING, seen.problem.reason, seen.problem.message)
@@ -225,6 +239,7 @@ RULES: tuple[Rule, ...] = (
     _node_lost,
     _suspended,
     _not_created,
+    _queued,
     # From here on there is a training Job that is neither over nor suspended,
     _no_pod,
     # and from here on a Pod of it.

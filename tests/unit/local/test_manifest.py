@@ -71,8 +71,8 @@ WRONG_FIELDS = {
     "  zzz: 1\n": (
         'job.yaml:10: unknown field "spec.zzz"; known here: activeDeadlineSeconds, backoffLimit, '
         "baseModel, dataset, hyperparameters, loraConfig, method, output, processesPerWorker, "
-        "quantizationConfig, resources, startDeadlineSeconds, suspend, trackingSecretRef, "
-        "ttlSecondsAfterFinished, validation, workers"
+        "quantizationConfig, queueName, resources, startDeadlineSeconds, suspend, "
+        "trackingSecretRef, ttlSecondsAfterFinished, validation, workers"
     ),
     "sepc: 1\n": 'job.yaml:10: unknown field "sepc"; did you mean "spec"?',
 }

@@ -18,10 +18,13 @@ STATE_LIMIT = "16Mi"
 
 def job(job: FineTuningJob, settings: Settings) -> Manifest:
     name = naming.names(job.metadata.name).training
+    meta = metadata(job, name, naming.TRAINING)
+    if job.spec.queue_name is not None:
+        meta["labels"] = {**meta["labels"], naming.QUEUE_LABEL: job.spec.queue_name}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(job, name, naming.TRAINING),
+        "metadata": meta,
         "spec": _job_spec(job, settings),
     }
 
@@ -32,7 +35,8 @@ def _job_spec(job: FineTuningJob, settings: Settings) -> Manifest:
         "podFailurePolicy": {"rules": _failure_rules()},
         # Never two writers on one checkpoint folder, also when a node is lost.
         "podReplacementPolicy": "Failed",
-        "suspend": job.spec.suspend,
+        # Kueue lets a queued Job go; without Kueue it waits, and its status says for whom.
+        "suspend": job.spec.suspend or job.spec.queue_name is not None,
         "template": {
             "metadata": {"labels": naming.labels(job.metadata, naming.TRAINING)},
             "spec": _pod_spec(job, settings),
