@@ -61,7 +61,7 @@ class Cluster:
         while not (answer := probe()):
             if time.monotonic() > end:
                 raise AssertionError(f"not seen in {seconds:.0f} s: {what}\n{self.describe()}")
-            time.sleep(0.3)
+            time.sleep(0.8)  # Each question is a process of its own: 0.1 s of the processor.
         return answer
 
     def describe(self) -> str:
