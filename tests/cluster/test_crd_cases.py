@@ -122,6 +122,8 @@ def test_defaults_stand_in_the_stored_object(api: Cluster) -> None:
         "packing": False,
         "earlyStoppingThreshold": 0,
         "reportTo": [],
+        "sampleGenerations": 0,
+        "sampleMaxNewTokens": 64,
     }
     assert spec["output"] == {"profile": "auto-generate", "storage": {"size": "50Gi"}}
     assert spec["validation"] == {
@@ -263,7 +265,7 @@ def test_kubectl_get_shows_what_matters(api: Cluster, job: str) -> None:
 def test_the_wide_view_adds_speed_and_reason(api: Cluster, job: str) -> None:
     change(api, job, {"status": STATUS}, "--subresource=status")
     head, line = api.kubectl("get", job, "--output", "wide").splitlines()
-    assert head.split()[7:] == ["STEP", "TOKENS/S", "ETA", "WORKERS", "REASON", "AGE"]
+    assert head.split()[7:] == ["STEP", "TOKENS/S", "ETA", "WORKERS", "PUBLISHED", "REASON", "AGE"]
     assert line.split()[7:-1] == ["42", "812.5", "3m20s", "1", "Training"]
 
 
