@@ -245,7 +245,7 @@ def figures_outlive_the_pods(workspace: Cluster, prometheus: str, job: str) -> N
         return bool(found) and float(found[0]["value"][1]) > gone
 
     workspace.wait("a scrape of the operator", scraped_since, 60)
-    assert of_the_job("finetuning_job_status") is None
+    workspace.wait("its series' end", lambda: of_the_job("finetuning_job_status") is None, 60)
     assert of_the_job("finetuning_operator_job_final_train_loss") == told["trainLoss"]
     assert of_the_job("finetuning_operator_validation_passed") == 1
     began, ended_at, used = (
