@@ -65,12 +65,12 @@ def question(job: FineTuningJob) -> Question:
     """Defaults are left out, so that a field that a new version brings changes no digest."""
     told = job.spec.validation.model_dump_json(exclude_defaults=True, exclude=_NOT_JUDGED_BY)
     wish = job.metadata.annotations.get(naming.REVALIDATE_ANNOTATION, "")
-    return Question(_digest(told), plain(wish, 63))
+    return Question(digest(told), plain(wish, 63))
 
 
 @lru_cache(maxsize=1024)
-def _digest(told: str) -> str:
-    """Of what a policy says, whatever the order in which it says it."""
+def digest(told: str) -> str:
+    """Of what a JSON text says, whatever the order in which it says it."""
     return hashlib.sha256(json.dumps(json.loads(told), sort_keys=True).encode()).hexdigest()[:16]
 
 

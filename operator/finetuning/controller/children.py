@@ -51,7 +51,9 @@ class Steps:
             return None
         left = deadlines.to_start(job, found, self.gateway.now())
         if left is not None and left <= timedelta():
-            await self._suspend(found.training)
+            if found.training is not None:
+                # Of a Job that is given up, no Pod is left and its quota is free for others.
+                await self._suspend(found.training, wanted=True)
             return deadlines.too_late(job)
         try:
             if found.training is None:
@@ -67,18 +69,18 @@ class Steps:
             return error.problem
         return None
 
-    async def _suspend(self, training: BatchJob | None) -> None:
-        """Of a Job that is given up, no Pod is left and its quota is free for others."""
-        if training is not None:
-            changed = await apply.suspend(self.gateway, training, wanted=True)
-            self.cache.jobs.put(observed.batch_job(changed))
+    async def _create(self, manifest: Manifest) -> None:
+        self.cache.jobs.put(observed.batch_job(await apply.create(self.gateway, manifest)))
+
+    async def _suspend(self, job: BatchJob, *, wanted: bool) -> None:
+        changed = await apply.suspend(self.gateway, job, wanted=wanted)
+        self.cache.jobs.put(observed.batch_job(changed))
 
     async def _pause_or_go_on(self, job: FineTuningJob, training: BatchJob) -> None:
         async with self.turns.of(job):
             if not job.spec.suspend:
                 await self._wait_for_others(job, training.meta.uid, ask=writers.may_be_shared(job))
-            changed = await apply.suspend(self.gateway, training, wanted=job.spec.suspend)
-            self.cache.jobs.put(observed.batch_job(changed))
+            await self._suspend(training, wanted=job.spec.suspend)
 
     async def _wait_for_others(self, job: FineTuningJob, own: str = "", *, ask: bool) -> None:
         """Where somebody could write already, the cache is too late by an event: `ask` then."""
@@ -108,9 +110,8 @@ class Steps:
             if attempt is None:
                 return None
             if attempt.job is None and wanted.validation_job is not None:
-                manifest = validation.numbered(wanted.validation_job, job, attempt.number)
-                created = await apply.create(self.gateway, manifest)
-                self.cache.jobs.put(observed.batch_job(created))
+                manifest = wanted.validation_job
+                await self._create(validation.numbered(manifest, job, attempt.number))
             elif attempt.job is not None and attempt.job.finished:
                 pods = found.validation_pods
                 await self._collect(attempt.job, pods, naming.VALIDATION_CONTAINER)
@@ -127,9 +128,7 @@ class Steps:
             if attempt is None or wanted.publishing_job is None:
                 return None
             if attempt.job is None:
-                manifest = publishing.bound(wanted.publishing_job, job, attempt)
-                created = await apply.create(self.gateway, manifest)
-                self.cache.jobs.put(observed.batch_job(created))
+                await self._create(publishing.bound(wanted.publishing_job, job, attempt))
             elif attempt.job.finished:
                 pods = found.publishing_pods
                 await self._collect(attempt.job, pods, naming.PUBLISHING_CONTAINER)
@@ -145,8 +144,7 @@ class Steps:
             return
         unwanted = attempt is None or attempt.job is None
         if newest.suspend is not unwanted:
-            changed = await apply.suspend(self.gateway, newest, wanted=unwanted)
-            self.cache.jobs.put(observed.batch_job(changed))
+            await self._suspend(newest, wanted=unwanted)
 
     async def services(self, wanted: Desired) -> None:
         """Make Services again that somebody deleted; never in the way of training."""
@@ -177,8 +175,7 @@ class Steps:
                 begun = begun or was_there
         async with self.turns.of(job):
             await self._wait_for_others(job, ask=begun or wanted.storage is None)
-            created = await apply.create(self.gateway, wanted.training_job)
-            self.cache.jobs.put(observed.batch_job(created))
+            await self._create(wanted.training_job)
 
     async def _find_again(self, job: FineTuningJob) -> None:
         """The cache may be behind; only the API server can say that a Job is gone."""
@@ -197,8 +194,7 @@ class Steps:
 
     async def _collect(self, job: BatchJob, pods: tuple[Pod, ...], container: str) -> None:
         """Wait for no Pod event: it may come after the Job's, or have been missed."""
-        ended = (pod.container(container) for pod in observed.leading(pods))
-        known = any(each is not None and each.exit_code is not None for each in ended)
+        known = observed.ended(observed.leading(pods), container) is not None
         if known or job.meta.uid in self.looked_at:
             return
         selector = (

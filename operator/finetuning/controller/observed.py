@@ -360,6 +360,12 @@ def leading(pods: Iterable[Pod]) -> tuple[Pod, ...]:
     return tuple(pod for pod in pods if pod.index == 0)
 
 
+def ended(pods: Iterable[Pod], container: str) -> Container | None:
+    """The container of that name in the first of the Pods where it has ended."""
+    found = (pod.container(container) for pod in pods)
+    return next((each for each in found if each is not None and each.exit_code is not None), None)
+
+
 def _grouped(pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
     """A group is as far as the last of its Pods: one that does not start holds all of them."""
     newest: dict[int, Pod] = {}

@@ -9,7 +9,7 @@ from finetuning.api.v1alpha1 import (
     Reason,
 )
 from finetuning.artifacts.models import CopiedModel, PublishResult
-from finetuning.controller import last_words, naming, publications, remedies
+from finetuning.controller import last_words, naming, observed, publications, remedies
 from finetuning.controller.last_words import plain
 from finetuning.controller.observed import BatchJob, Container, Pod
 from finetuning.controller.publications import Attempt
@@ -102,8 +102,7 @@ def _obstacle(seen: Seen, found: BatchJob | None) -> dict[str, object]:
 
 
 def _ended(begun: PublishStatus, found: BatchJob, pods: tuple[Pod, ...]) -> PublishStatus:
-    ended = (pod.container(naming.PUBLISHING_CONTAINER) for pod in pods)
-    container = next((each for each in ended if each and each.exit_code is not None), None)
+    container = observed.ended(pods, naming.PUBLISHING_CONTAINER)
     result = last_words.publish_result(container) if container is not None else None
     mark = found.failed or found.complete
     told = {

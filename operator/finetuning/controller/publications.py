@@ -4,7 +4,6 @@ A wish is `spec.output.publish`, the latest annotation that asks again, and the 
 copies are to show. Each publishing Job carries the wish that it was made for.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 
@@ -80,10 +79,8 @@ def wish(job: FineTuningJob) -> str:
     told = publish and publish.model_dump(mode="json", exclude_defaults=True, exclude=_NOT_WISHED)
     again = job.metadata.annotations.get(naming.REPUBLISH_ANNOTATION, "")
     verdict = [found.attempt, found.manifest_sha256] if found is not None else []
-    text = json.dumps(
-        [told, again, verdict, serve and serve.model_dump(exclude={"image"})], sort_keys=True
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    shown = serve and serve.model_dump(exclude={"image"})
+    return attempts.digest(json.dumps([told, again, verdict, shown]))
 
 
 def missing(job: FineTuningJob, found: Children) -> Attempt | None:

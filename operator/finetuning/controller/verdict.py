@@ -22,7 +22,7 @@ from finetuning.api.v1alpha1 import (
 )
 from finetuning.artifacts import VALIDATION_DIR, VALIDATION_REPORT_TEXT
 from finetuning.artifacts.models import Check, CheckResult, ValidationResult, render_report
-from finetuning.controller import attempts, last_words, naming
+from finetuning.controller import attempts, last_words, naming, observed
 from finetuning.controller.attempts import Attempt
 from finetuning.controller.desired import sources
 from finetuning.controller.last_words import plain
@@ -123,8 +123,7 @@ def _underway(seen: Seen, found: BatchJob | None) -> dict[str, object]:
 def _judged(
     job: FineTuningJob, begun: ValidationStatus, found: BatchJob, pods: tuple[Pod, ...]
 ) -> ValidationStatus:
-    ended = (pod.container(naming.VALIDATION_CONTAINER) for pod in pods)
-    container = next((each for each in ended if each and each.exit_code is not None), None)
+    container = observed.ended(pods, naming.VALIDATION_CONTAINER)
     mark = found.failed or found.complete
     times = {
         "start_time": container.started_at if container else None,

@@ -114,7 +114,7 @@ def newest(root: Path) -> Checkpoint | None:
         problem = problem_with(folder)
         try:
             if problem is None:
-                state = TrainerState.model_validate(read_json(folder / TRAINER_STATE))
+                state = _state_in(folder)
                 state.add_checkpoint(_size_of(folder))  # Its own size it could not know.
                 return Checkpoint(folder=folder, state=state)
         except (UnreadableFileError, ValidationError) as error:
@@ -130,8 +130,7 @@ def read(root: Path, step: int) -> Checkpoint:
         UnreadableFileError: it is not there, though another process has just seen it.
     """
     folder = root / f"{CHECKPOINT_PREFIX}{step}"
-    state = TrainerState.model_validate(read_json(folder / TRAINER_STATE))
-    return Checkpoint(folder=folder, state=state)
+    return Checkpoint(folder=folder, state=_state_in(folder))
 
 
 def latest_state(root: Path) -> TrainerState:
@@ -139,8 +138,13 @@ def latest_state(root: Path) -> TrainerState:
     for folder in _by_age(root):
         if (folder / MANIFEST).is_file():
             with suppress(UnreadableFileError, ValidationError):
-                return TrainerState.model_validate(read_json(folder / TRAINER_STATE))
+                return _state_in(folder)
     return TrainerState()
+
+
+def _state_in(folder: Path) -> TrainerState:
+    """What a checkpoint says of itself; raises UnreadableFileError, ValidationError."""
+    return TrainerState.model_validate(read_json(folder / TRAINER_STATE))
 
 
 def clean(root: Path, step: int) -> None:
