@@ -190,6 +190,7 @@ def test_torchrun_survives_a_killed_worker_and_a_wish_to_stop(
     assert outcome[0][0] == 128 + signal.SIGKILL, outcome
     reached = max(int(name.rpartition("-")[2]) for name in checkpoints(output))
 
+    last.write_text('{"result": "failed"}', encoding="utf-8")
     second = launcher(*argv, FINETUNING_TERMINATION_LOG=str(last))
     with ended(second) as outcome:
         wait_until(lambda: len(losses(output)) > reached + 4, "steps after the restart", START)
@@ -241,6 +242,27 @@ def test_wrong_data_ends_all_with_the_code_that_forbids_another_try(
         pass
     assert outcome[0][0] == 2, outcome
     assert json.loads(last.read_text(encoding="utf-8"))["reason"] == "DatasetInvalid"
+
+
+@pytest.mark.training
+def test_the_first_process_keeps_what_another_one_has_said(
+    tiny_model: Path, rows_file: Path, tmp_path: Path, warm: WarmTrainer
+) -> None:
+    """The launcher stops it because the other one has failed, which is no pause."""
+    output, last = tmp_path / "out", tmp_path / "last-words"
+    failure = {"result": "failed", "reason": "DatasetInvalid", "message": "line 2 is broken"}
+    last.write_text(json.dumps(failure), encoding="utf-8")
+    alone = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+    alone |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    child = warm.start(
+        *arguments(tiny_model, rows_file, output), **alone, FINETUNING_TERMINATION_LOG=str(last)
+    )
+    wait_until((output / "state" / "rank-0.json").exists, "its start")
+    assert child.kill(signal.SIGTERM) == 143, child.output()
+    assert json.loads(last.read_text(encoding="utf-8")) == failure
+    state = json.loads((output / "state" / "rank-0.json").read_text(encoding="utf-8"))
+    assert (state["state"], state["reason"]) == ("failed", "DatasetInvalid")
+    assert state["message"] == "line 2 is broken"
 
 
 @pytest.mark.training

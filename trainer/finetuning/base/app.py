@@ -28,7 +28,7 @@ from finetuning.base.errors import (
 )
 from finetuning.base.facts import differences, facts_of
 from finetuning.base.hub import settings_folder
-from finetuning.base.last_words import figures_of, finished_result, paused_early, say
+from finetuning.base.last_words import figures_of, finished_result, paused_early, said, say
 from finetuning.base.live import LiveState
 from finetuning.base.options import Options, parse
 from finetuning.base.rank import Rank
@@ -125,7 +125,7 @@ def _locked(options: Options, output: Path, live: LiveState, rank: Rank) -> int:
             log.exception("The trainer failed unexpectedly.")
             return _failed(TrainerError(f"{type(error).__name__}: {error}"), live)
         if rank.leads:
-            return _ended(result, options, live)
+            return _ended(result, options, live, rank)
         return int(ExitCode.INTERRUPTED if result.result is RunState.PAUSED else ExitCode.OK)
 
 
@@ -276,7 +276,10 @@ def _failed(error: TrainerError, live: LiveState | None) -> int:
     return int(error.exit_code)
 
 
-def _ended(result: TrainingResult, options: Options, live: LiveState) -> int:
+def _ended(result: TrainingResult, options: Options, live: LiveState, rank: Rank) -> int:
+    if result.result is RunState.PAUSED and not rank.alone and (failure := _failure_of_another()):
+        live.end(RunState.FAILED, failure.reason, failure.message)
+        return int(ExitCode.INTERRUPTED)
     live.end(result.result, **figures_of(result))
     say(result, live)
     if result.result is RunState.PAUSED:
@@ -286,6 +289,12 @@ def _ended(result: TrainingResult, options: Options, live: LiveState) -> int:
         return int(ExitCode.INTERRUPTED)
     print(_summary(result, options.config))  # noqa: T201 - the outcome, for people and scripts
     return int(ExitCode.OK)
+
+
+def _failure_of_another() -> TrainingResult | None:
+    """Why the launcher stops this process, where it does: another one has ended before it."""
+    words = said()
+    return words if words and words.result is RunState.FAILED else None
 
 
 def _summary(result: TrainingResult, config: RunConfig) -> str:

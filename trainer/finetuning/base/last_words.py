@@ -2,8 +2,11 @@
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from finetuning.artifacts import (
     CHECKPOINTS_DIR,
@@ -25,7 +28,7 @@ def say(result: TrainingResult, live: LiveState | None, *, unless_said: bool = F
     `unless_said` leaves what another process of the same container has written: it knows better.
     """
     path = os.environ.get(TERMINATION_LOG_ENV)
-    if not path or (unless_said and _has_words(Path(path))):
+    if not path or (unless_said and said()):
         return
     if live is not None:
         energy = live.state.energy_joules
@@ -48,11 +51,22 @@ def _write(path: str, data: bytes) -> None:
         os.close(handle)
 
 
-def _has_words(path: Path) -> bool:
-    try:
-        return path.stat().st_size > 0
-    except OSError:
-        return False
+def said() -> TrainingResult | None:
+    """What another process of this container has left, if anything that can be read."""
+    path = os.environ.get(TERMINATION_LOG_ENV)
+    if not path:
+        return None
+    with suppress(OSError, ValidationError):
+        return TrainingResult.model_validate_json(Path(path).read_bytes())
+    return None
+
+
+def clear() -> None:
+    """Forget what an earlier start has left where the file outlives it, as outside a pod."""
+    path = os.environ.get(TERMINATION_LOG_ENV)
+    if path and Path(path).is_file():
+        with suppress(OSError):
+            os.truncate(path, 0)
 
 
 def encode(result: TrainingResult, limit: int = TERMINATION_MESSAGE_LIMIT) -> bytes:

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from finetuning.artifacts.models import ExitCode
-from finetuning.base import console, environment
+from finetuning.base import console, environment, last_words
 from finetuning.base.app import finished_already
 
 PATIENCE = 1800.0
@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     console.set_up()
     options, trainer = _parser().parse_known_args(argv)
     options.trainer = trainer
+    last_words.clear()
     if finished_already(options.trainer):
         log.info("The output folder holds the finished result of this very run; nothing to do.")
         return int(ExitCode.OK)
