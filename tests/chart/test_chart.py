@@ -379,6 +379,8 @@ def test_every_value_is_explained_and_read_by_a_template() -> None:
     [
         ("image.operater=x", "'/image': additional properties 'operater' not allowed"),
         ("image.trainer=Upper Case", "'/image/trainer'"),
+        ("image.operator=x@sha256:12", "'/image/operator': 'x@sha256:12' does not match"),
+        ("image.operator=host:5000/x:a:b", "'/image/operator'"),
         ("image.pullPolicy=Sometimes", "'Always', 'IfNotPresent', 'Never'"),
         ("gpuResourceName=gpu", "'/gpuResourceName': 'gpu' does not match pattern"),
         ("gpuModel=H100", "'/gpuModel': 'H100' does not match pattern"),
@@ -401,6 +403,9 @@ def test_every_value_is_explained_and_read_by_a_template() -> None:
         ("dashboards.enabled=auto", "'/dashboards/enabled': got string, want boolean"),
         ("dashboards.labels.a=1", "'/dashboards/labels/a': got number, want string"),
         ("operator.replicas=0", "'/operator/replicas': minimum: got 0, want 1"),
+        ("operator.resources.requests.cpu=-1", "'/operator/resources/requests/cpu': minimum"),
+        ("operator.resources.limits.memory=-1Gi", "'/operator/resources/limits/memory': '-1Gi'"),
+        ("operator.resources.limits.memory=1GB", "'/operator/resources/limits/memory': '1GB'"),
         ("operator.logLevel=trace", "'debug', 'info', 'warning', 'error'"),
         ("operator.progressIntervalSeconds=0", "minimum: got 0, want 1"),
         ("replicas=2", "additional properties 'replicas' not allowed"),

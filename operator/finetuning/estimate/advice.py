@@ -34,7 +34,8 @@ class Verdict:
     largest_batch: int
     """Most rows of maxSeqLength that fit; 0 where not even one does."""
     largest_sequence: int
-    """Most tokens in a row that fit with batchSize rows; 0 where not even the shortest does."""
+    """Most tokens in a row that fit with batchSize rows and that the model has positions for; 0
+    where not even the shortest fits."""
     advice: tuple[str, ...]
     smallest_gpu: str | None
 
@@ -61,7 +62,11 @@ def judge(shape: Shape, job: Job, gpu: Gpu) -> Verdict:
         usable=room,
         host=checkpoint_copy(shape, job),
         largest_batch=largest(lambda n: fits(_with(job, batch_size=n)), 1, MOST_ROWS),
-        largest_sequence=largest(lambda n: fits(_with(job, max_seq_length=n)), SHORTEST, LONGEST),
+        largest_sequence=largest(
+            lambda n: fits(_with(job, max_seq_length=n)),
+            SHORTEST,
+            max(SHORTEST, min(LONGEST, shape.positions or LONGEST)),
+        ),
         advice=() if parts.total <= room else tuple(_advice(job, fits)),
         smallest_gpu=_smallest(parts.total),
     )

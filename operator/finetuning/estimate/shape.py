@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from typing_extensions import TypeIs
+
 _ATTENTION_IN, _ATTENTION_OUT, _MLP_IN, _MLP_OUT = "attention", "output", "mlp", "down"
 
 _FUSED = {"phi3"}
@@ -59,6 +61,8 @@ class Shape:
     small: int
     linears: tuple[Linear, ...]
     """Of one layer."""
+    positions: int | None = None
+    """Tokens in a row that the model was made for; None where its config.json does not tell."""
 
     @property
     def in_linears(self) -> int:
@@ -91,6 +95,7 @@ def from_config(config: Mapping[str, Any]) -> Shape:
     queries = heads * size
     keys = _number(config, "num_key_value_heads", heads) * size
     tied = config.get("tie_word_embeddings", kind in _TIED)
+    positions = config.get("max_position_embeddings")
     linears = _linears(hidden, queries, keys, intermediate, fused=kind in _FUSED)
     return Shape(
         hidden=hidden,
@@ -103,6 +108,7 @@ def from_config(config: Mapping[str, Any]) -> Shape:
         tied=bool(tied),
         small=layers * (2 * hidden + _extras(config, linears, size)) + hidden,
         linears=linears,
+        positions=positions if _is_size(positions) else None,
     )
 
 
@@ -141,9 +147,13 @@ def _number(config: Mapping[str, Any], key: str, default: int | None = None) -> 
     value = default if value is None else value
     if value is None:
         raise UnknownShapeError(f"config.json has no {key}")
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= LARGEST:
+    if not _is_size(value):
         raise UnknownShapeError(f"config.json: {key} is {value!r}, and no whole number above 0")
     return value
+
+
+def _is_size(value: object) -> TypeIs[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST
 
 
 def from_tensors(config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> Shape:

@@ -66,7 +66,7 @@ def _read(path: Path) -> str:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give the manifest of a {KIND}") from None
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
+        raise InputError(f"{path}: {error.strerror}; give the YAML file of a {KIND}") from None
 
 
 def _objects(found: Sequence[Document], file: str) -> Iterator[Document]:

@@ -170,17 +170,18 @@ def _missing(
         path = Path(moved(source.path, folders))
         if why := volumes.why_missing(path, places, files):
             where = found.at("spec", *field)
-            yield f"{where}: {source.path}: {path}: {why}{_remedy(source)}"
+            meant = "" if path == Path(source.path) else f"{source.path}: "
+            yield f"{where}: {meant}{path}: {why}; {_remedy(source)}"
 
 
 def _remedy(source: sources.Source) -> str:
     if source.claim is not None:
         return (
-            f"; type --claims {source.claim}=DIR, where DIR is the folder that stands for the claim"
+            f"type --claims {source.claim}=DIR, where DIR is the folder that stands for the claim"
         )
     if source.path.startswith(sources.TEMPLATES):
-        return f"; type --configmap {desired_pod.TEMPLATES_CONFIGMAP}=DIR"
-    return ""
+        return f"type --configmap {desired_pod.TEMPLATES_CONFIGMAP}=DIR"
+    return "give the path of a file or a folder that is there"
 
 
 def _make_folders(places: Places, *, publishes: bool) -> int:

@@ -127,6 +127,8 @@ def _data(name: str, wanted: list[str], places: Places) -> Mapping[str, bytes | 
             return {file.name: file.absolute() for file in given.iterdir() if file.is_file()}
         given.stat()
     except OSError as error:
-        raise InputError(f"--configmap {name}={given}: {error.strerror}") from None
+        raise InputError(
+            f"--configmap {name}={given}: {error.strerror}; give a file or a folder of files"
+        ) from None
     # One file stands for the one key that is asked for, whatever the file is called.
     return {(wanted or [given.name])[0]: given.absolute()}

@@ -75,6 +75,11 @@ def test_the_largest_batch_and_sequence_fit_and_one_more_does_not(shape: Shape) 
         assert sizes[0] <= usable(gpu) < sizes[1]
 
 
+def test_no_row_is_proposed_that_the_model_has_no_positions_for(shape: Shape) -> None:
+    short = replace(shape, positions=512)
+    assert judge(short, job_of("--bf16"), parse("MI300X")).largest_sequence == 512
+
+
 def test_a_model_that_no_gpu_holds_is_said_to_be_too_large() -> None:
     shape = known.shape_of("meta-llama/Llama-3.1-405B")
     assert shape is not None

@@ -213,7 +213,7 @@ def test_a_relative_dataset_is_below_the_working_directory(prepare: Prepare, her
             "/workspace/templates/x.jsonl",
             "No such file or directory; type --configmap finetuning-templates=DIR",
         ),
-        ("./nowhere.jsonl", "/nowhere.jsonl: No such file or directory"),
+        ("./nowhere.jsonl", "/nowhere.jsonl: No such file or directory; give the path of a file"),
         ("a/b/c", "is neither an absolute path nor the id of a Hub data set"),
     ],
 )
@@ -244,7 +244,8 @@ def test_everything_that_is_missing_is_said_at_once(prepare: Prepare) -> None:
 
 def test_a_file_on_the_command_line_that_is_missing_is_named(prepare: Prepare) -> None:
     line = refused(prepare, config_maps={"rows": Path("nowhere")})
-    assert line == "--configmap rows=nowhere: No such file or directory"
+    why = "No such file or directory; give a file or a folder of files"
+    assert line == f"--configmap rows=nowhere: {why}"
 
 
 def test_a_job_that_is_held_does_not_run(prepare: Prepare) -> None:

@@ -209,7 +209,7 @@ def test_a_wrong_value_in_the_environment_is_refused_by_its_place() -> None:
     ("data", "words"),
     [
         ("{", "not valid JSON"),
-        ("[1]", "expected a JSON object, found list"),
+        ("[1]", "found a JSON list; give one object"),
         ({"hyperparameters": {"epoch": 1}}, "did you mean 'epochs'?"),
         ({"lora_config": {"bias": "all"}}, "unknown setting 'lora_config.bias'"),
         ({"trust_remote_code": True}, "unknown setting 'trust_remote_code'"),

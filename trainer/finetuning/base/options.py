@@ -265,13 +265,16 @@ def _from_file(path: Path) -> dict[str, Any]:
     return _from_json(data, f"--config {path}")
 
 
+_EXPECTED = 'give one object with settings, such as {"hyperparameters": {"num_epochs": 1}}'
+
+
 def _from_json(text: str | bytes, source: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{source}: not valid JSON: {error}") from error
+        raise ConfigError(f"{source}: not valid JSON: {error}; {_EXPECTED}") from error
     if not isinstance(data, dict):
-        raise ConfigError(f"{source}: expected a JSON object, found {type(data).__name__}")
+        raise ConfigError(f"{source}: found a JSON {type(data).__name__}; {_EXPECTED}")
     return _without_inert(_canonical(RunConfig, data))
 
 
