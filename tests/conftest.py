@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -51,6 +53,12 @@ class Recorder:
         RECORD.write_text(text + "\n")
 
 
+settings.register_profile("on a busy machine", deadline=None)
+settings.load_profile("on a busy machine")
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell without job control lets its background commands ignore Ctrl-C, and they their own.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--record-faults"):
         config.pluginmanager.register(Recorder())

@@ -37,6 +37,11 @@ def with_spec(manifest: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return changed
 
 
+def brief(method: str, name: str) -> dict[str, Any]:
+    """The example with enough steps to learn its answers, for tests of what comes after them."""
+    return with_spec(example(method, name), hyperparameters={"epochs": 4})
+
+
 def status(cluster: Cluster, name: str) -> dict[str, Any]:
     """The job's status, empty while there is none."""
     job = cluster.get("finetuningjob", name)
@@ -95,6 +100,11 @@ def running(cluster: Cluster, manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def long_run(method: str, name: str) -> dict[str, Any]:
-    """A job that is still training when a test has seen what it wants."""
+    """A job that is still training when a test has seen what it wants.
+
+    It leaves a part of a core to the other tests.
+    """
     steps = {"maxSteps": 5000, "saveSteps": 20, "epochs": 1000}
-    return with_spec(example(method, name), hyperparameters=steps, validation={"enabled": False})
+    manifest = example(method, name)
+    manifest["spec"]["resources"]["limits"]["cpu"] = "600m"
+    return with_spec(manifest, hyperparameters=steps, validation={"enabled": False})

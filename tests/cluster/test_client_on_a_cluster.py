@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.cluster.jobs import example, long_run
+from tests.cluster.jobs import brief, example, long_run
 from tests.cluster.support import STATE
 
 from finetuning.api.v1alpha1 import Phase
@@ -37,7 +37,7 @@ def client(workspace: Cluster) -> Iterator[FineTuningClient]:
 
 
 def test_from_a_manifest_to_a_verdict(client: FineTuningClient, workspace: Cluster) -> None:
-    manifest = example("lora", "by-client")
+    manifest = brief("lora", "by-client")
     client.submit(manifest, dry_run=True)
     assert workspace.get("ftj", "by-client") is None
     client.submit(manifest)

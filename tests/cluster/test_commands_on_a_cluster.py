@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from tests.cluster.jobs import example, long_run, reached_step
+from tests.cluster.jobs import brief, example, long_run, reached_step
 from tests.cluster.support import STATE
 
 from finetuning.cli.__main__ import main
@@ -70,7 +70,7 @@ def test_a_jobs_life_by_the_command_line(workspace: Cluster, tmp_path: Path) -> 
 def test_a_pipeline_gets_the_verdict(workspace: Cluster, tmp_path: Path) -> None:
     here = ("-n", workspace.namespace)
     job = tmp_path / "job.yaml"
-    job.write_text(yaml.safe_dump(example("lora", "piped")))
+    job.write_text(yaml.safe_dump(brief("lora", "piped")))
     try:
         told = finetuning("submit", str(job), "--wait", "--timeout", "600", *here)
         assert "Summary: 4/4 checks passed" in told

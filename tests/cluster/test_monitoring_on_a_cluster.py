@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.cluster.dashboards import firing, unhealthy_rules, without_answer
 from tests.cluster.jobs import (
+    brief,
     condition,
     ended,
     example,
@@ -77,7 +78,7 @@ def prometheus(operator: Cluster) -> Iterator[str]:
 
 def test_without_the_servicemonitor_crd_the_job_runs_and_says_so(workspace: Cluster) -> None:
     assert workspace.get("crd", "servicemonitors.monitoring.coreos.com") is None
-    with running(workspace, example("lora", "unmonitored")) as name:
+    with running(workspace, brief("lora", "unmonitored")) as name:
         seen = ended(workspace, name)
         assert seen["phase"] == "Succeeded"
         missing = condition(seen, "MonitoringReady")

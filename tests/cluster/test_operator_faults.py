@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.cluster.jobs import condition, example, judged, reached_step, running
+from tests.cluster.jobs import brief, condition, example, judged, reached_step, running
 from tests.cluster.support import OPERATOR_NAMESPACE, STATE, Cluster, kill_container
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def test_sigkill_during_training_loses_nothing_and_doubles_nothing(
 def test_a_job_costs_few_writes_and_a_finished_one_none(
     workspace: Cluster, operator: Cluster, record_property: Any
 ) -> None:
-    with running(workspace, example("lora", "counted")) as name:
+    with running(workspace, brief("lora", "counted")) as name:
         judged(workspace, name)
         begun = workspace.get("finetuningjob", name)["metadata"]["creationTimestamp"]
         events = list(audited(workspace.namespace, name, begun))

@@ -31,7 +31,9 @@ def group(name: str, **hyperparameters: Any) -> dict[str, Any]:
 
 
 def long_run(name: str) -> dict[str, Any]:
-    return changed(group(name, maxSteps=5000, epochs=1000), validation={"enabled": False})
+    """With one process in each pod: what is lost or paused here is pods."""
+    steps = {"batchSize": 4, "maxSteps": 5000, "epochs": 1000}
+    return changed(group(name, **steps), processesPerWorker=1, validation={"enabled": False})
 
 
 def pods(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
@@ -49,7 +51,7 @@ def uids(found: dict[str, dict[str, Any]]) -> set[str]:
 def test_two_pods_of_two_processes_train_a_model_that_passes_validation(
     workspace: Cluster,
 ) -> None:
-    with running(workspace, group("pair")) as name:
+    with running(workspace, group("pair", epochs=6)) as name:
         first = reached_step(workspace, name)
         assert first["phase"] == "Running"
         assert set(pods(workspace, name)) == {"0", "1"}

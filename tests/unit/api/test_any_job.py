@@ -69,7 +69,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=300, database=None)
 @given(st.dictionaries(_KEYS, _JSON, max_size=5))
 def test_a_status_of_any_shape_is_read_and_written_again(raw: dict[str, Any]) -> None:
     """Somebody may write there, or a newer version did."""

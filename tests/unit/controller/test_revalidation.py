@@ -438,7 +438,7 @@ async def test_a_deleted_claim_is_made_again_when_a_pod_waits_for_it(
 ACTS = ("loss 1", "loss 2", "ask a", "ask b", "forget", "off", "on", "good", "bad", "restart")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(ACTS), max_size=12))
 async def test_whatever_people_do_in_the_end_the_newest_question_is_answered(
     acts: list[str],

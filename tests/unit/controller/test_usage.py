@@ -5,7 +5,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.controller.objects import ended, pod, running, trainer_says
 from tests.unit.controller.story import FINAL, STORY, tell
@@ -38,7 +38,6 @@ attempts = st.lists(st.tuples(st.integers(0, 50), st.integers(1, 500)), min_size
 looks = st.lists(st.integers(0, 2500), max_size=12)
 
 
-@settings(deadline=None)
 @given(attempts, looks)
 def test_however_often_and_whenever_one_looks_the_sum_is_the_same(
     waits_and_lengths: list[tuple[int, int]], when: list[int]

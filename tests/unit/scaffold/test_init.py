@@ -170,14 +170,14 @@ def test_whoever_goes_away_leaves_nothing() -> None:
     assert list(Path().iterdir()) == []
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(model=st.text(max_size=80), method=st.sampled_from(["lora", "qlora", "full"]))
 def test_a_suggested_name_is_a_name(model: str, method: str) -> None:
     answers = Answers(model="a/b", data="hf://a/b", name=suggested_name(model, method))
     assert problems(answers) == {}
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(text=st.text(max_size=30))
 def test_no_answer_can_break_out_of_its_field(text: str) -> None:
     found = yaml.safe_load(page(Answers(model=text, data=text, source=text, claim=text or "c")))

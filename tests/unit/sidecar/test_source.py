@@ -289,9 +289,7 @@ states = st.fixed_dictionaries(
 )
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=300) | states.map(lambda value: json.dumps(value).encode()))
 def test_whatever_stands_in_the_file_the_pages_are_served(content: bytes, state_dir: Path) -> None:
     (state_dir / "rank-0.json").write_bytes(content)
