@@ -19,7 +19,6 @@ SETTINGS = Settings(operator_image="operator:1", trainer_image="trainer:1")
 EXAMPLES = 600
 CHEAP = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -359,7 +359,6 @@ def test_no_order_of_events_does_harm(record_property: Any) -> None:
         settings=settings(
             max_examples=STEPS_WANTED // 40 + 10,
             stateful_step_count=STEPS_EACH,
-            deadline=None,
             database=None,
             report_multiple_bugs=False,
             # To shrink takes minutes; the steps as they were found tell enough.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.trainer.test_architectures import MODELS, mamba
 from tests.unit.trainer.test_reference_loop import run
@@ -28,7 +28,6 @@ def example(length: int, first: int = 5) -> Example:
     return Example(ids, np.arange(length) >= length // 3)
 
 
-@settings(deadline=None)  # The first example imports torch.
 @given(st.lists(st.integers(1, 30), max_size=60), st.integers(0, 20))
 def test_every_row_is_packed_once_and_no_pack_is_too_long(sizes: list[int], more: int) -> None:
     from finetuning.base.packing import pack

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.trainer.conftest import ROWS, write_rows
 from tests.unit.trainer.test_resume import arguments, history
@@ -152,7 +152,6 @@ Row = list[list[int]]
 ROW = st.lists(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=5), min_size=1, max_size=3)
 
 
-@settings(deadline=None)  # The first one imports torch.
 @given(st.lists(ROW, min_size=1, max_size=8), st.randoms())
 def test_stored_packs_are_those_in_memory(data: list[Row], random: Any) -> None:
     from finetuning.base.store import ExampleFile, totals_of
