@@ -219,6 +219,7 @@ def test_a_failed_check_is_exit_code_1(run_of: RunOf, tmp_path: Path) -> None:
         ([*SHORTER_COMMAND, "--max-loss", "0"], ["--max-loss: Input should be greater than 0"]),
         ([*SHORTER_COMMAND, "--max-loss", "nan"], ["--max-loss: Input should be a finite number"]),
         ([*SHORTER_COMMAND, "--expect", "Lima"], ["--expect: give the --prompt"]),
+        ([*SHORTER_COMMAND, "--max-drop", "0.1"], ["--max-drop: is about benchmarks"]),
         ([*SHORTER_COMMAND, "--prompt", ""], ["--prompt: String should have at least 1"]),
     ],
 )  # fmt: skip

@@ -146,7 +146,7 @@ def _settings(args: argparse.Namespace) -> ValidationSettings:
             if args.held_out is None
             else {**known.held_out.model_dump(), "source": args.held_out},
         }
-        if benchmarks := _benchmarks(args):
+        if benchmarks := _benchmarks(args, known.benchmarks.tasks):
             given["benchmarks"] = {**known.benchmarks.model_dump(), **benchmarks}
         update = {name: value for name, value in given.items() if value is not None}
         return ValidationSettings.model_validate({**known.model_dump(), **update})
@@ -157,7 +157,7 @@ def _settings(args: argparse.Namespace) -> ValidationSettings:
         raise UsageError(str(error)) from error
 
 
-def _benchmarks(args: argparse.Namespace) -> dict[str, Any]:
+def _benchmarks(args: argparse.Namespace, tasks: list[str]) -> dict[str, Any]:
     found = {
         "tasks": args.tasks.split(",") if args.tasks is not None else None,
         "include_path": args.include_path,
@@ -165,7 +165,11 @@ def _benchmarks(args: argparse.Namespace) -> dict[str, Any]:
         "num_fewshot": args.num_fewshot,
         "max_drop": args.max_drop,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    given = {name: value for name, value in found.items() if value is not None}
+    if given and not tasks and "tasks" not in given:
+        flag = "--" + next(iter(given)).replace("_", "-")
+        raise UsageError(f"{flag}: is about benchmarks; name them with --tasks, or leave it out")
+    return given
 
 
 def _prompts(asked: list[tuple[str, str]] | None) -> list[dict[str, Any]] | None:
