@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SET_UP = (("hack.cluster", "up"), ("hack.cluster", "images"), ("hack.deploy",))
-BY_FILE = ("--dist", "loadfile", "-n")
+BY_FILE = ("--dist", "loadfile", "--no-loadscope-reorder", "-n")
 SUITES = {
     "unit": ["-m", "not cluster and not faults", *BY_FILE, "auto", "--maxprocesses", "4"],
     "cluster": ["-m", "cluster and not alone", "tests/cluster", *BY_FILE, "2"],

@@ -257,7 +257,8 @@ def test_the_first_process_keeps_what_another_one_has_said(
     child = warm.start(
         *arguments(tiny_model, rows_file, output), **alone, FINETUNING_TERMINATION_LOG=str(last)
     )
-    wait_until((output / "state" / "rank-0.json").exists, "its start")
+    wait_until(child.log.exists, "its log")
+    wait_until(lambda: "2 processes" in child.output(), "its wait for the other one")
     assert child.kill(signal.SIGTERM) == 143, child.output()
     assert json.loads(last.read_text(encoding="utf-8")) == failure
     state = json.loads((output / "state" / "rank-0.json").read_text(encoding="utf-8"))

@@ -30,10 +30,13 @@ class Child:
     pid: int
     log: Path
     answers: Any
+    ended: bool = False
 
     def wait(self) -> int:
         """The exit code; minus the signal's number when one ended it."""
-        return int(self.answers.readline())
+        code = int(self.answers.readline())
+        self.ended = True
+        return code
 
     def output(self) -> str:
         return self.log.read_text(encoding="utf-8")
@@ -50,6 +53,7 @@ class WarmTrainer:
         self._process = process
         self._folder = folder
         self._count = 0
+        self._last: Child | None = None
 
     @classmethod
     @contextmanager
@@ -61,10 +65,19 @@ class WarmTrainer:
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
+        trainer = cls(process, folder)
         with process:
-            yield cls(process, folder)
-            assert process.stdin is not None
-            process.stdin.close()
+            try:
+                yield trainer
+            finally:
+                trainer.end()
+
+    def end(self) -> None:
+        """Also of a child that a failed test has left."""
+        if self._last is not None and not self._last.ended:
+            os.kill(self._last.pid, signal.SIGKILL)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
     def start(self, *argv: object, kill_in: str = "", **environ: str) -> Child:
         """`kill_in` is `module.function:n`: SIGKILL at the start of its n-th call."""
@@ -75,7 +88,8 @@ class WarmTrainer:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({**order, "environ": environ}) + "\n")
         self._process.stdin.flush()
-        return Child(int(self._process.stdout.readline()), log, self._process.stdout)
+        self._last = Child(int(self._process.stdout.readline()), log, self._process.stdout)
+        return self._last
 
     def run(self, *argv: object, kill_in: str = "", **environ: str) -> tuple[int, str]:
         child = self.start(*argv, kill_in=kill_in, **environ)

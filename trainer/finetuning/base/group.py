@@ -3,7 +3,8 @@
 Only numbers travel, so nothing is ever unpickled.
 """
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -20,6 +21,10 @@ STEP_TIMEOUT = timedelta(minutes=30)
 
 END_TIMEOUT = timedelta(hours=6)
 """For rank 0 to write the result. A lost process is noticed at once: its connections close."""
+
+
+HEARING_SECONDS = 0.5
+"""Between two looks for signals while the others are waited for."""
 
 
 class Group:
@@ -66,8 +71,10 @@ class Group:
 
     def begin(self) -> None:
         """Meet the others; RCCL, torch's `nccl` on AMD, between GPUs and gloo between CPUs."""
-        if self.rank.alone:
-            return
+        if not self.rank.alone:
+            _while_signals_are_heard(self._meet)
+
+    def _meet(self) -> None:
         on_gpu = self._device.type == "cuda"
         distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=STEP_TIMEOUT)
         self._waiting = distributed.new_group(backend="gloo", timeout=END_TIMEOUT)
@@ -75,6 +82,28 @@ class Group:
     def end(self) -> None:
         if not self.rank.alone:
             distributed.destroy_process_group()
+
+
+def _while_signals_are_heard(wait: Callable[[], None]) -> None:
+    """Python answers a signal between two of its own steps, and torch waits inside one of them.
+
+    The thread is left to itself when a signal ends the wait: the process ends as well.
+    """
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            wait()
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name="meeting", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        # A signal just before a wait without end would be answered after it.
+        thread.join(HEARING_SECONDS)
+    if raised:
+        raise raised[0]
 
 
 @contextmanager
