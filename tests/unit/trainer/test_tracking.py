@@ -5,6 +5,7 @@
 import json
 import math
 import os
+import re
 import signal
 import site
 import socket
@@ -72,7 +73,10 @@ def remembered(output: Path, tracker: str) -> int:
 
 
 def killed_and_continued(warm: WarmTrainer, argv: list[str], output: Path, **environ: str) -> None:
-    """SIGKILL two steps behind a checkpoint, and the same command once the tracker has them."""
+    """SIGKILL two steps behind a checkpoint, and the same command once the tracker has them.
+
+    The checkpoint is written beside the training: on a busy machine the one before is the newest.
+    """
     tracker = argv[-1]
     code, log = warm.run(*argv, kill_in="finetuning.base.loop.HistoryLine:19", **environ)
     assert code == -signal.SIGKILL, log
@@ -81,7 +85,7 @@ def killed_and_continued(warm: WarmTrainer, argv: list[str], output: Path, **env
     wait_until(lambda: remembered(output, tracker) == last, f"{tracker} to have step {last}")
     code, log = warm.run(*argv, **environ)
     assert code == 0, log
-    assert "Continuing from checkpoint-16" in log
+    assert re.search(r"Continuing from checkpoint-(8|16)\b", log), log
     assert "takes no figures" not in log
     assert "has not taken" not in log
 
@@ -181,7 +185,7 @@ def test_wandb_offline_has_every_step_once(
     first, second = files
     lines = [line for file in files for line in wandb_file.history(file)]
     assert [line["_step"] for line in lines] == [*range(1, STEPS + 1)]
-    # Steps 17 and 18, taken again after the checkpoint, keep their first figures.
+    # The steps that are taken again after the checkpoint keep their first figures.
     for field, tag in TAGS.items():
         seen = [(line["_step"], line[tag]) for line in lines if tag in line]
         assert_same(seen, written(output, field))
