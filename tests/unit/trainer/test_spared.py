@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from finetuning.artifacts.spared import without_bitsandbytes
 from finetuning.base.app import main
-from finetuning.base.spared import without_bitsandbytes
 
 
 def test_bitsandbytes_is_absent_in_the_block_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from finetuning.api.hyperparameters import Method, Objective
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.models import RunState, TrainingResult
+from finetuning.artifacts.spared import without_bitsandbytes
 from finetuning.base import checkpoints, data_report, gpu
 from finetuning.base.best import load_best
 from finetuning.base.checkpoints import Checkpoint
@@ -31,7 +32,6 @@ from finetuning.base.rank import Rank
 from finetuning.base.report import Ending, write_result, write_run_info
 from finetuning.base.run import Run
 from finetuning.base.samples import Samples
-from finetuning.base.spared import without_bitsandbytes
 from finetuning.base.step import Sft, Stepper, checkpoint_bytes, make_optimizer
 from finetuning.base.stop import Stop
 from finetuning.base.storage import require_space
