@@ -72,6 +72,13 @@ HEALTHY: dict[str, Recipe] = {
     "lora, conversations": Recipe("--method lora --no-fp16", data="train.messages.jsonl"),
     "lora, csv": Recipe("--method lora --no-fp16 --lr-scheduler-type cosine", data="train.csv"),
     "lora, killed and resumed": Recipe("--method lora --no-fp16", killed_at=25),
+    "lora, figures every 5 steps": Recipe("--method lora --no-fp16 --logging-steps 5"),
+    "lora, figures every 8 steps, killed and resumed": Recipe(
+        "--method lora --no-fp16 --logging-steps 8 --save-steps 9", killed_at=29
+    ),
+    "full, figures every 10 steps, 27 steps": Recipe(
+        "--method full --no-fp16 --learning-rate 0.001 --logging-steps 10", steps=27
+    ),
     "lora, three rows": Recipe("--method lora --no-fp16 --learning-rate 0.001", rows=3),
     "lora, five steps": Recipe("--method lora --no-fp16 --learning-rate 0.001", steps=5),
     "lora, merged": Recipe("--method lora --no-fp16", merged=True),

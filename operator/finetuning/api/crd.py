@@ -67,7 +67,7 @@ def printer_columns() -> list[dict[str, Any]]:
         _column("Method", ".spec.method", "How the model is tuned."),
         _column("Model", ".spec.baseModel.modelId", "The model that the training started from."),
         _column("Progress", ".status.progress", "Share of the optimizer steps done."),
-        _column("Loss", ".status.trainLoss", "Training loss of the last step.", kind="number"),
+        _column("Loss", ".status.trainLoss", "Training loss last told of.", kind="number"),
         _column("Validated", ".status.validation.result", "Required checks passed, of how many."),
         _column("Step", ".status.currentStep", "Optimizer steps done.", kind="integer", wide=True),
         _column("Tokens/s", ".status.tokensPerSecond", "Throughput.", kind="number", wide=True),

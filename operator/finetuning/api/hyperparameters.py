@@ -250,7 +250,8 @@ class Hyperparameters(ApiModel):
         default=1,
         ge=1,
         le=100_000,
-        description="Optimizer steps between updates of progress, metrics and log lines.",
+        description="Optimizer steps between updates of progress, metrics and log lines; the loss "
+        "told there is the mean over them.",
     )
     save_steps: int | None = Field(
         default=None,

@@ -387,7 +387,9 @@ class FineTuningJobStatus(StatusModel):
     current_step: int | None = Field(default=None, ge=0, description="Optimizer steps done.")
     total_steps: int | None = Field(default=None, ge=0, description="Optimizer steps planned.")
     train_loss: float | None = Field(
-        default=None, description="Training loss of the last step reported, in nats per token."
+        default=None,
+        description="Training loss in nats per token, the mean over the last `loggingSteps` steps "
+        "told of.",
     )
     eval_loss: float | None = Field(
         default=None, description="Loss on the held-out split, in nats per token."

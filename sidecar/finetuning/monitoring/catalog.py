@@ -105,7 +105,8 @@ TRAIN_LOSS = Metric(
     Kind.GAUGE,
     (*_RUN, "epoch"),
     "nats per token",
-    "Training loss of the last step reported; only the current epoch, counted from 1, is exposed",
+    "Training loss, the mean over the last `loggingSteps` steps told of; only the current epoch, "
+    "counted from 1, is exposed",
     Group.PERFORMANCE,
 )
 LEARNING_RATE = Metric(

@@ -78,7 +78,7 @@ JOB_FINAL_TRAIN_LOSS = Metric(
     Kind.GAUGE,
     _JOB,
     "nats per token",
-    "Training loss of the last step of a training that has ended",
+    "Training loss last told of in a training that has ended: status.trainLoss",
     Group.JOBS,
 )
 JOB_RESTARTS = Metric(

@@ -53,8 +53,14 @@ class TrainingInfo(_Info):
     """Where a file made by hand may have it; `results` comes first."""
 
     @property
+    def logging_steps(self) -> int:
+        """Steps over which the trainer takes the mean of the loss that it tells of."""
+        told = self.training_config.get("logging_steps")
+        return told if isinstance(told, int) and told > 0 else 1
+
+    @property
     def loss(self) -> float | None:
-        """The loss of the last step, or the mean of the run where only that is told."""
+        """The loss told last, or the mean of the run where only that is told."""
         known = (self.results.final_loss, self.results.train_loss, self.train_loss)
         return next((loss for loss in known if loss is not None), None)
 

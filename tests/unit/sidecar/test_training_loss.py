@@ -68,6 +68,26 @@ def test_the_loss_shown_is_that_of_the_last_step(judge: Callable[..., CheckOutco
     assert found.details["trendCertain"] is True
 
 
+@pytest.mark.parametrize(("steps", "window"), [(1, 1), (5, 5), (7, 5), (16, 8), (100, 40)])
+def test_the_last_loss_told_is_the_mean_over_the_last_logging_window(
+    judge: Callable[..., CheckOutcome], steps: int, window: int
+) -> None:
+    mean = sum(FALLING[-window:]) / window
+    config = {"logging_steps": steps}
+    found = judge(FALLING, {"training_config": config, "results": {"final_loss": mean}})
+    assert found.passed, found.message
+    assert found.score == pytest.approx(mean)
+    told = {"training_config": config, "results": {"final_loss": mean + 0.02}}
+    assert f"over its last {window} steps" in judge(FALLING, told).message
+
+
+@pytest.mark.parametrize("steps", [0, -1, True, "5", 2.5, None])
+def test_a_logging_window_that_is_none_is_one_step(
+    judge: Callable[..., CheckOutcome], steps: object
+) -> None:
+    assert judge(FALLING, {"training_config": {"logging_steps": steps}}).score == FALLING[-1]
+
+
 def test_a_short_run_says_how_little_its_trend_means(judge: Callable[..., CheckOutcome]) -> None:
     found = judge([2.0, 1.9, 1.8, 1.7, 1.6])
     assert found.passed

@@ -58,6 +58,11 @@ def losses(output: Path) -> list[float]:
     return [line["loss"] for line in history(output)]
 
 
+def final_loss(output: Path) -> float:
+    info = json.loads((output / "training_info.json").read_text())
+    return float(info["results"]["final_loss"])
+
+
 def checkpoints(output: Path) -> list[str]:
     return sorted(path.name for path in (output / "checkpoints").iterdir())
 
@@ -72,7 +77,8 @@ def test_a_killed_run_goes_on_with_the_very_same_losses(  # noqa: PLR0917 - fixt
     warm: WarmTrainer,
 ) -> None:
     data = pairs_file if "dpo" in variant else rows_file
-    steps = ("--max-steps", 12, "--save-steps", 4, "--eval-split", 0.2, *VARIANTS[variant].split())
+    steps: tuple[object, ...] = ("--max-steps", 12, "--save-steps", 4, "--logging-steps", 7)
+    steps = (*steps, "--eval-split", 0.2, *VARIANTS[variant].split())
     whole = arguments(tiny_model, data, tmp_path / "whole", *steps)
     killed = arguments(tiny_model, data, tmp_path / "killed", *steps)
     assert warm.run(*whole)[0] == 0
@@ -83,6 +89,9 @@ def test_a_killed_run_goes_on_with_the_very_same_losses(  # noqa: PLR0917 - fixt
     assert code == 0
     assert re.search(r"Continuing from checkpoint-\d", output)
     assert history(tmp_path / "killed") == history(tmp_path / "whole")
+    window = losses(tmp_path / "killed")[7:]
+    assert final_loss(tmp_path / "killed") == final_loss(tmp_path / "whole")
+    assert final_loss(tmp_path / "killed") == pytest.approx(sum(window) / 5, rel=1e-12)
     (weights,) = (path.name for path in (tmp_path / "whole").glob("*model.safetensors"))
     assert (tmp_path / "killed" / weights).read_bytes() == (
         tmp_path / "whole" / weights

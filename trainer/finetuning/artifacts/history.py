@@ -84,6 +84,15 @@ class LineWriter(Generic[Line]):
         self._file.close()
 
 
+def window_start(step: int, logging_steps: int) -> int:
+    """The step after which the window of `logging_steps` steps begins that holds `step`.
+
+    The mean over the window that holds the last step is what is told as a run's loss, wherever it
+    is told: by the trainer, in the status, as a metric and in the report of the validation.
+    """
+    return (step - 1) // logging_steps * logging_steps
+
+
 def read_history(path: Path) -> Iterator[HistoryLine]:
     """The optimizer steps in order, read as `read_lines` does."""
     return read_lines(path, HistoryLine)

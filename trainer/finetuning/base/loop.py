@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from finetuning.api.hyperparameters import Method
-from finetuning.artifacts.history import HistoryLine
+from finetuning.artifacts import LOSS_HISTORY
+from finetuning.artifacts.history import HistoryLine, read_history, window_start
 from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.base import checkpoints, mfu
 from finetuning.base.best import gives_up, judge
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Interval:
-    """What happened since the last figures."""
+    """What happened since the last figures; of a resumed run the losses before it count as well."""
 
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -137,7 +138,15 @@ class Loop:
             return NoJournal()
         self._run.checkpoints.mkdir(exist_ok=True)
         checkpoints.clean(self._run.checkpoints, self.state.global_step)
-        return Journal.open(self._run.output, self.state, self._plan.total_steps)
+        journal = Journal.open(self._run.output, self.state, self._plan.total_steps)
+        self._interval.losses = self._losses_since_figures()
+        return journal
+
+    def _losses_since_figures(self) -> list[float]:
+        """Those of the window that goes on: its mean must not depend on where a run was resumed."""
+        start = window_start(self.state.global_step + 1, self._settings.logging_steps)
+        lines = read_history(self._run.output / LOSS_HISTORY)
+        return [line.loss for line in lines if line.step > start]
 
     def _one(self, record: Record, stop: SharedStop) -> None:
         done = self.state.global_step
@@ -167,13 +176,13 @@ class Loop:
         state = self.state
         state.global_step += 1
         state.epoch = self._plan.epoch_after(state.global_step)
-        state.loss = result.loss
         state.tokens_total += result.tokens
         state.samples_total += result.samples
         state.train_seconds = self._seconds_before + time.monotonic() - self._began
         state.bad_steps_in_a_row = 0 if result.applied else state.bad_steps_in_a_row + 1
         state.nonfinite_losses += not result.applied
         self._interval.add(result, seconds)
+        state.loss = self._interval.loss
 
     def _evaluate_if_due(self, stop: SharedStop) -> float | None:
         """None when no evaluation is due, or when there is no time left for one."""
@@ -255,7 +264,6 @@ class Loop:
             self._live.progress(step=state.global_step, epoch=state.epoch)
             return
         self._interval = _Interval()
-        state.loss = interval.loss
         remaining = self._remaining()
         speed = interval.tokens / interval.seconds
         record.figures(

@@ -107,7 +107,7 @@ def write_run_info(run: Run, device: Device, started_at: float) -> None:
 
 
 def _results(ending: Ending, shape: ModelShape) -> dict[str, Any]:
-    """In transformers' words: train_loss is the mean over the run, final_loss the last reported."""
+    """train_loss is transformers' mean over the run, final_loss that of the last logging window."""
     state, config = ending.state, ending.run.config
     seconds = state.train_seconds
     result: dict[str, Any] = {

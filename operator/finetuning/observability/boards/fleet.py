@@ -112,7 +112,7 @@ BOARD = Dashboard(
                 lines(
                     "Final training loss",
                     "short",
-                    "Loss of the last step of trainings that ended.",
+                    "Loss last told of in trainings that ended.",
                     "max by (namespace, job_name) (finetuning_operator_job_final_train_loss{<ns>})",
                     JOB_NAME,
                 ),

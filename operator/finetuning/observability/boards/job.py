@@ -64,7 +64,7 @@ _AT_A_GLANCE = Row(
         number(
             "Final loss",
             "short",
-            "Training loss of the last step of a training that has ended.",
+            "Training loss last told of in a training that has ended.",
             f"{_BY_JOB} (finetuning_operator_job_final_train_loss{{<job>}})",
             JOB_NAME,
         ),

@@ -1,17 +1,16 @@
 """training_loss: every loss finite, the last in range, the whole run done, and falling."""
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from finetuning.artifacts import LOSS_HISTORY
-from finetuning.artifacts.files import UnreadableFileError
-from finetuning.artifacts.history import HistoryLine, read_raw_lines
-from finetuning.monitoring.training_info import TrainingInfo
 from finetuning.monitoring.validators.checks import loss_curve
-from finetuning.monitoring.validators.checks.loss_curve import ENOUGH_POINTS, Trend, trend_of
+from finetuning.monitoring.validators.checks.loss_curve import ENOUGH_POINTS
+from finetuning.monitoring.validators.checks.loss_facts import Facts, gather
+from finetuning.monitoring.validators.checks.loss_info import (
+    info_is_of_another_run,
+    run_is_unfinished,
+)
 from finetuning.monitoring.validators.outcome import (
     CheckOutcome,
     Finding,
@@ -21,7 +20,6 @@ from finetuning.monitoring.validators.outcome import (
     first_finding,
     outcome,
 )
-from finetuning.monitoring.validators.settings import ValidationSettings
 from finetuning.monitoring.validators.subject import Subject
 
 NAME = "training_loss"
@@ -33,56 +31,6 @@ EVAL_RISE = 0.1
 NEAR_ZERO = 0.01
 CURVE_POINTS = 400
 _SHOWN_STEPS = 5
-_ROUNDED = 1e-3
-"""Two figures of one run may be rounded differently."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """The run's losses; `history` has one line per step, in order, and may be empty."""
-
-    info: TrainingInfo
-    history: list[HistoryLine]
-    history_problem: str
-    settings: ValidationSettings
-    repeated: int = 0
-    """Steps that were done more than once, because the run was resumed."""
-
-    @property
-    def loss(self) -> float | None:
-        return self.history[-1].loss if self.history else self.info.loss
-
-    @cached_property
-    def trained(self) -> list[HistoryLine]:
-        """The steps that made the result: what came after the weights that were kept is gone."""
-        last = self.info.results.result_step
-        return [line for line in self.history if last is None or line.step <= last]
-
-    @cached_property
-    def losses(self) -> list[float]:
-        return [line.loss for line in self.trained]
-
-    @cached_property
-    def evals(self) -> list[tuple[int, float]]:
-        pairs = [(line.step, line.eval_loss) for line in self.history]
-        return [(step, loss) for step, loss in pairs if loss is not None]
-
-    @cached_property
-    def trend(self) -> Trend | None:
-        return trend_of(self.losses)
-
-    @property
-    def missing(self) -> int:
-        """Steps before the last one without a line."""
-        return self.history[-1].step - len(self.history) if self.history else 0
-
-    @property
-    def overfit(self) -> float:
-        """How far the result's evaluation loss lies above the lowest, as a share of that."""
-        last = self.trained[-1].step if self.trained else 0
-        own = [loss for step, loss in self.evals if step <= last]
-        lowest = min((loss for _, loss in self.evals), default=0.0)
-        return own[-1] / lowest - 1 if own and lowest > 0 else 0.0
 
 
 def check(subject: Subject) -> CheckOutcome:
@@ -101,34 +49,6 @@ def check(subject: Subject) -> CheckOutcome:
         details=_details(facts),
         warnings=warnings,
     )
-
-
-def gather(info: TrainingInfo, model_path: Path | None, settings: ValidationSettings) -> Facts:
-    lines: list[HistoryLine] = []
-    problem = ""
-    path = model_path / LOSS_HISTORY if model_path else None
-    if path and path.exists():
-        try:
-            raw = list(read_raw_lines(path, HistoryLine))
-            lines = [line for line in raw if line is not None]
-            problem = _problem_of(raw)
-        except UnreadableFileError as error:
-            problem = str(error)
-    history = stitched(lines)
-    return Facts(info, history, problem, settings, len(lines) - len(history))
-
-
-def _problem_of(raw: list[HistoryLine | None]) -> str:
-    """A crash tears the last line at most; what is damaged before it was damaged later."""
-    if not any(raw):
-        return f"{LOSS_HISTORY} holds no readable line"
-    bad = [number for number, line in enumerate(raw[:-1], start=1) if line is None]
-    return f"{LOSS_HISTORY}: line {bad[0]} is unreadable ({len(bad)} such)" if bad else ""
-
-
-def stitched(lines: list[HistoryLine]) -> list[HistoryLine]:
-    """One line per step, in order; of a step that was done again the last counts."""
-    return [line for _, line in sorted({line.step: line for line in lines}.items())]
 
 
 def history_is_unreadable(facts: Facts) -> Finding | None:
@@ -174,8 +94,10 @@ def loss_is_out_of_range(facts: Facts) -> Finding | None:
     if negative := next((line for line in facts.history if line.loss < 0), None):
         text = f"Training loss: {negative.loss:.4f} at step {negative.step}; none can be below 0"
         return Finding("LossOutOfRange", text)
-    if loss is None or 0 < loss < limit:
+    last = facts.history[-1].loss if facts.history else loss
+    if loss is None or (0 < loss < limit and last != 0):
         return None
+    loss = loss if last else 0.0
     hint = " (a loss of exactly 0 means that nothing was trained on)" if loss == 0 else ""
     return Finding(
         "LossOutOfRange",
@@ -190,65 +112,6 @@ def history_has_a_gap(facts: Facts) -> Finding | None:
     last = facts.history[-1].step
     text = f"{LOSS_HISTORY} lacks {facts.missing} of the steps up to {last}"
     return Finding("HistoryGap", text, numbers={"missing": facts.missing, "lastStep": last})
-
-
-def run_is_unfinished(facts: Facts) -> Finding | None:
-    results = facts.info.results
-    done = facts.history[-1].step if facts.history else results.global_step
-    if done is None or results.total_steps is None or done >= results.total_steps:
-        return None
-    return Finding(
-        "RunUnfinished",
-        f"Only {done} of {results.total_steps} planned steps are done",
-        numbers={"steps": done, "plannedSteps": results.total_steps},
-    )
-
-
-def info_is_of_another_run(facts: Facts) -> Finding | None:
-    """A mean and a last value lie within the losses that they were made from."""
-    results = facts.info.results
-    if not facts.history:
-        return None
-    last = facts.history[-1].step
-    if results.global_step is not None and results.global_step != last:
-        text = f"training info tells of step {results.global_step}, {LOSS_HISTORY} of {last}"
-        return Finding("InfoMismatch", text)
-    if results.total_steps is not None and last > results.total_steps:
-        text = f"{LOSS_HISTORY} has {last} steps, training info a plan of {results.total_steps}"
-        return Finding("InfoMismatch", text)
-    return _figures_of_another_run(facts)
-
-
-def _figures_of_another_run(facts: Facts) -> Finding | None:
-    results = facts.info.results
-    losses = [line.loss for line in facts.history]
-    low, high = min(losses), max(losses)
-    slack = 1e-6 * high
-    for name, told in (("train_loss", results.train_loss), ("final_loss", results.final_loss)):
-        if told is not None and not low - slack <= told <= high + slack:
-            text = f"training info has the {name} {told:.4f}, but all losses lie between"
-            return Finding("InfoMismatch", f"{text} {low:.4f} and {high:.4f}")
-    told = results.final_loss
-    if told is not None and not math.isclose(told, losses[-1], rel_tol=_ROUNDED):
-        text = f"training info has the final_loss {told:.4f}, {LOSS_HISTORY} {losses[-1]:.4f}"
-        return Finding("InfoMismatch", text)
-    return _evaluation_of_another_run(facts)
-
-
-def _evaluation_of_another_run(facts: Facts) -> Finding | None:
-    """Where no line is lost, every evaluation is told in the history."""
-    results = facts.info.results
-    known = [loss for _, loss in facts.evals]
-    for name, told in (
-        ("eval_loss", results.eval_loss),
-        ("best_eval_loss", results.best_eval_loss),
-    ):
-        if told is None or not known or facts.missing:
-            continue
-        if not any(math.isclose(told, loss, rel_tol=_ROUNDED) for loss in known):
-            text = f"training info has the {name} {told:.4f}, which is not in {LOSS_HISTORY}"
-            return Finding("InfoMismatch", text)
-    return None
 
 
 def nothing_was_trained(facts: Facts) -> Finding | None:
