@@ -130,6 +130,7 @@ def test_defaults_stand_in_the_stored_object(api: Cluster) -> None:
         "enabled": True,
         "maxLoss": 10,
         "minLossDecrease": 0,
+        "maxNewTokens": 256,
         "baseline": {"compare": True},
         "onFailure": "Report",
         "timeoutSeconds": 3600,

@@ -223,6 +223,13 @@ class ValidationSpec(ApiModel):
         max_length=32,
         description="Questions for the tuned model; a general one is asked when empty.",
     )
+    max_new_tokens: int = Field(
+        default=256,
+        ge=1,
+        le=4096,
+        description="Longest answer to a prompt, in tokens. Where the base model ends its own "
+        "sooner, the tuned one has 1024.",
+    )
     held_out: HeldOutSpec | None = Field(
         default=None,
         description="Rows that the training has not seen, on which the tuned model and its base "

@@ -134,6 +134,7 @@ def probed(
             is_adapter=(folder / "adapter_config.json").exists(),
             base=str(models / "base"),
             prompts=[QUESTION],
+            max_new_tokens=96,
         )
         requests.append(request.model_dump_json())
     done = subprocess.run(

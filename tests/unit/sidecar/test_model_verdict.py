@@ -141,6 +141,32 @@ def test_a_model_that_has_unlearned_to_end_fails() -> None:
     assert judged(endless) is None
 
 
+def test_the_verdict_on_one_answer_does_not_depend_on_the_others() -> None:
+    endless = Answer(text="x", tokens=list(range(96)), finite=True, stopped=False)
+    ended = Answer(text="x", tokens=[1, 2], finite=True, stopped=True)
+
+    def asked(*pairs: tuple[Answer, Answer]) -> Finding | None:
+        report = ProbeReport(
+            answers=[own for own, _ in pairs],
+            base_answers=[before for _, before in pairs],
+            largest_logit_difference=1.0,
+        )
+        return first_finding(RULES, Facts(report, asking() * len(pairs)))
+
+    assert asked((ended, ended), (endless, endless)) is None
+    for pairs in ([(endless, ended)], [(endless, ended), (ended, ended)]):
+        finding = asked(*pairs, (endless, endless))
+        assert finding is not None
+        assert finding.reason == "AnswerDoesNotStop"
+
+
+def test_an_answer_that_was_cut_before_its_word_says_so() -> None:
+    cut = Answer(text="Well, the", tokens=[1, 2, 3], finite=True, stopped=False)
+    finding = judged(cut, keywords=("Lima",))
+    assert finding is not None
+    assert finding.message.endswith("“Well, the”, cut at 3 tokens, without Lima")
+
+
 def held_out(tuned: list[float], base: list[float] | None, **facts: Any) -> CheckOutcome:
     good = Answer(text="Lima", tokens=[1], finite=True, stopped=True)
     report = ProbeReport(

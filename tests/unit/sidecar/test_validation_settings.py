@@ -17,6 +17,7 @@ POLICY: dict[str, Any] = {
     "maxLoss": 5.0,
     "minLossDecrease": 0.1,
     "maxOverfit": None,
+    "maxNewTokens": 512,
     "prompts": [{"prompt": "Where?", "expectedKeywords": ["Lima"], "match": "all"}],
     "heldOut": {"source": "/data/rows.jsonl", "maxRows": 8},
     "baseline": {"compare": True, "maxPerplexityIncrease": 0.05},
@@ -38,6 +39,7 @@ def test_the_operators_policy_is_read_whole() -> None:
     assert (found.held_out.source, found.held_out.max_rows) == ("/data/rows.jsonl", 8)
     assert found.baseline.max_perplexity_increase == 0.05
     assert (found.min_loss_decrease, found.max_overfit, found.timeout_seconds) == (0.1, None, 600)
+    assert found.max_new_tokens == 512
 
 
 def test_parts_that_are_null_have_their_defaults() -> None:
@@ -55,6 +57,8 @@ def test_parts_that_are_null_have_their_defaults() -> None:
         ({"heldOut": {"maxRows": 0}}, "heldOut.maxRows"),
         ({"baseline": {"maxPerplexityIncrease": "much"}}, "baseline.maxPerplexityIncrease"),
         ({"timeoutSeconds": 0}, "timeoutSeconds"),
+        ({"maxNewTokens": 0}, "maxNewTokens"),
+        ({"maxNewTokens": 4097}, "maxNewTokens"),
     ],
 )
 def test_a_wrong_value_is_named(config: dict[str, Any], named: str) -> None:

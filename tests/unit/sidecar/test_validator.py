@@ -217,6 +217,8 @@ def test_a_failed_check_is_exit_code_1(run_of: RunOf, tmp_path: Path) -> None:
         ([*SHORTER_COMMAND, "--output", "output"], ["--output output: is a folder"]),
         ([*SHORTER_COMMAND, "--output", "report.json"], ["--output report.json: this is the text"]),
         ([*SHORTER_COMMAND, "--max-loss", "0"], ["--max-loss: Input should be greater than 0"]),
+        ([*SHORTER_COMMAND, "--max-new-tokens", "0"],
+         ["--max-new-tokens: Input should be greater than or equal to 1"]),
         ([*SHORTER_COMMAND, "--max-loss", "nan"], ["--max-loss: Input should be a finite number"]),
         ([*SHORTER_COMMAND, "--expect", "Lima"], ["--expect: give the --prompt"]),
         ([*SHORTER_COMMAND, "--max-drop", "0.1"], ["--max-drop: is about benchmarks"]),
@@ -262,9 +264,10 @@ def test_flags_outweigh_the_configuration(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv(CONFIG_ENV, json.dumps(config))
     assert read_arguments(SHORTER_COMMAND).settings.max_loss == 5
     flags = ["--max-loss", "3", "--prompt", "typed", "--expect", "a", "--expect", "b"]
+    flags += ["--max-new-tokens", "7"]
     settings = read_arguments([*SHORTER_COMMAND, *flags, "--prompt", "again"]).settings
     assert settings.require_all
-    assert settings.max_loss == 3
+    assert (settings.max_loss, settings.max_new_tokens) == (3, 7)
     asked = [(prompt.prompt, prompt.expected_keywords) for prompt in settings.prompts]
     assert asked == [("typed", ["a", "b"]), ("again", [])]
 

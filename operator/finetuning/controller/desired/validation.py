@@ -151,6 +151,7 @@ def configuration(job: FineTuningJob) -> Manifest:
         "minLossDecrease": policy.min_loss_decrease,
         "maxOverfit": policy.max_overfit,
         "prompts": [prompt.model_dump(mode="json", by_alias=True) for prompt in policy.prompts],
+        "maxNewTokens": policy.max_new_tokens,
         "heldOut": _held_out(job),
         "baseline": policy.baseline.model_dump(mode="json", by_alias=True),
         **_benchmarks(job),

@@ -107,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="WORD",
         help="the answer to the --prompt before must hold this word, or one of several",
     )
+    add(
+        "--max-new-tokens",
+        type=int,
+        metavar="N",
+        help="longest answer; where the base model ends its own sooner it may be longer (256)",
+    )
     add("--held-out", metavar="FILE", help="rows to compare with the base model by perplexity")
     _add_benchmarks(parser)
     add("--max-loss", type=float, metavar="LOSS", help="the training loss must be below (10)")
@@ -142,6 +148,7 @@ def _settings(args: argparse.Namespace) -> ValidationSettings:
             "base_model_path": args.base_model,
             "max_loss": args.max_loss,
             "prompts": _prompts(args.asked),
+            "max_new_tokens": args.max_new_tokens,
             "held_out": None
             if args.held_out is None
             else {**known.held_out.model_dump(), "source": args.held_out},

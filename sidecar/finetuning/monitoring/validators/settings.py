@@ -101,6 +101,9 @@ class ValidationSettings(_Setting):
     """The last held-out loss may be at most (1 + this) times the lowest; None only warns."""
 
     prompts: list[Question] = Field(default_factory=list, max_length=32)
+    max_new_tokens: int = Field(default=256, ge=1, le=4096)
+    """Of an answer, as in transformers; one that is not at its end then is cut."""
+
     held_out: Annotated[HeldOut, _Unset] = Field(default_factory=HeldOut)
     baseline: Annotated[Baseline, _Unset] = Field(default_factory=Baseline)
     benchmarks: Annotated[Benchmarks, _Unset] = Field(default_factory=Benchmarks)

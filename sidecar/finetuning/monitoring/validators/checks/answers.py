@@ -1,9 +1,10 @@
 """What can be wrong with a generated answer; pure functions of texts and tokens."""
 
-import re
+import unicodedata
 from collections.abc import Sequence
 
 from finetuning.monitoring.validators.checks.probe import Answer
+from finetuning.monitoring.validators.checks.words import has_word, words_in
 from finetuning.monitoring.validators.settings import Match, Question
 
 _REPEATS_THAT_TELL = 8
@@ -11,8 +12,6 @@ _REPEATS_THAT_TELL = 8
 
 _LOOP_ROUNDS, _LOOP_TOKENS = 4, 24
 _FEWEST_PROMPT_WORDS = 3
-_OWN_WORDS = 2
-"""An answer may begin with the question, but must then go on."""
 
 
 def is_empty(answer: Answer) -> bool:
@@ -43,23 +42,27 @@ def loop_of(tokens: Sequence[int]) -> int | None:
 
 
 def echoes(prompt: str, answer: Answer) -> bool:
-    """Whether it is the prompt again, and hardly more."""
-    asked, said = _words(prompt), _words(answer.text)
-    if len(asked) < _FEWEST_PROMPT_WORDS or said[: len(asked)] != asked:
+    """Whether it is the prompt again, once or over and over, and nothing else.
+
+    Another case or other marks are something else: to put them right may be what was asked for.
+    """
+    asked, said = _unspaced(prompt), _unspaced(answer.text)
+    if words_in(prompt) < _FEWEST_PROMPT_WORDS or len(said) < len(asked):
         return False
-    return len(said) - len(asked) <= _OWN_WORDS or said[len(asked) : 2 * len(asked)] == asked
+    rounds = len(said) // len(asked) + 1
+    return (asked * rounds).startswith(said)
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
+def _unspaced(text: str) -> str:
+    return "".join(unicodedata.normalize("NFC", text).split())
 
 
 def has_keywords(text: str, question: Question) -> bool:
     """Whether the expected words stand in the text as words, in any case; none asked is fine."""
-    found = [has_word(text, word) for word in question.expected_keywords]
-    return not found or (all(found) if question.match is Match.ALL else any(found))
+    missing, asked = len(missing_words(text, question)), len(question.expected_keywords)
+    return missing == 0 or (question.match is Match.ANY and missing < asked)
 
 
-def has_word(text: str, word: str) -> bool:
-    pattern = rf"(?<!\w){re.escape(word.casefold())}(?!\w)"
-    return re.search(pattern, text.casefold()) is not None
+def missing_words(text: str, question: Question) -> list[str]:
+    """The expected words that do not stand in the text."""
+    return [word for word in question.expected_keywords if not has_word(text, word)]

@@ -134,6 +134,7 @@ def _request(
         revision=base.revision if base else None,
         compare=subject.settings.baseline.compare,
         prompts=[question.prompt for question in subject.settings.questions],
+        max_new_tokens=subject.settings.max_new_tokens,
         held_out=rows,
         reference=_reference(subject) is not None,
         benchmarks=tasks,

@@ -63,31 +63,29 @@ def observe(model: Any, tokenizer: Any, request: ProbeRequest) -> Seen:
 def let_end(
     model: Any, tokenizer: Any, request: ProbeRequest, tuned: Seen, before: Seen | None
 ) -> None:
-    """Give a model more time that ends no answer where its base model ends all.
+    """Give each answer more time that is not at its end where the base model's is.
 
-    Who was taught long answers gives long answers. The first that ends takes the place of its
-    beginning; when none does, what was seen stands.
+    Who was taught long answers gives long answers. The first that does not end then either decides
+    the verdict, so that no other has to be waited for.
     """
     import torch  # noqa: PLC0415 - loaded with the model
 
-    ends = before is not None and all(answer.stopped for answer in before.answers)
-    if not ends or any(answer.stopped is not False for answer in tuned.answers):
-        return
-    for place, prompt in enumerate(request.prompts):
-        with torch.inference_mode():
-            answer, _ = _generate(model, tokenizer, prompt, _longest(model, tokenizer, prompt))
-        if answer.stopped:
-            tuned.answers[place] = answer
+    others = before.answers if before is not None else []
+    for place, (answer, other) in enumerate(zip(tuned.answers, others, strict=False)):
+        if answer.stopped is not False or not other.stopped:
+            continue
+        if request.max_new_tokens < LONG_ENOUGH:
+            with torch.inference_mode():
+                longer, _ = _generate(model, tokenizer, request.prompts[place], LONG_ENOUGH)
+            tuned.answers[place] = longer
+        if tuned.answers[place].stopped is False:
             return
 
 
-def _longest(model: Any, tokenizer: Any, prompt: str) -> int:
-    """New tokens that the model has positions for, at most LONG_ENOUGH."""
+def _within(model: Any, asked: int, limit: int) -> int:
+    """New tokens that the model has positions for after those `asked`, at most `limit`."""
     positions = getattr(model.config, "max_position_embeddings", None)
-    if not isinstance(positions, int):
-        return LONG_ENOUGH
-    asked = int(encode(tokenizer, prompt)["input_ids"].shape[1])
-    return max(1, min(LONG_ENOUGH, positions - asked))
+    return max(1, min(limit, positions - asked)) if isinstance(positions, int) else limit
 
 
 def difference(tuned: Seen, base: Seen) -> float | None:
@@ -111,7 +109,7 @@ def _generate(model: Any, tokenizer: Any, prompt: str, limit: int) -> "tuple[Ans
         temperature=None,
         top_p=None,
         top_k=None,
-        max_new_tokens=limit,
+        max_new_tokens=_within(model, int(inputs["input_ids"].shape[1]), limit),
         pad_token_id=_padding(model, tokenizer),
         return_dict_in_generate=True,
         output_logits=True,

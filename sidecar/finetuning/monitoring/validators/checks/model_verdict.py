@@ -12,9 +12,9 @@ from finetuning.artifacts.reference import Reference
 from finetuning.monitoring.validators.checks.answers import (
     echoes,
     has_keywords,
-    has_word,
     is_empty,
     loops,
+    missing_words,
     repeats_one_token,
 )
 from finetuning.monitoring.validators.checks.base_model import base_missing
@@ -239,15 +239,17 @@ def _worse(facts: Facts, reason: str, text: str, is_bad: Fault) -> Finding | Non
 
 
 def answers_do_not_stop(facts: Facts) -> Finding | None:
-    """Long answers are no fault by themselves; having unlearned to end is."""
-    before = facts.report.base_answers or []
-    if not before or not all(answer.stopped for answer in before):
-        return None
-    if any(answer.stopped is not False for answer in facts.report.answers):
-        return None
-    count = len(before)
-    text = f"The model ends none of {count} answers, the base model ends all"
-    return Finding("AnswerDoesNotStop", text, numbers={"answers": count})
+    """Long answers are no fault by themselves; having unlearned to end is.
+
+    An answer that the base model ends had more time than others (`let_end`).
+    """
+    for question, answer, before in facts.triples:
+        if answer.stopped is False and before is not None and before.stopped:
+            count = len(answer.tokens)
+            text = f"The model does not end its answer to {_shown(question.prompt)}"
+            told = f"{text} within {count} tokens; the base model ends its own"
+            return Finding("AnswerDoesNotStop", told, numbers={"tokens": count})
+    return None
 
 
 def model_is_the_base(facts: Facts) -> Finding | None:
@@ -260,10 +262,14 @@ def keyword_is_missing(facts: Facts) -> Finding | None:
     for question, answer in facts.pairs:
         if not has_keywords(answer.text, question):
             joint = " and " if question.match is Match.ALL else " or "
-            absent = [w for w in question.expected_keywords if not has_word(answer.text, w)]
+            absent = joint.join(missing_words(answer.text, question))
             text = f"{_shown(question.prompt)} was answered with {_shown(answer.text)}"
-            return Finding("KeywordsMissing", f"{text}, without {joint.join(absent)}")
+            return Finding("KeywordsMissing", f"{text}{_cut(answer)}, without {absent}")
     return None
+
+
+def _cut(answer: Answer) -> str:
+    return "" if answer.stopped is not False else f", cut at {len(answer.tokens)} tokens"
 
 
 def model_is_another(facts: Facts) -> Finding | None:
@@ -337,10 +343,10 @@ RULES: tuple[Rule[Facts], ...] = (
     answer_is_one_token,
     answer_loops,
     answer_is_the_prompt,
-    answers_do_not_stop,
-    model_is_the_base,
     keyword_is_missing,
     model_is_another,
+    answers_do_not_stop,
+    model_is_the_base,
 )
 WARNINGS: tuple[Rule[Facts], ...] = (
     held_out_regressed,

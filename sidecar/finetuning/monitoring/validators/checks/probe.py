@@ -51,7 +51,7 @@ class ProbeRequest(_Message):
     reference: bool = False
     """Whether the tuned model scores the texts that the trainer has scored."""
     benchmarks: BenchmarkRequest | None = None
-    max_new_tokens: int = 96
+    max_new_tokens: int = Field(ge=1)
     parent: int | None = None
     """Process id of whoever asks; without it nobody wants the answer."""
 
