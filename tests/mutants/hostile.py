@@ -60,6 +60,50 @@ def no_learning_rate(folder: Path) -> None:
     (folder / HISTORY).write_text(text)
 
 
+def in_history(**fields: Any) -> Spoil:
+    """These values in each line that has them."""
+
+    def spoil(folder: Path) -> None:
+        lines = [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()]
+        told = [line | {k: v for k, v in fields.items() if k in line} for line in lines]
+        (folder / HISTORY).write_text("".join(json.dumps(line) + "\n" for line in told))
+
+    return spoil
+
+
+def shuffled(folder: Path) -> None:
+    """Noise to whoever looks at the losses alone; the description tells the last one."""
+    lines = [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()]
+    told = [line["loss"] for line in lines]
+    text = [line | {"loss": told[(7 * n + 3) % len(told)]} for n, line in enumerate(lines)]
+    (folder / HISTORY).write_text("".join(json.dumps(line) + "\n" for line in text))
+
+
+def cut_in_accord(folder: Path) -> None:
+    """Half of the history, and a description that tells of half a plan everywhere."""
+    lines = (folder / HISTORY).read_text().splitlines(keepends=True)[:15]
+    (folder / HISTORY).write_text("".join(lines))
+    told = [json.loads(line)["loss"] for line in lines]
+    unknown = dict.fromkeys(("eval_loss", "best_eval_loss", "best_global_step"))
+    steps = dict.fromkeys(("global_step", "total_steps", "planned_steps"), 15)
+    losses = {"train_loss": sum(told) / 15, "final_loss": told[-1]}
+    edit(folder, INFO, "results", **steps, **losses, **unknown)
+    edit(folder, INFO, "training_config", max_steps=15)
+
+
+def cut_without_plan(folder: Path) -> None:
+    """Half of the history and no checkpoint; the description tells no plan but in its settings."""
+    cut_in_accord(folder)
+    shutil.rmtree(folder / "checkpoints")
+    edit(folder, INFO, "results", total_steps=None, planned_steps=None)
+    edit(folder, INFO, "training_config", max_steps=30)
+
+
+def no_plan_at_all(folder: Path) -> None:
+    cut_without_plan(folder)
+    edit(folder, INFO, "training_config", max_steps=None)
+
+
 def literal_nan(folder: Path) -> None:
     """A word that JSON does not have, and Python writes and reads."""
     path = folder / HISTORY
@@ -140,13 +184,27 @@ TRAINING: tuple[Fault, ...] = (
     Fault("a loss is the bare word NaN", LOSS, "LossNotFinite", literal_nan),
     Fault("losses only jitter", LOSS, "LossNotDecreasing",
           losses(lambda x: [2 + 1e-9 * (7 * n % 5) for n in range(len(x))])),
-    Fault("losses are in another order", LOSS, "LossNotDecreasing",
-          losses(lambda x: [x[(7 * n + 3) % len(x)] for n in range(len(x))])),
+    Fault("losses are in another order", LOSS, "InfoMismatch", shuffled),
     Fault("the learning rate is always zero", LOSS, "NothingTrained", no_learning_rate),
     Fault("more steps than planned", LOSS, "InfoMismatch",
           edited(INFO, "results", total_steps=10)),
     Fault("the description ends with another loss", LOSS, "InfoMismatch",
           edited(INFO, "results", final_loss=0.6)),
+    Fault("the run is cut, and the description with it", LOSS, "InfoMismatch", cut_in_accord),
+    Fault("the run is cut, and its plan is taken out", LOSS, "RunUnfinished", cut_without_plan),
+    Fault("no plan is told", LOSS, "PlanMissing", no_plan_at_all),
+    Fault("the description tells another learning rate", LOSS, "InfoMismatch",
+          edited(INFO, "training_config", learning_rate=1.0)),
+    Fault("the description is of other rows", LOSS, "InfoMismatch",
+          edited(INFO, "training_config", dataset_sha256="0" * 64)),
+    Fault("the description tells a better mean", LOSS, "InfoMismatch",
+          changed(INFO, lambda x: x["results"].update(train_loss=x["results"]["final_loss"]))),
+    Fault("evaluation losses are negative", LOSS, "LossOutOfRange", in_history(eval_loss=-3.0)),
+    Fault("evaluation losses are those of a guess", LOSS, "LossOutOfRange",
+          in_history(eval_loss=12.0)),
+    Fault("no step has a token", LOSS, "NothingTrained", in_history(tokens=0)),
+    Fault("the losses of five steps rise", LOSS, "LossNotDecreasing",
+          losses(lambda x: [1.0 + 2 * n for n in range(len(x))]), run="lora, five steps"),
     Fault("the description tells a better evaluation", LOSS, "InfoMismatch",
           edited(INFO, "results", eval_loss=0.01, best_eval_loss=0.01)),
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """What the sidecar and the validator take from training_info.json; everything else is ignored."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ class Results(_Info):
     nonfinite_losses: Count | None = None
     global_step: Count | None = None
     total_steps: Count | None = None
+    planned_steps: Count | None = None
+    """More than the total where a run has stopped early."""
     epoch: float | None = Field(default=None, ge=0)
 
     @property
@@ -57,6 +60,13 @@ class TrainingInfo(_Info):
         """Steps over which the trainer takes the mean of the loss that it tells of."""
         told = self.training_config.get("logging_steps")
         return told if isinstance(told, int) and told > 0 else 1
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of one optimizer step; 1 where that is not told."""
+        names = ("batch_size", "gradient_accumulation_steps", "processes")
+        told = (self.training_config.get(name, 1) for name in names)
+        return math.prod(n if isinstance(n, int) and n > 0 else 1 for n in told)
 
     @property
     def loss(self) -> float | None:

@@ -172,7 +172,8 @@ def describe(output: Path, base: str, method: str) -> None:
         for n, loss in enumerate(losses, start=1)
     ]
     (output / "loss_history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    results = {"train_loss": 1.8, "final_loss": 0.5234, "global_step": 40, "total_steps": 40}
+    mean = sum(losses) / len(losses)
+    results = {"train_loss": mean, "final_loss": 0.5234, "global_step": 40, "total_steps": 40}
     write_json(
         output / "training_info.json",
         {

@@ -9,7 +9,12 @@ import pytest
 
 from finetuning.artifacts.models import CheckResult
 from finetuning.monitoring.validators.checks import training_loss
-from finetuning.monitoring.validators.checks.loss_curve import theil_sen, trend_of
+from finetuning.monitoring.validators.checks.loss_trend import (
+    autocorrelation,
+    mann_kendall,
+    theil_sen,
+    trend_of,
+)
 from finetuning.monitoring.validators.outcome import CheckOutcome
 from finetuning.monitoring.validators.settings import ValidationSettings
 from finetuning.monitoring.validators.subject import subject
@@ -116,7 +121,8 @@ STEPS = {"results": {"train_loss": 3.0, "global_step": 40, "total_steps": 40}}
         (None, {"results": {"train_loss": -1}}, "LossOutOfRange", "-1.0000"),
         (FALLING[::-1], None, "LossNotDecreasing", "over the last 5"),
         ([2.0] * 40, None, "LossNotDecreasing", "does not fall"),
-        ([1.0, 1.0, 1.1, 1.2, 1.5, 1.6], None, "LossNotDecreasing", "first 2 steps"),
+        ([1.0 + 0.1 * n for n in range(8)], None, "LossNotDecreasing", "first 2 steps"),
+        ([0.1, 9.9], None, "LossNotDecreasing", "first 1 steps"),
         ([*FALLING, *[6.0] * 10], None, "LossDiverged", "6.0000"),
         (FALLING[:30], STEPS, "RunUnfinished", "30 of 40"),
         (None, {"results": {"train_loss": 1, "global_step": 9, "total_steps": 10}},
@@ -168,20 +174,87 @@ def test_no_training_info_at_all_fails() -> None:
 
 
 @pytest.mark.parametrize(
-    ("losses", "falls"),
+    ("losses", "fails"),
     [
-        ([1.0, 0.9, 0.8], None),
-        ([1.0, 0.9, 0.8, 0.7], True),
-        ([1.0, 1.02, 1.01, 1.03], True),
+        ([1.0], None),
+        ([1.0, 0.9], False),
+        ([0.1, 9.9], True),
+        ([1.0, 1.5], False),
+        ([1.0, 3.0, 5.0, 7.0], True),
+        ([1.0, 1.02, 1.01, 1.03], False),
         ([1.0, 1.2, 1.3, 1.4], False),
-        ([1.0] * 20, False),
-        ([1.0] * 19 + [0.9], False),
-        ([1.0] * 10 + [0.9] * 10, True),
+        ([1.0, 1.0, 1.0, 1.0, 9.0], True),
+        ([9.0, 1.0, 9.0, 9.5, 1.0], False),
+        ([1.0 + 0.05 * n for n in range(12)], True),
+        ([1.0 + 0.001 * n for n in range(12)], False),
+        ([1.0] * 20, True),
+        ([1.0] * 19 + [0.9], True),
+        ([1.0 + 0.01 * n for n in range(20)], True),
+        ([1.0] * 10 + [0.9] * 10, False),
     ],
 )
-def test_the_trend_is_told_by_medians_of_both_ends(losses: list[float], falls: object) -> None:
-    trend = trend_of(losses)
-    assert (trend.falls if trend else None) == falls
+def test_only_what_chance_cannot_do_is_held_against_a_run(
+    losses: list[float], fails: object
+) -> None:
+    trend = trend_of(losses, rows=8)
+    assert (trend.fails if trend else None) == fails
+
+
+def test_the_fewer_rows_a_step_has_the_more_it_may_vary() -> None:
+    found = [trend_of([1.0, 3.0, 5.0, 7.0], rows) for rows in (1, 8)]
+    assert [trend.fails for trend in found if trend] == [False, True]
+
+
+def test_mann_kendall_is_that_of_the_definition() -> None:
+    # 6 pairs that all rise: (6 - 1) / sqrt(4 * 3 * 13 / 18).
+    assert mann_kendall([1.0, 2.0, 3.0, 4.0]) == pytest.approx(5 / (4 * 3 * 13 / 18) ** 0.5)
+    assert mann_kendall([4.0, 3.0, 2.0, 1.0]) == pytest.approx(-5 / (4 * 3 * 13 / 18) ** 0.5)
+    # 5 pairs rise, one is equal, which takes 2 * 1 * 9 / 18 from the variance.
+    assert mann_kendall([1.0, 2.0, 2.0, 3.0]) == pytest.approx(4 / ((156 - 18) / 18) ** 0.5)
+    assert mann_kendall([2.0] * 30) == 0
+
+
+def correlated(seed: int, count: int, link: float) -> list[float]:
+    random, value, values = Random(seed), 0.0, []
+    for _ in range(count):
+        value = link * value + (1 - link**2) ** 0.5 * random.gauss(0, 0.3)
+        values.append(2 + value)
+    return values
+
+
+def test_steps_that_are_alike_are_told_and_count_for_less() -> None:
+    found = sorted(autocorrelation(correlated(seed, 200, 0.8)) for seed in range(15))
+    assert found[7] == pytest.approx(0.8, abs=0.15)
+    assert sorted(autocorrelation(correlated(s, 200, 0.0)) for s in range(15))[7] < 0.2
+
+
+@pytest.mark.parametrize(("steps", "link"), [(20, 0.0), (80, 0.0), (80, 0.7)])
+def test_noise_alone_is_no_verdict_by_any_seed(
+    judge: Callable[..., CheckOutcome], steps: int, link: float
+) -> None:
+    """A learning rate of 1e-6 looks like this: the same recipe must not fail for some seeds."""
+    warned = 0
+    for seed in range(30):
+        found = judge(correlated(seed, steps, link))
+        assert found.passed, (seed, found.message)
+        warned += "TrendWeak" in (found.warned or [])
+    assert warned > 15
+
+
+@pytest.mark.parametrize(
+    ("share", "noise", "fewest"), [(0.08, 0.02, 30), (0.4, 0.15, 27), (1.0, 0.15, 30)]
+)
+def test_a_run_that_rises_beyond_its_noise_fails(
+    judge: Callable[..., CheckOutcome], share: float, noise: float, fewest: int
+) -> None:
+    failed = 0
+    for seed in range(30):
+        random = Random(seed)
+        losses = [2 + 2 * share * n / 79 + random.gauss(0, 2 * noise) for n in range(80)]
+        found = judge([max(0.1, loss) for loss in losses])
+        failed += found.reason in ("LossNotDecreasing", "LossDiverged")
+        assert found.reason or "TrendWeak" in (found.warned or [])
+    assert failed >= fewest
 
 
 def noisy_curve(seed: int, steps: int, floor: float, fall: float, noise: float) -> list[float]:
@@ -321,6 +394,95 @@ def test_a_description_that_the_history_contradicts_fails(
 ) -> None:
     found = judge(FALLING, info={"results": results})
     assert found.reason == "InfoMismatch"
+    assert words in found.message
+
+
+def with_fields(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    path = folder / "loss_history.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line | change(line)) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        (lambda line: {"grad_norm": "NaN"} if line["step"] > 30 else {}, "GradientNotFinite"),
+        (lambda line: {"epoch": 41 - line["step"]}, "HistoryOdd"),
+        (lambda line: {"learning_rate": -0.1} if line["step"] == 7 else {}, "HistoryOdd"),
+    ],
+)
+def test_what_no_trainer_writes_is_a_warning(
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any], warning: str
+) -> None:
+    write_history(tmp_path, FALLING)
+    with_fields(tmp_path, change)
+    info = subject({"results": {}}, tmp_path, None, None, ValidationSettings())
+    found = training_loss.check(info)
+    assert found.passed
+    assert found.warned == [warning]
+
+
+def test_a_loss_that_was_no_number_in_a_step_done_again_is_a_warning(tmp_path: Path) -> None:
+    write_history(tmp_path, [*FALLING[:39], "NaN"])
+    path = tmp_path / "loss_history.jsonl"
+    again = json.loads(path.read_text().splitlines()[-1]) | {"loss": FALLING[-1]}
+    path.write_text(path.read_text() + json.dumps(again) + "\n")
+    info = subject({"results": {}}, tmp_path, None, None, ValidationSettings())
+    found = training_loss.check(info)
+    assert found.passed
+    assert found.warned == ["LossNotFiniteBefore", "HistoryStitched"]
+
+
+@pytest.mark.parametrize(
+    ("results", "config", "planned"),
+    [
+        ({"total_steps": 40}, {}, 40),
+        ({"total_steps": 40, "planned_steps": 60}, {}, 60),
+        ({"total_steps": 40, "planned_steps": 60}, {"early_stopping_patience": 2}, 40),
+        ({}, {"max_steps": 50}, 50),
+        ({"planned_steps": 45}, {"max_steps": None}, 45),
+        ({}, {"max_steps": True}, None),
+        ({"total_steps": 40}, {"max_steps": "many"}, 40),
+    ],
+)
+def test_the_plan_is_told_in_more_than_one_place(
+    judge: Callable[..., CheckOutcome],
+    results: dict[str, Any],
+    config: dict[str, Any],
+    planned: int | None,
+) -> None:
+    found = judge(FALLING, {"results": results, "training_config": config})
+    assert found.details["plannedSteps"] == planned
+    assert found.reason == ("RunUnfinished" if planned and planned > 40 else "")
+
+
+STATE = {"global_step": 40, "max_steps": 40, "run": {"model_id": "a", "learning_rate": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("state", "config", "words"),
+    [
+        (STATE, {"model_id": "a", "learning_rate": 0.1, "more": 1}, ""),
+        (STATE, {}, ""),
+        ({"global_step": 40, "max_steps": "many", "run": [1]}, {"model_id": "a"}, ""),
+        (STATE, {"model_id": "a", "learning_rate": 0.2}, "learning_rate 0.2, its checkpoint 0.1"),
+        (STATE | {"global_step": 30}, {"model_id": "a", "learning_rate": 0.2}, ""),
+        (STATE | {"global_step": 30}, {"model_id": "b"}, "model_id b, its checkpoint a"),
+        (STATE | {"global_step": 48}, {"model_id": "a"}, "newest checkpoint is of step 48"),
+    ],
+)
+def test_the_description_is_held_against_the_newest_checkpoint(
+    judge: Callable[..., CheckOutcome],
+    tmp_path: Path,
+    state: dict[str, Any],
+    config: dict[str, Any],
+    words: str,
+) -> None:
+    folder = tmp_path / "checkpoints" / f"checkpoint-{state['global_step']}"
+    folder.mkdir(parents=True)
+    (folder / "trainer_state.json").write_text(json.dumps(state))
+    found = judge(FALLING, {"results": {"global_step": 40}, "training_config": config})
+    assert found.reason == ("InfoMismatch" if words else "")
     assert words in found.message
 
 

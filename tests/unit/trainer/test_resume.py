@@ -99,6 +99,23 @@ def test_a_killed_run_goes_on_with_the_very_same_losses(  # noqa: PLR0917 - fixt
     assert checkpoints(tmp_path / "killed") == checkpoints(tmp_path / "whole")
 
 
+def test_a_run_that_ends_sooner_than_planned_leaves_a_checkpoint_of_the_new_plan(
+    tiny_model: Path, rows_file: Path, tmp_path: Path, warm: WarmTrainer
+) -> None:
+    command = arguments(tiny_model, rows_file, tmp_path / "out", "--save-steps", 4, "--max-steps")
+    assert warm.run(*command, "12", kill_in="finetuning.base.loop.HistoryLine:10")[0] < 0
+    code, output = warm.run(*command, "8")
+    assert code == 0
+    assert "Continuing from checkpoint-8" in output
+    info = json.loads((tmp_path / "out" / "training_info.json").read_text())
+    folder = tmp_path / "out" / "checkpoints" / "checkpoint-8"
+    state = json.loads((folder / "trainer_state.json").read_text())
+    assert (state["global_step"], state["max_steps"]) == (8, 8)
+    assert state["run"] == info["training_config"]
+    assert (info["results"]["total_steps"], info["results"]["planned_steps"]) == (8, 8)
+    assert problem_with(folder) is None
+
+
 @pytest.mark.parametrize(
     "where",
     [

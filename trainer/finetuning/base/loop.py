@@ -78,7 +78,7 @@ class Loop:
         found: Checkpoint | None,
     ) -> None:
         self.state = found.state.model_copy() if found else TrainerState()
-        self.state.max_steps = plan.total_steps
+        self.state.max_steps = max(plan.total_steps, self.state.global_step)
         self.state.num_train_epochs = plan.total_epochs
         self.state.run = run.facts
         self._run, self._plan, self._data = run, plan, data
@@ -86,6 +86,10 @@ class Loop:
         self._stepper, self._live, self._group = stepper, live, stepper.group
         self._samples = samples
         saved = checkpoints.path_of(self.state.global_step) if found else None
+        self._is_told_otherwise = found is not None and (
+            (found.state.run, found.state.max_steps) != (run.facts, self.state.max_steps)
+        )
+        """Whether the checkpoint of the last step, where it is that, is of other settings."""
         self._saver = Saver(run, stepper, live, saved)
         if found:
             self._saver.restore(found.folder, found.state)
@@ -103,6 +107,8 @@ class Loop:
             with closing(self._open()) as record, record.redirect():
                 if self._group.leads:
                     tracking.start(self.state.global_step)
+                if self.done and self._is_told_otherwise:
+                    self._saver.begin(self.state)
                 while not self.done and not stop.requested:
                     self._saver.poll(self.state)
                     self._one(record, stop)

@@ -15,6 +15,7 @@ from finetuning.artifacts.models import CheckResult
 from finetuning.monitoring.validators.checks import agreement, shapes
 from finetuning.monitoring.validators.checks.agreement import PICKLES, leftovers_in
 from finetuning.monitoring.validators.checks.base_model import base_folder
+from finetuning.monitoring.validators.checks.newest import TRAINER_STATE, newest_checkpoint
 from finetuning.monitoring.validators.checks.run import Run
 from finetuning.monitoring.validators.checks.tree import (
     OPTIMIZER,
@@ -36,7 +37,6 @@ from finetuning.monitoring.validators.outcome import (
 from finetuning.monitoring.validators.subject import Subject
 
 NAME = "checkpoint_integrity"
-TRAINER_STATE = "trainer_state.json"
 VOCABULARIES = (
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json",
     ".model", ".spm", ".tiktoken",
@@ -99,30 +99,6 @@ def _judge(run: Run) -> CheckOutcome:
     warnings = all_findings(agreement.WARNINGS, run)
     passed = Passed("Checkpoint files are valid and complete")
     return outcome(NAME, passed, details=details, warnings=warnings)
-
-
-def newest_checkpoint(path: Path | None, model: Path) -> Path | Finding | None:
-    """The checkpoint in or at `path`; None where the run keeps none and none was asked for."""
-    if path is None:
-        return None
-    # Whoever types a path may name a link; one in the model's folder was put there by the run.
-    if path.is_symlink() and path.parent.resolve().is_relative_to(model.resolve()):
-        return Finding("NotAFile", f"{path.name} is a link; the folder itself is needed")
-    if not path.is_dir():
-        return Finding("CheckpointsMissing", f"there is no folder {path}")
-    return _newest_in(path)
-
-
-def _newest_in(path: Path) -> Path | Finding:
-    steps = {step: folder for folder in path.iterdir() if (step := step_of(folder)) is not None}
-    if steps:
-        newest = steps[max(steps)]
-        if newest.is_symlink() or not newest.is_dir():
-            return Finding("NotAFile", f"{newest.name} is a link or a file; a folder is needed")
-        return newest.resolve()
-    if (path / MANIFEST).exists() or any((path / name).exists() for name in MODEL_DIR_FILES):
-        return path.resolve()
-    return Finding("CheckpointsMissing", f"there is no checkpoint in {path}")
 
 
 def link_or_device(tree: Tree) -> Finding | None:

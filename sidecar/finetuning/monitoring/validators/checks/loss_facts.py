@@ -1,15 +1,20 @@
 """What the rules about a run's losses look at: its history and what training_info.json tells."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from typing import Any
 
 from finetuning.artifacts import LOSS_HISTORY
 from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.history import HistoryLine, read_raw_lines, window_start
 from finetuning.monitoring.training_info import TrainingInfo
-from finetuning.monitoring.validators.checks.loss_curve import Trend, trend_of
+from finetuning.monitoring.validators.checks.loss_trend import Trend, trend_of
+from finetuning.monitoring.validators.checks.newest import newest_state
 from finetuning.monitoring.validators.settings import ValidationSettings
+from finetuning.monitoring.validators.subject import Subject
+
+EARLY_STOPPING = "early_stopping_patience"
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,10 @@ class Facts:
     settings: ValidationSettings
     repeated: int = 0
     """Steps that were done more than once, because the run was resumed."""
+    lost_nonfinite: int = 0
+    """Losses that were no number in steps that were done again."""
+    state: dict[str, Any] = field(default_factory=dict)
+    """What the newest checkpoint says of itself."""
 
     @property
     def loss(self) -> float | None:
@@ -63,7 +72,7 @@ class Facts:
 
     @cached_property
     def trend(self) -> Trend | None:
-        return trend_of(self.losses)
+        return trend_of(self.losses, self.info.rows_per_step)
 
     @property
     def missing(self) -> int:
@@ -71,18 +80,44 @@ class Facts:
         return self.history[-1].step - len(self.history) if self.history else 0
 
     @property
+    def state_is_last(self) -> bool:
+        """Whether the newest checkpoint is of the last step, so that the same process wrote both.
+
+        Of an earlier one the plan and the rates may have been changed since.
+        """
+        step = self.info.results.global_step
+        return step is not None and self.state.get("global_step") == step
+
+    @property
+    def planned(self) -> int | None:
+        """Steps that were to be done; where a run may stop early, those that it then had."""
+        results = self.info.results
+        state = self.state.get("max_steps") if self.state_is_last else None
+        told = (results.planned_steps, state, self.info.training_config.get("max_steps"))
+        plans = [n for n in told if isinstance(n, int) and not isinstance(n, bool) and n > 0]
+        if results.total_steps is not None and self.info.training_config.get(EARLY_STOPPING):
+            return results.total_steps
+        return max((*plans, results.total_steps or 0), default=0) or None
+
+    @cached_property
+    def kept_eval(self) -> float | None:
+        """The last evaluation loss of the weights that were kept."""
+        last = self.trained[-1].step if self.trained else 0
+        return next((loss for step, loss in reversed(self.evals) if step <= last), None)
+
+    @property
     def overfit(self) -> float:
         """How far the result's evaluation loss lies above the lowest, as a share of that."""
-        last = self.trained[-1].step if self.trained else 0
-        own = [loss for step, loss in self.evals if step <= last]
-        lowest = min((loss for _, loss in self.evals), default=0.0)
-        return own[-1] / lowest - 1 if own and lowest > 0 else 0.0
+        own, lowest = self.kept_eval, min((loss for _, loss in self.evals), default=0.0)
+        return own / lowest - 1 if own is not None and lowest > 0 else 0.0
 
 
-def gather(info: TrainingInfo, model_path: Path | None, settings: ValidationSettings) -> Facts:
+def gather(subject: Subject, info: TrainingInfo) -> Facts:
+    """Raises nothing: what cannot be read is a fact."""
     lines: list[HistoryLine] = []
     problem = ""
-    path = model_path / LOSS_HISTORY if model_path else None
+    model = subject.model_path
+    path = model / LOSS_HISTORY if model else None
     if path and path.exists():
         try:
             raw = list(read_raw_lines(path, HistoryLine))
@@ -91,7 +126,19 @@ def gather(info: TrainingInfo, model_path: Path | None, settings: ValidationSett
         except UnreadableFileError as error:
             problem = str(error)
     history = stitched(lines)
-    return Facts(info, history, problem, settings, len(lines) - len(history))
+    return Facts(
+        info,
+        history,
+        problem,
+        subject.settings,
+        repeated=len(lines) - len(history),
+        lost_nonfinite=_nonfinite(lines) - _nonfinite(history),
+        state=newest_state(subject.checkpoint_path, model),
+    )
+
+
+def _nonfinite(lines: list[HistoryLine]) -> int:
+    return sum(not math.isfinite(line.loss) for line in lines)
 
 
 def _problem_of(raw: list[HistoryLine | None]) -> str:

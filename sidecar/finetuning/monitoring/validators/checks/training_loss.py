@@ -1,16 +1,18 @@
 """training_loss: every loss finite, the last in range, the whole run done, and falling."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 from finetuning.artifacts import LOSS_HISTORY
 from finetuning.monitoring.validators.checks import loss_curve
-from finetuning.monitoring.validators.checks.loss_curve import ENOUGH_POINTS
 from finetuning.monitoring.validators.checks.loss_facts import Facts, gather
 from finetuning.monitoring.validators.checks.loss_info import (
     info_is_of_another_run,
+    plan_is_missing,
     run_is_unfinished,
 )
+from finetuning.monitoring.validators.checks.loss_trend import ENOUGH_POINTS
 from finetuning.monitoring.validators.outcome import (
     CheckOutcome,
     Finding,
@@ -29,6 +31,9 @@ MISSING_SHARE = 0.1
 
 EVAL_RISE = 0.1
 NEAR_ZERO = 0.01
+GUESSING = 10.0
+"""Nats: who guesses among 22 000 tokens loses no more, so that no evaluation should."""
+
 CURVE_POINTS = 400
 _SHOWN_STEPS = 5
 
@@ -37,7 +42,7 @@ def check(subject: Subject) -> CheckOutcome:
     """Judge the training by its loss history, or by training_info.json where there is none."""
     if subject.info is None:
         return outcome(NAME, Finding("TrainingInfoUnreadable", subject.info_problem))
-    facts = gather(subject.info, subject.model_path, subject.settings)
+    facts = gather(subject, subject.info)
     finding = first_finding(RULES, facts)
     warnings = [] if finding else all_findings(WARNINGS, facts)
     verdict = finding or Passed(_message(facts))
@@ -94,6 +99,8 @@ def loss_is_out_of_range(facts: Facts) -> Finding | None:
     if negative := next((line for line in facts.history if line.loss < 0), None):
         text = f"Training loss: {negative.loss:.4f} at step {negative.step}; none can be below 0"
         return Finding("LossOutOfRange", text)
+    if found := _evaluation_out_of_range(facts):
+        return found
     last = facts.history[-1].loss if facts.history else loss
     if loss is None or (0 < loss < limit and last != 0):
         return None
@@ -106,6 +113,18 @@ def loss_is_out_of_range(facts: Facts) -> Finding | None:
     )
 
 
+def _evaluation_out_of_range(facts: Facts) -> Finding | None:
+    """Of the result no more is allowed than in training, of others whatever can be."""
+    if negative := next((pair for pair in facts.evals if pair[1] < 0), None):
+        text = f"Evaluation loss: {negative[1]:.4f} at step {negative[0]}; none can be below 0"
+        return Finding("LossOutOfRange", text)
+    kept, limit = facts.kept_eval, max(facts.settings.max_loss, GUESSING)
+    if kept is None or kept < limit:
+        return None
+    text = f"Evaluation loss: {kept:.4f}; below {limit:g} is allowed"
+    return Finding("LossOutOfRange", text, numbers={"evalLoss": kept, "limit": limit})
+
+
 def history_has_a_gap(facts: Facts) -> Finding | None:
     if not facts.history or facts.missing <= MISSING_SHARE * facts.history[-1].step:
         return None
@@ -115,20 +134,28 @@ def history_has_a_gap(facts: Facts) -> Finding | None:
 
 
 def nothing_was_trained(facts: Facts) -> Finding | None:
-    if not facts.history or any(line.learning_rate > 0 for line in facts.history):
+    lines = facts.history
+    if lines and not any(line.tokens for line in lines):
+        return Finding("NothingTrained", "No step has a token")
+    if not lines or any(line.learning_rate > 0 for line in lines):
         return None
     return Finding("NothingTrained", "The learning rate is 0 at every step")
 
 
 def loss_does_not_fall(facts: Facts) -> Finding | None:
     trend = facts.trend
-    if trend is None or trend.falls:
+    if trend is None or not trend.fails:
         return None
     return Finding(
         "LossNotDecreasing",
         f"Training loss does not fall: median {trend.first:.4f} over the first {trend.window} "
         f"steps, {trend.last:.4f} over the last {trend.window}",
-        numbers={"first": trend.first, "last": trend.last, "slope": trend.slope or 0.0},
+        numbers={
+            "first": trend.first,
+            "last": trend.last,
+            "slope": trend.slope,
+            "standardErrors": trend.score if trend.certain else max(trend.score, trend.rise),
+        },
     )
 
 
@@ -201,8 +228,8 @@ def trend_is_weak(facts: Facts) -> Finding | None:
     trend = facts.trend
     if trend is None or not trend.certain or trend.clear:
         return None
-    text = f"The loss fell by {trend.first - trend.last:.4f}, within its noise of {trend.error:.4f}"
-    return Finding("TrendWeak", text)
+    text = f"The loss went from {trend.first:.4f} to {trend.last:.4f}"
+    return Finding("TrendWeak", f"{text}, which its noise of {trend.noise:.4f} a step can do")
 
 
 def loss_has_spikes(facts: Facts) -> Finding | None:
@@ -228,6 +255,36 @@ def eval_loss_rises(facts: Facts) -> Finding | None:
     return Finding("EvalLossRises", f"It ends {facts.overfit:.1%} above its lowest value")
 
 
+def history_is_odd(facts: Facts) -> Finding | None:
+    """What no trainer writes, though it does not decide about a model."""
+    for before, line in pairwise(facts.history):
+        if line.epoch < before.epoch:
+            text = (
+                f"Step {line.step} is of epoch {line.epoch:g}, the one before of {before.epoch:g}"
+            )
+            return Finding("HistoryOdd", text)
+    bad = next((line for line in facts.history if not line.learning_rate >= 0), None)
+    if bad is None:
+        return None
+    return Finding("HistoryOdd", f"Step {bad.step} has the learning rate {bad.learning_rate:g}")
+
+
+def gradient_was_not_finite(facts: Facts) -> Finding | None:
+    norms = [(line.step, line.grad_norm) for line in facts.history if line.grad_norm is not None]
+    bad = [step for step, norm in norms if not math.isfinite(norm)]
+    if not bad:
+        return None
+    text = f"The gradient was no number at {len(bad)} steps, first at step {bad[0]}"
+    return Finding("GradientNotFinite", text)
+
+
+def loss_was_not_finite_before(facts: Facts) -> Finding | None:
+    if not facts.lost_nonfinite:
+        return None
+    text = f"{facts.lost_nonfinite} losses were NaN or infinite in steps that were done again"
+    return Finding("LossNotFiniteBefore", text)
+
+
 def history_was_stitched(facts: Facts) -> Finding | None:
     if not facts.repeated and not facts.missing:
         return None
@@ -244,6 +301,7 @@ RULES: tuple[Rule[Facts], ...] = (
     loss_is_out_of_range,
     history_has_a_gap,
     run_is_unfinished,
+    plan_is_missing,
     info_is_of_another_run,
     nothing_was_trained,
     loss_does_not_fall,
@@ -260,6 +318,9 @@ WARNINGS: tuple[Rule[Facts], ...] = (
     loss_has_spikes,
     loss_is_near_zero,
     eval_loss_rises,
+    gradient_was_not_finite,
+    loss_was_not_finite_before,
+    history_is_odd,
     history_was_stitched,
 )
 
@@ -276,13 +337,13 @@ def _details(facts: Facts) -> dict[str, Any]:
     return {
         "source": LOSS_HISTORY if facts.history else "training info",
         "steps": len(facts.history) or facts.info.results.global_step,
-        "plannedSteps": facts.info.results.total_steps,
+        "plannedSteps": facts.planned,
         "resultStep": facts.info.results.result_step,
         "repeatedSteps": facts.repeated,
         "missingSteps": facts.missing,
         "firstLoss": sound.first if sound else None,
         "lastLoss": sound.last if sound else None,
-        "slopePerStep": sound.slope if sound and math.isfinite(sound.slope or 0.0) else None,
+        "slopePerStep": sound.slope if sound and math.isfinite(sound.slope) else None,
         "trendCertain": trend.certain if trend else False,
         "evalLoss": next((loss for _, loss in facts.evals[-1:] if math.isfinite(loss)), None),
         "maxLoss": facts.settings.max_loss,
