@@ -300,7 +300,8 @@ _MARKS = {
 
 
 def _check_lines(check: Check) -> list[str]:
-    lines = [f"{_MARKS[check.result]} - {check.name}", f"  {check.message}"]
+    aside = "" if check.required else " (only reported: it does not count)"
+    lines = [f"{_MARKS[check.result]} - {check.name}", f"  {check.message}{aside}"]
     if check.score is not None:
         lines.append(f"  Score: {check.score:.4f}")
     return [*lines, ""]

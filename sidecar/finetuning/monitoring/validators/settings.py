@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
 
 from finetuning.monitoring.validators.reasons import CHECKS, CheckName
 
@@ -19,7 +20,7 @@ DEFAULT_PROMPT = "Tell me in one sentence what you can do."
 
 class _Setting(BaseModel):
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="ignore", protected_namespaces=()
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", protected_namespaces=()
     )
 
 
@@ -130,4 +131,11 @@ class ValidationSettings(_Setting):
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             field = ".".join(str(part) for part in first["loc"]) or "the whole value"
-            raise ValueError(f"${CONFIG_ENV}: {field}: {first['msg']}") from error
+            raise ValueError(f"${CONFIG_ENV}: {field}: {_told(first)}") from error
+
+
+def _told(error: ErrorDetails) -> str:
+    """A setting that is passed over would be one that nobody misses."""
+    if error["type"] != "extra_forbidden":
+        return error["msg"]
+    return "no such setting; take it out, or use the validator of the operator's version"
