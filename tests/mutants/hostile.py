@@ -54,6 +54,10 @@ def changed(name: str, change: Callable[[dict[str, Any]], Any]) -> Spoil:
     return spoil
 
 
+def in_utf16(name: str) -> Spoil:
+    return lambda folder: written(name, (folder / name).read_text().encode("utf-16"))(folder)
+
+
 def no_learning_rate(folder: Path) -> None:
     lines = [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()]
     text = "".join(json.dumps({**line, "learning_rate": 0.0}) + "\n" for line in lines)
@@ -229,6 +233,22 @@ INTEGRITY: tuple[Fault, ...] = (
           everywhere(edited("adapter_config.json", lora_alpha=320))),
     Fault("the adapter's scaling is by the root of the rank", FILES, "ConfigMismatch",
           everywhere(edited("adapter_config.json", use_rslora=True))),
+    Fault("the adapter begins with a part of its base", FILES, "AdapterSettingForeign",
+          everywhere(edited("adapter_config.json", init_lora_weights="pissa"))),
+    Fault("the adapter begins with what 4 bits lose", FILES, "AdapterSettingForeign", everywhere(
+          edited("adapter_config.json", init_lora_weights="loftq", loftq_config={"x": 4}))),
+    Fault("the adapter computes after some tokens only", FILES, "AdapterSettingForeign",
+          everywhere(edited("adapter_config.json", alora_invocation_tokens=[5, 6, 7]))),
+    Fault("the adapter repeats the base model's layers", FILES, "AdapterSettingForeign",
+          everywhere(edited("adapter_config.json", layer_replication=[[0, 2], [0, 2]]))),
+    Fault("the adapter has rows of the embeddings", FILES, "AdapterSettingForeign",
+          everywhere(edited("adapter_config.json", trainable_token_indices=[1, 2, 3]))),
+    Fault("the adapter wants a module to be imported", FILES, "AdapterSettingForeign", everywhere(
+          edited("adapter_config.json", megatron_config={"x": 1}, megatron_core="evil"))),
+    Fault("the adapter's kind is in small letters", FILES, "AdapterSettingForeign",
+          everywhere(edited("adapter_config.json", peft_type="lora"))),
+    Fault("the adapter's configuration is in UTF-16", FILES, "JsonUnreadable",
+          in_utf16("adapter_config.json")),
     Fault("one kind of layer has a scale of its own", FILES, "ConfigMismatch",
           edited("adapter_config.json", alpha_pattern={"q_proj": 3200})),
     Fault("positions turn faster", FILES, "ConfigMismatch", everywhere(
@@ -268,6 +288,8 @@ PROFILES: tuple[Fault, ...] = (
 )  # fmt: skip
 
 OUTPUTS: tuple[Fault, ...] = (
+    Fault("the adapter needs a setting that is not carried over", OUTPUT, "ModelLoadFailed",
+          edited("adapter_config.json", init_lora_weights="pissa"), loads_model=True),
     Fault("every lora_A is zero", OUTPUT, "AdapterUntrained", tensors(zero_first_matrices),
           loads_model=True),
     Fault("the weights are the base model's, rounded", OUTPUT, "SameAsBase", halved_base,

@@ -69,9 +69,9 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
 
 
 def read_json(path: Path, max_bytes: int = 1 << 20) -> Any:
-    """Read bounded JSON; raises UnreadableFileError, also when it is no JSON or too deep."""
+    """Read bounded JSON in UTF-8; raises UnreadableFileError, also when it is too deep."""
     data = read_bounded(path, max_bytes)
     try:
-        return json.loads(data)
+        return json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise UnreadableFileError(f"{path}: not valid JSON ({error})") from error

@@ -13,8 +13,9 @@ from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.manifest import contents_problem, size_problem
 from finetuning.artifacts.models import CheckResult
 from finetuning.monitoring.validators.checks import agreement, shapes
+from finetuning.monitoring.validators.checks.adapter_settings import foreign_setting
 from finetuning.monitoring.validators.checks.agreement import PICKLES, leftovers_in
-from finetuning.monitoring.validators.checks.base_model import base_folder
+from finetuning.monitoring.validators.checks.base_model import ADAPTER_CONFIG, base_folder
 from finetuning.monitoring.validators.checks.newest import TRAINER_STATE, newest_checkpoint
 from finetuning.monitoring.validators.checks.run import Run
 from finetuning.monitoring.validators.checks.tree import (
@@ -181,6 +182,12 @@ def json_is_unreadable(tree: Tree) -> Finding | None:
     return None
 
 
+def adapter_setting_is_foreign(tree: Tree) -> Finding | None:
+    """Whoever loads the adapter would load another model than the one that is judged."""
+    problem = foreign_setting(tree.document(ADAPTER_CONFIG).fields) if tree.is_adapter else ""
+    return Finding("AdapterSettingForeign", f"{ADAPTER_CONFIG}: {problem}") if problem else None
+
+
 def trainer_state_is_missing(tree: Tree) -> Finding | None:
     if not _is_resumable(tree) or TRAINER_STATE in tree.files:
         return None
@@ -325,6 +332,7 @@ RULES: tuple[Rule[Tree], ...] = (
     config_is_missing,
     tokenizer_is_missing,
     json_is_unreadable,
+    adapter_setting_is_foreign,
     trainer_state_is_missing,
     step_is_another,
     optimizer_state_is_missing,

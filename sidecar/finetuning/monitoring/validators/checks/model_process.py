@@ -15,6 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from finetuning.monitoring.validators.checks.adapter_settings import (
+    foreign_setting,
+    loaded_settings,
+)
 from finetuning.monitoring.validators.checks.model_scoring import (
     Seen,
     difference,
@@ -230,33 +234,11 @@ def _with_adapter(base: Any, folder: Path) -> Any:
     return model.eval()
 
 
-_ADAPTER_SETTINGS = (
-    "r",
-    "lora_alpha",
-    "target_modules",
-    "exclude_modules",
-    "layers_to_transform",
-    "layers_pattern",
-    "rank_pattern",
-    "alpha_pattern",
-    "bias",
-    "fan_in_fan_out",
-    "modules_to_save",
-    "use_rslora",
-    "use_dora",
-    "lora_bias",
-    "task_type",
-)
-"""What decides how an adapter computes; the other settings name modules to import or files to
-read, or say how to begin a training."""
-
-
 def _adapter_settings(folder: Path) -> dict[str, Any]:
-    data = json.loads((folder / ADAPTER_CONFIG).read_bytes())
-    if data.get("peft_type", "LORA") != "LORA":
-        raise _WeightsError(f"{ADAPTER_CONFIG}: peft_type {data['peft_type']} is not supported")
-    known = {name: data[name] for name in _ADAPTER_SETTINGS if data.get(name) is not None}
-    return {**known, "inference_mode": True}
+    data = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    if problem := foreign_setting(data):
+        raise _WeightsError(f"{ADAPTER_CONFIG}: {problem}")
+    return {**loaded_settings(data), "inference_mode": True}
 
 
 def _require_complete(missing: list[str]) -> None:

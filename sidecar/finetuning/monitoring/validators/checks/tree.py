@@ -169,6 +169,7 @@ def _document(root: Path, name: str) -> Json:
         return Json(None, "", str(error).replace(f"{root}/", ""))
     digest = hashlib.sha256(data).hexdigest()
     try:
-        return Json(json.loads(data), digest)
+        # Told bytes, Python would guess UTF-16 and 32, which no library reads.
+        return Json(json.loads(data.decode()), digest)
     except (ValueError, RecursionError) as error:
         return Json(None, digest, f"{name}: not valid JSON ({error})")
