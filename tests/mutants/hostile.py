@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 from tests.mutants.faults import (
+    ADAPTER,
     FILES,
     LOSS,
     MODEL,
@@ -25,6 +26,7 @@ from tests.mutants.faults import (
     tensors,
     written,
 )
+from tests.mutants.runs import reseal
 from tests.mutants.tensors import Tensors, with_tensors
 
 FULL = "full, fp32"
@@ -162,6 +164,39 @@ def zero_first_matrices(weights: Tensors) -> None:
             value[:] = 0
 
 
+def optimizer(change: Callable[[str, Any], Any]) -> Spoil:
+    """Every tensor of the newest checkpoint's optimizer; None drops one."""
+
+    def all_tensors(weights: Tensors) -> None:
+        for name in list(weights):
+            if (value := change(name, weights.pop(name))) is not None:
+                weights[name] = np.asarray(value, np.float32)
+
+    return checkpoint(lambda folder: with_tensors(folder / "optimizer.safetensors", all_tensors))
+
+
+def swapped_moments(weights: Tensors) -> None:
+    """Both moments of each, so that each pair still fits."""
+    for kind in ("exp_avg", "exp_avg_sq"):
+        one, two = (n for n in sorted(weights) if "up_proj.lora_A" in n and n.endswith(f".{kind}"))
+        weights[one], weights[two] = weights[two], weights[one]
+
+
+def made_up_checkpoint(folder: Path) -> None:
+    """A copy of the newest, told to be of a step that the run has never done."""
+    newest = max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name[11:]))
+    later = newest.with_name("checkpoint-90")
+    shutil.copytree(newest, later)
+    edit(later, "trainer_state.json", global_step=90, max_steps=90)
+    optimizer(lambda name, x: x * 3 if name.endswith(".step") else x)(folder)
+
+
+def oldest_is_nan(folder: Path) -> None:
+    oldest = min((folder / "checkpoints").iterdir(), key=lambda path: int(path.name[11:]))
+    with_tensors(oldest / ADAPTER, lambda x: min(x.items())[1].fill(np.nan))
+    reseal(oldest)
+
+
 def no_moments(folder: Path) -> None:
     save_file({}, folder / "optimizer.safetensors")
 
@@ -268,6 +303,37 @@ INTEGRITY: tuple[Fault, ...] = (
           everywhere(tensors(one_exponent_bit))),
     Fault("a matrix is all zeros", FILES, "WeightsZero",
           everywhere(tensors(zero_matrix, MODEL)), run=FULL),
+    Fault("the checkpoint's state is its step alone", FILES, "TrainerStateMalformed",
+          checkpoint(written("trainer_state.json", b'{"global_step": 30}'))),
+    Fault("the checkpoint's plan is a word", FILES, "TrainerStateMalformed",
+          checkpoint(edited("trainer_state.json", max_steps="many"))),
+    Fault("the checkpoint's epoch is negative", FILES, "TrainerStateMalformed",
+          checkpoint(edited("trainer_state.json", epoch=-5))),
+    Fault("the checkpoint's state is in UTF-16", FILES, "JsonUnreadable",
+          checkpoint(in_utf16("trainer_state.json"))),
+    Fault("the checkpoint's epoch is another than the history's", FILES, "CheckpointMismatch",
+          checkpoint(edited("trainer_state.json", epoch=7.5))),
+    Fault("the checkpoint is of another run's rows", FILES, "CheckpointMismatch",
+          checkpoint(edited("trainer_state.json", "run", dataset_sha256="0" * 64))),
+    Fault("the checkpoint is of another run's model", FILES, "CheckpointMismatch",
+          checkpoint(edited("trainer_state.json", "run", model_id="org/other"))),
+    Fault("a checkpoint is made up", FILES, "CheckpointMismatch", made_up_checkpoint),
+    Fault("an older checkpoint is NaN", FILES, "WeightsNotFinite", oldest_is_nan),
+    Fault("the optimizer does not know its steps", FILES, "OptimizerMismatch",
+          optimizer(lambda name, _: None if name.endswith(".step") else _)),
+    Fault("the optimizer has done more steps than the run", FILES, "OptimizerMismatch",
+          optimizer(lambda name, x: x + 5 if name.endswith(".step") else x)),
+    Fault("the optimizer has done fewer steps than the run", FILES, "OptimizerMismatch",
+          optimizer(lambda name, x: x - 5 if name.endswith(".step") else x)),
+    Fault("means of squares are negative", FILES, "OptimizerMismatch",
+          optimizer(lambda name, x: -x - 1e-3 if name.endswith(".exp_avg_sq") else x)),
+    Fault("the optimizer's moments are zeros", FILES, "OptimizerMismatch",
+          optimizer(lambda name, x: x if name.endswith(".step") else x * 0)),
+    Fault("the moments of one layer are zeros", FILES, "OptimizerMismatch",
+          optimizer(lambda name, x: x * 0 if "0.mlp.up_proj.lora_B" in name and x.ndim else x)),
+    Fault("the moments of two layers are swapped", FILES, "OptimizerMismatch",
+          checkpoint(lambda folder: with_tensors(
+              folder / "optimizer.safetensors", swapped_moments))),
     Fault("the checkpoint's optimizer is empty", FILES, "OptimizerMismatch",
           checkpoint(no_moments)),
     Fault("the checkpoint's optimizer lacks a layer", FILES, "OptimizerMismatch", checkpoint(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from safetensors.numpy import load_file, save_file
@@ -201,6 +202,18 @@ def checkpoint(output: Path, step: int) -> None:
         if path.is_file() and path.name not in RESULT_ONLY:
             shutil.copyfile(path, folder / path.name)
     weights = [load_file(path) for path in folder.glob("*.safetensors")]
-    moments = {f"{name}.exp_avg": value for part in weights for name, value in part.items()}
-    save_file(moments, folder / "optimizer.safetensors")
-    write_json(folder / "trainer_state.json", {"global_step": step, "max_steps": 40})
+    moments = [_moments(name, value, step) for part in weights for name, value in part.items()]
+    save_file({k: v for each in moments for k, v in each.items()}, folder / "optimizer.safetensors")
+    info = json.loads((output / "training_info.json").read_text())
+    run = {**info["training_config"], "method": info["method"], "dataset_sha256": "0" * 64}
+    counts = {"tokens_total": 64 * step, "samples_total": 8 * step, "nonfinite_losses": 0}
+    state = {"global_step": step, "max_steps": 40, "epoch": step / 20, **counts, "run": run}
+    write_json(folder / "trainer_state.json", state)
+
+
+def _moments(name: str, weight: "np.ndarray[Any, Any]", step: int) -> dict[str, Any]:
+    """AdamW's, had the weight itself been the gradient of every step."""
+    first = (1 - 0.9**step) * weight
+    second = (1 - 0.999**step) * weight**2
+    moments = {f"{name}.exp_avg": first, f"{name}.exp_avg_sq": second}
+    return moments | {f"{name}.step": np.array([step], np.float32)}

@@ -33,7 +33,7 @@ def test_what_the_libraries_write_passes(run_of: RunOf, kind: str) -> None:
     found = judge(run_of(kind))
     assert found.passed, found.message
     assert found.message == "Checkpoint files are valid and complete"
-    assert set(found.details) == {"checkpoint-40", "result"}
+    assert set(found.details) == {"checkpoint-20", "checkpoint-40", "result"}
     assert found.details["result"]["weightBytes"] > 0
 
 
@@ -45,11 +45,14 @@ def test_a_run_that_keeps_no_checkpoints_is_judged_by_its_result(run_of: RunOf) 
     assert set(found.details) == {"result"}
 
 
-def test_only_the_newest_checkpoint_counts(run_of: RunOf) -> None:
+def test_every_checkpoint_counts(run_of: RunOf) -> None:
     output = run_of("lora")
-    (output / "checkpoints" / "checkpoint-20" / "adapter_model.safetensors").unlink()
     (output / "checkpoints" / ".tmp-checkpoint-60").mkdir()
     assert judge(output).passed
+    (output / "checkpoints" / "checkpoint-20" / "adapter_model.safetensors").unlink()
+    found = judge(output)
+    assert found.reason == "WeightsMissing"
+    assert found.message.startswith("checkpoint-20: ")
 
 
 def test_a_checkpoint_before_the_last_step_only_warns(run_of: RunOf) -> None:
@@ -364,7 +367,7 @@ def test_a_relative_checkpoint_path_is_looked_for_below_the_model(
     output = run_of("lora")
     monkeypatch.chdir(tmp_path)
     found = judge(output, "./checkpoints")
-    assert set(found.details) == {"checkpoint-40", "result"}
+    assert set(found.details) == {"checkpoint-20", "checkpoint-40", "result"}
 
 
 def test_a_missing_model_folder_fails(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from tests.unit.trainer.test_resume import arguments, checkpoints, flip_a_bit, h
 
 from finetuning.api.hyperparameters import Hyperparameters
 from finetuning.artifacts.manifest import problem_with, sha256_of
+from finetuning.artifacts.trainer_state import TrainerState
 from finetuning.base.app import main
 from finetuning.base.best import gives_up, judge
-from finetuning.base.checkpoints import TrainerState
 from finetuning.monitoring.validators.checks import training_loss
 from finetuning.monitoring.validators.settings import ValidationSettings
 from finetuning.monitoring.validators.subject import subject

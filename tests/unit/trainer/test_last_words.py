@@ -11,7 +11,8 @@ from finetuning.artifacts import TERMINATION_MESSAGE_LIMIT
 from finetuning.artifacts.files import write_json
 from finetuning.artifacts.manifest import seal
 from finetuning.artifacts.models import GpuState, RunState, TrainFailure, TrainingResult
-from finetuning.base.checkpoints import TRAINER_STATE, TrainerState, path_of
+from finetuning.artifacts.trainer_state import TRAINER_STATE, TrainerState
+from finetuning.base.checkpoints import path_of
 from finetuning.base.last_words import encode, paused_early, say
 from finetuning.base.live import LiveState
 

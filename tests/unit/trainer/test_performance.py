@@ -6,7 +6,7 @@ import pytest
 
 from finetuning.artifacts.history import PerformanceLine, read_lines
 from finetuning.artifacts.models import GpuState
-from finetuning.base.checkpoints import TrainerState
+from finetuning.artifacts.trainer_state import TrainerState
 from finetuning.base.performance import PerformanceLog
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from finetuning.api.hyperparameters import Hyperparameters, Method
 from finetuning.artifacts import CHECKPOINT_PREFIX
 from finetuning.artifacts.manifest import problem_with
-from finetuning.base.checkpoints import TrainerState
+from finetuning.artifacts.trainer_state import TrainerState
 from finetuning.base.device import Device
 from finetuning.base.model import load_adapter, load_base
 from finetuning.base.run import Run

@@ -10,54 +10,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from finetuning.artifacts import CHECKPOINT_PREFIX, CHECKPOINTS_DIR, MANIFEST
 from finetuning.artifacts.files import UnreadableFileError, read_json, sync_directory, write_json
 from finetuning.artifacts.manifest import problem_with, seal
-from finetuning.artifacts.models import WireFloat
-from finetuning.base.facts import Facts
+from finetuning.artifacts.trainer_state import OPTIMIZER, TRAINER_STATE, TrainerState
 from finetuning.base.storage import finish_files, replace_folder, space_for
 
 if TYPE_CHECKING:
     import torch
 
-TRAINER_STATE = "trainer_state.json"
-OPTIMIZER = "optimizer.safetensors"
 TEMPORARY = ".tmp-"
-SIZES_KEPT = 4096
 
 log = logging.getLogger(__name__)
-
-
-class TrainerState(BaseModel):
-    """Where the run is; the names shared with transformers' file of this name mean the same."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    global_step: int = Field(default=0, ge=0)
-    max_steps: int = Field(default=0, ge=0)
-    epoch: float = Field(default=0.0, ge=0)
-    num_train_epochs: int = Field(default=0, ge=0)
-    train_seconds: float = Field(default=0.0, ge=0)
-    tokens_total: int = Field(default=0, ge=0)
-    samples_total: int = Field(default=0, ge=0)
-    nonfinite_losses: int = Field(default=0, ge=0)
-    bad_steps_in_a_row: int = Field(default=0, ge=0)
-    loss: WireFloat | None = None
-    eval_loss: WireFloat | None = None
-    best_metric: float | None = None
-    best_global_step: int | None = Field(default=None, ge=0)
-    evaluations_without_gain: int = Field(default=0, ge=0)
-    checkpoints_total: int = Field(default=0, ge=0)
-    checkpoint_sizes_bytes: list[int] = Field(default_factory=list)
-    loss_scaler: dict[str, float] = Field(default_factory=dict)
-    run: Facts = Field(default_factory=dict)
-
-    def add_checkpoint(self, size: int) -> None:
-        """Count a checkpoint once it is complete."""
-        self.checkpoints_total += 1
-        self.checkpoint_sizes_bytes = [*self.checkpoint_sizes_bytes, size][-SIZES_KEPT:]
 
 
 class Checkpoint(BaseModel):

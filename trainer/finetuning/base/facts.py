@@ -4,37 +4,14 @@ from typing import Any
 
 from finetuning.api.hyperparameters import Hyperparameters, LoraConfig, Method
 from finetuning.api.run_config import RunConfig
+from finetuning.artifacts.trainer_state import BINDING
 from finetuning.base.hub import base_name
 
 Facts = dict[str, Any]
 
-BINDING = (
-    "model_id",
-    "revision",
-    "method",
-    "objective",
-    "dataset_sha256",
-    "eval_split",
-    "eval_sha256",
-    "max_seq_length",
-    "packing",
-    "seed",
-    "lora_rank",
-    "lora_alpha",
-    "target_modules",
-    "use_rslora",
-    "use_dora",
-    "modules_to_save",
-    "load_in_4bit",
-    "bnb_4bit_quant_type",
-    "bnb_4bit_use_double_quant",
-)
-"""A checkpoint continues only a run that agrees in these: they decide what its tensors mean and
-which rows its steps have seen, as the product of `PER_STEP` does. The rest (rates, lengths,
-intervals) may be changed on the way."""
-
 PER_STEP = ("batch_size", "gradient_accumulation_steps", "processes")
-"""Together the rows of a step: another split of as many rows is the same run."""
+"""Together the rows of a step: another split of as many rows is the same run. They bind as
+`BINDING` does; the rest (rates, lengths, intervals) may be changed on the way."""
 
 COSMETIC = (
     "logging_steps",

@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 from finetuning.artifacts import LOSS_HISTORY
 from finetuning.artifacts.history import HistoryLine, LineWriter
 from finetuning.artifacts.models import GpuState
-from finetuning.base.checkpoints import TrainerState
+from finetuning.artifacts.trainer_state import TrainerState
 from finetuning.base.console import Figures, Progress
 from finetuning.base.performance import PerformanceLog
 from finetuning.base.storage import space_for

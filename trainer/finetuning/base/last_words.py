@@ -16,7 +16,8 @@ from finetuning.artifacts import (
 )
 from finetuning.artifacts.manifest import sha256_of
 from finetuning.artifacts.models import RunState, TrainingResult
-from finetuning.base.checkpoints import TrainerState, latest_state, path_of
+from finetuning.artifacts.trainer_state import TrainerState
+from finetuning.base.checkpoints import latest_state, path_of
 from finetuning.base.live import LiveState
 
 log = logging.getLogger(__name__)

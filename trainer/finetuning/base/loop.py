@@ -12,9 +12,10 @@ from finetuning.api.hyperparameters import Method
 from finetuning.artifacts import LOSS_HISTORY
 from finetuning.artifacts.history import HistoryLine, read_history, window_start
 from finetuning.artifacts.models import RunState, TrainingResult
+from finetuning.artifacts.trainer_state import TrainerState
 from finetuning.base import checkpoints, mfu
 from finetuning.base.best import gives_up, judge
-from finetuning.base.checkpoints import Checkpoint, TrainerState
+from finetuning.base.checkpoints import Checkpoint
 from finetuning.base.console import Figures
 from finetuning.base.data import Data
 from finetuning.base.encode import Pack

@@ -11,7 +11,7 @@ from typing import Self
 from finetuning.artifacts import PERFORMANCE_HISTORY
 from finetuning.artifacts.history import LineWriter, PerformanceLine
 from finetuning.artifacts.models import GpuState
-from finetuning.base.checkpoints import TrainerState
+from finetuning.artifacts.trainer_state import TrainerState
 from finetuning.base.storage import space_for
 
 SHORTEST_INTERVAL = 1.0

@@ -14,8 +14,9 @@ from finetuning.artifacts.files import write_json
 from finetuning.artifacts.history import read_history
 from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.artifacts.reference import Reference
+from finetuning.artifacts.trainer_state import TrainerState
 from finetuning.base.aim_profile import ModelShape, aim_profile, kv_bytes_per_token
-from finetuning.base.checkpoints import TrainerState, path_of
+from finetuning.base.checkpoints import path_of
 from finetuning.base.data import Data
 from finetuning.base.device import Device, dtype_of
 from finetuning.base.hub import read_settings

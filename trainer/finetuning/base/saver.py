@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.artifacts.models import RunState
+from finetuning.artifacts.trainer_state import TrainerState
 from finetuning.base import checkpoints
-from finetuning.base.checkpoints import TrainerState
 from finetuning.base.live import LiveState
 from finetuning.base.results import weights_writer
 from finetuning.base.run import Run

@@ -1,4 +1,4 @@
-"""checkpoint_integrity: the result and the newest checkpoint are whole, and nothing but data.
+"""checkpoint_integrity: the result and the checkpoints are whole, and nothing but data.
 
 Nothing is ever unpickled: files are measured, hashed, parsed as JSON or mapped as numbers.
 """
@@ -12,18 +12,17 @@ from finetuning.artifacts import MANIFEST, MODEL_DIR_FILES
 from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.manifest import contents_problem, size_problem
 from finetuning.artifacts.models import CheckResult
-from finetuning.monitoring.validators.checks import agreement, shapes
+from finetuning.artifacts.trainer_state import OPTIMIZER
+from finetuning.monitoring.validators.checks import agreement, resuming, shapes
 from finetuning.monitoring.validators.checks.adapter_settings import foreign_setting
 from finetuning.monitoring.validators.checks.agreement import PICKLES, leftovers_in
 from finetuning.monitoring.validators.checks.base_model import ADAPTER_CONFIG, base_folder
-from finetuning.monitoring.validators.checks.newest import TRAINER_STATE, newest_checkpoint
+from finetuning.monitoring.validators.checks.checkpoints import checkpoints_in
 from finetuning.monitoring.validators.checks.run import Run
 from finetuning.monitoring.validators.checks.tree import (
-    OPTIMIZER,
     Tree,
     model_tree,
     no_file,
-    step_of,
     tree_of,
 )
 from finetuning.monitoring.validators.outcome import (
@@ -62,7 +61,7 @@ _BUFFERS = "masked_bias"
 
 
 def check(subject: Subject) -> CheckOutcome:
-    """Judge the newest checkpoint, where checkpoints are kept, the result, and both together."""
+    """Judge the checkpoints, where they are kept, the result, and all together."""
     missing = [name for name in ("numpy", "safetensors") if find_spec(name) is None]
     if missing:
         text = f"{missing[0]} is not installed: pip install 'finetuning-operator[trainer]'"
@@ -70,15 +69,14 @@ def check(subject: Subject) -> CheckOutcome:
     if subject.model_path is None or not subject.model_path.is_dir():
         text = f"there is no model folder {subject.model_path or ''}".rstrip()
         return outcome(NAME, Finding("ModelFolderMissing", text))
-    found = newest_checkpoint(subject.checkpoint_path, subject.model_path)
+    found = checkpoints_in(subject.checkpoint_path, subject.model_path)
     if isinstance(found, Finding):
         return outcome(NAME, found)
-    checkpoint = tree_of(found, is_checkpoint=True) if found else None
     base = base_folder(subject)
     return _judge(
         Run(
             tree_of(subject.model_path.resolve(), is_checkpoint=False),
-            checkpoint,
+            tuple(tree_of(folder, is_checkpoint=True) for folder in found),
             model_tree(base) if base else None,
             subject.info,
             subject.settings,
@@ -88,14 +86,14 @@ def check(subject: Subject) -> CheckOutcome:
 
 
 def _judge(run: Run) -> CheckOutcome:
-    trees = [run.checkpoint, run.result] if run.checkpoint else [run.result]
+    trees = [*reversed(run.checkpoints), run.result]
     for tree in trees:
         if finding := first_finding(RULES, tree):
             text = f"{tree.label}: {finding.message}"
             told = Finding(finding.reason, text, finding.result, finding.numbers)
             return outcome(NAME, told, details={"folder": str(tree.root)})
     details = {tree.label: _details(tree) for tree in trees}
-    if finding := first_finding(agreement.RULES, run):
+    if finding := first_finding((*agreement.RULES, *resuming.RULES), run):
         return outcome(NAME, finding, details=details)
     warnings = all_findings(agreement.WARNINGS, run)
     passed = Passed("Checkpoint files are valid and complete")
@@ -186,43 +184,6 @@ def adapter_setting_is_foreign(tree: Tree) -> Finding | None:
     """Whoever loads the adapter would load another model than the one that is judged."""
     problem = foreign_setting(tree.document(ADAPTER_CONFIG).fields) if tree.is_adapter else ""
     return Finding("AdapterSettingForeign", f"{ADAPTER_CONFIG}: {problem}") if problem else None
-
-
-def trainer_state_is_missing(tree: Tree) -> Finding | None:
-    if not _is_resumable(tree) or TRAINER_STATE in tree.files:
-        return None
-    return Finding("TrainerStateMissing", f"{TRAINER_STATE} is missing: it cannot be resumed")
-
-
-def step_is_another(tree: Tree) -> Finding | None:
-    """A checkpoint says which step it is, in its name and in its state."""
-    if not _is_resumable(tree):
-        return None
-    state, step = tree.document(TRAINER_STATE).fields, step_of(tree.root)
-    found, planned = state.get("global_step"), state.get("max_steps")
-    if not isinstance(found, int) or isinstance(found, bool) or found != step:
-        return Finding("StepMismatch", f"{TRAINER_STATE} is of step {found}")
-    if isinstance(planned, int) and 0 < planned < found:
-        return Finding("StepMismatch", f"{TRAINER_STATE} has step {found} of {planned}")
-    return None
-
-
-def optimizer_state_is_missing(tree: Tree) -> Finding | None:
-    """Ours in one file, the seeds following from the step; transformers' in three pickles."""
-    if not _is_resumable(tree) or OPTIMIZER in tree.files:
-        return None
-    wanted = {"optimizer.pt", "scheduler.pt"} - set(tree.files)
-    if "optimizer.pt" not in tree.files:
-        wanted = {OPTIMIZER}
-    elif not any(name.startswith("rng_state") for name in tree.files):
-        wanted.add("rng_state.pth")
-    if not wanted:
-        return None
-    return Finding("OptimizerStateMissing", f"{min(wanted)} is missing: it cannot be resumed")
-
-
-def _is_resumable(tree: Tree) -> bool:
-    return tree.is_checkpoint and step_of(tree.root) is not None
 
 
 def weights_are_malformed(tree: Tree) -> Finding | None:
@@ -333,9 +294,10 @@ RULES: tuple[Rule[Tree], ...] = (
     tokenizer_is_missing,
     json_is_unreadable,
     adapter_setting_is_foreign,
-    trainer_state_is_missing,
-    step_is_another,
-    optimizer_state_is_missing,
+    resuming.trainer_state_is_missing,
+    resuming.step_is_another,
+    resuming.trainer_state_is_malformed,
+    resuming.optimizer_state_is_missing,
     weights_are_malformed,
     shards_do_not_match,
     manifest_does_not_match,
@@ -344,7 +306,9 @@ RULES: tuple[Rule[Tree], ...] = (
     shapes.ranks_differ,
     shapes.shapes_differ,
     shapes.optimizer_differs,
+    resuming.optimizer_steps_differ,
     weight_is_not_finite,
+    resuming.moments_are_impossible,
     weight_is_huge,
     matrix_is_zero,
 )

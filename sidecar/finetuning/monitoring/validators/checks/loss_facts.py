@@ -9,8 +9,8 @@ from finetuning.artifacts import LOSS_HISTORY
 from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.history import HistoryLine, read_raw_lines, window_start
 from finetuning.monitoring.training_info import TrainingInfo
+from finetuning.monitoring.validators.checks.checkpoints import newest_state
 from finetuning.monitoring.validators.checks.loss_trend import Trend, trend_of
-from finetuning.monitoring.validators.checks.newest import newest_state
 from finetuning.monitoring.validators.settings import ValidationSettings
 from finetuning.monitoring.validators.subject import Subject
 

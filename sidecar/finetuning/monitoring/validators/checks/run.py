@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from finetuning.artifacts import CHECKPOINT_PREFIX
+from finetuning.artifacts import LOSS_HISTORY
 from finetuning.artifacts.files import UnreadableFileError
+from finetuning.artifacts.history import read_history
 from finetuning.monitoring.training_info import TrainingInfo
-from finetuning.monitoring.validators.checks.tree import Tree, step_of, tree_of
+from finetuning.monitoring.validators.checks.tree import Tree, step_of
 from finetuning.monitoring.validators.checks.weights import Tensor
 from finetuning.monitoring.validators.settings import ValidationSettings
 
@@ -18,12 +19,18 @@ class Run:
     """All trees of a run that are whole by themselves; what is None is not at hand."""
 
     result: Tree
-    checkpoint: Tree | None
+    checkpoints: tuple[Tree, ...]
+    """The oldest first."""
     base: Tree | None
     info: TrainingInfo | None
     settings: ValidationSettings
     leftovers: tuple[str, ...] = ()
-    """Half-written checkpoints beside the newest one."""
+    """Half-written checkpoints beside them."""
+
+    @property
+    def checkpoint(self) -> Tree | None:
+        """The newest."""
+        return self.checkpoints[-1] if self.checkpoints else None
 
     @cached_property
     def base_weights(self) -> Mapping[str, Tensor]:
@@ -42,18 +49,32 @@ class Run:
 
     @cached_property
     def kept(self) -> Tree | None:
-        """The checkpoint whose weights became the result.
-
-        None where it is not there, or cannot be read: only the newest is judged by itself.
-        """
+        """The checkpoint whose weights became the result; None where it is not there."""
         step = self.info.results.result_step if self.info else None
-        if self.checkpoint is None or step is None or step_of(self.checkpoint.root) == step:
-            return self.checkpoint if step is not None else None
-        folder = self.checkpoint.root.with_name(f"{CHECKPOINT_PREFIX}{step}")
-        if folder.is_symlink() or not folder.is_dir():
+        found = {step_of(tree.root): tree for tree in self.checkpoints}
+        if step is None or not self.checkpoints:
             return None
-        tree = tree_of(folder, is_checkpoint=True)
+        return found.get(step) or (self.checkpoint if None in found else None)
+
+    @cached_property
+    def _history(self) -> tuple[int | None, dict[int, float]]:
+        """The last step, and the epochs after the steps of the checkpoints."""
+        wanted, last, epochs = {step_of(tree.root) for tree in self.checkpoints}, None, {}
         try:
-            return tree if tree.contents else None
-        except (OSError, UnreadableFileError):
-            return None
+            for line in read_history(self.result.root / LOSS_HISTORY):
+                last = line.step if last is None else max(last, line.step)
+                if line.step in wanted:
+                    epochs[line.step] = line.epoch
+        except UnreadableFileError:
+            pass  # Another check says so.
+        return last, epochs
+
+    @property
+    def last_step(self) -> int | None:
+        """Of the history of losses."""
+        return self._history[0]
+
+    @property
+    def epochs(self) -> dict[int, float]:
+        """By step, from the history, for the steps of checkpoints."""
+        return self._history[1]

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from finetuning.monitoring.validators.checks.tree import OPTIMIZER, Tree
+from finetuning.artifacts.trainer_state import OPTIMIZER
+from finetuning.monitoring.validators.checks.tree import Tree
 from finetuning.monitoring.validators.checks.weights import Tensor
 from finetuning.monitoring.validators.outcome import Finding
 
@@ -141,7 +142,7 @@ def optimizer_differs(tree: Tree) -> Finding | None:
         return None
     known = set()
     for tensor in tree.headers[OPTIMIZER].tensors:
-        name, moment = _moment_of(tensor.name)
+        name, moment = moment_of(tensor.name)
         if name not in tree.weights:  # peft writes the magnitudes of DoRA without this end.
             name = name.removesuffix(".weight")
         weight = tree.weights.get(name)
@@ -167,7 +168,7 @@ def _module_of(name: str) -> str:
     return name.removesuffix(".weight").rsplit(".", maxsplit=1)[-1]
 
 
-def _moment_of(name: str) -> tuple[str, bool]:
+def moment_of(name: str) -> tuple[str, bool]:
     """The weight that a tensor of the optimizer is about, and whether it has the weight's shape."""
     parameter, _, key = name.rpartition(".")
     return _WRAPPERS.sub("", parameter), f".{key}" in _MOMENTS

@@ -21,6 +21,7 @@ from finetuning.artifacts import (
 )
 from finetuning.artifacts.files import UnreadableFileError, read_bounded
 from finetuning.artifacts.manifest import Manifest, read_manifest, sha256_of
+from finetuning.artifacts.trainer_state import OPTIMIZER
 from finetuning.monitoring.validators.checks.weights import (
     Contents,
     Tensor,
@@ -29,7 +30,6 @@ from finetuning.monitoring.validators.checks.weights import (
     read_header,
 )
 
-OPTIMIZER = "optimizer.safetensors"
 JSON_MAX_BYTES = 256 << 20
 """The largest tokenizers are some tens of megabytes."""
 

@@ -33,21 +33,25 @@ class _Format:
     type: str
     mask: int
     huge: int | None = None
+    sign: int = 0
+    """What is set in a number below 0, and in a zero that was one."""
 
 
 _FORMATS = {
-    "F64": _Format("<u8", 0x7FF0_0000_0000_0000, (1023 + 24) << 52),
-    "F32": _Format("<u4", 0x7F80_0000, (127 + 24) << 23),
-    "C64": _Format("<u4", 0x7F80_0000, (127 + 24) << 23),
-    "F16": _Format("<u2", 0x7C00),
-    "BF16": _Format("<u2", 0x7F80, (127 + 24) << 7),
-    "F8_E5M2": _Format("u1", 0x7C),
-    "F8_E4M3": _Format("u1", 0x7F),
+    "F64": _Format("<u8", 0x7FF0_0000_0000_0000, (1023 + 24) << 52, 1 << 63),
+    "F32": _Format("<u4", 0x7F80_0000, (127 + 24) << 23, 1 << 31),
+    "C64": _Format("<u4", 0x7F80_0000, (127 + 24) << 23, 1 << 31),
+    "F16": _Format("<u2", 0x7C00, sign=1 << 15),
+    "BF16": _Format("<u2", 0x7F80, (127 + 24) << 7, 1 << 15),
+    "F8_E5M2": _Format("u1", 0x7C, sign=1 << 7),
+    "F8_E4M3": _Format("u1", 0x7F, sign=1 << 7),
     "F8_E8M0": _Format("u1", 0xFF),
 }
 """Every other type, such as the integers, has no value that is not finite."""
 
 _BYTES = _Format("u1", 0)
+_SQUARES = ".exp_avg_sq"
+"""What ends the names of AdamW's means of squares."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class Contents:
     """Names of the tensors that hold nothing but zeros."""
     huge: str | None = None
     """Name of the first tensor with a number of 2^24 or more in it."""
+    negative: str | None = None
+    """Name of the first mean of squares with a number below 0 in it."""
 
 
 def dead_layers(names: Iterable[str]) -> set[str]:
@@ -130,36 +136,47 @@ def read_contents(file: WeightFile) -> Contents:
         UnreadableFileError: it became shorter while it was read.
     """
     total = hashlib.sha256()
-    seen: dict[str, list[str]] = {"nonfinite": [], "zero": [], "huge": []}
+    seen: dict[str, list[str]] = {"nonfinite": [], "zero": [], "huge": [], "negative": []}
     with file.path.open("rb", buffering=0) as stream:
         total.update(stream.read(file.tensors[0].start if file.tensors else -1))
         buffer = bytearray(CHUNK_BYTES)
         for tensor in file.tensors:
-            largest, any_value = _read_tensor(stream, tensor, buffer, total)
-            for kind in _kinds(_FORMATS.get(tensor.dtype, _BYTES), largest, any_value=any_value):
+            for kind in _read_tensor(stream, tensor, buffer, total).kinds():
                 seen[kind].append(tensor.name)
-    first = {kind: next(iter(names), None) for kind, names in seen.items()}
-    return Contents(total.hexdigest(), first["nonfinite"], tuple(seen["zero"]), first["huge"])
+    first = {kind: next(iter(names), None) for kind, names in seen.items() if kind != "zero"}
+    return Contents(total.hexdigest(), zero=tuple(seen["zero"]), **first)
 
 
-def _kinds(form: _Format, largest: int, *, any_value: bool) -> Iterator[str]:
-    if form.mask and largest >= form.mask:
-        yield "nonfinite"
-    elif form.huge and largest >= form.huge:
-        yield "huge"
-    if not any_value:
-        yield "zero"
+@dataclass
+class _Seen:
+    """What one pass over a tensor has seen of its numbers."""
+
+    form: _Format
+    largest: int
+    """Masked."""
+    any_value: bool
+    """Whether anything but zero is in it, of either sign."""
+    any_negative: bool = False
+
+    def kinds(self) -> Iterator[str]:
+        if self.form.mask and self.largest >= self.form.mask:
+            yield "nonfinite"
+        elif self.form.huge and self.largest >= self.form.huge:
+            yield "huge"
+        if not self.any_value:
+            yield "zero"
+        if self.any_negative:
+            yield "negative"
 
 
 def _read_tensor(
     stream: BinaryIO | Any, tensor: Tensor, buffer: bytearray, total: "hashlib._Hash"
-) -> tuple[int, bool]:
-    """The largest masked value, and whether anything but zero is in it."""
+) -> _Seen:
     import numpy as np  # noqa: PLC0415 - only in the validator
 
     form = _FORMATS.get(tensor.dtype, _BYTES)
     scratch = np.empty(CHUNK_BYTES // np.dtype(form.type).itemsize, form.type)
-    largest, any_value, left = 0, not tensor.size, tensor.size
+    seen, left = _Seen(form, 0, not tensor.size), tensor.size
     while left:
         piece = memoryview(buffer)[: min(left, CHUNK_BYTES)]
         _fill(stream, piece, tensor.name)
@@ -167,9 +184,31 @@ def _read_tensor(
         left -= len(piece)
         values = np.frombuffer(piece, form.type)
         if form.mask:
-            largest = max(largest, _largest(values, form.mask, scratch))
-        any_value = any_value or bool(values.any())
-    return largest, any_value
+            seen.largest = max(seen.largest, _largest(values, form.mask, scratch))
+        seen.any_value = seen.any_value or _any_value(values, form.sign)
+        if tensor.name.endswith(_SQUARES):
+            seen.any_negative |= form.sign > 0 and int(values.max(initial=0)) > form.sign
+    return seen
+
+
+def _any_value(values: "np.ndarray[Any, Any]", sign: int) -> bool:
+    """A zero may have a sign."""
+    return bool((values << 1).any() if sign else values.any())
+
+
+def read_numbers(path: Path, tensor: Tensor) -> "np.ndarray[Any, Any] | None":
+    """The first numbers of a tensor, up to 2^18, in 64 bit; None where it is not of 32 bit.
+
+    Raises:
+        OSError: the file is gone.
+    """
+    import numpy as np  # noqa: PLC0415 - only in the validator
+
+    if tensor.dtype != "F32":
+        return None
+    with path.open("rb") as file:
+        file.seek(tensor.start)
+        return np.frombuffer(file.read(min(tensor.size, CHUNK_BYTES)), "<f4").astype("<f8")
 
 
 def _fill(stream: Any, piece: memoryview, name: str) -> None:
