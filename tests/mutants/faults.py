@@ -346,7 +346,7 @@ def long_winded(folder: Path, length: int) -> None:
     end = end[0] if isinstance(end, list) else end
     successions(folder, words[0], {token: token - 1 for token in words[1:]} | {end: words[-1]})
     told = json.loads((folder / "training_info.json").read_text())
-    told.pop("reference", None)
+    told["reference"] = None
     (folder / "training_info.json").write_text(json.dumps(told))
 
 

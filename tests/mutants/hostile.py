@@ -24,6 +24,7 @@ from tests.mutants.faults import (
     removed,
     sharded,
     tensors,
+    without,
     written,
 )
 from tests.mutants.runs import reseal
@@ -213,6 +214,22 @@ def halved_base(folder: Path) -> None:
     save_file(halves, folder / MODEL, metadata={"format": "pt"})
 
 
+def shorter_reference(folder: Path) -> None:
+    told = json.loads((folder / INFO).read_text())["reference"]["losses"]
+    edit(folder, INFO, "reference", losses=told.rsplit(" ", 1)[0])
+
+
+def two_places(weights: Tensors) -> None:
+    weights.update({name: np.round(value, 2) for name, value in weights.items()})
+
+
+def tenth_of_noise(weights: Tensors) -> None:
+    random = np.random.default_rng(0)
+    for name, value in weights.items():
+        noise = random.normal(0, 0.1 * value.std(), value.shape)
+        weights[name] = (value + noise).astype(value.dtype)
+
+
 def endless_template(folder: Path) -> None:
     loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     edit(folder, TEMPLATE, chat_template=loop)
@@ -354,6 +371,14 @@ PROFILES: tuple[Fault, ...] = (
 )  # fmt: skip
 
 OUTPUTS: tuple[Fault, ...] = (
+    Fault("what the trainer saw is removed", OUTPUT, "ReferenceMissing",
+          without(INFO, "reference"), loads_model=True),
+    Fault("what the trainer saw is cut", OUTPUT, "ReferenceMissing", shorter_reference,
+          loads_model=True, told_nothing=True),
+    Fault("weights are rounded to two places", OUTPUT, "NotAsTrained",
+          tensors(two_places, MODEL), run=FULL, loads_model=True, told_nothing=True),
+    Fault("the adapter has a tenth of noise", OUTPUT, "NotAsTrained", tensors(tenth_of_noise),
+          loads_model=True, told_nothing=True),
     Fault("the adapter needs a setting that is not carried over", OUTPUT, "ModelLoadFailed",
           edited("adapter_config.json", init_lora_weights="pissa"), loads_model=True),
     Fault("every lora_A is zero", OUTPUT, "AdapterUntrained", tensors(zero_first_matrices),

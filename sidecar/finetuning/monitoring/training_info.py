@@ -50,8 +50,10 @@ class TrainingInfo(_Info):
     method: str | None = None
     training_config: dict[str, Any] = Field(default_factory=dict)
     results: Results = Field(default_factory=Results)
+    environment: dict[str, Any] = Field(default_factory=dict)
+    """Where the trainer ran; empty where another has written the file."""
     reference: Reference | None = None
-    """What the model said of some texts when it was saved."""
+    """What the model said of some texts when it was saved; null where it could not be asked."""
     train_loss: WireFloat | None = None
     """Where a file made by hand may have it; `results` comes first."""
 

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -266,7 +267,7 @@ def test_a_model_that_computes_what_the_trainer_saw_needs_no_words() -> None:
 def test_a_model_that_computes_something_else_is_not_the_one_that_was_trained() -> None:
     found = against_the_trainer(reference=[3.0, 2.0, 1.0])
     assert (found.result, found.reason) == (CheckResult.FAIL, "NotAsTrained")
-    assert found.numbers == {"distance": pytest.approx(1.633, abs=1e-3), "limit": 0.5}
+    assert found.numbers == {"distance": pytest.approx(1.633, abs=1e-3), "limit": 0.25}
     four_bits: dict[str, Any] = {"reference": [3.0, 2.0, 1.0]}
     assert against_the_trainer("qlora", **four_bits).passed
     assert against_the_trainer(is_quantized=True, **four_bits).passed
@@ -277,3 +278,34 @@ def test_a_model_that_computes_something_else_is_not_the_one_that_was_trained() 
 @pytest.mark.parametrize("losses", [[], [1.0, 2.0]])
 def test_without_the_trainers_figures_the_warning_stays(losses: list[float]) -> None:
     assert against_the_trainer(reference=losses).warned == ["NothingExpected"]
+
+
+def test_in_32_bits_everywhere_hardly_any_distance_is_allowed() -> None:
+    report = ProbeReport(
+        answers=[Answer(text="Lima", tokens=[1], finite=True, stopped=True)],
+        largest_logit_difference=1.5,
+        reference=[1.1, 1.9, 3.1],
+        is_in_32_bits=True,
+    )
+    facts = Facts(report, asking(), reference=Reference.of([1.0, 2.0, 3.0]), is_in_32_bits=True)
+    assert judge(facts).reason == "NotAsTrained"
+    assert judge(replace(facts, is_in_32_bits=False)).passed
+
+
+@pytest.mark.parametrize(
+    ("told", "reason", "result"),
+    [
+        (None, "ReferenceMissing", CheckResult.FAIL),
+        (Reference(texts=1, losses="1 2"), "ReferenceMissing", CheckResult.FAIL),
+        (Reference(texts=2, losses="1 2 3"), "ReferenceUnknown", CheckResult.ERROR),
+    ],
+)
+def test_figures_that_are_due_must_be_there(
+    told: Reference | None, reason: str, result: CheckResult
+) -> None:
+    answers = [Answer(text="Lima", tokens=[1], finite=True, stopped=True)]
+    report = ProbeReport(answers=answers, largest_logit_difference=1.5, reference=[1.0, 2.0, 3.0])
+    facts = Facts(report, asking(), reference=told, reference_is_due=True)
+    found = judge(facts)
+    assert (found.reason, found.result) == (reason, result)
+    assert judge(replace(facts, reference_is_due=False)).passed

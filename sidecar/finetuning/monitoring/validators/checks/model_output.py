@@ -68,7 +68,32 @@ def check(subject: Subject) -> CheckOutcome:
 def judged(report: ProbeReport, request: ProbeRequest, subject: Subject) -> CheckOutcome:
     """The verdict on what the process with the model reports."""
     facts = Facts.of(report, subject.settings, request.base or "")
-    return judge(replace(facts, reference=_reference(subject), method=_method(subject)))
+    return judge(
+        replace(
+            facts,
+            reference=_reference(subject),
+            reference_is_due=_reference_is_due(subject),
+            method=_method(subject),
+            is_in_32_bits=_is_in_32_bits(subject, Path(request.model_path)),
+        )
+    )
+
+
+def _reference_is_due(subject: Subject) -> bool:
+    """The trainer says where it ran, and null where the model could not be asked."""
+    info = subject.info
+    known = info is not None and bool(info.environment)
+    could_not = info is not None and info.reference is None and "reference" in info.model_fields_set
+    return subject.settings.require_all and known and not could_not
+
+
+def _is_in_32_bits(subject: Subject, folder: Path) -> bool:
+    told = subject.info.environment.get("precision") if subject.info else None
+    try:
+        weights = tree_of(folder, is_checkpoint=False).weights.values()
+    except (OSError, UnreadableFileError):
+        return False
+    return told == "fp32" and all(tensor.dtype == "F32" for tensor in weights)
 
 
 def plan(subject: Subject) -> ProbeRequest | Finding:

@@ -142,6 +142,7 @@ def _report(model: Any, tuned: Seen, before: Seen | None, reference: list[float]
         base_held_out=before.losses if before else None,
         reference=reference,
         is_quantized=getattr(model.config, "quantization_config", None) is not None,
+        is_in_32_bits=str(model.dtype) == "torch.float32",
         scores=tuned.scores,
         base_scores=before.scores if before else None,
         scores_problem=(tuned.scores_problem or (before.scores_problem if before else ""))[:2000],

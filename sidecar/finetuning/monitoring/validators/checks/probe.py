@@ -107,6 +107,8 @@ class ProbeReport(_Message):
     reference: list[WireFloat] = Field(default_factory=list)
     """Nats, token by token."""
     is_quantized: bool = False
+    is_in_32_bits: bool = False
+    """Whether the tuned model computes so here."""
     scores: list[Score] = Field(default_factory=list)
     base_scores: list[Score] | None = None
     scores_problem: str = ""
