@@ -4,30 +4,16 @@ It was written by code of the user's choice: it is parsed with bounds, cleaned o
 characters and of what looks like a credential, and shortened.
 """
 
-import re
-
 from pydantic import ValidationError
 
 from finetuning.artifacts.models import PublishResult, TrainingResult, ValidationResult
+from finetuning.artifacts.plain import plain
 from finetuning.controller.observed import Container
 
 MESSAGE_LIMIT = 4096
 """kubelet keeps this many bytes of a message; more was not written by a kubelet."""
 
-_CREDENTIALS = re.compile(
-    r"hf_[A-Za-z0-9]{8,}"
-    r"|(?:AKIA|ASIA)[A-Z0-9]{12,}"
-    r"|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}"
-    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
-    r"|(?i:(?:token|secret|password|passwd|api_?key))\s*[=:]\s*\S+"
-)
-
-
-def plain(text: str, limit: int) -> str:
-    """One line without control characters and credentials, of at most `limit` characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    line = _CREDENTIALS.sub("[redacted]", line)
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+__all__ = ["last_line", "plain", "publish_result", "training_result", "validation_result"]
 
 
 def training_result(container: Container) -> TrainingResult | None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import Field
 
 from finetuning.artifacts.models import Artifact, Check, CheckResult
+from finetuning.artifacts.plain import harmless, plain
 from finetuning.monitoring.validators.reasons import remedy_for
 
 MESSAGE_LIMIT = 256
@@ -109,22 +110,16 @@ def _held(numbers: Numbers) -> Numbers:
 
 
 def _writable(value: Any) -> Any:
-    """The same without what JSON and UTF-8 cannot hold: half characters, NaN and infinities."""
+    """The same without what JSON, UTF-8 and a screen cannot hold, and without credentials."""
     if isinstance(value, str):
-        return _whole_characters(value)
+        return harmless(value)
     if isinstance(value, dict):
-        return {_whole_characters(str(key)): _writable(part) for key, part in value.items()}
+        return {harmless(str(key)): _writable(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_writable(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _whole_characters(text: str) -> str:
-    """JSON lets half of a surrogate pair through, which no encoding takes."""
-    return text.encode(errors="replace").decode()
-
-
 def shortened(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """One line of at most `limit` characters."""
-    line = " ".join(_whole_characters(text).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    """One line of at most `limit` characters: every message of the validator comes through here."""
+    return plain(text, limit)
