@@ -4,6 +4,23 @@ Whoever reads them must not trust them: the training container runs code of the 
 """
 
 MODEL_DIR_FILES = ("adapter_config.json", "config.json")
+GENERATION_CONFIG = "generation_config.json"
+CHAT_TEMPLATE = "chat_template.jinja"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    CHAT_TEMPLATE,
+    "chat_template.json",
+)
+"""Those that a result has from its base model, byte for byte: training changes no token."""
+
 CHECKPOINTS_DIR = "checkpoints"
 CHECKPOINT_PREFIX = "checkpoint-"
 STATE_DIR = "state"

@@ -9,23 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from finetuning.artifacts import GENERATION_CONFIG, TOKENIZER_FILES
 from finetuning.artifacts.models import ExitCode
 from finetuning.base.errors import ModelError, first_line
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-CONFIG_FILES = ("config.json", "generation_config.json")
+CONFIG_FILES = ("config.json", GENERATION_CONFIG)
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _NOT_WANTED = ("*/*", "consolidated*")
 """Copies of the weights in the forms of other tools."""

@@ -12,9 +12,11 @@ from finetuning.api.hyperparameters import Method, ReportTo
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts import (
     AIM_PROFILE,
+    CHAT_TEMPLATE,
     CHECKPOINT_PREFIX,
     CHECKPOINTS_DIR,
     DATA_REPORT,
+    GENERATION_CONFIG,
     LOSS_HISTORY,
     MANIFEST,
     PERFORMANCE_HISTORY,
@@ -22,6 +24,7 @@ from finetuning.artifacts import (
     SAMPLES,
     STATE_DIR,
     STATE_FILE,
+    TOKENIZER_FILES,
     TRACKING_DIR,
     TRAINING_INFO,
 )
@@ -33,7 +36,7 @@ from finetuning.artifacts.files import (
     write_json,
 )
 from finetuning.artifacts.manifest import read_manifest, seal, sha256_of
-from finetuning.base.hub import TOKENIZER_FILES, base_name
+from finetuning.base.hub import base_name
 from finetuning.base.storage import finish_files, space_for
 
 STAGING = ".tmp-result"
@@ -43,7 +46,7 @@ WEIGHT_PATTERNS = (
     "adapter_model.safetensors",
 )
 _ABOUT_THE_RUN = (TRAINING_INFO, AIM_PROFILE, LOSS_HISTORY, PERFORMANCE_HISTORY, DATA_REPORT)
-CONFIG_NAMES = ("config.json", "generation_config.json", "adapter_config.json")
+CONFIG_NAMES = ("config.json", GENERATION_CONFIG, "adapter_config.json")
 
 
 def write_weights(model: Any, config: RunConfig, folder: Path) -> None:
@@ -101,7 +104,7 @@ def publish(
             write_weights(model, config, staging)
             _copy_from_base(base, staging, config.method)
             if chat_template is not None:
-                write_atomic(staging / "chat_template.jinja", chat_template.encode())
+                write_atomic(staging / CHAT_TEMPLATE, chat_template.encode())
             names = finish_files(staging)
             (output / MANIFEST).unlink(missing_ok=True)
             for name in names:
@@ -182,7 +185,7 @@ def _result_files(output: Path) -> list[str]:
 
 def _copy_from_base(source: Path, target: Path, method: Method) -> None:
     """Byte for byte: what this version of transformers writes does not load in older ones."""
-    whole = ("generation_config.json",) if method is Method.FULL else ()
+    whole = (GENERATION_CONFIG,) if method is Method.FULL else ()
     for name in (*TOKENIZER_FILES, *whole):
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)

@@ -248,6 +248,10 @@ _CHECKPOINT_INTEGRITY = (
            "copy the base model's tokenizer files"),
     Reason("ChatTemplateMissing", "a chat template that the base model has is there",
            "copy the base model's chat template"),
+    Reason("BaseFileChanged",
+           "tokenizer files, and generation_config.json of a whole model, are the base model's, "
+           "byte for byte",
+           "copy the file from the base model that was tuned"),
     Reason("ResultMismatch",
            "the result is the checkpoint of the step that was kept, where both are of one form",
            _WHOLE),

@@ -13,7 +13,7 @@ from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.manifest import contents_problem, size_problem
 from finetuning.artifacts.models import CheckResult
 from finetuning.artifacts.trainer_state import OPTIMIZER
-from finetuning.monitoring.validators.checks import agreement, resuming, shapes
+from finetuning.monitoring.validators.checks import agreement, copied, resuming, shapes
 from finetuning.monitoring.validators.checks.adapter_settings import foreign_setting
 from finetuning.monitoring.validators.checks.agreement import PICKLES, leftovers_in
 from finetuning.monitoring.validators.checks.base_model import ADAPTER_CONFIG, base_folder
@@ -93,7 +93,7 @@ def _judge(run: Run) -> CheckOutcome:
             told = Finding(finding.reason, text, finding.result, finding.numbers)
             return outcome(NAME, told, details={"folder": str(tree.root)})
     details = {tree.label: _details(tree) for tree in trees}
-    if finding := first_finding((*agreement.RULES, *resuming.RULES), run):
+    if finding := first_finding(RUN_RULES, run):
         return outcome(NAME, finding, details=details)
     warnings = all_findings(agreement.WARNINGS, run)
     passed = Passed("Checkpoint files are valid and complete")
@@ -312,6 +312,14 @@ RULES: tuple[Rule[Tree], ...] = (
     weight_is_huge,
     matrix_is_zero,
 )
+
+RUN_RULES: tuple[Rule[Run], ...] = (
+    *agreement.RULES,
+    copied.architecture_is_another,
+    copied.file_is_not_the_bases,
+    *resuming.RULES,
+)
+"""Of all trees together."""
 
 
 def _is_pointer(path: Path) -> bool:

@@ -47,6 +47,12 @@ class Run:
     def training_config(self) -> dict[str, Any]:
         return self.info.training_config if self.info else {}
 
+    @property
+    def is_as_trained(self) -> bool:
+        """Whether the trainer itself wrote the result: it says where it ran, and what it tuned."""
+        told = self.info is not None and bool(self.info.environment)
+        return told and self.result.is_adapter == (self.method != "full")
+
     @cached_property
     def kept(self) -> Tree | None:
         """The checkpoint whose weights became the result; None where it is not there."""

@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from finetuning.artifacts import CHAT_TEMPLATE
 from finetuning.monitoring.validators.checks.run import Run
 from finetuning.monitoring.validators.checks.tree import Tree
 from finetuning.monitoring.validators.outcome import Finding
 
-TEMPLATE_FILE = "chat_template.jinja"
 _LONGEST_TEMPLATE = 1 << 20
 _ENDS = ("bos_token", "eos_token")
 _PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
@@ -116,8 +116,8 @@ def template_is_missing(run: Run) -> Finding | None:
 
 def template_of(tree: Tree) -> str:
     """The chat template, from its own file or from the tokenizer's settings."""
-    if TEMPLATE_FILE in tree.files:
-        with (tree.root / TEMPLATE_FILE).open(encoding="utf-8", errors="replace") as file:
+    if CHAT_TEMPLATE in tree.files:
+        with (tree.root / CHAT_TEMPLATE).open(encoding="utf-8", errors="replace") as file:
             return file.read(_LONGEST_TEMPLATE)
     for name in ("chat_template.json", "tokenizer_config.json"):
         if template := tree.document(name).fields.get("chat_template"):
