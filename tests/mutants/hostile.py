@@ -1,6 +1,7 @@
 """Damages that keep every file readable: what a careless copy or a person with a plan would do."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -267,6 +268,16 @@ TRAINING: tuple[Fault, ...] = (
 
 INTEGRITY: tuple[Fault, ...] = (
     Fault("the checkpoints are a link out of the folder", FILES, "NotAFile", linked_checkpoints),
+    Fault("a link out of the folder is called publish", FILES, "NotAFile",
+          lambda folder: (folder / "publish").symlink_to("/etc"), sealed=False),
+    Fault("a link lies beside the state", FILES, "NotAFile",
+          lambda folder: (folder / "state" / "x").symlink_to("/etc/passwd"), sealed=False),
+    Fault("a pipe lies among the checkpoints", FILES, "NotAFile",
+          lambda folder: os.mkfifo(folder / "checkpoints" / "pipe"), sealed=False),
+    Fault("folders lie 60 deep", FILES, "NotAFile",
+          lambda folder: (folder / "/".join("d" * 60)).mkdir(parents=True), sealed=False),
+    Fault("the manifest does not tell of the history", FILES, "FileNotListed",
+          changed("manifest.json", lambda x: x["files"].pop(HISTORY)), sealed=False),
     Fault("generation settings were put beside", FILES, "FileNotListed",
           written("generation_config.json", b'{"eos_token_id": 5}'), sealed=False),
     Fault("a chat template was put beside", FILES, "FileNotListed",

@@ -8,7 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from finetuning.artifacts import MANIFEST, MODEL_DIR_FILES
+from finetuning.artifacts import (
+    AIM_PROFILE,
+    LOSS_HISTORY,
+    MANIFEST,
+    MODEL_DIR_FILES,
+    TRAINING_INFO,
+)
 from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.manifest import contents_problem, size_problem
 from finetuning.artifacts.models import CheckResult
@@ -54,6 +60,9 @@ _LOADED = re.compile(
     r"(vocab|merges)\.txt|.*\.(safetensors|safetensors\.index\.json|model|jinja|py|tiktoken|spm)"
 )
 """What the libraries read of a model's folder."""
+
+_ABOUT_THE_RUN = (TRAINING_INFO, AIM_PROFILE, LOSS_HISTORY)
+"""What the other checks read."""
 
 _ADAPTER_WEIGHTS = "adapter_model"
 _BUFFERS = "masked_bias"
@@ -101,9 +110,8 @@ def _judge(run: Run) -> CheckOutcome:
 
 
 def link_or_device(tree: Tree) -> Finding | None:
-    name = no_file(tree)
-    text = f"{name} is a link or a device; the file itself is needed"
-    return Finding("NotAFile", text) if name else None
+    problem = no_file(tree)
+    return Finding("NotAFile", problem) if problem else None
 
 
 def leftover_of_a_write(tree: Tree) -> Finding | None:
@@ -239,7 +247,12 @@ def _index(fields: dict[str, Any]) -> dict[str, str] | None:
 
 def file_is_not_sealed(tree: Tree) -> Finding | None:
     """What the trainer did not write would be loaded all the same."""
-    loaded = {name for name in tree.files if _LOADED.fullmatch(name) or name.endswith(PICKLES)}
+    about = () if tree.is_checkpoint else _ABOUT_THE_RUN
+    loaded = {
+        name
+        for name in tree.files
+        if _LOADED.fullmatch(name) or name.endswith(PICKLES) or name in about
+    }
     strange = sorted(loaded - set(tree.manifest.files))
     return Finding("FileNotListed", f"{strange[0]} is not in {MANIFEST}") if strange else None
 

@@ -122,8 +122,8 @@ def plan(subject: Subject) -> ProbeRequest | Finding:
 
 def _problem_of(folder: Path, base: Base | None, *, is_adapter: bool) -> Finding | None:
     """The libraries follow links, and load what was never trained."""
-    if name := no_file(tree_of(folder.resolve(), is_checkpoint=False)):
-        return Finding("NotAFile", f"{name} is a link or a device; the file itself is needed")
+    if problem := no_file(tree_of(folder.resolve(), is_checkpoint=False)):
+        return Finding("NotAFile", problem)
     if not is_adapter:
         return _unchanged(folder, base)
     weights = folder / _ADAPTER_WEIGHTS

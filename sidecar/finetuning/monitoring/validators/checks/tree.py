@@ -36,6 +36,9 @@ JSON_MAX_BYTES = 256 << 20
 _READERS = 4
 """More than a disk gives work to, and few enough for the memory of a small pod."""
 
+_DEEPEST = 32
+"""Folders in folders; what is written here has one or two."""
+
 _NOT_SEALED = (
     CHECKPOINTS_DIR,
     PUBLISH_DIR,
@@ -137,11 +140,34 @@ def model_tree(root: Path) -> Tree:
 
 
 def no_file(tree: Tree) -> str | None:
-    """Name of the first link, pipe or device of the tree; reading a pipe would never end."""
-    for name in tree.files:
-        if not stat.S_ISREG((tree.root / name).lstat().st_mode):
-            return name
+    """What is wrong with the first name that is no regular file; reading a pipe would never end.
+
+    Beside the result this looks into every folder that is not sealed as well.
+    """
+    beside = () if tree.is_checkpoint else _beside(tree.root)
+    for name in (*tree.files, *beside):
+        mode = (tree.root / name).lstat().st_mode
+        if stat.S_ISDIR(mode):
+            return f"{name} lies more than {_DEEPEST} folders deep"
+        if not stat.S_ISREG(mode) and not _is_a_trackers_own(tree.root, name):
+            return f"{name} is a link or a device; the file itself is needed"
     return None
+
+
+def _beside(root: Path) -> Iterator[str]:
+    for name in _NOT_SEALED:
+        folder = root / name
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            yield name
+        elif folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):
+            yield from _walk(root, folder, ())
+
+
+def _is_a_trackers_own(root: Path, name: str) -> bool:
+    """Its newest run is a link of wandb's; nothing else is served or read from there."""
+    path, folder = root / name, root / TRACKING_DIR
+    inside = path.is_symlink() and not folder.is_symlink() and path.parent.is_relative_to(folder)
+    return inside and path.resolve().is_relative_to(folder.resolve())
 
 
 def step_of(folder: Path) -> int | None:
@@ -152,14 +178,17 @@ def step_of(folder: Path) -> int | None:
 
 
 def _walk(root: Path, folder: Path, skipped: tuple[str, ...]) -> Iterator[str]:
-    """Files and links below `folder`, no link followed."""
-    for entry in os.scandir(folder):
-        if entry.name in skipped:
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(root, Path(entry.path), ())
-        else:
-            yield str(Path(entry.path).relative_to(root))
+    """Files and links below `folder`, no link followed; a folder that lies too deep as a name."""
+    waiting = [(folder, 0)]
+    while waiting:
+        here, depth = waiting.pop()
+        for entry in os.scandir(here):
+            if depth == 0 and entry.name in skipped:
+                continue
+            if entry.is_dir(follow_symlinks=False) and depth < _DEEPEST:
+                waiting.append((Path(entry.path), depth + 1))
+            else:
+                yield str(Path(entry.path).relative_to(root))
 
 
 def _document(root: Path, name: str) -> Json:
