@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from finetuning.artifacts.spared import without_bitsandbytes
 from finetuning.monitoring.validators.checks.adapter_settings import (
     foreign_setting,
     loaded_settings,
@@ -223,7 +224,9 @@ def _load(path: str, revision: str | None, *, is_local: bool) -> Any:
 
 def _with_adapter(base: Any, folder: Path) -> Any:
     """Build the adapter from its plain settings and fill it; peft's own loader would unpickle."""
-    from peft import LoraConfig, PeftModel, set_peft_model_state_dict  # noqa: PLC0415
+    four_bit = getattr(base.config, "quantization_config", None) is not None
+    with contextlib.nullcontext() if four_bit else without_bitsandbytes():
+        from peft import LoraConfig, PeftModel, set_peft_model_state_dict  # noqa: PLC0415
     from safetensors.torch import load_file  # noqa: PLC0415
 
     config = LoraConfig(**_adapter_settings(folder))
