@@ -56,9 +56,11 @@ def _checkpoint_of_another_run(facts: Facts) -> Finding | None:
         return Finding("InfoMismatch", text)
     if not isinstance(told, dict) or not config:
         return None
-    names = sorted(told) if facts.state_is_last else _IDENTITY
-    for name in names:
-        if name in told and config.get(name) != told[name]:
+    names, required = sorted(told) if facts.state_is_last else _IDENTITY, facts.settings.require_all
+    # A description by hand says less than the trainer's own, which the operator asks for.
+    said = [name for name in names if name in told and (required or name in config)]
+    for name in said:
+        if config.get(name) != told[name]:
             text = f"training info has {name} {config.get(name)}, its checkpoint {told[name]}"
             return Finding("InfoMismatch", text)
     return None
