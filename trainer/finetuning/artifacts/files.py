@@ -5,7 +5,7 @@ import os
 import stat
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 class UnreadableFileError(ValueError):
@@ -47,8 +47,8 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, (text + "\n").encode())
 
 
-def read_bounded(path: Path, max_bytes: int) -> bytes:
-    """Read a regular file of at most `max_bytes` without following a symbolic link.
+def open_bounded(path: Path, max_bytes: int) -> BinaryIO:
+    """Open a regular file of at most `max_bytes` without following a symbolic link.
 
     Raises:
         UnreadableFileError: anything else is found under that name.
@@ -58,10 +58,23 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
     except OSError as error:
         raise UnreadableFileError(f"{path}: {error.strerror}") from error
     # Before it becomes a file object: that refuses a folder by another error and leaks the handle.
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    about = os.fstat(handle)
+    if not stat.S_ISREG(about.st_mode):
         os.close(handle)
         raise UnreadableFileError(f"{path}: not a regular file")
-    with os.fdopen(handle, "rb") as file:
+    if about.st_size > max_bytes:
+        os.close(handle)
+        raise UnreadableFileError(f"{path}: larger than {max_bytes} bytes")
+    return os.fdopen(handle, "rb")
+
+
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """Read a regular file of at most `max_bytes`, as `open_bounded` opens it.
+
+    Raises:
+        UnreadableFileError: anything else is found under that name, or it grows beyond.
+    """
+    with open_bounded(path, max_bytes) as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise UnreadableFileError(f"{path}: larger than {max_bytes} bytes")

@@ -11,10 +11,12 @@ from typing import IO, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from finetuning.artifacts.files import read_bounded, write_atomic
+from finetuning.artifacts.files import open_bounded, write_atomic
 from finetuning.artifacts.models import Amount, Count, WireFloat
 
 HISTORY_MAX_BYTES = 1 << 30
+LINE_MAX_BYTES = 1 << 20
+"""What is longer than any answer is read in parts, none of which is a line."""
 
 
 class HistoryLine(BaseModel):
@@ -108,14 +110,15 @@ def read_lines(path: Path, kind: type[Line]) -> Iterator[Line]:
 
 
 def read_raw_lines(path: Path, kind: type[Line]) -> Iterator[Line | None]:
-    """The same with None for a line that cannot be read."""
+    """The same with None for a line that cannot be read; one line is in memory at a time."""
     if not path.exists():
         return
-    for text in read_bounded(path, HISTORY_MAX_BYTES).decode(errors="replace").splitlines():
-        try:
-            yield kind.model_validate_json(text)
-        except ValidationError:
-            yield None
+    with open_bounded(path, HISTORY_MAX_BYTES) as file:
+        while text := file.readline(LINE_MAX_BYTES):
+            try:
+                yield kind.model_validate_json(text.strip())
+            except ValidationError:
+                yield None
 
 
 def _to_text(line: BaseModel) -> str:
