@@ -231,6 +231,12 @@ def tenth_of_noise(weights: Tensors) -> None:
         weights[name] = (value + noise).astype(value.dtype)
 
 
+def sixty_gigabytes(profile: dict[str, Any]) -> None:
+    parts = profile["memory_breakdown_gb"]
+    parts["workspace"] = 60.0
+    profile.update(memory_gb=sum(parts.values()), recommended_partition_gb=80)
+
+
 def endless_template(folder: Path) -> None:
     loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     edit(folder, TEMPLATE, chat_template=loop)
@@ -278,6 +284,8 @@ INTEGRITY: tuple[Fault, ...] = (
           lambda folder: (folder / "/".join("d" * 60)).mkdir(parents=True), sealed=False),
     Fault("the manifest does not tell of the history", FILES, "FileNotListed",
           changed("manifest.json", lambda x: x["files"].pop(HISTORY)), sealed=False),
+    Fault("a JSON file is a bomb of lists", FILES, "JsonUnreadable",
+          written("notes.json", b"[" + b"[]," * 3_000_000 + b"[]]")),
     Fault("generation settings were put beside", FILES, "FileNotListed",
           written("generation_config.json", b'{"eos_token_id": 5}'), sealed=False),
     Fault("a chat template was put beside", FILES, "FileNotListed",
@@ -391,6 +399,26 @@ INTEGRITY: tuple[Fault, ...] = (
 PROFILES: tuple[Fault, ...] = (
     Fault("the partition is huge", PROFILE, "MemoryImplausible",
           edited(PROFILE_FILE, recommended_partition_gb=1e9)),
+    Fault("memory is that of a large model", PROFILE, "MemoryImplausible",
+          changed(PROFILE_FILE, sixty_gigabytes)),
+    Fault("the profile has another name", PROFILE, "RunMismatch",
+          edited(PROFILE_FILE, model_id="someone/else")),
+    Fault("the precision is one of four bits", PROFILE, "PrecisionMismatch",
+          edited(PROFILE_FILE, precision="fp4")),
+    Fault("the profile tells of four bits in training", PROFILE, "RunMismatch",
+          edited(PROFILE_FILE, quantization_info={"load_in_4bit": True})),
+    Fault("the profile's loss is true", PROFILE, "WrongType",
+          edited(PROFILE_FILE, "training_info", train_loss=True)),
+    Fault("the profile's step is a word", PROFILE, "WrongType",
+          edited(PROFILE_FILE, "training_info", global_step="many")),
+    Fault("the server is told to run code", PROFILE, "ServingUnsafe",
+          edited(PROFILE_FILE, engine_args={"trust-remote-code": True})),
+    Fault("the server is told to read pickles", PROFILE, "ServingUnsafe",
+          edited(PROFILE_FILE, engine_args={"load-format": "pt"})),
+    Fault("the server is told of fewer GPUs than none", PROFILE, "ServingUnsafe",
+          edited(PROFILE_FILE, engine_args={"tensor_parallel_size": -4})),
+    Fault("the server is told to load a library", PROFILE, "ServingUnsafe",
+          edited(PROFILE_FILE, env_vars={"LD_PRELOAD": "/x.so"})),
     Fault("the context is huge", PROFILE, "ContextImplausible",
           edited(PROFILE_FILE, context_tokens=10**12)),
     Fault("the profile has another scale", PROFILE, "RunMismatch",

@@ -290,14 +290,18 @@ _AIM_PROFILE = (
     Reason("PrecisionUnknown",
            "`precision` is auto, fp4, fp8, fp16, fp32, bf16, int4 or int8",
            "give one of these"),
+    Reason("ServingUnsafe",
+           "engine_args and env_vars load no code, hold no credential, and are of possible sizes",
+           "leave the argument or variable out; whoever serves the model sets it"),
     Reason("MemoryImplausible", "memory is not far beyond weights and context, its parts add up "
            "to it, and the partition is not far beyond it", "give what the model needs in "
            "gigabytes"),
     Reason("ContextImplausible", "the context is not longer than the model's positions",
            "give the tokens that memory was reckoned with"),
-    Reason("RunMismatch", "base model, method, adapter and results are those of the run",
+    Reason("RunMismatch",
+           "names, method, adapter, quantisation and results are those of the run",
            "give the profile of this run"),
-    Reason("PrecisionMismatch", "a whole model's weights are stored in the profile's precision",
+    Reason("PrecisionMismatch", "the model's weights are stored in the profile's precision",
            "give the profile of this run"),
     Reason("MemoryUnchecked", "the weights' size is known", "name the base model's folder with "
            "--base-model", _WARNING),

@@ -3,13 +3,28 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from finetuning.artifacts.files import UnreadableFileError, read_json
+from finetuning.monitoring.training_info import TrainingInfo
 from finetuning.monitoring.validators.checks.base_model import base_folder
+from finetuning.monitoring.validators.checks.serving import (
+    cache_bytes_per_token,
+    unsafe_argument,
+    unsafe_variable,
+)
+from finetuning.monitoring.validators.checks.values import (
+    are_amounts,
+    are_settings,
+    is_amount,
+    is_count,
+    is_number,
+    is_object,
+    is_text,
+)
 from finetuning.monitoring.validators.checks.weights import Tensor, read_header
 from finetuning.monitoring.validators.outcome import (
     CheckOutcome,
@@ -32,23 +47,25 @@ BREAKDOWN = "memory_breakdown_gb"
 _BITS = {"fp4": 4, "int4": 4, "fp8": 8, "int8": 8, "fp16": 16, "bf16": 16, "fp32": 32}
 _STORED = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 _STORED_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
-_MOST_PER_WEIGHT = 20.0
-_SMALL_GB = 64.0
-"""However small the weights, a long context may take this much beside them."""
+_MOST_PER_WEIGHT, _RUNTIME_GB, _TEXTS_AT_ONCE = 20.0, 4.0, 16
+"""Beside the weights a server takes its own buffers, and the cache of some texts of full length."""
 
-_MOST_PARTITION, _LARGE_GPU_GB = 16, 512
+_SMALL_GB = 64.0
+"""Where the model does not tell what a token takes: a long context may take this much."""
+
+_MOST_PARTITION, _LARGE_GPU_GB, _MOST_GPUS = 16, 512, 1024
 _STRETCHED, _LONGEST = 8, 100_000_000
 """Position encodings can be stretched; no model reads as much as the second."""
 
 _ADAPTER_SETTINGS = ("r", "lora_alpha", "use_rslora", "use_dora")
 _RESULTS = ("train_loss", "final_loss", "eval_loss", "global_step")
+_MORE_RESULTS = ("best_eval_loss", "train_runtime", "epoch", "total_steps", "tokens_total")
 _COUNT = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s?([KMBTkmbt]?)")
 _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _COUNTED_OTHERWISE = 1.5
 """Names of models are rounded, and embeddings are counted once, twice or not at all."""
 
 _SUM_TOLERANCE = 0.02
-_LARGEST = 2**53
 
 
 @dataclass(frozen=True)
@@ -66,8 +83,23 @@ class Facts:
     """adapter_config.json of the result; empty for a whole model."""
     results: Mapping[str, Any] = field(default_factory=dict)
     """What training_info.json tells of the run's end."""
-    positions: int | None = None
-    """The longest text, in tokens, that the model was made for."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """config.json of the base model, or of the whole one."""
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    """The run's settings; empty where the profile is not the trainer's own."""
+
+    @property
+    def positions(self) -> int | None:
+        """The longest text, in tokens, that the model was made for."""
+        found = self.config.get("max_position_embeddings")
+        return found if is_count(found) else None
+
+    @property
+    def cache_gb(self) -> float | None:
+        """What texts of full length take beside the weights; None where it is unknown."""
+        each = cache_bytes_per_token(self.config)
+        length = max(self.profile.get("context_tokens") or 0, self.positions or 0)
+        return None if each is None or not length else _TEXTS_AT_ONCE * each * length / 2**30
 
     @property
     def weights_gb(self) -> float:
@@ -111,7 +143,8 @@ def gather(profile: Mapping[str, Any], subject: Subject) -> Facts:
         (_tensors(base, links=True) or None) if config else (),
         config,
         info.results.model_dump(exclude_none=True) if info else {},
-        _positions(base or folder),
+        _object(base or folder, "config.json"),
+        _trained(info),
     )
 
 
@@ -119,9 +152,9 @@ def _adapter_config(folder: Path | None) -> Mapping[str, Any]:
     return _object(folder, "adapter_config.json")
 
 
-def _positions(folder: Path | None) -> int | None:
-    found = _object(folder, "config.json").get("max_position_embeddings")
-    return found if _is_count(found) else None
+def _trained(info: TrainingInfo | None) -> Mapping[str, Any]:
+    """The trainer says where it ran; whoever writes a description by hand does not."""
+    return {"model_id": info.model_id, **info.training_config} if info and info.environment else {}
 
 
 def _object(folder: Path | None, name: str) -> Mapping[str, Any]:
@@ -173,7 +206,7 @@ def text_is_no_text(facts: Facts) -> Finding | None:
 
 def memory_is_no_amount(facts: Facts) -> Finding | None:
     for name in (MEMORY_REQUIRED, MEMORY_OPTIONAL):
-        if name in facts.profile and not _is_amount(facts.profile[name]):
+        if name in facts.profile and not is_amount(facts.profile[name]):
             value = facts.profile[name]
             return Finding(
                 "MemoryInvalid", f"AIM profile: {name} is {value!r}; a number above 0 is needed"
@@ -194,7 +227,46 @@ def optional_field_has_another_type(facts: Facts) -> Finding | None:
     for name, (is_right, wanted) in _OPTIONAL.items():
         value = _at(facts.profile, name)
         if value is not None and not is_right(value):
-            return Finding("WrongType", f"AIM profile: {name} is {value!r}; {wanted} is needed")
+            # What an object holds may be a credential.
+            told = "" if is_object(value) else f" is {value!r}"
+            return Finding("WrongType", f"AIM profile: {name}{told}; {wanted} is needed")
+    return None
+
+
+def result_is_no_number(facts: Facts) -> Finding | None:
+    for name in (*_RESULTS, *_MORE_RESULTS):
+        value = _at(facts.profile, f"training_info.{name}")
+        if value is not None and not is_number(value):
+            text = f"AIM profile: training_info.{name} is {value!r}; a number is needed"
+            return Finding("WrongType", text)
+    return None
+
+
+def serving_is_unsafe(facts: Facts) -> Finding | None:
+    if problem := unsafe_argument(facts.profile.get("engine_args") or {}):
+        return Finding("ServingUnsafe", f"AIM profile: engine_args: {problem}")
+    name = unsafe_variable(facts.profile.get("env_vars") or {})
+    text = f"AIM profile: env_vars: {name} is not for a profile to set"
+    return Finding("ServingUnsafe", text) if name else None
+
+
+def name_is_another(facts: Facts) -> Finding | None:
+    """The trainer's own profile: named after the base model."""
+    base = facts.trained.get("model_id")
+    return _disagreement(
+        "model_id", facts.profile["model_id"], f"{base}-finetuned" if base else None
+    )
+
+
+def quantization_is_another(facts: Facts) -> Finding | None:
+    told = facts.profile.get("quantization_info")
+    if not facts.trained or facts.method is None:
+        return None
+    if bool(told) != (facts.method == "qlora"):
+        return _disagreement("quantization_info", "there" if told else "absent", facts.method)
+    for name, value in (told or {}).items():
+        if found := _disagreement(f"quantization_info.{name}", value, facts.trained.get(name)):
+            return found
     return None
 
 
@@ -250,7 +322,9 @@ def memory_is_far_above_the_weights(facts: Facts) -> Finding | None:
     if facts.base_weights is None or not facts.weights:
         return None
     memory = facts.profile[MEMORY_REQUIRED]
-    most = _MOST_PER_WEIGHT * facts.weights_gb + _SMALL_GB
+    cache = facts.cache_gb
+    beside = _SMALL_GB if cache is None else _RUNTIME_GB + cache
+    most = _MOST_PER_WEIGHT * facts.weights_gb + beside
     if memory <= most:
         return None
     return Finding(
@@ -293,7 +367,7 @@ def adapter_is_another(facts: Facts) -> Finding | None:
 def results_are_others(facts: Facts) -> Finding | None:
     for name in _RESULTS:
         told, known = _at(facts.profile, f"training_info.{name}"), facts.results.get(name)
-        if _is_number(told) and known is not None and not math.isclose(told, known, rel_tol=1e-3):
+        if is_number(told) and known is not None and not math.isclose(told, known, rel_tol=1e-3):
             return _disagreement(f"training_info.{name}", told, known)
     return None
 
@@ -323,16 +397,27 @@ def _disagreement(name: str, told: Any, known: Any) -> Finding | None:
 
 
 def precision_is_another(facts: Facts) -> Finding | None:
-    """Of a whole model, by the type that most of its bytes are stored in."""
+    """By the type that most bytes of the base model, or of the whole one, are stored in.
+
+    A profile by hand may mean to round the weights when they are served; the trainer's does not.
+    """
     sizes: Counter[str] = Counter()
-    for tensor in facts.weights if facts.base_weights == () else ():
+    for tensor in facts.weights if facts.base_weights == () else facts.base_weights or ():
         sizes[tensor.dtype] += tensor.size
     stored = _STORED.get(sizes.most_common(1)[0][0]) if sizes else None
     told = facts.profile.get("precision", "auto")
-    if stored is None or told in ("auto", stored) or _BITS[told] < _BITS["fp16"]:
-        return None
     text = f"AIM profile: precision is {told!r}, the weights are stored as {stored}"
-    return Finding("PrecisionMismatch", text)
+    if stored is None or told == stored:
+        return _metadata_disagrees(told, facts.profile)
+    by_hand = not facts.trained and (told == "auto" or _BITS[told] < _BITS["fp16"])
+    is_adapter = facts.base_weights != () and not facts.trained
+    return None if by_hand or is_adapter else Finding("PrecisionMismatch", text)
+
+
+def _metadata_disagrees(told: str, profile: Mapping[str, Any]) -> Finding | None:
+    other = _at(profile, "metadata.precision")
+    text = f"AIM profile: precision is {told!r}, metadata.precision {other!r}"
+    return None if other in (None, told) or told == "auto" else Finding("PrecisionMismatch", text)
 
 
 def memory_is_unchecked(facts: Facts) -> Finding | None:
@@ -341,59 +426,24 @@ def memory_is_unchecked(facts: Facts) -> Finding | None:
     return Finding("MemoryUnchecked", f"{MEMORY_REQUIRED} was not held against the base's weights")
 
 
-def _is_amount(value: Any) -> bool:
-    """In Python a bool is an int; in a profile it is a mistake."""
-    return _is_number(value) and value > 0
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) <= _LARGEST if isinstance(value, int) else math.isfinite(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and _is_amount(value)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _are_amounts(value: Any) -> bool:
-    return _is_object(value) and _all(value.values(), lambda part: _is_number(part) and part >= 0)
-
-
-def _are_settings(value: Any) -> bool:
-    return _is_object(value) and _all(value.values(), lambda part: isinstance(part, str))
-
-
-def _all(values: Iterable[Any], is_right: Callable[[Any], bool]) -> bool:
-    return all(is_right(value) for value in values)
-
-
 _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "profile_name": (_is_text, "a text"),
-    "parameters": (lambda value: _is_text(value) or _is_count(value), "a text or a whole number"),
-    "context_tokens": (_is_count, "a whole number above 0"),
-    BREAKDOWN: (_are_amounts, "an object of numbers"),
-    "lora_config": (_is_object, "an object"),
-    "lora_config.r": (_is_count, "a whole number above 0"),
-    "quantization_info": (_is_object, "an object"),
-    "training_info": (_is_object, "an object"),
-    "engine_args": (_is_object, "an object"),
-    "env_vars": (_are_settings, "an object of texts"),
-    "metadata": (_is_object, "an object"),
-    "metadata.engine": (_is_text, "a text"),
-    "metadata.gpu": (_is_text, "a text"),
-    "metadata.gpu_count": (_is_count, "a whole number above 0"),
-    "metadata.metric": (_is_text, "a text"),
+    "profile_name": (is_text, "a text"),
+    "parameters": (lambda value: is_text(value) or is_count(value), "a text or a whole number"),
+    "context_tokens": (is_count, "a whole number above 0"),
+    BREAKDOWN: (are_amounts, "an object of numbers"),
+    "lora_config": (is_object, "an object"),
+    "lora_config.r": (is_count, "a whole number above 0"),
+    "quantization_info": (is_object, "an object"),
+    "training_info": (is_object, "an object"),
+    "engine_args": (is_object, "an object"),
+    "env_vars": (are_settings, "an object of texts"),
+    "metadata": (is_object, "an object"),
+    "metadata.engine": (is_text, "a text"),
+    "metadata.gpu": (is_text, "a text"),
+    "metadata.gpu_count": (lambda n: is_count(n) and n <= _MOST_GPUS, "1 to 1024, a whole number"),
+    "metadata.metric": (is_text, "a text"),
     "metadata.precision": (lambda value: value in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-    "metadata.type": (_is_text, "a text"),
+    "metadata.type": (is_text, "a text"),
 }
 """Those of `metadata`, `engine_args` and `env_vars` are a native AIM runtime profile's."""
 
@@ -403,6 +453,8 @@ RULES: tuple[Rule[Facts], ...] = (
     memory_is_no_amount,
     precision_is_unknown,
     optional_field_has_another_type,
+    result_is_no_number,
+    serving_is_unsafe,
     partition_is_too_small,
     partition_is_too_large,
     context_is_too_long,
@@ -411,6 +463,8 @@ RULES: tuple[Rule[Facts], ...] = (
     memory_is_not_its_parts,
     model_is_another,
     method_is_another,
+    name_is_another,
+    quantization_is_another,
     adapter_is_another,
     results_are_others,
     size_is_another,

@@ -1,0 +1,74 @@
+"""Whether a profile's arguments and variables for the server are such as a person would give.
+
+Whoever takes them over starts a program with them, beside the model and with its rights.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_FORMATS = ("auto", "safetensors")
+_RUN_CODE = frozenset({
+    "trust-remote-code", "worker-cls", "worker-extension-cls", "middleware", "hf-token", "api-key",
+    "tool-parser-plugin", "reasoning-parser-plugin", "allowed-local-media-path",
+})  # fmt: skip
+"""Arguments of vLLM that load code of others, open files of the machine, or are credentials."""
+
+_SIZES = re.compile(r".*-parallel-size|max-model-len|max-num-seqs|block-size")
+_MOST_GPUS = 1024
+_VARIABLES = re.compile(
+    r"LD_.*|PYTHON.*|PATH|.*(TOKEN|SECRET|PASSWORD|CREDENTIAL|ACCESS_KEY|API_KEY).*"
+)
+"""By which a program loads other code, or which are credentials."""
+
+
+def unsafe_argument(arguments: Mapping[str, Any]) -> str:
+    """What is wrong with the first one, without its value; empty where all are right."""
+    for told, value in arguments.items():
+        name = str(told).lstrip("-").replace("_", "-").lower()
+        if problem := _argument_problem(name, value):
+            return f"{told} {problem}"
+    return ""
+
+
+def _argument_problem(name: str, value: Any) -> str:
+    if name in _RUN_CODE and value not in (None, False):
+        return "is not for a profile to set"
+    if name == "load-format" and value not in _FORMATS:
+        return f"must be one of {', '.join(_FORMATS)}"
+    if _SIZES.fullmatch(name) and not _is_size(name, value):
+        return "must be a whole number above 0 that hardware can have"
+    if name == "gpu-memory-utilization" and not _is_share(value):
+        return "must be above 0 and at most 1"
+    return ""
+
+
+def _is_size(name: str, value: Any) -> bool:
+    right = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return right and (value <= _MOST_GPUS or not name.endswith("-parallel-size"))
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
+
+
+def unsafe_variable(variables: Mapping[str, Any]) -> str:
+    """The first name that is not for a profile to set; empty where there is none."""
+    found = (str(name) for name in variables if _VARIABLES.fullmatch(str(name).upper()))
+    return next(found, "")
+
+
+def cache_bytes_per_token(config: Mapping[str, Any]) -> int | None:
+    """Keys and values of all layers in 32 bit, as in the trainer's estimate; None if unknown."""
+    heads = config.get("num_key_value_heads") or config.get("num_attention_heads")
+    sizes = [config.get("num_hidden_layers"), heads, config.get("head_dim") or _width(config)]
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        return None
+    layers, heads, width = (int(str(size)) for size in sizes)
+    return 2 * layers * heads * width * 4
+
+
+def _width(config: Mapping[str, Any]) -> int | None:
+    hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    both = isinstance(hidden, int) and isinstance(heads, int) and heads > 0
+    return int(str(hidden)) // int(str(heads)) if both else None
