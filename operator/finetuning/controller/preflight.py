@@ -1,7 +1,7 @@
 """Judged once, before a GPU is taken: whether the peak fits, and who can mount the output."""
 
 from finetuning.api.v1alpha1 import AccessMode, Condition, ConditionType, FineTuningJob, Reason
-from finetuning.controller.conditions import FALSE, TRUE, UNKNOWN, condition
+from finetuning.controller.conditions import FALSE, TRUE, UNKNOWN, condition, find
 from finetuning.controller.desired import sources
 from finetuning.controller.training_status import Nodes
 from finetuning.estimate import known, of_job, page
@@ -12,10 +12,16 @@ from finetuning.estimate.shape import Shape
 
 
 def conditions(job: FineTuningJob, nodes: Nodes | None) -> list[Condition]:
-    """The verdict before the training Job is reported; none later, so that the first one stands."""
+    """The verdict before the training Job is reported; later the first one stands."""
     if nodes is None or job.status.training_job_name:
-        return []
+        return _kept(job, ConditionType.MEMORY_SUFFICIENT)
     return [_judged(job, nodes)]
+
+
+def _kept(job: FineTuningJob, kind: ConditionType) -> list[Condition]:
+    """What it was judged by cannot change, so that it holds for a later generation too."""
+    found = find(job.status.conditions, kind)
+    return [found] if found is not None else []
 
 
 def _judged(job: FineTuningJob, nodes: Nodes) -> Condition:
@@ -53,8 +59,10 @@ def output_shared(job: FineTuningJob, modes: tuple[str, ...] | None) -> list[Con
 
     `modes` are those of a claim of the user's own, None while they are not known.
     """
-    if job.spec.workers == 1 or job.status.training_job_name:
+    if job.spec.workers == 1:
         return []
+    if job.status.training_job_name:
+        return _kept(job, ConditionType.OUTPUT_SHARED)
     own = job.spec.output.storage.claim_name is None
     declared = own or job.spec.output.storage.access_mode is not None
     if not declared and modes is None:

@@ -68,6 +68,9 @@ def test_it_is_judged_once_and_stands() -> None:
     of.status = first.model_copy(update={"training_job_name": "x-train"})
     second = status.status_of(seen(of=of, nodes=Nodes("MI210", "amd.com/gpu")), status.now())
     assert first.conditions == second.conditions
+    of.metadata.generation = 7
+    third = status.status_of(seen(of=of, nodes=Nodes("MI210", "amd.com/gpu")), status.now())
+    assert {each.observed_generation for each in third.conditions} == {7}
 
 
 def test_a_run_without_a_cluster_has_no_such_condition() -> None:

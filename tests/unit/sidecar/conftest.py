@@ -180,7 +180,7 @@ def describe(output: Path, base: str, method: str) -> None:
         {
             "model_id": "org/base",
             "method": method,
-            "training_config": {"model_id": base},
+            "training_config": {"model_id": base, "method": method, "dataset_sha256": "0" * 64},
             "results": {**results, "nonfinite_losses": 0, "train_runtime": 12.5},
         },
     )
@@ -205,9 +205,9 @@ def checkpoint(output: Path, step: int) -> None:
     moments = [_moments(name, value, step) for part in weights for name, value in part.items()]
     save_file({k: v for each in moments for k, v in each.items()}, folder / "optimizer.safetensors")
     info = json.loads((output / "training_info.json").read_text())
-    run = {**info["training_config"], "method": info["method"], "dataset_sha256": "0" * 64}
     counts = {"tokens_total": 64 * step, "samples_total": 8 * step, "nonfinite_losses": 0}
-    state = {"global_step": step, "max_steps": 40, "epoch": step / 20, **counts, "run": run}
+    state = {"global_step": step, "max_steps": 40, "epoch": step / 20, **counts}
+    state["run"] = info["training_config"]
     write_json(folder / "trainer_state.json", state)
 
 
