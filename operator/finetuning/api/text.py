@@ -17,15 +17,18 @@ _OBJECT = r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
 _KEY = r"[-._A-Za-z0-9]+"
 _PVC = rf"pvc://{_OBJECT}(/{_SEGMENT})*/?"
 
-NAME_MAX_LENGTH = 50
+NAME_MAX_LENGTH = 63
+"""A job's name is the value of a label of all that belongs to it."""
+
+CHILD_STEM_MAX_LENGTH = 50
 """Leaves room for `-validate` and a pod's suffix within the 63 characters of a label value."""
 
 JobName = Annotated[
     str,
     Rule.matching(
-        rf"[a-z]([-a-z0-9]{{0,{NAME_MAX_LENGTH - 2}}}[a-z0-9])?",
-        f"must be at most {NAME_MAX_LENGTH} lowercase letters, digits and '-', starting with a "
-        "letter and ending with a letter or digit: it becomes part of a Service name and a label",
+        rf"[a-z0-9]([-.a-z0-9]{{0,{NAME_MAX_LENGTH - 2}}}[a-z0-9])?",
+        f"must be at most {NAME_MAX_LENGTH} lowercase letters, digits, '-' and '.', starting and "
+        "ending with a letter or digit: it becomes the value of a label",
     ),
 ]
 

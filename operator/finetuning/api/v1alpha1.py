@@ -60,6 +60,7 @@ from finetuning.api.status import (
     ValidationStatus,
 )
 from finetuning.api.text import (
+    CHILD_STEM_MAX_LENGTH,
     NAME_MAX_LENGTH,
     DatasetSource,
     JobName,
@@ -81,6 +82,7 @@ from finetuning.api.validation import (
 )
 
 __all__ = [
+    "CHILD_STEM_MAX_LENGTH",
     "GROUP",
     "KIND",
     "NAME_MAX_LENGTH",

@@ -1,5 +1,7 @@
 """Every name and label of what belongs to a job; see docs/contracts.md."""
 
+import hashlib
+import re
 from dataclasses import dataclass
 
 from finetuning.api import v1alpha1
@@ -48,6 +50,10 @@ CHILD_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 """What the watches of Jobs and Pods are filtered by, on the server."""
 
 
+_PLAIN = re.compile(rf"[a-z]([-a-z0-9]{{0,{v1alpha1.CHILD_STEM_MAX_LENGTH - 2}}}[a-z0-9])?")
+_DIGEST_LENGTH = 8
+
+
 @dataclass(frozen=True)
 class Names:
     """The children of one job."""
@@ -61,15 +67,29 @@ class Names:
 
 
 def names(job: str) -> Names:
-    """Plain suffixes: a job's name is short enough for them (`v1alpha1.NAME_MAX_LENGTH`)."""
+    """The job's name with a suffix, where a Service can be called so."""
+    first = _stem(job)
     return Names(
-        training=f"{job}-train",
-        validation=f"{job}-validate",
-        metrics=f"{job}-metrics",
-        claim=f"{job}-output",
-        workers=f"{job}-workers",
-        publishing=f"{job}-publish",
+        training=f"{first}-train",
+        validation=f"{first}-validate",
+        metrics=f"{first}-metrics",
+        claim=f"{first}-output",
+        workers=f"{first}-workers",
+        publishing=f"{first}-publish",
     )
+
+
+def _stem(job: str) -> str:
+    """The name itself; one like it with a digest of it where it is long, has dots, or is a number.
+
+    A Service's name starts with a letter and has no dots (RFC 1035).
+    """
+    if _PLAIN.fullmatch(job):
+        return job
+    digest = hashlib.sha256(job.encode()).hexdigest()[:_DIGEST_LENGTH]
+    like = job.replace(".", "-") if job[0].isalpha() else f"job-{job.replace('.', '-')}"
+    room = v1alpha1.CHILD_STEM_MAX_LENGTH - _DIGEST_LENGTH - 1
+    return f"{like[:room].rstrip('-')}-{digest}"
 
 
 def validation_job(job: str, attempt: int) -> str:

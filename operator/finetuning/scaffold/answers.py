@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from finetuning.api.hyperparameters import Method, Objective
-from finetuning.api.v1alpha1 import NAME_MAX_LENGTH
+from finetuning.api.v1alpha1 import CHILD_STEM_MAX_LENGTH
 
 EVAL_SPLIT = 0.1
 EPOCHS, BATCH_SIZE, MAX_SEQ_LENGTH = 3, 4, 2048
@@ -50,6 +50,6 @@ class Answers:
 def suggested_name(model: str, method: str) -> str:
     """`Qwen/Qwen2.5-7B-Instruct`, lora -> `qwen2-5-7b-instruct-lora`."""
     base = re.sub(r"[^a-z0-9]+", "-", model.rpartition("/")[2].lower()).strip("-")
-    room = NAME_MAX_LENGTH - len(method) - 1
+    room = CHILD_STEM_MAX_LENGTH - len(method) - 1
     letter = base if base[:1].isalpha() else f"job-{base}"
     return f"{letter[:room].strip('-')}-{method}"

@@ -103,7 +103,7 @@ def test_a_small_file_becomes_a_configmap(capsys: pytest.CaptureFixture[str]) ->
             ["--model 'Qwen x': must be a Hugging", "--data 'a b': must be one of", "--epochs 0:",
              "--learning-rate 'nan': "],
         ),
-        ((*GIVEN, "--name", "My_Job"), ["--name 'My_Job': must be at most 50"]),
+        ((*GIVEN, "--name", "My_Job"), ["--name 'My_Job': must be at most 63"]),
         ((*GIVEN, "--size", "much"), ["--size 'much': "]),
         ((*GIVEN, "--source", "/models"), ["--source '/models': must be pvc://"]),
         ((*GIVEN, "--token-secret", "hf"), ["'hf' must be NAME=KEY"]),
