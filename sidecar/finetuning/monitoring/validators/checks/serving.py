@@ -3,9 +3,12 @@
 Whoever takes them over starts a program with them, beside the model and with its rights.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from finetuning.monitoring.validators.checks.values import is_amount, is_count
 
 _FORMATS = ("auto", "safetensors")
 _RUN_CODE = frozenset({
@@ -34,7 +37,7 @@ def unsafe_argument(arguments: Mapping[str, Any]) -> str:
 def _argument_problem(name: str, value: Any) -> str:
     if name in _RUN_CODE and value not in (None, False):
         return "is not for a profile to set"
-    if name == "load-format" and value not in _FORMATS:
+    if name == "load-format" and value not in (*_FORMATS, None):
         return f"must be one of {', '.join(_FORMATS)}"
     if _SIZES.fullmatch(name) and not _is_size(name, value):
         return "must be a whole number above 0 that hardware can have"
@@ -44,12 +47,11 @@ def _argument_problem(name: str, value: Any) -> str:
 
 
 def _is_size(name: str, value: Any) -> bool:
-    right = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    return right and (value <= _MOST_GPUS or not name.endswith("-parallel-size"))
+    return is_count(value) and (value <= _MOST_GPUS or not name.endswith("-parallel-size"))
 
 
 def _is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
+    return is_amount(value) and value <= 1
 
 
 def unsafe_variable(variables: Mapping[str, Any]) -> str:
@@ -62,13 +64,10 @@ def cache_bytes_per_token(config: Mapping[str, Any]) -> int | None:
     """Keys and values of all layers in 32 bit, as in the trainer's estimate; None if unknown."""
     heads = config.get("num_key_value_heads") or config.get("num_attention_heads")
     sizes = [config.get("num_hidden_layers"), heads, config.get("head_dim") or _width(config)]
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
-        return None
-    layers, heads, width = (int(str(size)) for size in sizes)
-    return 2 * layers * heads * width * 4
+    told = [size for size in sizes if is_count(size)]
+    return 2 * math.prod(told) * 4 if len(told) == len(sizes) else None
 
 
 def _width(config: Mapping[str, Any]) -> int | None:
     hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
-    both = isinstance(hidden, int) and isinstance(heads, int) and heads > 0
-    return int(str(hidden)) // int(str(heads)) if both else None
+    return hidden // heads if is_count(hidden) and is_count(heads) else None
