@@ -45,8 +45,9 @@ WAITING: Mapping[Reason, Explained] = {
     ),
     Reason.IMAGE_PULL_FAILED: Explained(
         "The node cannot pull the trainer's or the operator's image.",
-        "Check `image.trainer`, `image.operator` and `imagePullSecrets` of the chart; the Secrets "
-        "must be in the job's own namespace.",
+        "Mend `image.trainer`, `image.operator` or `imagePullSecrets` (Secrets of the job's "
+        "namespace) in the chart, then create the job again or run `finetuning validate`: a pod "
+        "keeps its image.",
     ),
     Reason.CONTAINER_CONFIG_ERROR: Explained(
         "The pod cannot start: a Secret, a ConfigMap, a key of one or a volume is missing.",

@@ -1,10 +1,16 @@
-"""A missing object: which field of the spec asked for it, and what to do."""
+"""What stands in a pod's way: which field of the spec asked for it, and what to do."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.controller.desired import sources
+
+_SHORT_OF = re.compile(r"Insufficient ([-.a-zA-Z0-9]+/[-_a-zA-Z0-9]+)")
+"""An extended resource, as the scheduler says it."""
+
+_IMAGE = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull")
 
 
 @dataclass(frozen=True)
@@ -18,12 +24,33 @@ class Wanted:
 
 
 def named(job: FineTuningJob, words: str) -> str:
-    """Put field and remedy around scheduler's or kubelet's words on a missing object."""
+    """Put field and remedy around scheduler's or kubelet's words."""
+    words = words.replace("not found. not found", "not found")
     for wanted in _wanted(job):
         missing = f'{wanted.kind} "{wanted.name}"' in words and "not found" in words
         key_missing = wanted.kind == "configmap" and "non-existent config key" in words
         if missing or key_missing:
             return f"{wanted.field}: {words.rstrip('. ')}; {wanted.remedy}."
+    return _without_room(job, words)
+
+
+def _without_room(job: FineTuningJob, words: str) -> str:
+    """The same of a volume, a GPU or an image that cannot be had."""
+    told = words.rstrip(". ")
+    if "unbound immediate PersistentVolumeClaims" in words:
+        claim = sources.output(job).claim
+        field = "claimName" if job.spec.output.storage.claim_name else "storageClassName"
+        look = f"`kubectl --namespace {job.metadata.namespace} describe pvc {claim}`"
+        remedy = f"claim {claim} has no volume: {look} says why, `kubectl get storageclass` what"
+        return f"spec.output.storage.{field}: {told}; {remedy} classes there are."
+    if short := _SHORT_OF.search(words):
+        remedy = f"ask for fewer {short[1]}, or wait until a node has so many free"
+        return f"spec.resources.limits: {told}; {remedy}."
+    if any(sign in words for sign in _IMAGE):
+        return (
+            f"{told}; mend image.trainer, image.operator or imagePullSecrets of the chart, then "
+            "delete the job and create it again: a pod keeps the image that it was made with."
+        )
     return words
 
 

@@ -74,11 +74,40 @@ def test_the_field_and_the_remedy_stand_beside_the_words(
     spec: dict[str, Any], words: str, expected: tuple[str, ...]
 ) -> None:
     told = named(job(**spec), words)
-    assert words.rstrip(". ") in told
+    assert words.replace("not found. not found", "not found").rstrip(". ") in told
     for part in expected:
         assert part in told
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            "0/1 nodes are available: 1 Insufficient amd.com/gpu. no new claims to deallocate",
+            ("spec.resources.limits: 0/1", "; ask for fewer amd.com/gpu, or wait until a node"),
+        ),
+        (
+            "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found",
+            ("spec.output.storage.storageClassName: 0/1", "describe pvc demo-output`"),
+        ),
+        (
+            "Container finetuning: ImagePullBackOff: no such tag",
+            ("Container finetuning: ImagePullBackOff: no such tag; mend image.trainer",),
+        ),
+    ],
+)
+def test_what_cannot_be_had_is_told_with_the_remedy(words: str, expected: tuple[str, ...]) -> None:
+    told = named(job(), words)
+    for part in expected:
+        assert part in told
+
+
+def test_the_scheduler_is_not_repeated() -> None:
+    words = '0/1 nodes are available: persistentvolumeclaim "mine" not found. not found'
+    told = named(job(output={"storage": {"claimName": "mine"}}), words)
+    assert told.count("not found") == 1
+
+
 def test_other_words_stay_as_they_are() -> None:
-    words = "0/1 nodes are available: 1 Insufficient amd.com/gpu."
+    words = "0/1 nodes are available: 1 node(s) had untolerated taint {team: b}."
     assert named(job(), words) == words
