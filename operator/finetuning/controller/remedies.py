@@ -10,7 +10,10 @@ from finetuning.controller.desired import sources
 _SHORT_OF = re.compile(r"Insufficient ([-.a-zA-Z0-9]+/[-_a-zA-Z0-9]+)")
 """An extended resource, as the scheduler says it."""
 
-_IMAGE = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull")
+IMAGE_TROUBLE = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+)
+"""For which a container waits, in kubelet's words."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def _without_room(job: FineTuningJob, words: str) -> str:
     if short := _SHORT_OF.search(words):
         remedy = f"ask for fewer {short[1]}, or wait until a node has so many free"
         return f"spec.resources.limits: {told}; {remedy}."
-    if any(sign in words for sign in _IMAGE):
+    if any(sign in words for sign in IMAGE_TROUBLE):
         return (
             f"{told}; mend image.trainer, image.operator or imagePullSecrets of the chart, then "
             "delete the job and create it again: a pod keeps the image that it was made with."

@@ -11,7 +11,6 @@ from finetuning.controller.desired import group
 from finetuning.controller.last_words import plain
 from finetuning.controller.observed import BatchJob, Children, Container, Pod
 
-_IMAGE_TROUBLE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 _CONFIG_TROUBLE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 _OUT_OF_MEMORY = "OOMKilled"
 
@@ -261,7 +260,7 @@ def trouble(pod: Pod, hint: str) -> tuple[Reason, str] | None:
         return Reason.UNSCHEDULABLE, plain(pod.unscheduled.message, 1024)
     for each in pod.containers:
         words = plain(f"Container {each.name}: {each.waiting}: {each.waiting_message}", 1024)
-        if each.waiting in _IMAGE_TROUBLE:
+        if each.waiting in remedies.IMAGE_TROUBLE:
             return Reason.IMAGE_PULL_FAILED, words
         if each.waiting in _CONFIG_TROUBLE:
             return Reason.CONTAINER_CONFIG_ERROR, words

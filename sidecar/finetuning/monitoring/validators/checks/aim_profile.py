@@ -12,6 +12,7 @@ from finetuning.artifacts.files import UnreadableFileError, read_json
 from finetuning.monitoring.training_info import TrainingInfo
 from finetuning.monitoring.validators.checks.base_model import base_folder
 from finetuning.monitoring.validators.checks.serving import (
+    MOST_GPUS,
     cache_bytes_per_token,
     unsafe_argument,
     unsafe_variable,
@@ -53,7 +54,7 @@ _MOST_PER_WEIGHT, _RUNTIME_GB, _TEXTS_AT_ONCE = 20.0, 4.0, 16
 _SMALL_GB = 64.0
 """Where the model does not tell what a token takes: a long context may take this much."""
 
-_MOST_PARTITION, _LARGE_GPU_GB, _MOST_GPUS = 16, 512, 1024
+_MOST_PARTITION, _LARGE_GPU_GB = 16, 512
 _STRETCHED, _LONGEST = 8, 100_000_000
 """Position encodings can be stretched; no model reads as much as the second."""
 
@@ -440,7 +441,7 @@ _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "metadata": (is_object, "an object"),
     "metadata.engine": (is_text, "a text"),
     "metadata.gpu": (is_text, "a text"),
-    "metadata.gpu_count": (lambda n: is_count(n) and n <= _MOST_GPUS, "1 to 1024, a whole number"),
+    "metadata.gpu_count": (lambda n: is_count(n) and n <= MOST_GPUS, "1 to 1024, a whole number"),
     "metadata.metric": (is_text, "a text"),
     "metadata.precision": (lambda value: value in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
     "metadata.type": (is_text, "a text"),

@@ -6,9 +6,8 @@ Losses are in nats per token, one per optimizer step, in order.
 from collections.abc import Sequence
 from statistics import median
 
-from finetuning.monitoring.validators.checks.loss_trend import Trend, window_of
+from finetuning.monitoring.validators.checks.loss_trend import SMALLEST_WINDOW, Trend, window_of
 
-_SMALLEST_WINDOW = 5
 _DIVERGED_RATIO, _DIVERGED_SHARE, _DIVERGED_ERRORS = 1.5, 0.25, 4.0
 _SPIKE_RATIO, _SPIKE_SIGMAS = 2.0, 6.0
 _COLLAPSE_RATIO, _COLLAPSE_WINDOW = 100.0, 3
@@ -38,7 +37,7 @@ def late_spike(losses: Sequence[float], tokens: Sequence[int], trend: Trend) -> 
     What stands out by fewer tokens than usual stands out less: an epoch ends in what is left over,
     which may be a single row.
     """
-    size = max(len(losses) // 4, _SMALLEST_WINDOW)
+    size = max(len(losses) // 4, SMALLEST_WINDOW)
     level, usual = median(losses[-size:]), median(tokens[-size:])
     quarter = [
         level + (loss - level) * min(1.0, count / usual) ** 0.5 if usual else loss
@@ -57,7 +56,7 @@ def late_spike(losses: Sequence[float], tokens: Sequence[int], trend: Trend) -> 
 
 def spikes(losses: Sequence[float], trend: Trend) -> list[int]:
     """Indices of single steps far above their neighbours."""
-    half = _SMALLEST_WINDOW
+    half = SMALLEST_WINDOW
     found = []
     for place in range(half, len(losses) - half):
         level = median([*losses[place - half : place], *losses[place + 1 : place + half + 1]])

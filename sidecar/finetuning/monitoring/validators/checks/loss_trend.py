@@ -28,7 +28,7 @@ ROW_NOISE = 0.8
 """Standard deviation of the logarithm of a single row's loss: 0.82 over the demo's rows and its
 base model. Of the mean of n rows it is less by the root of n."""
 
-_SMALLEST_WINDOW = 5
+SMALLEST_WINDOW = 5
 _MOST_BLOCKS = 200
 """Pairs grow with the square: longer runs are told by the medians of this many stretches."""
 
@@ -99,7 +99,7 @@ class Trend:
         but its ends are apart.
         """
         alike = CLEAR * (1 + self.link) ** 0.5 / (1 - self.link)
-        sudden = self.start - self.last > alike * self._error_of(_SMALLEST_WINDOW)
+        sudden = self.start - self.last > alike * self._error_of(SMALLEST_WINDOW)
         ends = self.first - self.last > alike * self.error
         return self.is_apart or self.score < -CLEAR or sudden or ends
 
@@ -129,7 +129,7 @@ def trend_of(losses: Sequence[float], rows: int = 1) -> Trend | None:
         first=median(losses[:window]),
         last=median(losses[-window:]),
         window=window,
-        start=median(losses[:_SMALLEST_WINDOW]),
+        start=median(losses[:SMALLEST_WINDOW]),
         noise=noise_of(losses),
         link=link,
         is_apart=certain and max(losses[-window:]) < min(losses[:window]),
@@ -143,7 +143,7 @@ def trend_of(losses: Sequence[float], rows: int = 1) -> Trend | None:
 
 def window_of(count: int) -> int:
     """A tenth of the steps."""
-    return max(count // 10, _SMALLEST_WINDOW)
+    return max(count // 10, SMALLEST_WINDOW)
 
 
 def noise_of(losses: Sequence[float]) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from finetuning.artifacts import LOSS_HISTORY
 from finetuning.artifacts.trainer_state import BINDING, OPTIMIZER, TRAINER_STATE, TrainerState
 from finetuning.monitoring.validators.checks.run import Run
 from finetuning.monitoring.validators.checks.shapes import moment_of
@@ -192,12 +193,12 @@ def _other_place(tree: Tree, run: Run) -> str:
     if last is not None and step > last:
         return f"the run ended at step {last}"
     if run.last_step is not None and step > run.last_step:
-        return f"loss_history.jsonl ends at step {run.last_step}"
+        return f"{LOSS_HISTORY} ends at step {run.last_step}"
     told = float(tree.document(TRAINER_STATE).fields.get("epoch", 0))
     known = run.epochs.get(step)
     if known is None or math.isclose(told, known, rel_tol=1e-3, abs_tol=1e-3):
         return ""
-    return f"{TRAINER_STATE}: epoch is {told}, in loss_history.jsonl {known}"
+    return f"{TRAINER_STATE}: epoch is {told}, in {LOSS_HISTORY} {known}"
 
 
 def moments_went_back(run: Run) -> Finding | None:

@@ -18,7 +18,7 @@ _RUN_CODE = frozenset({
 """Arguments of vLLM that load code of others, open files of the machine, or are credentials."""
 
 _SIZES = re.compile(r".*-parallel-size|max-model-len|max-num-seqs|block-size")
-_MOST_GPUS = 1024
+MOST_GPUS = 1024
 _VARIABLES = re.compile(
     r"LD_.*|PYTHON.*|PATH|.*(TOKEN|SECRET|PASSWORD|CREDENTIAL|ACCESS_KEY|API_KEY).*"
 )
@@ -47,7 +47,7 @@ def _argument_problem(name: str, value: Any) -> str:
 
 
 def _is_size(name: str, value: Any) -> bool:
-    return is_count(value) and (value <= _MOST_GPUS or not name.endswith("-parallel-size"))
+    return is_count(value) and (value <= MOST_GPUS or not name.endswith("-parallel-size"))
 
 
 def _is_share(value: Any) -> bool:

@@ -8,7 +8,6 @@ LARGEST = 2**53
 
 
 def is_amount(value: Any) -> bool:
-    """In Python a bool is an int; in a profile it is a mistake."""
     return is_number(value) and value > 0
 
 
