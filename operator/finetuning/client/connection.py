@@ -6,9 +6,9 @@ from pathlib import Path
 
 from kubernetes.aio.config import ConfigException, list_kube_config_contexts
 
+from finetuning.artifacts.plain import plain
 from finetuning.client.errors import ClientError, NoClusterError
 from finetuning.controller.gateway import Gateway
-from finetuning.controller.last_words import plain
 
 SENDER = "finetuning-client"
 """Field manager and User-Agent, so that an audit tells people's writes from the operator's."""

@@ -12,8 +12,8 @@
 Each message is one line; that of an InvalidJobError has a line for each mistake.
 """
 
+from finetuning.artifacts.plain import plain
 from finetuning.controller.gateway import ApiError
-from finetuning.controller.last_words import plain
 
 UNREACHABLE, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 0, 401, 403, 404
 CONFLICT, INVALID, TOO_MANY = 409, 422, 429

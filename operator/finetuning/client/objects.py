@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from finetuning.api.v1alpha1 import GROUP, KIND, VERSION, FineTuningJob
+from finetuning.artifacts.plain import plain
 from finetuning.client.errors import ClientError, InvalidJobError
 from finetuning.controller import status
-from finetuning.controller.last_words import plain
 from finetuning.local import manifest
 from finetuning.local.problems import InputError
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from finetuning.api.v1alpha1 import FineTuningJob
-from finetuning.controller.last_words import plain
+from finetuning.artifacts.plain import plain
 from finetuning.local.words import figures, headline
 
 

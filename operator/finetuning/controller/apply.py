@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from finetuning.api.v1alpha1 import GROUP, KIND, VERSION, Reason
+from finetuning.artifacts.plain import plain
 from finetuning.controller import naming, observed
 from finetuning.controller.desired.metadata import Manifest
 from finetuning.controller.errors import RetryLaterError
@@ -25,7 +26,6 @@ from finetuning.controller.gateway import (
     Raw,
     Resource,
 )
-from finetuning.controller.last_words import plain
 from finetuning.controller.training_status import Problem
 
 _RESOURCES: dict[str, Resource] = {

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from finetuning.api.v1alpha1 import FineTuningJob, ValidationPhase, ValidationStatus
+from finetuning.artifacts.plain import plain
 from finetuning.controller import naming
-from finetuning.controller.last_words import plain
 from finetuning.controller.observed import BatchJob, Children
 
 LIMIT = 999

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from finetuning.api.v1alpha1 import KIND, FineTuningJob, Reason
+from finetuning.artifacts.plain import plain
 from finetuning.controller import (
     apply,
     attempts,
@@ -21,7 +22,6 @@ from finetuning.controller.cache import Cache
 from finetuning.controller.desired import Desired, Manifest, publishing, validation
 from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import EVENTS, JOBS, PODS, SERVICES, ApiError, Gateway
-from finetuning.controller.last_words import plain
 from finetuning.controller.observed import BatchJob, Children, Key, Meta, Pod
 from finetuning.controller.training_status import Problem
 

@@ -3,8 +3,8 @@
 from datetime import datetime, timedelta
 
 from finetuning.api.v1alpha1 import FineTuningJob, Reason
+from finetuning.artifacts.plain import plain
 from finetuning.controller import naming
-from finetuning.controller.last_words import plain
 from finetuning.controller.observed import Children
 from finetuning.controller.training_status import Problem
 

@@ -13,8 +13,6 @@ from finetuning.controller.observed import Container
 MESSAGE_LIMIT = 4096
 """kubelet keeps this many bytes of a message; more was not written by a kubelet."""
 
-__all__ = ["last_line", "plain", "publish_result", "training_result", "validation_result"]
-
 
 def training_result(container: Container) -> TrainingResult | None:
     """The trainer's result; None when there is none that can be read."""

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from finetuning.api.v1alpha1 import KIND, Reason
+from finetuning.artifacts.plain import plain
 from finetuning.controller import apply, naming, observed
 from finetuning.controller.conditions import MONITORED
 from finetuning.controller.desired import Manifest, monitoring
@@ -24,7 +25,6 @@ from finetuning.controller.gateway import (
     Raw,
     Resource,
 )
-from finetuning.controller.last_words import plain
 from finetuning.controller.settings import MonitoringMode, Settings
 from finetuning.controller.training_status import Problem
 

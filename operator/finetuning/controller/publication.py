@@ -9,8 +9,8 @@ from finetuning.api.v1alpha1 import (
     Reason,
 )
 from finetuning.artifacts.models import CopiedModel, PublishResult
+from finetuning.artifacts.plain import plain
 from finetuning.controller import last_words, naming, observed, publications, remedies
-from finetuning.controller.last_words import plain
 from finetuning.controller.observed import BatchJob, Container, Pod
 from finetuning.controller.publications import Attempt
 from finetuning.controller.training_status import Seen, trouble

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase, Reason, Usage
 from finetuning.artifacts.models import ExitCode, TrainFailure, TrainingState
+from finetuning.artifacts.plain import plain
 from finetuning.controller import last_words, naming, remedies
 from finetuning.controller.desired import group
-from finetuning.controller.last_words import plain
 from finetuning.controller.observed import BatchJob, Children, Container, Pod
 
 _CONFIG_TROUBLE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}

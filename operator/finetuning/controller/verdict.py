@@ -22,10 +22,10 @@ from finetuning.api.v1alpha1 import (
 )
 from finetuning.artifacts import VALIDATION_DIR, VALIDATION_REPORT_TEXT
 from finetuning.artifacts.models import Check, CheckResult, ValidationResult, render_report
+from finetuning.artifacts.plain import plain
 from finetuning.controller import attempts, last_words, naming, observed
 from finetuning.controller.attempts import Attempt
 from finetuning.controller.desired import sources
-from finetuning.controller.last_words import plain
 from finetuning.controller.observed import BatchJob, Container, Pod
 from finetuning.controller.training_status import Seen, Standing, trouble
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetuning.api.v1alpha1 import GROUP, KIND, PLURAL, VERSION
+from finetuning.artifacts.plain import plain
 from finetuning.controller.gateway import (
     ACCESS_REVIEWS,
     CUSTOMS,
@@ -19,7 +20,6 @@ from finetuning.controller.gateway import (
     Gateway,
     Resource,
 )
-from finetuning.controller.last_words import plain
 
 OPERATOR = "app.kubernetes.io/name=finetuning-operator"
 Raw = Mapping[str, Any]

@@ -9,7 +9,7 @@ from typing import Any
 from finetuning.api.crd import job_schema
 from finetuning.api.text import amount
 from finetuning.api.v1alpha1 import GROUP, PLURAL
-from finetuning.controller.last_words import plain
+from finetuning.artifacts.plain import plain
 from finetuning.doctor.facts import Facts, Raw, Unknown
 
 CHART = "helm upgrade --install finetuning-operator charts/finetuning-operator -n finetuning-system"

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from finetuning.api.v1alpha1 import GROUP, SINGULAR
-from finetuning.controller.last_words import plain
+from finetuning.artifacts.plain import plain
 
 
 class Format(StrEnum):

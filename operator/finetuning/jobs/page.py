@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Usage
-from finetuning.controller.last_words import plain
+from finetuning.artifacts.plain import plain
 from finetuning.local.words import figures
 
 _WIDEST = 1000

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from finetuning.api.crd import printer_columns
-from finetuning.controller.last_words import plain
+from finetuning.artifacts.plain import plain
 from finetuning.controller.progress import duration
 
 _WIDEST = 60

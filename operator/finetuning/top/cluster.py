@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Self
 
 from finetuning.api.v1alpha1 import Phase
+from finetuning.artifacts.plain import plain
 from finetuning.client.connection import connect
 from finetuning.client.errors import ClusterError, explained
 from finetuning.controller import observed, status
 from finetuning.controller.gateway import CUSTOMS, ApiError, Gateway, Raw
-from finetuning.controller.last_words import plain
 from finetuning.top.rows import Curve, Row
 from finetuning.top.source import SourceError
 

@@ -23,8 +23,8 @@ from finetuning.artifacts import (
 )
 from finetuning.artifacts.files import UnreadableFileError, read_bounded, read_json
 from finetuning.artifacts.models import RunState, TrainingState
+from finetuning.artifacts.plain import plain
 from finetuning.controller import progress
-from finetuning.controller.last_words import plain
 from finetuning.local import live_state
 from finetuning.local.lock import LOCK
 from finetuning.local.run import STATUS_FILE

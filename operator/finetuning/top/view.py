@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finetuning.api.v1alpha1 import Phase, Reason, ValidationPhase
-from finetuning.controller.last_words import plain
+from finetuning.artifacts.plain import plain
 from finetuning.controller.progress import duration
 from finetuning.local import words
 from finetuning.top.rows import Row, percent

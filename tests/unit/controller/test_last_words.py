@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.controller.objects import trainer_says, validator_says
 
+from finetuning.artifacts.plain import plain
 from finetuning.controller import last_words
 from finetuning.controller.observed import Container
 
@@ -22,23 +23,23 @@ def container(message: str) -> Container:
     ],
 )
 def test_what_looks_like_a_credential_never_reaches_the_status(secret: str) -> None:
-    shown = last_words.plain(f"cannot log in with {secret} today", 200)
+    shown = plain(f"cannot log in with {secret} today", 200)
     assert "[redacted]" in shown
     assert secret[-6:] not in shown
 
 
 def test_a_password_in_an_address_is_hidden_and_the_address_is_not() -> None:
-    shown = last_words.plain("GET https://me:pw12@hub.example.com/x failed", 200)
+    shown = plain("GET https://me:pw12@hub.example.com/x failed", 200)
     assert shown == "GET https://[redacted]@hub.example.com/x failed"
 
 
 def test_control_characters_and_line_breaks_become_spaces() -> None:
-    assert last_words.plain("a\x1b[31mb\r\nc\u202ed", 99) == "a [31mb c d"
+    assert plain("a\x1b[31mb\r\nc\u202ed", 99) == "a [31mb c d"
 
 
 @given(st.text(), st.integers(min_value=1, max_value=50))
 def test_shown_text_is_printable_and_within_its_limit(text: str, limit: int) -> None:
-    shown = last_words.plain(text, limit)
+    shown = plain(text, limit)
     assert len(shown) <= limit
     assert shown.isprintable()
 

@@ -12,9 +12,9 @@ from tests.unit.controller.objects import trainer_says, validator_says
 from tests.unit.controller.world import KEY, Crash, Process, World
 
 from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.artifacts.plain import plain
 from finetuning.controller import attempts, naming, observed
 from finetuning.controller.gateway import ApiError
-from finetuning.controller.last_words import plain
 
 FINAL = trainer_says(step=100, totalSteps=100, loss=0.5, manifestSha256="c" * 64)
 GOOD = validator_says(manifestSha256="c" * 64)
