@@ -169,6 +169,9 @@ def _live(seen: Seen) -> dict[str, Any]:
 
 def _at_a_stop(job: FineTuningJob, result: TrainingResult) -> dict[str, Any]:
     """A failed or paused run keeps the figures that it reached."""
+    if not result.step and job.status.current_step:
+        # The last try ended before it had read its checkpoint: what an earlier one reached stands.
+        return {}
     return {
         **_known(progress.fields(result)),
         "progress": progress.percent(result.step, result.total_steps),

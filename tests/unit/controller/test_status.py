@@ -148,6 +148,16 @@ def test_a_failed_run_keeps_the_figures_that_it_reached() -> None:
     assert "Validated" not in by_type(found)
 
 
+def test_a_last_try_that_never_reached_a_step_takes_no_figure_back() -> None:
+    said = trainer_says(result="failed", reason="StorageFull", message="No space.", step=0)
+    pods = pod(ended(1, said), phase="Failed")
+    training = batch_job(failed="BackoffLimitExceeded", failed_pods=4)
+    reached = {"phase": "Running", "currentStep": 30, "progress": "30%", "trainLoss": 0.5}
+    found = status.status_of(seen(pods, of=job(reached), training=training), NOW)
+    assert (found.phase, found.reason) == (Phase.FAILED, "StorageFull")
+    assert (found.current_step, found.progress, found.train_loss) == (30, "30%", 0.5)
+
+
 @pytest.mark.parametrize(
     "written",
     [
