@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
-KIND = ("aim.amd.com", "v1alpha1")
+KIND, PLURAL = ("aim.amd.com", "v1alpha1"), "finetuningjobs"
 FINAL_PHASES = ("Succeeded", "Failed")
 
 
@@ -53,7 +53,8 @@ def status(cluster: Cluster, name: str) -> dict[str, Any]:
     processor from what is tested.
     """
     try:
-        job = _api().get_namespaced_custom_object(*KIND, cluster.namespace, "finetuningjobs", name)
+        place = (*KIND, cluster.namespace, PLURAL)
+        job = custom_objects().get_namespaced_custom_object(*place, name)
     except client.ApiException as error:
         if error.status == 404:
             return {}
@@ -62,7 +63,8 @@ def status(cluster: Cluster, name: str) -> dict[str, Any]:
 
 
 @cache
-def _api() -> Any:
+def custom_objects() -> Any:
+    """The API of custom objects, over a connection that is kept."""
     kubeconfig = deploy.environment()["KUBECONFIG"]
     return client.CustomObjectsApi(config.new_client_from_config(kubeconfig))
 
@@ -118,12 +120,13 @@ def running(cluster: Cluster, manifest: dict[str, Any]) -> Iterator[str]:
         cluster.kubectl("delete", "finetuningjob", name, "--ignore-not-found", "--wait=true")
 
 
-def long_run(method: str, name: str) -> dict[str, Any]:
+def long_run(method: str, name: str, cpu: str = "600m") -> dict[str, Any]:
     """A job that is still training when a test has seen what it wants.
 
-    It leaves a part of a core to the other tests.
+    It leaves the rest of the cores to the other tests; a start takes six seconds of a whole one.
     """
     steps = {"maxSteps": 5000, "saveSteps": 20, "epochs": 1000}
     manifest = example(method, name)
-    manifest["spec"]["resources"]["limits"]["cpu"] = "600m"
+    manifest["spec"]["resources"]["limits"]["cpu"] = cpu
+    manifest["spec"]["resources"]["requests"]["cpu"] = "100m"
     return with_spec(manifest, hyperparameters=steps, validation={"enabled": False})

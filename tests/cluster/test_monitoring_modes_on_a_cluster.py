@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from tests.cluster.jobs import condition, long_run, reached_step, running, status
+from tests.cluster.jobs import condition, long_run, running, status
 from tests.cluster.scraping import pools, query, renew
 from tests.cluster.support import OPERATOR_NAMESPACE, Cluster
 from tests.cluster.test_monitoring_on_a_cluster import prometheus
@@ -51,8 +51,8 @@ EXPECTED = {
 def job(workspace: Cluster) -> Iterator[str]:
     """One that trains through all of this, begun before the cluster knows any monitor."""
     assert workspace.get("crd", "servicemonitors.monitoring.coreos.com") is None
-    with running(workspace, long_run("lora", "moded")) as name:
-        reached_step(workspace, name)
+    with running(workspace, long_run("lora", "moded", "150m")) as name:
+        workspace.wait("a trainer", lambda: status(workspace, name).get("phase") == "Running")
         yield name
 
 

@@ -16,7 +16,6 @@ from tests.cluster.jobs import (
     brief,
     condition,
     ended,
-    example,
     judged,
     long_run,
     reached_step,
@@ -186,12 +185,12 @@ def test_prometheus_finds_every_metric_of_a_running_job(
     workspace: Cluster, prometheus: str
 ) -> None:
     rows = {"source": "configmap:finetuning-demo-data:heldout.jsonl", "maxRows": 8}
-    validated = with_spec(example("lora", "shown"), validation={"heldOut": rows})
-    mortal = with_spec(long_run("lora", "killed"), backoffLimit=0)
+    validated = with_spec(brief("lora", "shown"), validation={"heldOut": rows})
+    mortal = with_spec(long_run("lora", "killed", "300m"), backoffLimit=0)
     with (
         running(workspace, mortal) as killed,
         running(workspace, validated) as shown,
-        running(workspace, long_run("lora", "watched")) as name,
+        running(workspace, long_run("lora", "watched", "300m")) as name,
     ):
         reached_step(workspace, name, 25)
         assert workspace.get("servicemonitor", f"{name}-metrics")["spec"]["endpoints"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hack import deploy
-from tests.cluster.jobs import condition, example, judged, reached_step, running
+from tests.cluster.jobs import brief, condition, example, judged, reached_step, running
 from tests.cluster.support import ROOT, STATE, Cluster, kill_container
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def test_two_that_work_at_once_do_no_harm(workspace: Cluster, operator: Cluster)
     with second_operator_by_force() as process:
         assert process.stderr is not None
         assert any("ready:" in line for line in process.stderr)
-        with running(workspace, example("lora", "twice")) as name:
+        with running(workspace, brief("lora", "twice")) as name:
             seen = judged(workspace, name)
         assert process.poll() is None
     assert seen["phase"] == "Succeeded"

@@ -71,8 +71,9 @@ def test_no_value_of_any_field_breaks_a_check(
     folder = run_of(kind)
     path = folder / name
     good = json.loads(path.read_text())
-    for place in places(good):
-        for value in VALUES:
+    for number, place in enumerate(places(good)):
+        # Every value for a field of the file's own; below those, a third of them in turn.
+        for value in VALUES if len(place) == 1 else VALUES[number % 3 :: 3]:
             path.write_text(json.dumps(with_value(good, place, value)))
             reseal(path.parent)
             assert judge(folder, models / "base") == 3, (place, value)
