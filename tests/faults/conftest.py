@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -10,15 +10,18 @@ from tests.faults.controlplane import ControlPlane
 from tests.faults.scene import ROOT, Site
 
 from finetuning.controller.gateway import CUSTOMS, Gateway, Resource, wait_for_kind
+from finetuning.controller.permissions import PERMISSIONS, Scope
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 NAMESPACES = Resource("", "v1", "namespaces")
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions")
-ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles")
-BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings")
-SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts")
+RBAC = ("rbac.authorization.k8s.io", "v1")
+EVERYWHERE = Resource(*RBAC, "clusterroles"), Resource(*RBAC, "clusterrolebindings")
+IN_ONE = Resource(*RBAC, "roles"), Resource(*RBAC, "rolebindings")
+OPERATOR, RELEASE = "finetuning-operator", "finetuning-system"
+"""What the operator takes for its Deployment and its namespace where nobody tells it."""
 
 
 @pytest.fixture(scope="session")
@@ -45,28 +48,37 @@ async def _install(admin: Gateway) -> None:
         return
     definition = yaml.safe_load((ROOT / "crds/finetuningjobs.aim.amd.com.yaml").read_text())
     await _create(admin, CRDS, definition)
-    await _create(admin, ROLES, _role())
-    subject = {"kind": "User", "name": "operator", "apiGroup": "rbac.authorization.k8s.io"}
-    ref = {"kind": "ClusterRole", "name": "operator", "apiGroup": "rbac.authorization.k8s.io"}
-    await _create(
-        admin, BINDINGS, {"metadata": {"name": "operator"}, "subjects": [subject], "roleRef": ref}
-    )
+    await _create(admin, NAMESPACES, {"metadata": {"name": RELEASE}})
+    await _grant(admin, Scope.JOBS, "ClusterRole", EVERYWHERE, {"name": "operator"})
+    here = {"name": "operator", "namespace": RELEASE}
+    await _grant(admin, Scope.RELEASE, "Role", IN_ONE, here)
     assert await wait_for_kind(admin, CUSTOMS, 30)
 
 
-async def _create(admin: Gateway, resource: Resource, manifest: dict[str, object]) -> None:
-    await admin._call("create", resource, "POST", resource.path(None), body=manifest)
+async def _create(admin: Gateway, resource: Resource, manifest: dict[str, Any]) -> None:
+    path = resource.path(manifest["metadata"].get("namespace"))
+    await admin._call("create", resource, "POST", path, body=manifest)
 
 
-def _role() -> dict[str, object]:
-    from finetuning.controller.permissions import PERMISSIONS, Scope  # noqa: PLC0415
-
+async def _grant(
+    admin: Gateway, scope: Scope, kind: str, where: tuple[Resource, Resource], meta: dict[str, str]
+) -> None:
+    """What the operator may do in a scope, as the chart's roles say it for its Deployment."""
     rules = [
-        {"apiGroups": [each.group], "resources": [each.resource], "verbs": list(each.verbs)}
+        {
+            "apiGroups": [each.group],
+            "resources": [each.resource],
+            "resourceNames": [name.format(deployment=OPERATOR) for name in each.resource_names],
+            "verbs": list(each.verbs),
+        }
         for each in PERMISSIONS
-        if each.scope is Scope.JOBS
+        if each.scope is scope
     ]
-    return {"metadata": {"name": "operator"}, "rules": rules}
+    roles, bindings = where
+    await _create(admin, roles, {"metadata": meta, "rules": rules})
+    subject = {"kind": "User", "name": "operator", "apiGroup": RBAC[0]}
+    ref = {"kind": kind, "name": "operator", "apiGroup": RBAC[0]}
+    await _create(admin, bindings, {"metadata": meta, "subjects": [subject], "roleRef": ref})
 
 
 @pytest.fixture
