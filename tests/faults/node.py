@@ -48,6 +48,10 @@ class Node:
         alive = [p for p in pods if p["status"].get("phase") in {"Pending", "Running"}]
         writers = sum(1 for p in alive if component(p) == naming.TRAINING and _runs(p))
         self.most_writers = max(self.most_writers, writers)
+        going = [p for p in pods if p not in alive and "deletionTimestamp" in p["metadata"]]
+        for pod in going:
+            with contextlib.suppress(ApiError):
+                await self._remove(pod)
         for pod in alive:
             with contextlib.suppress(ApiError):
                 await self._serve(pod)
@@ -56,10 +60,7 @@ class Node:
         if "deletionTimestamp" in pod["metadata"]:
             words = trainer_says(result="paused", step=4, totalSteps=10)
             await self._tell(pod, "Failed", _ended(143, words))
-            await self._gateway._call(
-                "delete", PODS, "DELETE", PODS.path(self._namespace, pod["metadata"]["name"]),
-                body={"gracePeriodSeconds": 0},
-            )  # fmt: skip
+            await self._remove(pod)
         elif not pod["spec"].get("nodeName"):
             await self._bind(pod)
             await self._tell(pod, "Running", {"running": {"startedAt": "2026-01-01T00:00:00Z"}})
@@ -67,6 +68,10 @@ class Node:
         elif (ending := self.ending(pod)) is not None:
             code, words = ending
             await self._tell(pod, "Failed" if code else "Succeeded", _ended(code, words))
+
+    async def _remove(self, pod: Raw) -> None:
+        path = PODS.path(self._namespace, pod["metadata"]["name"])
+        await self._gateway._call("delete", PODS, "DELETE", path, body={"gracePeriodSeconds": 0})
 
     async def _bind(self, pod: Raw) -> None:
         name = pod["metadata"]["name"]

@@ -57,6 +57,9 @@ class Site:
         if self.process is not None:
             self.process.kill()
 
+    def process_is_gone(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
     async def stop_operator(self, seconds: float = 20) -> int:
         """SIGTERM; the exit code."""
         assert self.process is not None
@@ -113,8 +116,7 @@ class Site:
                 status = await self.status(name)
                 if probe(status):
                     return status
-            dead = self.process is not None and self.process.poll() is not None
-            if restart and dead:
+            if restart and self.process_is_gone():
                 self.start_operator()
             if time.monotonic() > end:
                 tail = self.log.read_text()[-3000:] if self.log.exists() else ""
