@@ -124,6 +124,11 @@ class Site:
             await asyncio.sleep(0.1)
 
 
+def in_words(took: dict[str, float]) -> str:
+    """Seconds by what took them."""
+    return ", ".join(f"{seconds:.1f} s ({title})" for title, seconds in took.items())
+
+
 def judged(status: Raw) -> bool:
     return bool((status.get("validation") or {}).get("phase") == "Passed")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.faults.proxy import Fault
-from tests.faults.scene import Site, judged
+from tests.faults.scene import Site, in_words, judged
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -49,7 +49,7 @@ async def test_requests_that_go_wrong_double_nothing_and_lose_nothing(
         took[title] = round(time.monotonic() - begun, 1)
         assert fault.happened == fault.times, title
         assert creates(site, name) == 2, title
-    record_property("happened", f"verdict after {took}")
+    record_property("happened", "verdict after " + in_words(took))
     assert site.node.most_writers <= 2
     assert site.starts == 1
     assert await site.stop_operator() == 0

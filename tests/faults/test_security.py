@@ -59,6 +59,7 @@ def asked(site: Site) -> set[tuple[str, str]]:
 async def test_the_audit_log_knows_no_call_beyond_the_permissions_and_no_refusal(
     site: Site, record_property: Any
 ) -> None:
+    before = len(site.plane.audited())  # An API server that comes back refuses for a moment.
     site.start_operator()
     await site.submit(output={"storage": {"claimName": "mine"}}, ttlSecondsAfterFinished=3600)
     await site.until("a verdict", judged)
@@ -68,8 +69,8 @@ async def test_the_audit_log_knows_no_call_beyond_the_permissions_and_no_refusal
     await site.until("a verdict", judged, name="second")
     used = {(verb, kind) for verb, kind in asked(site) if kind and "customresource" not in kind}
     assert used <= rights(PERMISSIONS)
-    refused = [e for e in site.plane.audited() if e["responseStatus"].get("code") == 403]
-    assert [e for e in refused if e.get("user", {}).get("username") == "operator"] == []
+    since = site.plane.audited()[before:]
+    assert [e for e in since if e["responseStatus"].get("code") == 403] == []
     of_this_story = rights(
         each for each in PERMISSIONS if each.scope is Scope.JOBS and MODE in each.modes
     )
