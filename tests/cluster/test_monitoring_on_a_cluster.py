@@ -204,10 +204,29 @@ def test_prometheus_finds_every_metric_of_a_running_job(
         assert float(loss["value"][1]) > 0
         assert loss["metric"]["epoch"].isdigit()
         assert condition(status(workspace, name), "MonitoringReady")["status"] == "True"
+        what_somebody_deletes_comes_back(workspace, name)
         a_killed_trainer_is_seen(workspace, prometheus, killed)
         assert judged(workspace, shown)["validation"]["baseline"]["rows"] == 8
+        for over in (shown, killed):
+            workspace.wait(f"the end of {over}'s monitor", partial(no_monitor, workspace, over), 30)
         every_panel_and_every_rule_works(workspace, prometheus)
         figures_outlive_the_pods(workspace, prometheus, shown)
+
+
+def what_somebody_deletes_comes_back(workspace: Cluster, job: str) -> None:
+    name, kinds = f"{job}-metrics", ("servicemonitor", "service")
+    before = {kind: workspace.get(kind, name)["metadata"]["uid"] for kind in kinds}
+    workspace.kubectl("delete", "servicemonitor,service", name)
+
+    def back() -> bool:
+        found = [(kind, workspace.get(kind, name)) for kind in kinds]
+        return all(each and each["metadata"]["uid"] != before[kind] for kind, each in found)
+
+    workspace.wait(f"{name} again", back, 60)
+
+
+def no_monitor(workspace: Cluster, job: str) -> bool:
+    return workspace.get("servicemonitor", f"{job}-metrics") is None
 
 
 def series(prometheus: str, job: str, metric: str) -> list[dict[str, Any]]:

@@ -50,16 +50,9 @@
   - services
   verbs:
   - get
-  - create
-{{- if has .Values.monitoring.mode (list "podMonitor" "none") }}
-- apiGroups:
-  - ''
-  resources:
-  - services
-  verbs:
   - list
+  - create
   - delete
-{{- end }}
 {{- if has .Values.monitoring.mode (list "perJob") }}
 - apiGroups:
   - monitoring.coreos.com
@@ -67,7 +60,9 @@
   - servicemonitors
   verbs:
   - get
+  - list
   - create
+  - delete
 {{- end }}
 {{- if has .Values.monitoring.mode (list "shared" "podMonitor" "none") }}
 - apiGroups:

@@ -1,5 +1,7 @@
 """The only writes: children created once under fixed names, Jobs suspended, status patched, events.
 
+Deleted is what tells Prometheus of a job, where it was changed or is of no use any more.
+
 A child that exists already is adopted when this very job owns it, waited for when it belongs to a
 deleted job of the same name, and left alone when it is anybody else's.
 """
@@ -37,6 +39,11 @@ _RESOURCES: dict[str, Resource] = {
 }
 
 _BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _INVALID = 400, 403, 404, 409, 422
+
+
+def kind_of(resource: Resource) -> str:
+    """What manifests call it."""
+    return next(kind for kind, each in _RESOURCES.items() if each == resource)
 
 
 class CannotApplyError(Exception):
@@ -110,6 +117,12 @@ def _explained(error: ApiError, manifest: Manifest) -> Exception:
 
 def _label(manifest: Mapping[str, Any]) -> str:
     return f"{manifest['kind']} {manifest['metadata']['name']}"
+
+
+async def delete(gateway: Gateway, kind: str, found: Mapping[str, Any]) -> None:
+    """Delete this very object; one that is gone, or has a successor, is left alone."""
+    meta = observed.meta(found)
+    await gateway.delete(_RESOURCES[kind], meta.namespace, meta.name, meta.uid)
 
 
 async def suspend(gateway: Gateway, job: observed.BatchJob, *, wanted: bool) -> Raw:

@@ -146,13 +146,8 @@ class Steps:
         if newest.suspend is not unwanted:
             await self._suspend(newest, wanted=unwanted)
 
-    async def services(self, wanted: Desired) -> None:
-        """Make Services again that somebody deleted; never in the way of training."""
-        for manifest in (wanted.service, wanted.rendezvous):
-            if manifest is not None:
-                await self._keep(manifest)
-
-    async def _keep(self, service: Manifest) -> None:
+    async def keep(self, service: Manifest) -> None:
+        """Make a Service again that somebody deleted; never in the way of training."""
         meta = service["metadata"]
         try:
             if await self.gateway.get(SERVICES, meta["namespace"], meta["name"]) is None:

@@ -22,7 +22,10 @@ class Memory:
     """Counted at every look; the status has it as of its last write."""
     monitoring: Problem | None = None
     monitor_tried: float = NEVER
-    has_service: bool = False
+    wired: float = NEVER
+    """When its Service and monitor were first made; after a restart nobody knows."""
+    mended: dict[str, float] = field(default_factory=dict)
+    """When a child of a kind was last made anew because somebody had changed it."""
     service_looked: float = NEVER
     waiting: float = NEVER
     waiting_for: str = ""

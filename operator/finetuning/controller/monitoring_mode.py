@@ -6,10 +6,11 @@ also from running jobs, then comes the one monitor of all jobs where the mode wa
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
-from finetuning.api.v1alpha1 import KIND, Reason
+from finetuning.api.v1alpha1 import Reason
 from finetuning.artifacts.plain import plain
 from finetuning.controller import apply, naming, observed
 from finetuning.controller.conditions import MONITORED
@@ -19,30 +20,26 @@ from finetuning.controller.gateway import (
     DEPLOYMENTS,
     POD_MONITORS,
     SERVICE_MONITORS,
-    SERVICES,
     ApiError,
     Gateway,
     Raw,
     Resource,
 )
+from finetuning.controller.memory import NEVER
 from finetuning.controller.settings import MonitoringMode, Settings
+from finetuning.controller.stock import PER_JOB, Stock, holds
 from finetuning.controller.training_status import Problem
 
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 10.0
 """Between two tries with something in the way: every job knows a new CRD in twice that time,"""
-RECHECK_SECONDS = 600.0
-"""and between two looks whether the shared monitor is still there."""
+RECHECK_SECONDS = 30.0
+"""and between two looks whether the shared monitor is as it should be."""
+MEND_SECONDS = 600.0
+"""Between two times that a monitor is made anew which somebody changes again and again."""
 
 _FORBIDDEN, _NOT_FOUND = 403, 404
-_SELECTOR = f"{naming.CHILD_SELECTOR},{naming.COMPONENT_LABEL}={naming.METRICS}"
-
-_PER_JOB: Mapping[Resource, tuple[MonitoringMode, ...]] = {
-    SERVICE_MONITORS: (MonitoringMode.PER_JOB,),
-    SERVICES: (MonitoringMode.PER_JOB, MonitoringMode.SHARED),
-}
-"""What each job has of its own, and the modes in which it has it."""
 
 _SHARED: Mapping[Resource, MonitoringMode] = {
     SERVICE_MONITORS: MonitoringMode.SHARED,
@@ -66,10 +63,21 @@ def monitored(mode: MonitoringMode, manifest: Manifest) -> Problem:
     return Problem(DONE[mode], words)
 
 
-async def create_monitor(gateway: Gateway, mode: MonitoringMode, manifest: Manifest) -> Problem:
-    """Make a monitor; whatever comes of it, training goes on."""
+def news(before: Problem | None, after: Problem) -> None:
+    """Tell who installed the chart before prometheus-operator what the chart alone can make."""
+    if before is not None and before.reason in MISSING and after.reason in MONITORED:
+        log.info(
+            "prometheus-operator is there now and finds the jobs; `helm upgrade` with the same "
+            "values adds the operator's own ServiceMonitor and the alerts, if they are not there"
+        )
+
+
+async def create_monitor(
+    make: Callable[[Manifest], Awaitable[object]], mode: MonitoringMode, manifest: Manifest
+) -> Problem:
+    """`make` a monitor; whatever comes of it, training goes on."""
     try:
-        await apply.create(gateway, manifest)
+        await make(manifest)
     except apply.CannotApplyError as error:
         return error.problem
     except ApiError as error:
@@ -87,9 +95,17 @@ async def create_monitor(gateway: Gateway, mode: MonitoringMode, manifest: Manif
 class ModeKeeper:
     """What all jobs share of the monitoring."""
 
-    def __init__(self, gateway: Gateway, settings: Settings, failed: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        settings: Settings,
+        failed: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`failed` is told the reason of every try that came to nothing."""
         self._gateway, self._settings, self._failed = gateway, settings, failed
+        self._clock, self._mended = clock, NEVER
+        self.stock = Stock(gateway, settings, clock)
         self.mode = settings.monitoring_mode
         self.ready = False
         """Nothing of another mode is left, so that jobs may be wired up."""
@@ -103,10 +119,13 @@ class ModeKeeper:
 
     async def attempt(self) -> float:
         """Do what is missing; says in how many seconds to look again."""
+        before = self.outcome
         try:
             if not self.ready:
                 await self._remove_leftovers()
                 self.ready = True
+            if not self.stock.known:
+                await self.stock.renew()
             self.outcome = await self._ensure_shared()
         except (ApiError, RetryLaterError, apply.NamespaceGoneError) as error:
             log.warning("monitoring mode %s is tried again: %s", self.mode, error)
@@ -114,33 +133,23 @@ class ModeKeeper:
                 self._failed("ApiError")
                 return PROBE_SECONDS
             self.outcome = Problem(Reason.FORBIDDEN, plain(str(error), 1024))
-        if self.outcome is None or self.outcome.reason in MONITORED:
+        if self.outcome is None:
+            return RECHECK_SECONDS
+        news(before, self.outcome)
+        if self.outcome.reason in MONITORED:
             return RECHECK_SECONDS
         self._failed(self.outcome.reason)
         return PROBE_SECONDS
 
     async def _remove_leftovers(self) -> None:
-        for resource, modes in _PER_JOB.items():
+        for resource, modes in PER_JOB.items():
             if self.mode not in modes:
-                async for meta in self._of_jobs(resource):
-                    await self._delete(resource, meta)
+                async for raw in self.stock.of_jobs(resource):
+                    await self._delete(resource, observed.meta(raw))
         for resource, mode in _SHARED.items():
             found = await self._found(resource) if self.mode is not mode else None
             if found is not None and _is_ours(found):
                 await self._delete(resource, observed.meta(found))
-
-    async def _of_jobs(self, resource: Resource) -> AsyncIterator[observed.Meta]:
-        """Those that a FineTuningJob owns: a label alone makes nothing ours."""
-        for namespace in self._settings.watch_namespaces or (None,):
-            try:
-                async for raw in self._gateway.items(resource, namespace, labelSelector=_SELECTOR):
-                    meta = observed.meta(raw)
-                    if meta.owner_kind == KIND:
-                        yield meta
-            except ApiError as error:
-                # Without its definition there are no objects of a kind.
-                if error.code != _NOT_FOUND:
-                    raise
 
     async def _ensure_shared(self) -> Problem | None:
         resource = next((kind for kind, mode in _SHARED.items() if mode is self.mode), None)
@@ -149,16 +158,20 @@ class ModeKeeper:
         found = await self._found(resource)
         if found is not None and not _is_ours(found):
             return self._name_conflict(resource)
-        known = self.outcome is not None and self.outcome.reason in MONITORED
-        if found is not None and known:
-            return self.outcome
         wanted = await self._wanted()
-        if found is not None and _same(found, wanted):
+        if found is not None and (holds(found, wanted) or not self._may_mend()):
             return monitored(self.mode, wanted)
         if found is not None:
             # What is new in the settings is not merged into what is old.
             await self._delete(resource, observed.meta(found))
-        return await create_monitor(self._gateway, self.mode, wanted)
+        return await create_monitor(partial(apply.create, self._gateway), self.mode, wanted)
+
+    def _may_mend(self) -> bool:
+        now = self._clock()
+        if now - self._mended < MEND_SECONDS:
+            return False
+        self._mended = now
+        return True
 
     async def _wanted(self) -> Manifest:
         """The Deployment owns it, so that it goes with the release; outside a cluster nobody."""
@@ -184,12 +197,3 @@ class ModeKeeper:
 def _is_ours(found: Raw) -> bool:
     labels = found["metadata"].get("labels") or {}
     return bool(labels.get(naming.MANAGED_BY_LABEL) == naming.MANAGED_BY)
-
-
-def _same(found: Mapping[str, Any], wanted: Manifest) -> bool:
-    def parts(raw: Mapping[str, Any]) -> tuple[Any, ...]:
-        meta = raw["metadata"]
-        owners = [each["uid"] for each in meta.get("ownerReferences") or ()]
-        return (raw.get("spec"), meta.get("labels"), owners)
-
-    return parts(found) == parts(wanted)

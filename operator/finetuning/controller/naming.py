@@ -30,6 +30,8 @@ WISH_ANNOTATION = "finetuning.aim.amd.com/publish-wish"
 """On a publishing Job: what was asked for, and of which verdict."""
 GENERATION_ANNOTATION = "finetuning.aim.amd.com/job-generation"
 """On a validation Job: what it judges by, and the generation of the FineTuningJob that said so."""
+LABELS_ANNOTATION = "finetuning.aim.amd.com/extra-labels"
+"""On a monitor: the names of the labels that the settings gave it."""
 
 TRAINING = "training"
 VALIDATION = "validation"

@@ -1,7 +1,7 @@
 """What the operator may do in the cluster, once: the chart's roles are generated from this list.
 
 Nothing here reads Secrets, ConfigMaps or logs, and nothing may run a command in a pod. What is
-deleted is what another monitoring mode left behind.
+deleted is what tells Prometheus of a job: another mode's, one that was changed, a finished job's.
 """
 
 from dataclasses import dataclass
@@ -55,15 +55,17 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission("", "pods", ("list", "watch"), "where a run is, and why it failed"),
     Permission("", "persistentvolumeclaims", ("get", "create"), "<job>-output"),
     Permission("", "events", ("list", "create"), "why a pod waits; what `kubectl describe` shows"),
-    Permission("", "services", ("get", "create"), "<job>-metrics; <job>-workers"),
     Permission(
-        "", "services", ("list", "delete"), "left by another mode", modes=(_POD_MONITOR, _NONE)
+        "",
+        "services",
+        ("get", "list", "create", "delete"),
+        "<job>-workers; <job>-metrics, made anew where somebody changed it, and gone with its mode",
     ),
     Permission(
         _MONITORS,
         "servicemonitors",
-        ("get", "create"),
-        "<job>-metrics, where Prometheus Operator is installed",
+        ("get", "list", "create", "delete"),
+        "<job>-metrics, where Prometheus Operator is installed; it goes when its job is over",
         modes=(_PER_JOB,),
     ),
     Permission(

@@ -58,12 +58,12 @@ EVENT_READS_BURST = 50.0
 """For a thousand jobs that wait for one quota, a minute's delay is the smaller evil."""
 
 SERVICE_EVERY_SECONDS = 300.0
-"""Between two looks for the Service of a running job."""
+"""Between two looks for the Service by which the pods of a running group meet."""
 
 _NODE_LOST_EVERY = 30.0
 """Between two looks at a Pod that is to end."""
-_TO_EXPIRE = 1.0
-"""Until a job's Jobs are told when to go, once its last status is written."""
+_AT_THE_END = 1.0
+"""Until a job's Jobs are told when to go and its monitor goes, once its last status is written."""
 
 _FROM_EVENTS = {Reason.PODS_FORBIDDEN, Reason.CONTAINER_CONFIG_ERROR}
 _RETRY_SECONDS = {Reason.PREVIOUS_RUN_TERMINATING: 2.0, Reason.OUTPUT_IN_USE: 10.0}
@@ -89,7 +89,7 @@ class Reconciler:
         """`wake` asks for another look at a job."""
         self._cache, self._gateway = cache, gateway
         self._settings, self._metrics, self._clock = settings, metrics, clock
-        self._monitors = monitors.Monitors(gateway, keeper, metrics.monitor_failed, clock)
+        self._monitors = monitors.Monitors(keeper, metrics.monitor_failed, clock)
         self._announcer = announcements.Announcer(gateway, clock)
         self._listener = Listener(http, settings.progress_interval_seconds, clock, wake)
         self._specs = Specs(settings)
@@ -115,6 +115,7 @@ class Reconciler:
             return await self._write(custom, memory, status.parse(custom.body.get("status")), new)
         if status.is_settled(job):
             await children.expire(self._gateway, self._cache, job)
+            await self._monitors.remove(wanted)
             return None
         return await self._look(custom, job, wanted, memory)
 
@@ -128,7 +129,8 @@ class Reconciler:
         new = status.status_of(seen, status.now())
         held = await self._write(custom, memory, job.status, new)
         due = 0.0 if held is None and _is_due(seen, new) else None
-        looks = (held, due, *self._next_looks(seen, new, memory))
+        end = _AT_THE_END if self._is_to_tidy(seen, wanted, new) else None
+        looks = (held, due, end, *self._next_looks(seen, new, memory))
         return min(
             (delay for delay in looks if delay is not None),
             default=None,
@@ -187,14 +189,16 @@ class Reconciler:
     async def _keep_service(
         self, steps: children.Steps, wanted: Desired, found: Children, memory: Memory
     ) -> None:
-        """Services are not watched: while a trainer runs, look now and then for its own."""
-        if not any(training_status.trainer_runs(pod) for pod in found.training_pods):
+        """How the pods of a group find each other is not watched: look now and then for it."""
+        if wanted.rendezvous is None or not any(
+            training_status.trainer_runs(pod) for pod in found.training_pods
+        ):
             return
         if memory.service_looked == NEVER:
             memory.service_looked = self._clock()
         if self._clock() - memory.service_looked >= SERVICE_EVERY_SECONDS:
             memory.service_looked = self._clock()
-            await steps.services(wanted)
+            await steps.keep(wanted.rendezvous)
 
     async def _claim_modes(self, job: FineTuningJob, memory: Memory) -> tuple[str, ...] | None:
         """Of the user's own claim that several pods have to share; looked at once."""
@@ -268,13 +272,18 @@ class Reconciler:
         ending = any(pod.meta.deleting for pod in seen.children.training_pods)
         return [
             self._to_start(seen, new),
-            _TO_EXPIRE if _is_to_expire(seen.job, new) else None,
             _NODE_LOST_EVERY if ending else None,
             self._settings.progress_interval_seconds if running else None,
             _until(_next_hint(memory), self._clock()) if memory.waiting_for else None,
             monitors.next_try(memory) if running else None,
             _retry_seconds(problem) if problem is not None else None,
         ]
+
+    def _is_to_tidy(self, seen: Seen, wanted: Desired, new: FineTuningJobStatus) -> bool:
+        if not status.is_settled(seen.job.model_copy(update={"status": new})):
+            return False
+        timed = seen.job.spec.ttl_seconds_after_finished is not None
+        return timed or self._monitors.is_left(wanted)
 
     def _to_start(self, seen: Seen, new: FineTuningJobStatus) -> float | None:
         job = seen.job.model_copy(update={"status": new})
@@ -293,12 +302,6 @@ def _next_hint(memory: Memory) -> float:
 def _until(moment: float, now: float) -> float:
     """At least a second: where the budget of reads is spent, nobody spins."""
     return max(1.0, moment - now)
-
-
-def _is_to_expire(job: FineTuningJob, new: FineTuningJobStatus) -> bool:
-    if job.spec.ttl_seconds_after_finished is None:
-        return False
-    return status.is_settled(job.model_copy(update={"status": new}))
 
 
 def _is_due(seen: Seen, written: FineTuningJobStatus) -> bool:

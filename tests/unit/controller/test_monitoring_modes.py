@@ -14,7 +14,7 @@ from finetuning.artifacts.models import GpuState, TrainingState
 from finetuning.controller import naming
 from finetuning.controller.desired import monitoring
 from finetuning.controller.gateway import ApiError
-from finetuning.controller.monitoring_mode import PROBE_SECONDS
+from finetuning.controller.monitoring_mode import PROBE_SECONDS, RECHECK_SECONDS
 from finetuning.controller.settings import MonitoringMode, Settings
 from finetuning.monitoring.collector import Identity, families
 from finetuning.monitoring.source import Snapshot
@@ -193,7 +193,7 @@ async def test_a_shared_monitor_that_somebody_deletes_comes_back(
 ) -> None:
     process = await run_in(MonitoringMode.POD_MONITOR, world, http)
     world.objects.pop(("podmonitors", SYSTEM, SHARED))
-    process.time += 601
+    process.time += RECHECK_SECONDS
     await process.settle()
     assert monitoring_objects(world) == WANTED[MonitoringMode.POD_MONITOR]
 
@@ -278,7 +278,7 @@ async def test_an_api_server_that_fails_is_tried_again(
     process = Process(world, http, in_mode(MonitoringMode.POD_MONITOR))
     assert await process.keeper.attempt() == 10
     world.fail_with = lambda _verb, _kind: None
-    assert await process.keeper.attempt() == 600
+    assert await process.keeper.attempt() == RECHECK_SECONDS
 
 
 def test_the_selectors_reach_the_services_and_pods_of_every_job() -> None:

@@ -8,7 +8,7 @@ from tests.unit.controller.world import KEY, Process, World
 from finetuning.controller import naming
 from finetuning.controller.election import Election
 from finetuning.controller.gateway import ApiError
-from finetuning.controller.permissions import PERMISSIONS, Scope
+from finetuning.controller.permissions import PERMISSIONS
 from finetuning.controller.settings import MonitoringMode, Settings
 
 WATCHED = {("watch", kind) for kind in ("finetuningjobs", "jobs", "pods")}
@@ -52,6 +52,23 @@ async def used(mode: MonitoringMode) -> set[tuple[str, str]]:
     return calls
 
 
+def deletes(world: World) -> None:
+    """Somebody, and what stood in the way besides."""
+    for plural, name in (
+        ("services", "demo-metrics"),
+        ("services", "demo-workers"),
+        ("servicemonitors", "demo-metrics"),
+    ):
+        if world.objects.get((plural, "team", name)):
+            world.delete(plural, name)
+
+
+def changes(world: World) -> None:
+    for plural in ("services", "servicemonitors"):
+        if ours := world.objects.get((plural, "team", "demo-metrics")):
+            ours["spec"]["selector"] = {"changed": "by-hand"}
+
+
 async def live(world: World, settings: Settings) -> None:
     async with aiohttp.ClientSession() as http:
         for name, plural in (
@@ -77,11 +94,10 @@ async def live(world: World, settings: Settings) -> None:
         await process.settle()
         world.start(naming.TRAINING)
         await process.settle()
-        for name in ("demo-metrics", "demo-workers"):
-            if world.objects.get(("services", "team", name)):
-                world.delete("services", name)
-        process.time += 301
-        await process.settle()
+        for interferes in (deletes, changes):
+            interferes(world)
+            process.time += 301
+            await process.settle()
         world.change(suspend=True)
         await process.settle()
         world.change(suspend=False)
@@ -114,12 +130,9 @@ def test_nothing_dangerous_is_asked_for() -> None:
         assert not {"deletecollection", "update", "escalate"} & set(each.verbs)
 
 
-def test_only_what_another_mode_left_is_ever_deleted() -> None:
+def test_only_what_tells_prometheus_of_a_job_is_ever_deleted() -> None:
     assert {each.resource for each in PERMISSIONS if "delete" in each.verbs} == {
         "services",
         "servicemonitors",
         "podmonitors",
     }
-    for each in PERMISSIONS:
-        if each.scope is not Scope.RELEASE and MonitoringMode.PER_JOB in each.modes:
-            assert "delete" not in each.verbs

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from tests.unit.controller.objects import ENDED, publisher_says, trainer_says, validator_says
 from tests.unit.controller.story import events
-from tests.unit.controller.world import KEY, Crash, Process, World
+from tests.unit.controller.world import BEGINNING, KEY, Crash, Process, World
 
 from finetuning.controller import naming, observed
 from finetuning.controller.gateway import ApiError
@@ -86,12 +86,13 @@ async def test_publishing_costs_two_writes_and_no_read(judged: Process) -> None:
     await published(judged)
     world = judged.world
     writes = [each for each in world.writes if each[1] != "events"]
-    assert writes[-3:] == [
+    assert writes[-4:] == [
         ("patch", "finetuningjobs", "demo"),  # the verdict, and that it is being published
         ("create", "jobs", FIRST),
         ("patch", "finetuningjobs", "demo"),  # published
+        ("delete", "servicemonitors", "demo-metrics"),
     ]
-    assert {plural for _, plural in world.reads} == {"servicemonitors", "podmonitors"}
+    assert world.reads == BEGINNING
     before = len(world.writes)
     assert await judged.reconciler.reconcile(KEY) is None
     assert len(world.writes) == before

@@ -54,6 +54,7 @@ async def test_the_order_and_number_of_writes_of_a_quick_job(
         ("create", "jobs", "demo-validate"),
         ("patch", "finetuningjobs", "demo"),  # Succeeded, being validated
         ("patch", "finetuningjobs", "demo"),  # the verdict
+        ("delete", "servicemonitors", "demo-metrics"),
     ]
 
 

@@ -376,34 +376,34 @@ async def test_a_hostile_annotation_is_cut_and_still_asks_once(trained: Process)
     assert (validations(world), world.writes) == ([FIRST, SECOND], [])
 
 
-async def test_a_deleted_service_is_made_again_within_five_minutes(
+async def in_training_as_a_group(process: Process) -> World:
+    process.world.apply(workers=2)
+    await process.settle()
+    process.world.start(naming.TRAINING)
+    await process.settle()
+    process.world.reads.clear()
+    return process.world
+
+
+async def test_a_deleted_meeting_place_is_made_again_within_five_minutes(
     http: aiohttp.ClientSession,
 ) -> None:
     process = Process(World(), http)
-    world = process.world
-    world.apply()
-    await process.settle()
-    world.start(naming.TRAINING)
-    await process.settle()
-    world.reads.clear()
-    world.delete("services", "demo-metrics")
+    world = await in_training_as_a_group(process)
+    world.delete("services", "demo-workers")
     process.time += 300
     await process.reconciler.reconcile(KEY)
-    assert world.get("services", "demo-metrics")["spec"]
+    assert world.get("services", "demo-workers")["spec"]
     process.time += 299
     await process.reconciler.reconcile(KEY)
-    assert world.reads == [("get", "services")]
+    assert world.reads.count(("get", "services")) == 1
 
 
-async def test_a_service_that_cannot_be_looked_at_does_not_stop_the_training(
+async def test_a_meeting_place_that_cannot_be_looked_at_does_not_stop_the_training(
     http: aiohttp.ClientSession,
 ) -> None:
     process = Process(World(), http)
-    world = process.world
-    world.apply()
-    await process.settle()
-    world.start(naming.TRAINING)
-    await process.settle()
+    world = await in_training_as_a_group(process)
     refusal = ApiError(403, "Forbidden", "no right")
     world.fail_with = lambda verb, kind: refusal if (verb, kind) == ("get", "services") else None
     process.time += 300

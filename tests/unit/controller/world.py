@@ -26,8 +26,13 @@ from finetuning.controller.reconcile import Reconciler
 from finetuning.controller.settings import Settings
 
 KEY: Key = ("team", "demo")
-BEGINNING = [("get", "servicemonitors"), ("get", "podmonitors")]
-"""What a process reads before anything else: whether another mode left its monitor."""
+BEGINNING = [
+    ("get", "servicemonitors"),
+    ("get", "podmonitors"),
+    ("list", "services"),
+    ("list", "servicemonitors"),
+]
+"""What a process reads before anything else: what another mode left, and what the jobs have."""
 IDLE_SECONDS = 3.0
 Raw = dict[str, Any]
 Name = tuple[str, str, str]
@@ -289,7 +294,9 @@ class Process:
         self.time = 1000.0
         self.gateway = FakeGateway(world)
         self.metrics = OperatorMetrics(self.cache, settings)
-        self.keeper = ModeKeeper(self.gateway, settings, self.metrics.monitor_failed)
+        self.keeper = ModeKeeper(
+            self.gateway, settings, self.metrics.monitor_failed, lambda: self.time
+        )
         self._keep = self.time
         self.reconciler = Reconciler(
             self.cache,

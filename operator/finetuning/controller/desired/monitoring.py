@@ -54,6 +54,7 @@ def _reporting(job: FineTuningJob) -> dict[str, str]:
 def service_monitor(job: FineTuningJob, settings: Settings) -> Manifest:
     meta = _metadata(job)
     meta["labels"] = {**settings.monitoring_extra_labels, **meta["labels"]}
+    meta["annotations"] = _signed(settings)
     return {
         "apiVersion": _MONITORS,
         "kind": "ServiceMonitor",
@@ -117,11 +118,17 @@ def _shared_metadata(settings: Settings, owner_uid: str | None) -> Manifest:
             **_managed(),
             naming.COMPONENT_LABEL: naming.METRICS,
         },
+        "annotations": _signed(settings),
     }
     if owner_uid is not None:
         owner = deployment(settings.deployment_name, owner_uid)
         meta["ownerReferences"] = [{**owner, "controller": True, "blockOwnerDeletion": False}]
     return meta
+
+
+def _signed(settings: Settings) -> dict[str, str]:
+    """Else a label that the settings have no more could not be told from one of somebody else's."""
+    return {naming.LABELS_ANNOTATION: ",".join(sorted(settings.monitoring_extra_labels))}
 
 
 def _namespaces(settings: Settings) -> Manifest:
