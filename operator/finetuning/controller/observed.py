@@ -138,6 +138,8 @@ class Pod:
     node: str = ""
     folder: str = ""
     """Where it keeps the result, as claim/path."""
+    disrupted: bool = False
+    """Evicted, preempted or lost with its node, which is no failure of its own."""
 
     @property
     def over(self) -> bool:
@@ -277,6 +279,7 @@ def pod(raw: Raw) -> Pod:
         index=_version(((raw.get("metadata") or {}).get("labels") or {}).get(naming.INDEX_LABEL)),
         node=spec.get("nodeName") or "",
         folder=_folder(spec),
+        disrupted="DisruptionTarget" in _conditions(status),
     )
 
 

@@ -212,10 +212,18 @@ def _is_last_try(seen: Seen, pod: Pod) -> bool:
     training, trainer = seen.children.training, pod.container(naming.TRAINING_CONTAINER)
     if training is None or training.failing is not None:
         return True
-    # A Pod is counted when it is over, not when its trainer has ended.
-    failures = training.failed_pods + (0 if pod.over else 1)
+    # A Pod is counted some time after it is over, not when its trainer has ended.
+    counted = training.failed_pods + (0 if pod.over else 1)
+    failures = max(counted, sum(map(_costs_a_try, seen.children.training_pods)))
     invalid = trainer is not None and trainer.exit_code == ExitCode.INVALID
     return invalid or failures > group.pods_to_lose(seen.job)
+
+
+def _costs_a_try(pod: Pod) -> bool:
+    """By the Job's podFailurePolicy, whose first matching rule counts."""
+    trainer = pod.container(naming.TRAINING_CONTAINER)
+    saved = trainer is not None and trainer.exit_code == ExitCode.INTERRUPTED
+    return _ended_badly(pod) and not saved and not pod.disrupted
 
 
 def _stuck(seen: Seen) -> Standing | None:

@@ -342,3 +342,17 @@ async def test_a_pod_event_that_was_missed_is_made_up_for(world: World, process:
     await process.reconciler.reconcile(KEY)
     assert world.status["message"] == "Trained 100 steps; final loss 0.5."
     assert world.reads == [*BEGINNING, ("list", "pods")]
+
+
+async def test_the_end_of_the_only_try_is_told_once(world: World, process: Process) -> None:
+    """The Job counts the pod some time after it is over; until then nothing is replaced."""
+    world.apply(backoffLimit=0)
+    await tell(world, process, STORY[1:3])
+    for phase in ("Running", "Failed"):
+        world.set_pods(naming.TRAINING, phase, ended(137))
+        await process.settle()
+        process.time += 5
+        await process.settle()
+    world.end_job("demo-train", "Failed", "BackoffLimitExceeded")
+    await process.settle()
+    assert events(world) == [("Normal", "TrainingStarted"), ("Warning", "BackoffLimitExceeded")]

@@ -1,5 +1,7 @@
 """Each reason of the closed list, from the states that API server, scheduler and kubelet report."""
 
+from typing import Any
+
 import pytest
 from tests.unit.controller.objects import (
     ENDED,
@@ -247,6 +249,30 @@ def test_a_trainer_that_is_done_runs_until_its_sidecar_has_gone() -> None:
     found = pod(ended(0, trainer_says()), sidecar=running(), phase="Running")
     stand = standing(seen(found, training=batch_job()))
     assert (stand.phase, stand.reason) == (Phase.RUNNING, Reason.TRAINING)
+
+
+CRASHED: dict[str, Any] = {}
+DISRUPTED = {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}
+
+
+@pytest.mark.parametrize(
+    ("code", "earlier", "phase"),
+    [
+        (1, CRASHED, Phase.RUNNING),
+        (1, DISRUPTED, Phase.PENDING),
+        (143, CRASHED, Phase.PENDING),
+    ],
+)
+def test_a_pod_that_is_over_costs_a_try_before_the_job_has_counted_it(
+    code: int, earlier: dict[str, Any], phase: Phase
+) -> None:
+    """Of two tries; what the Job's own policy ignores costs none."""
+    pods = [
+        pod(ended(1), phase="Failed", name="second", created=ENDED),
+        pod(ended(code), phase="Failed", name="first", **earlier),
+    ]
+    stand = standing(seen(*pods, training=batch_job(failed_pods=0), of=job(backoffLimit=1)))
+    assert stand.phase is phase
 
 
 def test_a_wrong_configuration_is_not_announced_as_a_restart() -> None:
