@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import aiohttp
 
-from finetuning.controller import observed, sidecar, training_status
+from finetuning.controller import last_words, naming, observed, sidecar, training_status
 from finetuning.controller.memory import Memory
 from finetuning.controller.observed import Children, Key, Pod
 
@@ -32,16 +32,24 @@ class Listener:
     def ask(self, key: Key, found: Children, memory: Memory) -> None:
         """Ask if it is time to; the answer will be in `memory`."""
         pods = observed.leading(found.training_pods)
-        pod = next((p for p in pods if training_status.trainer_runs(p)), None)
+        pod = next((p for p in pods if training_status.trainer_runs(p) or _was_killed(p)), None)
         if pod is None or not pod.ip:
             return
+        killed = _was_killed(pod)
         if memory.live_pod != pod.meta.uid:
             memory.live, memory.live_pod = None, pod.meta.uid
-        elif self._clock() - memory.fetched < self._interval:
+        elif self._is_early(memory, killed=killed):
             return
         if key not in self._asked:
+            memory.last_asked = pod.meta.uid if killed else ""
             memory.fetched = self._clock()
             self._asked[key] = asyncio.create_task(self._question(key, pod, memory))
+
+    def _is_early(self, memory: Memory, *, killed: bool) -> bool:
+        """A sidecar that is about to go is asked at once, and once."""
+        if killed:
+            return memory.last_asked == memory.live_pod
+        return self._clock() - memory.fetched < self._interval
 
     def waits(self, key: Key) -> bool:
         """Whether a better figure than the last one is on its way."""
@@ -63,3 +71,11 @@ class Listener:
             task.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
         self._asked.clear()
+
+
+def _was_killed(pod: Pod) -> bool:
+    """Its trainer left no words, and the sidecar, which lingers, knows how far it was."""
+    trainer = pod.container(naming.TRAINING_CONTAINER)
+    if trainer is None or pod.over or not trainer.exit_code:
+        return False
+    return last_words.training_result(trainer) is None

@@ -18,6 +18,8 @@ class Memory:
     live: TrainingState | None = None
     live_pod: str = ""
     fetched: float = NEVER
+    last_asked: str = ""
+    """The uid of the Pod whose sidecar was asked once more after the trainer was killed."""
     usage: Usage | None = None
     """Counted at every look; the status has it as of its last write."""
     monitoring: Problem | None = None

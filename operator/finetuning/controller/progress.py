@@ -23,7 +23,7 @@ def worth_showing(old: FineTuningJobStatus, live: TrainingState) -> bool:
     return live.state is not RunState.STARTING and (
         live.step != old.current_step
         or live.total_steps != old.total_steps
-        or rounded(live.eval_loss, 4) != old.eval_loss
+        or loss(live.eval_loss) != old.eval_loss
     )
 
 
@@ -34,8 +34,8 @@ def fields(found: TrainingState | TrainingResult) -> dict[str, Any]:
         "total_steps": found.total_steps,
         "current_epoch": None if found.epoch is None else math.ceil(found.epoch),
         "total_epochs": found.total_epochs,
-        "train_loss": rounded(found.loss, 4),
-        "eval_loss": rounded(found.eval_loss, 4),
+        "train_loss": loss(found.loss),
+        "eval_loss": loss(found.eval_loss),
         "tokens_per_second": rounded(found.tokens_per_second, 1),
         "samples_per_second": rounded(found.samples_per_second, 2),
     }
@@ -56,6 +56,13 @@ def remaining(live: TrainingState) -> str:
 def rounded(value: float | None, digits: int) -> float | None:
     """What is not finite is unknown: JSON and the API server have no NaN."""
     return round(value, digits) if value is not None and math.isfinite(value) else None
+
+
+def loss(value: float | None) -> float | None:
+    """Four decimals, or four digits of what is smaller: a small loss is not none."""
+    small = value is not None and 0 < abs(value) < 1
+    digits = 3 - math.floor(math.log10(abs(value))) if small and value else 4
+    return rounded(value, digits)
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,7 @@ from finetuning.api.v1alpha1 import (
     Reason,
 )
 from finetuning.artifacts import AIM_PROFILE, CHECKPOINT_PREFIX, CHECKPOINTS_DIR
-from finetuning.artifacts.models import TrainingResult
+from finetuning.artifacts.models import TrainingResult, TrainingState
 from finetuning.controller import (
     attempts,
     conditions,
@@ -150,8 +150,10 @@ def _run_fields(seen: Seen, stand: Standing) -> dict[str, Any]:
         fields |= _final(seen.job, result)
     elif result is not None and stand.phase is not Phase.RUNNING:
         fields |= _at_a_stop(seen.job, result)
-    elif seen.live is not None and stand.phase is Phase.RUNNING:
+    elif stand.phase is Phase.RUNNING:
         fields |= _live(seen)
+    elif stand.phase is Phase.FAILED:
+        fields |= _left(seen)
     return fields
 
 
@@ -160,11 +162,17 @@ def _live(seen: Seen) -> dict[str, Any]:
     if live is None or not progress.worth_showing(old, live):
         return {}
     return {
-        **_known(progress.fields(live)),
-        "progress": progress.percent(live.step, live.total_steps),
+        **_reached(seen.job, live, live.last_checkpoint),
         "estimated_remaining": progress.remaining(live),
-        **_checkpoint(seen.job, live.last_checkpoint),
     }
+
+
+def _left(seen: Seen) -> dict[str, Any]:
+    """Of a trainer that was killed: how far it was by its sidecar, which outlives it a little."""
+    live, reached = seen.live, seen.job.status.current_step or 0
+    if live is None or live.step <= reached:
+        return {}
+    return _reached(seen.job, live, live.last_checkpoint)
 
 
 def _at_a_stop(job: FineTuningJob, result: TrainingResult) -> dict[str, Any]:
@@ -172,10 +180,16 @@ def _at_a_stop(job: FineTuningJob, result: TrainingResult) -> dict[str, Any]:
     if not result.step and job.status.current_step:
         # The last try ended before it had read its checkpoint: what an earlier one reached stands.
         return {}
+    return _reached(job, result, result.checkpoint)
+
+
+def _reached(
+    job: FineTuningJob, found: TrainingState | TrainingResult, checkpoint: str | None
+) -> dict[str, Any]:
     return {
-        **_known(progress.fields(result)),
-        "progress": progress.percent(result.step, result.total_steps),
-        **_checkpoint(job, result.checkpoint),
+        **_known(progress.fields(found)),
+        "progress": progress.percent(found.step, found.total_steps),
+        **_checkpoint(job, checkpoint),
     }
 
 
@@ -195,7 +209,7 @@ def _final(job: FineTuningJob, result: TrainingResult | None) -> dict[str, Any]:
 def _summary(result: TrainingResult) -> str:
     steps = f"Trained {result.step} steps"
     took = f" in {progress.duration(result.train_seconds)}" if result.train_seconds else ""
-    loss = progress.rounded(result.loss, 4)
+    loss = progress.loss(result.loss)
     return f"{steps}{took}." if loss is None else f"{steps}{took}; final loss {loss}."
 
 

@@ -3,10 +3,12 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-from tests.unit.controller.objects import pod, running
+from tests.unit.controller.objects import ended, pod, running, trainer_says
+from tests.unit.controller.story import STORY, tell
+from tests.unit.controller.world import Process, World
 
-from finetuning.artifacts.models import TrainingState
-from finetuning.controller import sidecar
+from finetuning.artifacts.models import RunState, TrainingState
+from finetuning.controller import naming, sidecar
 from finetuning.controller.live import Listener
 from finetuning.controller.memory import Memory
 from finetuning.controller.observed import Children, Key
@@ -65,3 +67,88 @@ async def test_an_answer_is_kept_and_asks_for_another_look(
     assert (memory.live.step, woken) == (7, [KEY])
     listener.ask(KEY, TRAINS, memory)
     assert told.asked == 1
+
+
+class Told:
+    """A sidecar that knows of so many steps."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.asked = step, 0
+
+    async def fetch(self, *_: object) -> TrainingState:
+        self.asked += 1
+        return TrainingState(updated_at=1, state=RunState.TRAINING, step=self.step, total_steps=300)
+
+
+@pytest.mark.parametrize(
+    ("phase", "message", "asked"),
+    [
+        ("Running", "", 1),
+        ("Running", trainer_says(result="failed", step=3), 0),
+        ("Failed", "", 0),
+    ],
+)
+async def test_the_sidecar_of_a_killed_trainer_is_asked_once_more_and_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+    http: aiohttp.ClientSession,
+    phase: str,
+    message: str,
+    asked: int,
+) -> None:
+    told = Told(7)
+    monkeypatch.setattr(sidecar, "fetch", told.fetch)
+    listener = Listener(http, 10, lambda: 0.0, lambda _: None)
+    memory = Memory("uid")
+    listener.ask(KEY, TRAINS, memory)
+    await asyncio.sleep(0.01)
+    told.asked = 0
+    for _ in range(3):
+        gone = pod(ended(137, message), phase=phase, podIP="10.0.0.1")
+        listener.ask(KEY, Children(training_pods=(gone,)), memory)
+        await asyncio.sleep(0.01)
+    assert told.asked == asked
+
+
+async def answered(process: Process) -> None:
+    """Long after the last write, once the sidecar was asked and its answer looked at."""
+    process.time += 60
+    for _ in range(2):
+        await process.settle()
+        await asyncio.sleep(0.01)
+    process.time += 20
+    await process.settle()
+
+
+async def life_of_a_killed_trainer(http: aiohttp.ClientSession, told: Told) -> World:
+    world = World()
+    process = Process(world, http)
+    world.apply(backoffLimit=0)
+    await tell(world, process, STORY[1:3])
+    (raw,) = world.of("pods")
+    name = ("pods", "team", raw["metadata"]["name"])
+    world.patch(name, {"status": {"podIP": "10.0.0.1"}}, only_status=True)
+    await answered(process)
+    told.step += 79
+    world.set_pods(naming.TRAINING, "Running", ended(137))
+    await answered(process)
+    world.set_pods(naming.TRAINING, "Failed", ended(137))
+    world.end_job("demo-train", "Failed", "BackoffLimitExceeded")
+    await process.settle()
+    return world
+
+
+async def test_how_far_a_killed_trainer_was_costs_no_write(
+    monkeypatch: pytest.MonkeyPatch, http: aiohttp.ClientSession
+) -> None:
+    async def nothing(*_: object) -> None:
+        return None
+
+    told, writes = Told(201), []
+    for fetch in (told.fetch, nothing):
+        monkeypatch.setattr(sidecar, "fetch", fetch)
+        world = await life_of_a_killed_trainer(http, told)
+        writes.append([each for each in world.writes if each[1] == "finetuningjobs"])
+        if fetch == told.fetch:
+            assert (world.status["phase"], world.status["currentStep"]) == ("Failed", 280)
+    # The one more is that of the running trainer's progress.
+    assert len(writes[0]) == len(writes[1]) + 1

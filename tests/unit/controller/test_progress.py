@@ -36,6 +36,22 @@ def test_what_is_not_finite_is_unknown() -> None:
     assert fields["tokens_per_second"] == 12.3
 
 
+@pytest.mark.parametrize(
+    ("loss", "shown"),
+    [
+        (12.34567, 12.3457),
+        (0.52341, 0.5234),
+        (0.010442, 0.01044),
+        (0.0000123456, 0.00001235),
+        (-0.00012345, -0.0001234),
+        (0.0, 0.0),
+    ],
+)
+def test_a_small_loss_keeps_its_digits(loss: float, shown: float) -> None:
+    assert progress.fields(state(loss=loss, evalLoss=loss))["train_loss"] == shown
+    assert progress.fields(state(loss=loss, evalLoss=loss))["eval_loss"] == shown
+
+
 @pytest.mark.parametrize(("epoch", "begun"), [(None, None), (0.0, 0), (0.1, 1), (1.0, 1), (2.2, 3)])
 def test_epochs_are_counted_when_they_begin(epoch: float | None, begun: int | None) -> None:
     assert progress.fields(state(epoch=epoch))["current_epoch"] == begun

@@ -148,6 +148,22 @@ def test_a_failed_run_keeps_the_figures_that_it_reached() -> None:
     assert "Validated" not in by_type(found)
 
 
+def test_a_killed_trainer_got_as_far_as_its_sidecar_says() -> None:
+    reached = {"phase": "Running", "currentStep": 201, "totalSteps": 300, "trainLoss": 0.0135}
+    killed = pod(ended(137), phase="Failed")
+    training = batch_job(failed="BackoffLimitExceeded", failed_pods=1)
+
+    def told(step: int) -> FineTuningJobStatus:
+        left = live(step=step, totalSteps=300, loss=0.0104)
+        found = seen(killed, of=job(reached), training=training, live=left)
+        return status.status_of(found, NOW)
+
+    found = told(280)
+    assert (found.phase, found.current_step, found.train_loss) == (Phase.FAILED, 280, 0.0104)
+    assert (found.progress, found.estimated_remaining) == ("93%", "")
+    assert (told(150).current_step, told(150).train_loss) == (201, 0.0135)
+
+
 def test_a_last_try_that_never_reached_a_step_takes_no_figure_back() -> None:
     said = trainer_says(result="failed", reason="StorageFull", message="No space.", step=0)
     pods = pod(ended(1, said), phase="Failed")
