@@ -6,12 +6,13 @@ cd "$(dirname "$0")/.."
 compile=(.venv/bin/uv pip compile --quiet --universal --python-version 3.11
   --generate-hashes --no-header --no-annotate "$@")
 "${compile[@]}" --extra operator pyproject.toml -o requirements/operator.lock
-"${compile[@]}" --extra trainer --extra tensorboard --extra mlflow --excludes requirements/excludes-torch.txt \
-  pyproject.toml -o requirements/trainer.lock
+trackers=(--extra tensorboard --extra mlflow --extra wandb)
+"${compile[@]}" --extra trainer "${trackers[@]}" --excludes requirements/excludes-torch.txt pyproject.toml \
+  -o requirements/trainer.lock
 # What the trainer's image holds, and the benchmarks: Dockerfile.trainer takes either.
-"${compile[@]}" --extra trainer --extra tensorboard --extra mlflow --extra eval --constraint requirements/trainer.lock \
+"${compile[@]}" --extra trainer "${trackers[@]}" --extra eval --constraint requirements/trainer.lock \
   --excludes requirements/excludes-torch.txt --overrides requirements/overrides.txt pyproject.toml -o requirements/eval.lock
 "${compile[@]}" --excludes requirements/excludes.txt requirements/torch-cpu.in -o requirements/torch-cpu.lock
-"${compile[@]}" --extra operator --extra trainer --extra tensorboard --extra mlflow --extra wandb --extra dev \
+"${compile[@]}" --extra operator --extra trainer "${trackers[@]}" --extra dev \
   --excludes requirements/excludes.txt --overrides requirements/overrides.txt \
   pyproject.toml requirements/torch-cpu.in requirements/s3-server.in -o requirements/dev.lock

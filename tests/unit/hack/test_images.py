@@ -7,6 +7,7 @@ import io
 import json
 import re
 import tarfile
+import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from hack.cluster.native import containers
 from hack.cluster.shell import ClusterError
 from hack.images import base, inputs, oci, pip_settings, storage
 from hack.images.inputs import OPERATOR, TORCH_CPU, TRAINER, Recipe
+
+from finetuning.api.hyperparameters import ReportTo
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -49,6 +52,19 @@ def test_nothing_installs_torch_over_that_of_the_base_image(lock: str) -> None:
     assert "triton" not in names
     assert "transformers" in names
     assert ("lm-eval" in names) is (lock == "eval")
+
+
+@pytest.mark.parametrize("lock", ["trainer", "eval"])
+def test_the_trainers_image_has_the_library_of_every_tracker(lock: str) -> None:
+    """The documented resource with a reportTo needs no image but that one."""
+    text = (ROOT / f"requirements/{lock}.lock").read_text()
+    names = set(re.findall(r"^([\w.-]+)==", text, re.MULTILINE))
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for tracker in ReportTo:
+        (package,) = extras[tracker.value]
+        assert re.split(r"[^\w-]", package)[0] in names
 
 
 def test_an_image_is_named_after_its_inputs(

@@ -195,6 +195,33 @@ def test_wandb_offline_has_every_step_once(
     assert [wandb_file.exit_code(file) for file in files] == [1, 0]
 
 
+QUIET = """
+import os, sys, pathlib
+from finetuning.base.trackers.memory import Memory
+from finetuning.base.trackers.order import Order, Outcome
+from finetuning.base.trackers.to_wandb import Wandb
+order = Order(tracker="wandb", output=sys.argv[1], job_name="j", after_step=0, params={})
+order.folder.mkdir(parents=True)
+tracker = Wandb()
+tracker.open(order, Memory())
+from wandb.analytics.opentelemetry import opentelemetry_proxy
+from wandb.env import error_reporting_enabled
+services = [each.read_bytes().split(b"\\0") for each in pathlib.Path("/proc").glob("[0-9]*/cmdline")
+            if f"PPid:\\t{os.getpid()}\\n" in (each.parent / "status").read_text()]
+print([b"--no-observability" in each for each in services],
+      opentelemetry_proxy._disabled.is_set(), error_reporting_enabled())
+tracker.close(Outcome.FINISHED)
+"""
+
+
+def test_wandb_reports_nothing_of_its_own(tmp_path: Path) -> None:
+    environ = {**os.environ, "WANDB_MODE": "offline", "HOME": str(tmp_path)}
+    environ.pop("WANDB_ERROR_REPORTING", None)
+    command = [sys.executable, "-c", QUIET, str(tmp_path / "output")]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[True] True False", done.stdout + done.stderr
+
+
 def plain(warm: WarmTrainer, argv: list[str], folder: Path) -> list[tuple[int, float]]:
     """The losses of the run that tells nobody."""
     at = argv.index("--output-dir")

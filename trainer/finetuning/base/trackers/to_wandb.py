@@ -16,8 +16,12 @@ class Wandb:
     """Keeps its files in <output>/tracking/wandb, from where `wandb sync` sends them later."""
 
     def open(self, order: Order, memory: Memory) -> int:
+        # Its service process reads this when it starts, and reports errors to its maker otherwise.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb  # noqa: PLC0415 - only when asked for
+        from wandb.analytics.opentelemetry import opentelemetry_proxy  # noqa: PLC0415
 
+        opentelemetry_proxy.disable()
         settings = wandb.Settings(
             silent=True,
             console="off",
