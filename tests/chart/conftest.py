@@ -1,5 +1,6 @@
 """Helm itself renders the chart: the pinned one, built by the cluster's tools or found built."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,29 @@ def render(helm: Path, tmp_path: Path) -> Render:
         return done.stdout
 
     return render
+
+
+@pytest.fixture
+def notes(helm: Path, tmp_path: Path) -> Render:
+    """What is shown after the installation; Helm itself tells it to nobody without a cluster."""
+
+    def notes(values: Mapping[str, Any], *options: str) -> str:
+        chart, file = tmp_path / CHART.name, tmp_path / "values.yaml"
+        shutil.copytree(CHART, chart)
+        (chart / "templates/NOTES.txt").rename(chart / "notes.txt")
+        shown = """data: {{ dict "notes" (tpl (.Files.Get "notes.txt") .) | toJson }}\n"""
+        (chart / "templates/shown.yaml").write_text(shown)
+        file.write_text(yaml.safe_dump({**IMAGES, **values}))
+        done = attempt(
+            helm, "template", "finetuning-operator", chart, "--namespace", "finetuning-system",
+            "--kube-version", "1.36.0", "--values", file, "--show-only", "templates/shown.yaml",
+            *options,
+        )  # fmt: skip
+        if done.returncode:
+            raise HelmError(done.stderr)
+        return str(yaml.safe_load(done.stdout)["data"]["notes"])
+
+    return notes
 
 
 @pytest.fixture
