@@ -1,7 +1,6 @@
-"""GPU figures in the forms in which ROCm 6 and 7 give them.
+"""GPU figures: one place after the other, each with what it can say wrongly.
 
-The layouts follow what amdsmi's own wrappers return (6.0, 6.4, 7.0) and what users' reports show of
-`amd-smi list --json` and `amd-smi metric --json`; the numbers are made up.
+The numbers are made up here; what real machines have said is in test_gpu_outputs.
 """
 
 import json
@@ -84,6 +83,9 @@ def test_bare_values_are_understood_too() -> None:
         ({"power": {"socket_power": {"value": "N/A", "unit": "W"}}}, {"power_watts"}),
         ({"power": {"socket_power": {"value": -1, "unit": "W"}}}, {"power_watts"}),
         ({"power": {"socket_power": True}}, {"power_watts"}),
+        ({"power": {"socket_power": {"value": 0, "unit": "W"}}}, {"power_watts"}),
+        ({"power": {"socket_power": {"value": 655, "unit": "horses"}}}, {"power_watts"}),
+        ({"energy": {"total_energy_consumption": {"value": 0.0, "unit": "J"}}}, {"energy_joules"}),
         ({"temperature": {"hotspot": 4294967295}}, {"temperature_celsius"}),
         ({"mem_usage": {}}, {"memory_used_bytes", "memory_total_bytes"}),
         ({"energy": None}, {"energy_joules"}),
@@ -95,6 +97,23 @@ def test_what_the_command_does_not_know_is_unknown(
 ) -> None:
     found = vars(by_address([entry(**changes)], devices_of(LIST))[ADDRESS])
     assert {name for name, value in found.items() if value is None} == unknown
+
+
+def test_a_value_counts_in_the_unit_beside_it() -> None:
+    """A container's GPU of 192 GB is none of 192 MB."""
+    other = entry(
+        power={"socket_power": {"value": 655000, "unit": "mW"}},
+        mem_usage={
+            "total_vram": {"value": 192, "unit": "GB"},
+            "used_vram": {"value": 120000 * 1024, "unit": "KB"},
+        },
+        energy={"total_energy_consumption": {"value": 5123.456789, "unit": "kJ"}},
+    )
+    found = by_address([other], devices_of(LIST))[ADDRESS]
+    assert found.memory_total_bytes == 192 << 30
+    assert found.memory_used_bytes == 120000 << 20
+    assert found.power_watts == pytest.approx(655)
+    assert found.energy_joules == pytest.approx(5123456.789)
 
 
 def test_an_apu_of_which_the_command_knows_nothing_shows_nothing() -> None:
@@ -167,7 +186,7 @@ class Recorded:
 def test_the_library_asks_the_device_at_the_address_and_survives_a_missing_sensor() -> None:
     found = AmdSmiLibrary(Recorded()).read(ADDRESS)
     assert found == Figures(93.0, 5 << 20, 9 << 20, 655.0, 71.0, None, UUID)
-    with pytest.raises(KeyError):
+    with pytest.raises(LookupError, match="no whole GPU at 0000:ff"):
         AmdSmiLibrary(Recorded()).read("0000:ff:00.0")
 
 
@@ -201,7 +220,8 @@ def test_the_kernels_files_tell_of_the_device_at_the_address_alone(kernel: Path)
 def test_files_that_are_missing_or_hold_nonsense_are_unknown(kernel: Path) -> None:
     (kernel / ADDRESS / "gpu_busy_percent").write_text("N/A")
     (kernel / ADDRESS / "mem_info_vram_used").write_bytes(b"\xff\xfe")
-    (kernel / ADDRESS / "hwmon" / "hwmon7" / "temp2_label").unlink()
+    for number in (1, 2):
+        (kernel / ADDRESS / "hwmon" / "hwmon7" / f"temp{number}_label").unlink()
     sensors = kernel / ADDRESS / "hwmon" / "hwmon7"
     (sensors / "power1_average").rename(sensors / "power1_input")
     assert KernelFiles(kernel).read(ADDRESS) == Figures(

@@ -176,7 +176,7 @@ def test_without_a_gpu_there_are_no_gpu_figures_and_no_invented_ones() -> None:
     from finetuning.base import gpu
 
     assert gpu.states(torch.device("cpu"), Rank())() == []
-    assert gpu.TorchReader(0)._utilization() is None
+    assert gpu.TorchReader(0, asks_vendor=True)._utilization() is None
 
 
 @pytest.mark.parametrize(

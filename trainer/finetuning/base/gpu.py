@@ -55,9 +55,9 @@ def states(device: "torch.device", rank: Rank) -> Callable[[], list[GpuState]]:
         return list
     import torch  # noqa: PLC0415 - loaded by whoever made the device
 
-    own = device.index or 0
-    amd = _amd_readers() if torch.version.hip is not None else []
-    watches = {own: _watch(own, [*amd, TorchReader(own)])}
+    own, rocm = device.index or 0, torch.version.hip is not None
+    amd = _amd_readers() if rocm else []
+    watches = {own: _watch(own, [*amd, TorchReader(own, asks_vendor=not rocm)])}
     if rank.leads:
         others = set(range(rank.local_of)) - {own}
         watches |= {index: _watch(index, amd) for index in others}
@@ -94,11 +94,12 @@ def _amd_readers() -> list[Reader]:
 
 
 class TorchReader:
-    """What torch itself knows: memory always, the rest where its own library is there."""
+    """What torch itself knows: memory always, the rest from the vendor's library."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, *, asks_vendor: bool) -> None:
+        """Whether to ask the vendor's library too: on ROCm that goes by numbers, which differ."""
         self._index = index
-        self._silent = False
+        self._silent = not asks_vendor
 
     def read(self, address: str) -> Figures:  # noqa: ARG002 - torch counts by itself
         import torch  # noqa: PLC0415 - see above
@@ -111,7 +112,7 @@ class TorchReader:
         )
 
     def _utilization(self) -> float | None:
-        """Percent busy from amdsmi (ROCm) or NVML; None without the library or its permission."""
+        """Percent busy from NVML; None without the library or its permission."""
         if self._silent:
             return None
         import torch  # noqa: PLC0415 - see above

@@ -3,6 +3,10 @@
 Each knows the device by its PCI address, since the numbers that they give to GPUs differ from each
 other and from those inside a container. What a place does not know, or says with a marker for
 unknown (0xFFFF, "N/A"), is None here.
+
+A partition (DPX, CPX) is no PCI device: torch gives the address of its GPU, amd-smi a made-up
+function behind it, and the kernel's files are the whole GPU's. Nothing tells which partition of the
+one is which of the other, so nothing is told of them here.
 """
 
 import json
@@ -11,10 +15,10 @@ import math
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 MIB = 1 << 20
 COMMAND_SECONDS = 15.0
@@ -23,6 +27,24 @@ COMMAND_TIMEOUT = 10.0
 COMMAND_LONGEST_PAUSE = 600.0
 UNKNOWN = (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 """What the driver's tables hold where the device has no such sensor."""
+SCALES = {
+    "%": 1.0,
+    "C": 1.0,
+    "mW": 1e-3,
+    "W": 1.0,
+    "kW": 1e3,
+    "mJ": 1e-3,
+    "J": 1.0,
+    "kJ": 1e3,
+    "B": 1 / MIB,
+    "KB": 1 / 1024,
+    "MB": 1.0,
+    "GB": 1024.0,
+}
+"""By the unit that stands beside a value: what it counts in %, degrees, W, J or MiB.
+
+A value in any other unit is unknown. amd-smi's MB are MiB.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -67,12 +89,15 @@ class AmdSmiLibrary:
         """Take the module; raises whatever it raises where there is no driver."""
         library.amdsmi_init()
         self._library = library
-        self._handles = {
-            library.amdsmi_get_gpu_device_bdf(handle).lower(): handle
+        self._handles = whole(
+            (library.amdsmi_get_gpu_device_bdf(handle), handle)
             for handle in library.amdsmi_get_processor_handles()
-        }
+        )
 
     def read(self, address: str) -> Figures:
+        """Raises LookupError where there is no such GPU, or it is partitioned."""
+        if address not in self._handles:
+            raise LookupError(f"no whole GPU at {address}")
         library, handle = self._library, self._handles[address]
         hottest = (
             handle,
@@ -89,6 +114,17 @@ class AmdSmiLibrary:
         return replace(figures, uuid=_asked(library.amdsmi_get_gpu_device_uuid, handle))
 
 
+T = TypeVar("T")
+
+
+def whole(found: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """By PCI address what is alone on its device; several are the partitions of one GPU."""
+    devices: dict[str, list[T]] = {}
+    for address, item in found:
+        devices.setdefault(address.lower().rpartition(".")[0], []).append(item)
+    return {f"{device}.0": items[0] for device, items in devices.items() if len(items) == 1}
+
+
 def _asked(function: Callable[..., Any], *arguments: Any) -> Any:
     """None for a sensor that this device does not have."""
     try:
@@ -103,7 +139,8 @@ def figures_of_library(
     """From what amdsmi's functions return, ROCm 6.0 to 7.
 
     Memory is in MiB. The energy counter is `power` up to ROCm 6.3 and `energy_accumulator` since,
-    in units of `counter_resolution` microjoules. MI200 has an average power, MI300 a present one.
+    in units of `counter_resolution` microjoules; one that stands at 0 is none. MI200 has an average
+    power, MI300 a present one.
     """
     counter = _first(energy, "energy_accumulator", "power")
     resolution = _first(energy, "counter_resolution")
@@ -112,11 +149,9 @@ def figures_of_library(
         utilization_percent=_within(_first(activity, "gfx_activity"), 100),
         memory_used_bytes=_whole(_first(memory, "vram_used"), MIB),
         memory_total_bytes=_whole(_first(memory, "vram_total"), MIB),
-        power_watts=_within(
-            _first(power, "socket_power", "current_socket_power", "average_socket_power"), 1e4
-        ),
+        power_watts=_power(power),
         temperature_celsius=_within(_number(temperature), 200),
-        energy_joules=None if microjoules is None else microjoules / 1e6,
+        energy_joules=None if not microjoules else microjoules / 1e6,
     )
 
 
@@ -155,7 +190,7 @@ class AmdSmiCommand:
         """Raises ValueError when there are none."""
         if found := devices_of(self._ask("list")):
             return found
-        raise ValueError("it lists no GPU")
+        raise ValueError("it lists no whole GPU")
 
     def _ask(self, what: str) -> Any:
         done = subprocess.run(
@@ -178,12 +213,13 @@ Devices = dict[int, tuple[str, str | None]]
 
 
 def devices_of(listed: Any) -> Devices:
-    """PCI address and uuid by the command's own number, from `amd-smi list --json`."""
-    return {
-        entry["gpu"]: (entry["bdf"].lower(), _name(entry.get("uuid")))
+    """Of each whole GPU, from `amd-smi list --json`."""
+    found = whole(
+        (entry["bdf"], (entry["gpu"], _name(entry.get("uuid"))))
         for entry in _entries(listed)
         if isinstance(entry.get("bdf"), str) and isinstance(entry.get("gpu"), int)
-    }
+    )
+    return {number: (address, uuid) for address, (number, uuid) in found.items()}
 
 
 def by_address(metrics: Any, devices: Devices) -> dict[str, Figures]:
@@ -214,12 +250,16 @@ def figures_of_command(entry: Mapping[str, Any]) -> Figures:
         utilization_percent=_within(_first(entry.get("usage"), "gfx_activity"), 100),
         memory_used_bytes=_whole(_first(memory, "used_vram"), MIB),
         memory_total_bytes=_whole(_first(memory, "total_vram"), MIB),
-        power_watts=_within(
-            _first(power, "socket_power", "current_socket_power", "average_socket_power"), 1e4
-        ),
+        power_watts=_power(power),
         temperature_celsius=_within(_first(entry.get("temperature"), "hotspot", "edge"), 200),
-        energy_joules=_first(entry.get("energy"), "total_energy_consumption"),
+        energy_joules=_first(entry.get("energy"), "total_energy_consumption") or None,
     )
+
+
+def _power(table: Any) -> float | None:
+    """Watts; a GPU that draws none is one that does not measure it, as MI250's second die."""
+    names = ("socket_power", "current_socket_power", "average_socket_power")
+    return _within(_first(table, *names), 1e4) or None
 
 
 class KernelFiles:
@@ -229,26 +269,30 @@ class KernelFiles:
         self._devices = devices
 
     def read(self, address: str) -> Figures:
-        """Raises FileNotFoundError where there is no such device."""
+        """Raises FileNotFoundError where there is no such device, LookupError if partitioned."""
         device = (self._devices / address).resolve(strict=True)
+        if _text(device / "current_compute_partition") not in ("", "SPX"):
+            raise LookupError(f"the GPU at {address} is partitioned")
         sensors = next(iter(sorted(device.glob("hwmon/hwmon*"))), device)
         microwatts = _file(sensors / "power1_average", sensors / "power1_input")
         return Figures(
             utilization_percent=_within(_file(device / "gpu_busy_percent"), 100),
             memory_used_bytes=_whole(_file(device / "mem_info_vram_used"), 1),
             memory_total_bytes=_whole(_file(device / "mem_info_vram_total"), 1),
-            power_watts=_within(None if microwatts is None else microwatts / 1e6, 1e4),
-            temperature_celsius=_within(_junction(sensors), 200),
+            power_watts=_within(microwatts / 1e6, 1e4) if microwatts else None,
+            temperature_celsius=_within(_hottest(sensors), 200),
         )
 
 
-def _junction(sensors: Path) -> float | None:
-    """The hottest spot's degrees; the file is in thousandths."""
-    for label in sensors.glob("temp*_label"):
-        if _text(label) == "junction":
-            value = _file(label.with_name(label.name.replace("_label", "_input")))
-            return None if value is None else value / 1000
-    return None
+def _hottest(sensors: Path) -> float | None:
+    """Degrees of the hottest spot, or at the edge where no more is measured.
+
+    The files are in thousandths.
+    """
+    labels = {_text(label): label for label in sensors.glob("temp*_label")}
+    label = labels.get("junction") or labels.get("edge")
+    value = _file(label.with_name(label.name.replace("_label", "_input"))) if label else None
+    return None if value is None else value / 1000
 
 
 def _file(*candidates: Path) -> float | None:
@@ -276,14 +320,16 @@ def _first(table: Any, *names: str) -> float | None:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number that is none of the markers for unknown."""
+    """A finite number that is none of the markers for unknown, in the unit that belongs to it."""
+    scale: float | None = 1.0
     if isinstance(value, dict):
+        scale = SCALES.get(str(value.get("unit", "%")))
         value = value.get("value")
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or scale is None:
         return None
     if value in UNKNOWN or value < 0 or not math.isfinite(value):
         return None
-    return value
+    return value if scale == 1 else value * scale
 
 
 def _within(value: float | None, highest: float) -> float | None:
@@ -291,4 +337,4 @@ def _within(value: float | None, highest: float) -> float | None:
 
 
 def _whole(value: float | None, unit: int) -> int | None:
-    return None if value is None else int(value) * unit
+    return None if value is None else int(value * unit)
