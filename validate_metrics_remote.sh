@@ -137,6 +137,12 @@ if [ "$count" -eq 0 ]; then
 fi
 good "Fine-tuning metrics are present ($count series)"
 
+# 2 and above: the run has succeeded, failed or been paused.
+if printf '%s\n' "$page" | grep -qE '^finetuning_job_status\{.*\} [2-9]'; then
+    why="of a run that has ended"
+else
+    why="yet"
+fi
 failed=0
 for metric in job_status job_duration_seconds checkpoint_size_bytes; do
     if [ "$(series "finetuning_$metric")" -gt 0 ]; then
@@ -151,7 +157,7 @@ for metric in training_epoch training_step training_progress train_loss learning
     if [ "$(series "finetuning_$metric")" -gt 0 ]; then
         good "finetuning_$metric"
     else
-        warn "finetuning_$metric is not reported yet"
+        warn "finetuning_$metric is not reported $why"
     fi
 done
 for metric in gpu_utilization_percent gpu_memory_used_bytes gpu_memory_total_bytes; do

@@ -134,7 +134,8 @@ class Settings(BaseModel):
         default=35,
         ge=0,
         le=110,
-        description="Longest time that a finished pod waits for the scrape of its final state.",
+        description="How long a finished pod waits at most until all who scrape it have its final "
+        "state; 0 is not at all. An interval between two scrapes is waited for in any case.",
     )
     metrics_finished_jobs: int = Field(
         default=500,
@@ -154,6 +155,12 @@ class Settings(BaseModel):
     http_port: int = Field(
         default=8080, ge=0, le=65535, description="Port of /livez, /readyz and /metrics."
     )
+
+    @property
+    def monitoring_interval_seconds(self) -> int:
+        """From one scrape to the next."""
+        unit = 60 if self.monitoring_interval.endswith("m") else 1
+        return int(self.monitoring_interval[:-1]) * unit
 
     @property
     def shared_monitor_name(self) -> str:

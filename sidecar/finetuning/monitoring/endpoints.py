@@ -41,20 +41,20 @@ def metrics(snapshot: Snapshot, identity: Identity, accept: str) -> Response:
 
 def status(snapshot: Snapshot) -> Response:
     """The state as the trainer reported it; 503 until there is one."""
-    if snapshot.state is None:
+    if snapshot.state is None or not snapshot.told:
         return Response(b"{}", "application/json", HTTPStatus.SERVICE_UNAVAILABLE)
     return Response(snapshot.state.model_dump_json(by_alias=True).encode(), "application/json")
 
 
 class MetricsServer(ThreadingHTTPServer):
-    """Answers from a fresh snapshot per request and tells when a final one was scraped."""
+    """Answers from a fresh snapshot per request and tells who scraped it."""
 
     def __init__(
         self,
         address: tuple[str, int],
         identity: Identity,
         read: Callable[[], Snapshot],
-        scraped: Callable[[Snapshot], None],
+        scraped: Callable[[Snapshot, str], None],
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.identity = identity
@@ -91,9 +91,13 @@ class _Handler(BaseHTTPRequestHandler):
         snapshot = self.server.read()
         self._send(self._page(path, snapshot))
         if path == "/metrics" and self.command == "GET":
-            self.server.scraped(snapshot)
+            self.server.scraped(snapshot, self._client())
 
     do_HEAD = do_GET  # noqa: N815 - http.server's name
+
+    def _client(self) -> str:
+        """Several can come from one address: through a node's, or one that is forwarded to us."""
+        return f"{self.client_address[0]} {self.headers.get('User-Agent', '')}"
 
     def _page(self, path: str, snapshot: Snapshot) -> Response:
         match path:

@@ -11,6 +11,7 @@ from typing import Any
 from finetuning.artifacts import STATE_DIR
 from finetuning.monitoring.collector import Identity
 from finetuning.monitoring.endpoints import MetricsServer
+from finetuning.monitoring.scrapers import Scrapers
 from finetuning.monitoring.source import FileSource, ManualSource, Snapshot, Source
 
 
@@ -41,8 +42,7 @@ class FineTuningMetricsExporter:
         )
         self._source = _source(state_dir, training_info)
         self._server: MetricsServer | None = None
-        self._ever_scraped = threading.Event()
-        self._final_scraped = threading.Event()
+        self.scrapers = Scrapers()
 
     def start_server(self) -> None:
         """Serve in the background; raises OSError when the port cannot be had."""
@@ -89,20 +89,8 @@ class FineTuningMetricsExporter:
         """Call when the training process has ended: a state that is not final counts as failed."""
         self._source.trainer_gone()
 
-    @property
-    def ever_scraped(self) -> bool:
-        """Whether anybody collects the figures at all."""
-        return self._ever_scraped.is_set()
-
-    @property
-    def final_state_scraped(self) -> bool:
-        """Whether somebody fetched /metrics after the run had ended."""
-        return self._final_scraped.is_set()
-
-    def _scraped(self, snapshot: Snapshot) -> None:
-        self._ever_scraped.set()
-        if snapshot.is_final:
-            self._final_scraped.set()
+    def _scraped(self, snapshot: Snapshot, client: str) -> None:
+        self.scrapers.saw(client, final=snapshot.is_final)
 
 
 class _MetricsServerV6(MetricsServer):

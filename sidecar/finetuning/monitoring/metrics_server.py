@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 METHODS = ("lora", "qlora", "full")
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LINGER_POLL_SECONDS = 0.1
+_REGULAR_SECONDS = 60.0
+"""Who has not come for so long, nor for the time of lingering, is not waited for."""
 _HIGHEST_PORT = 65535
 
 _EPILOG = """\
@@ -94,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_seconds,
         default=0.0,
         metavar="SECONDS",
-        help="after SIGTERM wait at most so long for a scrape of the final figures (default: 0)",
+        help="after SIGTERM wait at most so long until all who scrape have the final figures "
+        "(default: 0)",
     )
     secure = parser.add_argument_group("encryption (certificates in PEM)")
     secure.add_argument(
@@ -178,15 +181,15 @@ def _refuse(args: argparse.Namespace, error: Exception) -> int:
 
 
 def _linger(exporter: "FineTuningMetricsExporter", seconds: float) -> None:
-    """Wait for one scrape of the final state; a second signal ends the wait.
+    """Wait until all who scrape have had the final state; a second signal ends the wait.
 
-    The pod holds its GPUs for so long: where nobody ever scraped, nobody is waited for.
+    Two Prometheis may watch a job, and somebody with curl. The pod holds its GPUs for so long:
+    where nobody scraped of late, nobody is waited for.
     """
     deadline = time.monotonic() + seconds
+    expected = exporter.scrapers.since(max(seconds, _REGULAR_SECONDS))
     while (
-        exporter.ever_scraped
-        and exporter.snapshot().state is not None
-        and not exporter.final_state_scraped
+        expected - exporter.scrapers.served
         and time.monotonic() < deadline
         and signal.sigtimedwait(_STOP_SIGNALS, _LINGER_POLL_SECONDS) is None
     ):

@@ -15,6 +15,19 @@ from finetuning.artifacts.files import UnreadableFileError, read_json
 from finetuning.artifacts.models import STATE_MAX_BYTES, RunState, TrainingState
 from finetuning.monitoring.training_info import TrainingInfo, read_training_info
 
+_AS_IN_THE_STATE = (
+    "total_steps",
+    "epoch",
+    "total_epochs",
+    "eval_loss",
+    "nonfinite_losses",
+    "tokens_total",
+    "samples_total",
+    "checkpoints_total",
+    "checkpoint_sizes_bytes",
+)
+"""Figures that training_info.json and the live state have under the same name."""
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -22,6 +35,8 @@ class Snapshot:
 
     state: TrainingState | None = None
     parse_errors: int = 0
+    told: bool = True
+    """Whether the trainer has said anything; else `state` is only what its end tells."""
 
     @property
     def is_final(self) -> bool:
@@ -51,7 +66,8 @@ class FileSource:
         self._good: TrainingState | None = None
         self._from_info: TrainingState | None = None
         self._errors = 0
-        self._gone_at: tuple[int, float] | None = None
+        self._gone: tuple[float, tuple[int, float] | None] | None = None
+        """When the trainer ended, and the age of what it had written until then."""
 
     def read(self) -> Snapshot:
         with self._lock:
@@ -59,15 +75,16 @@ class FileSource:
             if self._good is None:
                 self._read_info()
             state = self._good or self._from_info
-            if state and self._gone_at == _age(state):
-                state = presume_failed(state)
-            return Snapshot(state, self._errors)
+            told = state is not None
+            if self._gone and self._gone[1] == _age(state):
+                state = presume_failed(state, self._gone[0])
+            return Snapshot(state, self._errors, told)
 
     def trainer_gone(self) -> None:
         """Whoever still writes the file after this call is alive, and believed again."""
         state = self.read().state
         with self._lock:
-            self._gone_at = _age(state) if state else None
+            self._gone = (time.time(), _age(state))
 
     def _read_state(self) -> None:
         try:
@@ -129,11 +146,10 @@ def state_from_info(info: TrainingInfo, written_at: float) -> TrainingState:
     known = {
         "started_at": written_at - runtime if runtime is not None else None,
         "step": results.global_step,
-        "total_steps": results.total_steps,
-        "epoch": results.epoch,
         "loss": info.loss,
         "samples_per_second": results.train_samples_per_second,
         "tokens_per_second": results.train_tokens_per_second,
+        **{name: getattr(results, name) for name in _AS_IN_THE_STATE},
     }
     return TrainingState.model_validate(
         {
@@ -145,21 +161,26 @@ def state_from_info(info: TrainingInfo, written_at: float) -> TrainingState:
     )
 
 
-def presume_failed(state: TrainingState) -> TrainingState:
-    """The state of a run whose process ended without a last word, such as after an OOM kill."""
-    if state.state.is_terminal:
+def presume_failed(state: TrainingState | None, ended_at: float) -> TrainingState:
+    """The state of a run whose process ended without a last word, such as after an OOM kill.
+
+    Some end before their first word, such as for an image without Python.
+    """
+    if state is not None and state.state.is_terminal:
         return state
-    return state.model_copy(
+    doing = f"while {state.state} and left no final state" if state else "before it told anything"
+    return (state or TrainingState(updated_at=ended_at)).model_copy(
         update={
             "state": RunState.FAILED,
+            "finished_at": ended_at,
             "reason": "TrainerGone",
-            "message": f"the trainer ended while {state.state} and left no final state",
+            "message": f"the trainer ended {doing}",
         }
     )
 
 
-def _age(state: TrainingState) -> tuple[int, float]:
-    return state.seq, state.updated_at
+def _age(state: TrainingState | None) -> tuple[int, float] | None:
+    return (state.seq, state.updated_at) if state else None
 
 
 def _version(path: Path | None) -> tuple[int, int, int] | None:

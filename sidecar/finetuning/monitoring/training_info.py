@@ -32,6 +32,11 @@ class Results(_Info):
     planned_steps: Count | None = None
     """More than the total where a run has stopped early."""
     epoch: float | None = Field(default=None, ge=0)
+    total_epochs: Count | None = None
+    tokens_total: Count | None = None
+    samples_total: Count | None = None
+    checkpoints_total: Count | None = None
+    checkpoint_sizes_bytes: list[Count] | None = Field(default=None, max_length=4096)
 
     @property
     def result_step(self) -> int | None:

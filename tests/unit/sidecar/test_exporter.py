@@ -154,12 +154,12 @@ def test_only_a_scrape_of_the_end_counts_as_seen(
     exporter = start(state_dir=state_dir)
     write_state(state)
     scrape(exporter.port)
-    assert not exporter.final_state_scraped
     write_state(state | {"state": "finished"})
     ask(exporter.port, "/status")
     ask(exporter.port, "/metrics", "HEAD")
-    assert not exporter.final_state_scraped
+    assert exporter.scrapers.served == frozenset()
     scrape(exporter.port)
     # The answer is complete before the server has counted it.
     exporter.stop_server()
-    assert exporter.final_state_scraped
+    assert exporter.scrapers.served == exporter.scrapers.since(60)
+    assert len(exporter.scrapers.served) == 1

@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,44 @@ def test_after_sigterm_it_lingers_for_one_scrape_that_sees_the_failure(
     while 3.0 not in statuses:
         statuses.add(scrape(server.port)["finetuning_job_status"][0][1])
     assert statuses == {1.0, 3.0}
+    assert server.process.wait(20) == 0
+
+
+def fetch(port: int, agent: str) -> str:
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/metrics", headers={"User-Agent": agent})
+    with closing(connection):
+        return connection.getresponse().read().decode()
+
+
+def test_after_sigterm_it_lingers_until_both_of_two_prometheis_have_the_end(
+    serve: Callable[..., Server], state_dir: Path, state: dict[str, Any], write_state: WriteState
+) -> None:
+    write_state(state)
+    server = serve("--state-dir", str(state_dir), "--linger", "60")
+    for agent in ("prometheus-0", "prometheus-1"):
+        fetch(server.port, agent)
+    server.process.send_signal(signal.SIGTERM)
+    # Somebody with curl, and the first of the two: for the second it stays.
+    for agent in ("curl", "prometheus-0"):
+        while not re.search(r"finetuning_job_status{.*} 3", fetch(server.port, agent)):
+            pass
+    with pytest.raises(subprocess.TimeoutExpired):
+        server.process.wait(0.5)
+    fetch(server.port, "prometheus-1")
+    assert server.process.wait(20) == 0
+
+
+def test_a_trainer_that_ended_before_its_first_word_has_failed(
+    serve: Callable[..., Server], scrape: Scrape, state_dir: Path
+) -> None:
+    server = serve("--state-dir", str(state_dir), "--linger", "60")
+    assert scrape(server.port)["finetuning_job_status"][0][1] == 0
+    server.process.send_signal(signal.SIGTERM)
+    statuses = {0.0}
+    while 3.0 not in statuses:
+        statuses.add(scrape(server.port)["finetuning_job_status"][0][1])
+    assert statuses == {0.0, 3.0}
     assert server.process.wait(20) == 0
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,36 @@ def test_a_trainer_that_left_without_a_last_word_has_failed(
     assert snapshot.state is not None
     assert snapshot.state.state is RunState.FAILED
     assert snapshot.state.reason == "TrainerGone"
+    assert snapshot.state.finished_at == pytest.approx(time.time(), abs=60)
+
+
+def test_a_trainer_that_left_without_a_word_has_failed(state_dir: Path) -> None:
+    source = FileSource(state_dir, None)
+    assert source.read().state is None
+    source.trainer_gone()
+    snapshot = source.read()
+    assert snapshot.state is not None
+    assert snapshot.state.message == "the trainer ended before it told anything"
+    # Of its progress nothing is known, and an earlier pod's is not taken back.
+    assert not snapshot.told
+    assert status(snapshot).status == 503
+
+
+def test_what_a_finished_run_left_is_shown_without_its_live_state(
+    state_dir: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "training_info.json"
+    results = {
+        "final_loss": 0.5, "eval_loss": 0.7, "train_runtime": 60, "tokens_total": 12345,
+        "samples_total": 148, "nonfinite_losses": 2, "total_epochs": 3, "checkpoints_total": 2,
+        "checkpoint_sizes_bytes": [2000, 3000],
+    }  # fmt: skip
+    path.write_text(json.dumps({"results": results}))
+    state = FileSource(state_dir, path).read().state
+    assert state is not None
+    assert {name: getattr(state, name) for name in results if name in state.model_fields_set} == {
+        name: results[name] for name in results if not name.startswith(("final", "train"))
+    }
 
 
 @pytest.mark.parametrize("final", ["finished", "failed", "paused"])

@@ -1,5 +1,6 @@
 """The shell script that checks a tunnel and the metrics behind it."""
 
+import json
 import os
 import pty
 import shutil
@@ -60,6 +61,17 @@ def test_figures_that_are_not_there_yet_are_no_failure(start: Start, state_dir: 
     done = run(str(start(state_dir=state_dir).port))
     assert done.returncode == 0
     assert "! finetuning_train_loss is not reported yet" in done.stdout
+
+
+def test_of_a_run_that_has_ended_nothing_is_still_to_come(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "training_info.json"
+    path.write_text(json.dumps({"results": {"final_loss": 0.5, "checkpoints_total": 2}}))
+    done = run(str(start(training_info=path).port))
+    assert done.returncode == 0
+    assert "✓ finetuning_train_loss\n" in done.stdout
+    assert "✓ finetuning_checkpoints_total\n" in done.stdout
+    assert "! finetuning_learning_rate is not reported of a run that has ended" in done.stdout
+    assert "yet" not in done.stdout
 
 
 def test_somebody_elses_endpoint_fails(tmp_path: Path) -> None:

@@ -125,6 +125,8 @@ def _results(ending: Ending, shape: ModelShape) -> dict[str, Any]:
         "tokens_total": state.tokens_total,
         "samples_total": state.samples_total,
         "nonfinite_losses": state.nonfinite_losses,
+        "checkpoints_total": state.checkpoints_total,
+        "checkpoint_sizes_bytes": state.checkpoint_sizes_bytes,
         "global_step": state.global_step,
         "total_steps": state.max_steps,
         "planned_steps": ending.plan.total_steps,

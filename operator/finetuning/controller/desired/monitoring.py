@@ -155,14 +155,9 @@ def _endpoint(settings: Settings) -> Manifest:
         "port": "metrics",
         "path": "/metrics",
         "interval": settings.monitoring_interval,
-        "scrapeTimeout": _scrape_timeout(settings.monitoring_interval),
+        # Prometheus refuses a longer one than the interval.
+        "scrapeTimeout": f"{min(10, settings.monitoring_interval_seconds)}s",
     }
-
-
-def _scrape_timeout(interval: str) -> str:
-    """Ten seconds, or the interval where that is shorter: Prometheus refuses a longer one."""
-    seconds = int(interval[:-1]) * (60 if interval.endswith("m") else 1)
-    return f"{min(10, seconds)}s"
 
 
 def _metadata(job: FineTuningJob) -> Manifest:

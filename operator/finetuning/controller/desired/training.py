@@ -12,6 +12,9 @@ from finetuning.controller.settings import Settings
 
 GRACE_SECONDS = 120
 """Time for a checkpoint after SIGTERM: a 70B adapter with its optimizer takes well under it."""
+SCRAPE_SECONDS = 5
+"""A scrape comes so much later than its interval at most."""
+LONGEST_LINGER_SECONDS = 600
 
 STATE_LIMIT = "16Mi"
 
@@ -64,7 +67,7 @@ def _on_exit(action: str, container: str, *codes: int) -> Manifest:
 def _pod_spec(job: FineTuningJob, settings: Settings) -> Manifest:
     return pod.spec(
         settings,
-        terminationGracePeriodSeconds=GRACE_SECONDS,
+        terminationGracePeriodSeconds=max(GRACE_SECONDS, linger_seconds(settings) + 10),
         **group.pod_fields(job),
         initContainers=[_sidecar(job, settings)],
         containers=[_trainer(job, settings)],
@@ -149,9 +152,19 @@ def _sidecar_arguments(job: FineTuningJob, settings: Settings) -> list[str]:
         "--method": job.spec.method.value,
         "--training-info": f"{sources.OUTPUT}/{TRAINING_INFO}",
         "--state-dir": sources.STATE,
-        "--linger": settings.metrics_linger_seconds,
+        "--linger": linger_seconds(settings),
     }
     return [str(part) for pair in arguments.items() for part in pair]
+
+
+def linger_seconds(settings: Settings) -> int:
+    """How long a finished pod waits for those who scrape it: until each has come once more.
+
+    At intervals of more than ten minutes the GPUs that it holds are worth more than the sample.
+    """
+    wanted = settings.metrics_linger_seconds
+    interval = settings.monitoring_interval_seconds + SCRAPE_SECONDS
+    return min(max(wanted, interval), LONGEST_LINGER_SECONDS) if wanted else 0
 
 
 def _inputs(job: FineTuningJob) -> list[sources.Source]:
