@@ -19,7 +19,8 @@ from typing_extensions import override
 from finetuning.artifacts.models import GpuState, RunState, TrainingState
 from finetuning.monitoring import catalog
 from finetuning.monitoring.catalog import JobStatus, Kind, Metric
-from finetuning.monitoring.source import Snapshot
+from finetuning.monitoring.freshness import present
+from finetuning.monitoring.source import Origin, Snapshot
 
 LABEL_VALUE_BYTES = 256
 """Prometheus refuses the whole scrape when a label value is above its limit; ours is this."""
@@ -108,27 +109,30 @@ class SnapshotCollector(Collector):
 
 def families(snapshot: Snapshot, identity: Identity) -> Iterator[Family]:
     """All families that have a sample, in the order of the catalogue."""
+    state = present(snapshot)
     samples: dict[Metric, list[Sample]] = {}
-    for sample in _samples(snapshot, identity.labels):
+    for sample in _samples(state, snapshot, identity.labels):
         if sample.value is not None:
             samples.setdefault(sample.metric, []).append(sample)
     for metric in catalog.METRICS:
         if metric.kind is Kind.HISTOGRAM:
-            yield _histogram(metric, _observations(metric, snapshot.state), identity.labels)
+            yield _histogram(metric, _observations(metric, state), identity.labels)
         elif metric in samples:
             yield _simple(metric, samples[metric])
 
 
-def _samples(snapshot: Snapshot, labels: Mapping[str, str]) -> Iterator[Sample]:
-    yield Sample(catalog.JOB_STATUS, job_status(snapshot.state), labels)
+def _samples(
+    state: TrainingState | None, snapshot: Snapshot, labels: Mapping[str, str]
+) -> Iterator[Sample]:
+    yield Sample(catalog.JOB_STATUS, job_status(state), labels)
     yield Sample(catalog.STATE_PARSE_ERRORS_TOTAL, snapshot.parse_errors, labels)
     yield Sample(catalog.BUILD_INFO, 1, labels)
-    if snapshot.state is None:
+    if snapshot.origin is Origin.END or state is None:
         for metric in _FIELDS:
             if metric.kind is Kind.COUNTER:
                 yield Sample(metric, 0, labels)
-    else:
-        yield from _state_samples(snapshot.state, labels)
+    if state is not None:
+        yield from _state_samples(state, labels)
 
 
 def _state_samples(state: TrainingState, labels: Mapping[str, str]) -> Iterator[Sample]:

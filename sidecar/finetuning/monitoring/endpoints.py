@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encode
 from typing_extensions import override
 
 from finetuning.monitoring.collector import Identity, SnapshotCollector
-from finetuning.monitoring.source import Snapshot
+from finetuning.monitoring.source import Origin, Snapshot
 
 _IDLE_SECONDS = 10
 """A client that connects and says nothing must not hold its thread for ever."""
@@ -41,7 +41,7 @@ def metrics(snapshot: Snapshot, identity: Identity, accept: str) -> Response:
 
 def status(snapshot: Snapshot) -> Response:
     """The state as the trainer reported it; 503 until there is one."""
-    if snapshot.state is None or not snapshot.told:
+    if snapshot.state is None or snapshot.origin is Origin.END:
         return Response(b"{}", "application/json", HTTPStatus.SERVICE_UNAVAILABLE)
     return Response(snapshot.state.model_dump_json(by_alias=True).encode(), "application/json")
 

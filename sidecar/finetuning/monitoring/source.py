@@ -7,12 +7,19 @@ be read leaves the last good values in place and is counted.
 import threading
 import time
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from finetuning.artifacts import STATE_FILE
+from finetuning.artifacts import GPUS_FILE, STATE_FILE
 from finetuning.artifacts.files import UnreadableFileError, read_json
-from finetuning.artifacts.models import STATE_MAX_BYTES, RunState, TrainingState
+from finetuning.artifacts.models import (
+    STATE_MAX_BYTES,
+    Artifact,
+    GpuFigures,
+    RunState,
+    TrainingState,
+)
 from finetuning.monitoring.training_info import TrainingInfo, read_training_info
 
 _AS_IN_THE_STATE = (
@@ -29,14 +36,27 @@ _AS_IN_THE_STATE = (
 """Figures that training_info.json and the live state have under the same name."""
 
 
+class Origin(Enum):
+    """Whose word a state is."""
+
+    TRAINER = "trainer"
+    RESULT = "result"
+    """training_info.json: figures over the whole run."""
+    END = "end"
+    """Nobody's: the trainer has ended, and that is all that is known."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """What is known at one moment; fields that nobody set in `state` are unknown."""
 
     state: TrainingState | None = None
     parse_errors: int = 0
-    told: bool = True
-    """Whether the trainer has said anything; else `state` is only what its end tells."""
+    origin: Origin = Origin.TRAINER
+    gpus_at: float = 0.0
+    """When the GPUs' figures were read, where that was after the state was written."""
+    read_at: float = 0.0
+    """Unix seconds; what is then too old to be so is for the reader to judge."""
 
     @property
     def is_final(self) -> bool:
@@ -52,6 +72,9 @@ class Source(Protocol):
         """The training process is known to have ended: what is not final now has failed."""
 
 
+A = TypeVar("A", bound=Artifact)
+
+
 class FileSource:
     """Reads the state file at every call; training_info.json counts where there is none."""
 
@@ -60,10 +83,12 @@ class FileSource:
     ) -> None:
         """With `ignore_old_info` a training_info.json of an earlier run is not taken for ours."""
         self._state_file = state_dir / STATE_FILE
+        self._gpus_file = state_dir / GPUS_FILE
         self._training_info = training_info
         self._old_info = _version(training_info) if ignore_old_info and training_info else None
         self._lock = threading.Lock()
         self._good: TrainingState | None = None
+        self._gpus: GpuFigures | None = None
         self._from_info: TrainingState | None = None
         self._errors = 0
         self._gone: tuple[float, tuple[int, float] | None] | None = None
@@ -71,14 +96,22 @@ class FileSource:
 
     def read(self) -> Snapshot:
         with self._lock:
-            self._read_state()
+            self._good = self._newest(self._state_file, self._good, TrainingState)
+            self._gpus = self._newest(self._gpus_file, self._gpus, GpuFigures)
             if self._good is None:
                 self._read_info()
-            state = self._good or self._from_info
-            told = state is not None
+            state, origin = self._told()
             if self._gone and self._gone[1] == _age(state):
                 state = presume_failed(state, self._gone[0])
-            return Snapshot(state, self._errors, told)
+            if state and self._gpus and self._gpus.updated_at > state.updated_at:
+                state = state.model_copy(update={"gpus": self._gpus.gpus})
+            gpus_at = self._gpus.updated_at if self._gpus else 0.0
+            return Snapshot(state, self._errors, origin, gpus_at, time.time())
+
+    def _told(self) -> tuple[TrainingState | None, Origin]:
+        if self._good:
+            return self._good, Origin.TRAINER
+        return self._from_info, Origin.RESULT if self._from_info else Origin.END
 
     def trainer_gone(self) -> None:
         """Whoever still writes the file after this call is alive, and believed again."""
@@ -86,11 +119,13 @@ class FileSource:
         with self._lock:
             self._gone = (time.time(), _age(state))
 
-    def _read_state(self) -> None:
+    def _newest(self, path: Path, last: A | None, model: type[A]) -> A | None:
+        """The file's content, or the last good one."""
         try:
-            self._good = read_state(self._state_file) or self._good
+            return read_artifact(path, model) or last
         except ValueError:
             self._errors += 1
+            return last
 
     def _read_info(self) -> None:
         version = _version(self._training_info)
@@ -112,7 +147,7 @@ class ManualSource:
         self._state: TrainingState | None = None
 
     def read(self) -> Snapshot:
-        return Snapshot(self._state)
+        return Snapshot(self._state, read_at=time.time())
 
     def trainer_gone(self) -> None:
         """The program that sets the values is the trainer: nothing to presume."""
@@ -129,10 +164,10 @@ class ManualSource:
             self._values = merged
 
 
-def read_state(path: Path) -> TrainingState | None:
-    """The state file, None while there is none; raises ValueError when it is not one."""
+def read_artifact(path: Path, model: type[A]) -> A | None:
+    """A file of the trainer's, None while there is none; raises ValueError when it is not one."""
     try:
-        return TrainingState.model_validate(read_json(path, STATE_MAX_BYTES))
+        return model.model_validate(read_json(path, STATE_MAX_BYTES))
     except UnreadableFileError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None

@@ -300,7 +300,7 @@ def filled(model: type[BaseModel], **given: Any) -> dict[str, Any]:
 def test_the_limits_are_never_reached_by_our_own_exporter() -> None:
     long = {"uuid": "u" * 64, "name": "n" * 128}
     gpus = [filled(GpuState, index=index, **long) for index in range(64)]
-    state = TrainingState.model_validate(filled(TrainingState, state="failed", gpus=gpus))
+    state = TrainingState.model_validate(filled(TrainingState, state="training", gpus=gpus))
     identity = Identity("j" * 400, "m" * 400, "lora", "1", "3")
     samples = [each for family in families(Snapshot(state, 0), identity) for each in family.samples]
     assert len(samples) > 64 * 4

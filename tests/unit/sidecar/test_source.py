@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from finetuning.artifacts.models import RunState, TrainingState
 from finetuning.monitoring.collector import Identity, SnapshotCollector
 from finetuning.monitoring.endpoints import status
-from finetuning.monitoring.source import FileSource, ManualSource
+from finetuning.monitoring.source import FileSource, ManualSource, Origin
 
 WriteState = Callable[[dict[str, Any]], None]
 INFO = {
@@ -232,7 +232,7 @@ def test_a_trainer_that_left_without_a_word_has_failed(state_dir: Path) -> None:
     assert snapshot.state is not None
     assert snapshot.state.message == "the trainer ended before it told anything"
     # Of its progress nothing is known, and an earlier pod's is not taken back.
-    assert not snapshot.told
+    assert snapshot.origin is Origin.END
     assert status(snapshot).status == 503
 
 
@@ -329,3 +329,10 @@ def test_whatever_stands_in_the_file_the_pages_are_served(content: bytes, state_
     text = generate_latest(SnapshotCollector(snapshot, Identity())).decode()
     assert list(text_string_to_metric_families(text))
     json.loads(status(snapshot).body)
+
+
+def test_the_end_of_a_trainer_without_a_word_leaves_the_counters_at_zero(state_dir: Path) -> None:
+    source = FileSource(state_dir, None)
+    source.trainer_gone()
+    text = generate_latest(SnapshotCollector(source.read(), Identity())).decode()
+    assert 'finetuning_checkpoints_total{job_name="finetuning",model_id=""} 0.0' in text

@@ -75,6 +75,13 @@ class GpuState(Artifact):
     energy_joules: Amount | None = None
 
 
+class GpuFigures(Artifact):
+    """The GPUs of a run between two reports of the trainer: state/gpus.json."""
+
+    updated_at: Amount
+    gpus: list[GpuState] = Field(max_length=MAX_GPUS)
+
+
 class TrainingState(Artifact):
     """The live state of a run: state/rank-0.json, and the sidecar's /status.
 

@@ -30,7 +30,7 @@ class GpuWatch:
 
     def read(self) -> Figures:
         figures = Figures()
-        for reader in list(self._readers):
+        for reader in self._readers:
             if figures.complete:
                 break
             figures = figures.completed(self._asked(reader))
@@ -41,7 +41,8 @@ class GpuWatch:
         try:
             return reader.read(self.address)
         except Exception as error:  # noqa: BLE001 - drivers fail in ways of their own
-            self._readers.remove(reader)
+            # A new list: the thread that looks while a step stands may have the same failure.
+            self._readers = [each for each in self._readers if each is not reader]
             _useless(type(reader).__name__, error)
             return Figures()
 

@@ -47,15 +47,20 @@ class LiveState:
         self, folder: Path, clock: Callable[[], float] = time.time, *, reports: bool = True
     ) -> None:
         self.folder = folder
-        self._reports = reports
+        self.reports = reports
         """False in a process that does not: another one of the same run does."""
         self._path = folder / STATE_FILE
-        self._clock = clock
+        self.clock = clock
         self._written = float("-inf")
         self._warned = False
         self.gpus: Callable[[], list[GpuState]] = list
         self._energy = Energy()
         self.state = TrainingState(updated_at=clock(), seq=_last_seq(self._path))
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last write."""
+        return self.clock() - self._written
 
     def event(self, state: RunState, **fields: Any) -> None:
         """A change that readers must see: written at once."""
@@ -65,21 +70,21 @@ class LiveState:
     def progress(self, **fields: Any) -> None:
         """New figures: written when the last write is long enough ago."""
         self._set(**fields)
-        if self._clock() - self._written >= MIN_INTERVAL:
+        if self.silence >= MIN_INTERVAL:
             self._write()
 
     def end(self, state: RunState, reason: str = "", message: str = "", **fields: Any) -> None:
         ended = {"reason": reason, "message": message[:MESSAGE_LIMIT]}
-        self.event(state, finished_at=self._clock(), **ended, **fields)
+        self.event(state, finished_at=self.clock(), **ended, **fields)
 
     def _set(self, **fields: Any) -> None:
         self.state = self.state.model_copy(update=fields)
 
     def _write(self) -> None:
-        if not self._reports:
+        if not self.reports:
             return
         try:
-            now = self._clock()
+            now = self.clock()
             gpus = self._gpu_figures()
             energy = self._energy.add(gpus)
             self._set(seq=self.state.seq + 1, updated_at=now, gpus=gpus, energy_joules=energy)

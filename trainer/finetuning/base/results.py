@@ -17,6 +17,7 @@ from finetuning.artifacts import (
     CHECKPOINTS_DIR,
     DATA_REPORT,
     GENERATION_CONFIG,
+    GPUS_FILE,
     LOSS_HISTORY,
     MANIFEST,
     PERFORMANCE_HISTORY,
@@ -156,8 +157,8 @@ def remove_run(output: Path) -> None:
     _remove_tracking(output / TRACKING_DIR)
     for checkpoint in (output / CHECKPOINTS_DIR).glob(f"*{CHECKPOINT_PREFIX}*"):
         shutil.rmtree(checkpoint, ignore_errors=True)
-    known = (MANIFEST, RUN_INFO, *_ABOUT_THE_RUN, SAMPLES, f"{STATE_DIR}/{STATE_FILE}")
-    for name in (*own, *known):
+    live = (f"{STATE_DIR}/{name}" for name in (STATE_FILE, GPUS_FILE))
+    for name in (*own, MANIFEST, RUN_INFO, *_ABOUT_THE_RUN, SAMPLES, *live):
         (output / name).unlink(missing_ok=True)
 
 

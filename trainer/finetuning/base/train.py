@@ -28,6 +28,7 @@ from finetuning.base.loop import Loop
 from finetuning.base.model import add_adapter, load_adapter, load_base, load_tokenizer
 from finetuning.base.packing import refuse_mixing
 from finetuning.base.plan import Plan, warmup_of
+from finetuning.base.pulse import beating
 from finetuning.base.rank import Rank
 from finetuning.base.report import Ending, write_result, write_run_info
 from finetuning.base.run import Run
@@ -46,7 +47,7 @@ def train(run: Run, live: LiveState, stop: Stop, rank: Rank) -> TrainingResult:
     device = _choose_device(run.config, rank)
     live.gpus = gpu.states(device.device, rank)
     live.progress(precision=device.precision.value)
-    with joined(rank, device.device) as group:
+    with beating(live), joined(rank, device.device) as group:
         return _train(run, live, stop, device, group)
 
 

@@ -1,0 +1,54 @@
+"""The GPUs' figures while the trainer has nothing to tell: a long step, an evaluation, a hang.
+
+They are in a file of their own, so that no step ever waits for this thread, whatever the driver or
+the disk does to it. When the trainer last told anything stays as it is: alerts go by that.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from finetuning.artifacts import GPUS_FILE
+from finetuning.artifacts.files import write_atomic
+from finetuning.artifacts.models import GpuFigures
+from finetuning.base.live import LiveState
+
+INTERVAL_SECONDS = 5.0
+"""Between two looks, and how long the trainer must have been silent."""
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def beating(live: LiveState, interval: float = INTERVAL_SECONDS) -> Iterator[None]:
+    """Tell the figures of the GPUs of `live`, if it has any, beside what runs inside."""
+    done = threading.Event()
+    if live.reports and live.gpus is not list:
+        # A driver that hangs holds its thread; the process ends without it.
+        arguments = (live, interval, done)
+        threading.Thread(target=_beat, args=arguments, daemon=True, name="gpu-pulse").start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def _beat(live: LiveState, interval: float, done: threading.Event) -> None:
+    warned = False
+    while not done.wait(interval):
+        if live.silence < interval:
+            continue
+        try:
+            tell(live)
+        except Exception as error:  # noqa: BLE001 - drivers fail in ways of their own
+            if not warned:
+                log.warning("The GPU's figures cannot be told between two steps: %s", error)
+            warned = True
+
+
+def tell(live: LiveState) -> None:
+    """Write them now; raises what the driver or the disk raises."""
+    figures = GpuFigures(gpus=live.gpus(), updated_at=live.clock())
+    live.folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(live.folder / GPUS_FILE, figures.model_dump_json(by_alias=True).encode())
