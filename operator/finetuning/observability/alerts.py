@@ -52,11 +52,16 @@ ALERTS: tuple[Alert, ...] = (
         """
         changes(namespace_job_name:finetuning_training_step:max[15m]) == 0
         and (namespace_job_name:finetuning_training_step:max offset 15m)
-        and on (namespace, job_name)
-          max by (namespace, job_name) (finetuning_training_state{state="training"}) == 1
+        and on (cluster, namespace, job_name)
+          max by (cluster, namespace, job_name) (finetuning_training_state{state="training"}) == 1
+        or
+        changes(namespace_job_name:finetuning_training_step:max[1h]) == 0
+        and (namespace_job_name:finetuning_training_step:max offset 1h)
+        and on (cluster, namespace, job_name)
+          max by (cluster, namespace, job_name) (finetuning_training_state{state="starting"}) == 1
         """,
         "Fine-tuning job <job> makes no progress",
-        "<job> is training, but its step has not changed for 15 minutes.",
+        "<job> has made no step for 15 minutes of training, or an hour before its first one.",
     ),
     Alert(
         "FineTuningTelemetryStale",
@@ -64,13 +69,19 @@ ALERTS: tuple[Alert, ...] = (
         Severity.WARNING,
         "5m",
         """
-        time() - max by (namespace, job_name) (finetuning_last_update_timestamp_seconds) > 300
-        and on (namespace, job_name)
-          max by (namespace, job_name) (finetuning_training_state{state="training"}) == 1
+        time()
+          - max by (cluster, namespace, job_name) (finetuning_last_update_timestamp_seconds) > 300
+        and on (cluster, namespace, job_name)
+          max by (cluster, namespace, job_name) (finetuning_training_state{state="training"}) == 1
+        or
+        time()
+          - max by (cluster, namespace, job_name) (finetuning_last_update_timestamp_seconds) > 3600
+        and on (cluster, namespace, job_name)
+          max by (cluster, namespace, job_name) (finetuning_job_status) == 1
         """,
         "The trainer of <job> has gone silent",
-        "<job> is training, but its process has reported nothing for"
-        " {{ $value | humanizeDuration }}: it hangs, or one step takes longer than that.",
+        "<job> is running, but its process has reported nothing for"
+        " {{ $value | humanizeDuration }}: it hangs, or what it does takes longer than that.",
     ),
     Alert(
         "FineTuningSidecarDown",
@@ -78,8 +89,8 @@ ALERTS: tuple[Alert, ...] = (
         Severity.WARNING,
         "10m",
         """
-        max by (namespace, job_name) (finetuning_operator_job_phase{phase="Running"}) == 1
-        unless on (namespace, job_name) finetuning_job_status
+        max by (cluster, namespace, job_name) (finetuning_operator_job_phase{phase="Running"}) == 1
+        unless on (cluster, namespace, job_name) finetuning_job_status
         """,
         "No figures arrive from <job>",
         "The operator says that <job> is running, but Prometheus gets nothing from its sidecar.",
@@ -90,9 +101,19 @@ ALERTS: tuple[Alert, ...] = (
         Severity.CRITICAL,
         "",
         """
-        sum by (namespace, job_name) (increase(finetuning_nonfinite_loss_total[15m])) > 0
-        or namespace_job_name:finetuning_train_loss:max
-          != namespace_job_name:finetuning_train_loss:max
+        sum by (cluster, namespace, job_name) (increase(finetuning_nonfinite_loss_total[15m])) > 0
+        or
+        sum by (cluster, namespace, job_name) (
+          finetuning_nonfinite_loss_total
+          unless finetuning_nonfinite_loss_total offset 15m
+          unless on (cluster, namespace, job_name, pod)
+            finetuning_resume_timestamp_seconds > finetuning_start_timestamp_seconds
+        ) > 0
+        or
+        max by (cluster, namespace, job_name) (
+          namespace_job_name_pod:finetuning_train_loss:max
+          != namespace_job_name_pod:finetuning_train_loss:max
+        )
         """,
         "The loss of <job> is not a number",
         "<job> had a loss or a gradient that was NaN or infinite in the last 15 minutes.",
@@ -103,10 +124,12 @@ ALERTS: tuple[Alert, ...] = (
         Severity.WARNING,
         "15m",
         """
-        namespace_job_name:finetuning_train_loss:avg10m
-          > 0.1 + 1.5 * min_over_time(namespace_job_name:finetuning_train_loss:avg10m[2h])
-        and on (namespace, job_name)
-          max by (namespace, job_name) (finetuning_training_progress) > 5
+        max by (cluster, namespace, job_name) (
+          namespace_job_name_pod:finetuning_train_loss:avg10m
+          > 0.1 + 1.5 * min_over_time(namespace_job_name_pod:finetuning_train_loss:avg10m[2h])
+        )
+        and on (cluster, namespace, job_name)
+          max by (cluster, namespace, job_name) (finetuning_training_progress) > 5
         """,
         "The loss of <job> rises",
         "The loss of <job> is"
@@ -119,8 +142,10 @@ ALERTS: tuple[Alert, ...] = (
         Severity.INFO,
         "5m",
         """
-        namespace_job_name:finetuning_grad_norm:max
-          > 10 * quantile_over_time(0.5, namespace_job_name:finetuning_grad_norm:max[1h])
+        max by (cluster, namespace, job_name) (
+          namespace_job_name_pod:finetuning_grad_norm:max
+          > 10 * quantile_over_time(0.5, namespace_job_name_pod:finetuning_grad_norm:max[1h])
+        )
         """,
         "The gradient of <job> has jumped",
         "The gradient norm of <job> is"
@@ -133,9 +158,11 @@ ALERTS: tuple[Alert, ...] = (
         Severity.INFO,
         "30m",
         """
-        namespace_job_name:finetuning_eval_loss:max
-          > 1.1 * min_over_time(namespace_job_name:finetuning_eval_loss:max[1d])
-        and deriv(namespace_job_name:finetuning_train_loss:avg10m[1h]) < 0
+        max by (cluster, namespace, job_name) (
+          namespace_job_name_pod:finetuning_eval_loss:max
+          > 1.1 * min_over_time(namespace_job_name_pod:finetuning_eval_loss:max[1d])
+          and deriv(namespace_job_name_pod:finetuning_train_loss:avg10m[1h]) < 0
+        )
         """,
         "<job> learns its training data by heart",
         "The loss of <job> on held-out data is"
@@ -149,18 +176,18 @@ ALERTS: tuple[Alert, ...] = (
         "5m",
         """
         (
-          time() - max by (namespace, job_name) (
+          time() - max by (cluster, namespace, job_name) (
             finetuning_last_checkpoint_timestamp_seconds > finetuning_resume_timestamp_seconds
             or finetuning_resume_timestamp_seconds
           )
         )
-        > 2 * max by (namespace, job_name) (
+        > 2 * max by (cluster, namespace, job_name) (
           finetuning_checkpoint_interval_steps
             * (finetuning_last_update_timestamp_seconds - finetuning_start_timestamp_seconds)
             / (finetuning_training_step > 0)
         )
-        and on (namespace, job_name)
-          max by (namespace, job_name) (finetuning_job_status) == 1
+        and on (cluster, namespace, job_name)
+          max by (cluster, namespace, job_name) (finetuning_job_status) == 1
         """,
         "<job> has saved no checkpoint for long",
         "What <job> did in the last"
@@ -173,8 +200,9 @@ ALERTS: tuple[Alert, ...] = (
         Severity.INFO,
         "15m",
         """
-        max by (namespace, job_name) (finetuning_estimated_completion_timestamp_seconds)
-          - max by (namespace, job_name) (finetuning_operator_job_deadline_timestamp_seconds)
+        max by (cluster, namespace, job_name) (finetuning_estimated_completion_timestamp_seconds)
+          - max by (cluster, namespace, job_name)
+            (finetuning_operator_job_deadline_timestamp_seconds)
         > 0
         """,
         "<job> will not be done in time",
@@ -211,7 +239,10 @@ ALERTS: tuple[Alert, ...] = (
         "jobs",
         Severity.WARNING,
         "1h",
-        'max by (namespace, job_name) (finetuning_operator_job_phase{phase="Pending"}) == 1',
+        """
+        max by (cluster, namespace, job_name)
+          (finetuning_operator_job_phase{phase="Pending"}) == 1
+        """,
         "<job> waits for its start",
         "<job> has been pending for more than an hour.",
     ),
@@ -221,9 +252,9 @@ ALERTS: tuple[Alert, ...] = (
         Severity.WARNING,
         "",
         """
-        max by (namespace, job_name) (finetuning_operator_job_phase{phase="Failed"}) == 1
-        and on (namespace, job_name)
-          time() - max by (namespace, job_name)
+        max by (cluster, namespace, job_name) (finetuning_operator_job_phase{phase="Failed"}) == 1
+        and on (cluster, namespace, job_name)
+          time() - max by (cluster, namespace, job_name)
             (finetuning_operator_job_completed_timestamp_seconds) < 3600
         """,
         "Fine-tuning job <job> has failed",
@@ -235,8 +266,9 @@ ALERTS: tuple[Alert, ...] = (
         Severity.WARNING,
         "",
         """
-        max by (namespace, job_name) (finetuning_operator_job_restarts)
-          - min by (namespace, job_name) (min_over_time(finetuning_operator_job_restarts[1h]))
+        max by (cluster, namespace, job_name) (finetuning_operator_job_restarts)
+          - min by (cluster, namespace, job_name)
+            (min_over_time(finetuning_operator_job_restarts[1h]))
         >= 3
         """,
         "<job> keeps restarting",
@@ -248,13 +280,18 @@ ALERTS: tuple[Alert, ...] = (
         Severity.WARNING,
         "",
         """
-        max by (namespace, job_name) (finetuning_operator_validation_passed) == 0
-        and on (namespace, job_name)
-          max by (namespace, job_name)
+        max by (cluster, namespace, job_name) (finetuning_operator_validation_passed) == 0
+        and on (cluster, namespace, job_name)
+          max by (cluster, namespace, job_name)
             (finetuning_operator_validation_check_result{result="Fail"}) == 1
-        and on (namespace, job_name)
-          time() - max by (namespace, job_name)
+        and on (cluster, namespace, job_name) (
+          time() - max by (cluster, namespace, job_name)
             (finetuning_operator_job_completed_timestamp_seconds) < 86400
+          or max by (cluster, namespace, job_name)
+            (changes(finetuning_operator_validation_passed[1d])) > 0
+          or max by (cluster, namespace, job_name)
+            (changes(finetuning_operator_validation_phase[1d])) > 0
+        )
         """,
         "The model of <job> did not pass its validation",
         "At least one check of <job> says that the trained model is not good enough.",
@@ -265,13 +302,18 @@ ALERTS: tuple[Alert, ...] = (
         Severity.WARNING,
         "",
         """
-        max by (namespace, job_name) (finetuning_operator_validation_passed) == 0
-        unless on (namespace, job_name)
-          max by (namespace, job_name)
+        max by (cluster, namespace, job_name) (finetuning_operator_validation_passed) == 0
+        unless on (cluster, namespace, job_name)
+          max by (cluster, namespace, job_name)
             (finetuning_operator_validation_check_result{result="Fail"}) == 1
-        and on (namespace, job_name)
-          time() - max by (namespace, job_name)
+        and on (cluster, namespace, job_name) (
+          time() - max by (cluster, namespace, job_name)
             (finetuning_operator_job_completed_timestamp_seconds) < 86400
+          or max by (cluster, namespace, job_name)
+            (changes(finetuning_operator_validation_passed[1d])) > 0
+          or max by (cluster, namespace, job_name)
+            (changes(finetuning_operator_validation_phase[1d])) > 0
+        )
         """,
         "The model of <job> could not be validated",
         "The validation of <job> ended without a verdict: no check failed, but not all could"
@@ -283,10 +325,11 @@ ALERTS: tuple[Alert, ...] = (
         Severity.WARNING,
         "1h",
         """
-        max by (namespace, job_name)
+        max by (cluster, namespace, job_name)
           (finetuning_operator_validation_phase{phase=~"Pending|Running"}) == 1
-        and on (namespace, job_name)
-          max by (namespace, job_name) (finetuning_operator_job_phase{phase="Succeeded"}) == 1
+        and on (cluster, namespace, job_name)
+          max by (cluster, namespace, job_name)
+            (finetuning_operator_job_phase{phase="Succeeded"}) == 1
         """,
         "The validation of <job> does not end",
         "<job> was trained more than an hour ago, and its validation has no verdict yet.",
@@ -306,7 +349,11 @@ ALERTS: tuple[Alert, ...] = (
         "operator",
         Severity.CRITICAL,
         "10m",
-        "absent(finetuning_operator_build_info)",
+        """
+        max by (cluster, namespace) (max_over_time(finetuning_operator_build_info[1d]))
+        unless on (cluster, namespace) finetuning_operator_build_info
+        or absent(finetuning_operator_build_info)
+        """,
         "No fine-tuning operator is running",
         "Prometheus gets nothing from the operator: new jobs do not start, and the status of"
         " running ones stands still. Training itself goes on.",
@@ -316,7 +363,7 @@ ALERTS: tuple[Alert, ...] = (
         "operator",
         Severity.CRITICAL,
         "5m",
-        "sum(finetuning_operator_leader) == 0",
+        "sum by (cluster, namespace) (finetuning_operator_leader) == 0",
         "No fine-tuning operator is leading",
         "Operators run, but none of them holds the lease that lets it work: new jobs do not start,"
         " and the status of running ones stands still.",
@@ -327,8 +374,8 @@ ALERTS: tuple[Alert, ...] = (
         Severity.WARNING,
         "10m",
         """
-        sum(rate(finetuning_operator_reconcile_total{outcome!="ok"}[10m]))
-          / sum(rate(finetuning_operator_reconcile_total[10m]))
+        sum by (cluster, namespace) (rate(finetuning_operator_reconcile_total{outcome!="ok"}[10m]))
+          / sum by (cluster, namespace) (rate(finetuning_operator_reconcile_total[10m]))
         > 0.1
         """,
         "The fine-tuning operator often fails",

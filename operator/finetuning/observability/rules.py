@@ -1,7 +1,9 @@
 """Recording rules, and how they and the alerts become one file of Prometheus rules.
 
-Every rule speaks of a job as (namespace, job_name): the labels of the pod that reports it come and
-go with restarts, and a range over them would end at each.
+Every rule speaks of a job as (cluster, namespace, job_name): the labels of the pod that reports it
+come and go with restarts, and a range over them would end at each. `cluster` is there where one
+Prometheus, Thanos or Mimir has several. What is held against its own past is kept by pod: a name is
+used again, and what a run before had is no measure for the next.
 """
 
 from dataclasses import dataclass
@@ -23,38 +25,38 @@ class Recording:
 
 RECORDINGS: tuple[Recording, ...] = (
     Recording(
-        "namespace_job_name:finetuning_train_loss:max",
-        "max by (namespace, job_name) (finetuning_train_loss)",
+        "namespace_job_name_pod:finetuning_train_loss:max",
+        "max by (cluster, namespace, job_name, pod) (finetuning_train_loss)",
         "One series through all epochs: the label epoch cuts every range at its border.",
     ),
     Recording(
-        "namespace_job_name:finetuning_train_loss:avg10m",
-        "avg_over_time(namespace_job_name:finetuning_train_loss:max[10m])",
+        "namespace_job_name_pod:finetuning_train_loss:avg10m",
+        "avg_over_time(namespace_job_name_pod:finetuning_train_loss:max[10m])",
         "The loss without the noise of single batches.",
     ),
     Recording(
         "namespace_job_name:finetuning_training_step:max",
-        "max by (namespace, job_name) (finetuning_training_step)",
+        "max by (cluster, namespace, job_name) (finetuning_training_step)",
         "The step of a job, through restarts of its pod.",
     ),
     Recording(
-        "namespace_job_name:finetuning_eval_loss:max",
-        "max by (namespace, job_name) (finetuning_eval_loss)",
-        "The loss on held-out data, through restarts of its pod.",
+        "namespace_job_name_pod:finetuning_eval_loss:max",
+        "max by (cluster, namespace, job_name, pod) (finetuning_eval_loss)",
+        "The loss on held-out data.",
     ),
     Recording(
-        "namespace_job_name:finetuning_grad_norm:max",
-        "max by (namespace, job_name) (finetuning_grad_norm)",
-        "The gradient's norm, through restarts of its pod.",
+        "namespace_job_name_pod:finetuning_grad_norm:max",
+        "max by (cluster, namespace, job_name, pod) (finetuning_grad_norm)",
+        "The gradient's norm.",
     ),
     Recording(
         "namespace_job_name:finetuning_gpu_utilization_percent:avg",
-        "avg by (namespace, job_name) (finetuning_gpu_utilization_percent)",
+        "avg by (cluster, namespace, job_name) (finetuning_gpu_utilization_percent)",
         "How busy a job's GPUs are.",
     ),
     Recording(
         "namespace_job_name_gpu_id:finetuning_gpu_memory_used:ratio",
-        "max by (namespace, job_name, gpu_id)"
+        "max by (cluster, namespace, job_name, gpu_id)"
         " (finetuning_gpu_memory_used_bytes / finetuning_gpu_memory_total_bytes)",
         "How full each GPU's memory is.",
     ),

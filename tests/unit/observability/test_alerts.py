@@ -58,6 +58,7 @@ class Case:
 
 
 TRAINING = series("training_state", "1x200", state="training")
+STARTING = series("training_state", "1x200", state="starting")
 EVALUATING = series("training_state", "0x5 1x195", state="evaluating")
 NOT_TRAINING = series("training_state", "1x5 0x195", state="training")
 RUNNING = operator("job_phase", "1x200", **JOB, phase="Running")
@@ -113,7 +114,28 @@ CASES = (
     Case(
         STALLED, "the step stands still",
         (TRAINING, series("training_step", "0+5x20 100x180")), 60,
-        "team/llama is training, but its step has not changed for 15 minutes.",
+        "team/llama has made no step for 15 minutes of training, or an hour before its first one.",
+    ),
+    Case(
+        STALLED, "it never begins", (STARTING, series("training_step", "0x200")), 80,
+        "team/llama has made no step for 15 minutes of training, or an hour before its first one.",
+    ),
+    Case(STALLED, "a start of fifty minutes", (
+        series("training_state", "1x50 0x150", state="starting"),
+        series("training_state", "0x50 1x150", state="training"),
+        series("training_step", "0x50 1+1x150")), 64),
+    Case(STALLED, "a new run of that name begins", (
+        series("training_state", "1x200", state="starting", pod="new"),
+        series("training_step", "5x40 stale"), series("training_step", "_x42 0x150", pod="new"),
+        ), 80),
+    Case(
+        STALLED, "another cluster has a job of that name", (
+            series("training_state", "1x200", state="training", cluster="a"),
+            series("training_step", "0+5x20 100x180", cluster="a"),
+            series("training_state", "1x200", state="training", cluster="b", pod="b"),
+            series("training_step", "1000+5x200", cluster="b", pod="b")), 60,
+        "team/llama has made no step for 15 minutes of training, or an hour before its first one.",
+        {**JOB, "cluster": "a"},
     ),
     Case(STALLED, "it advances", (TRAINING, series("training_step", "0+5x200")), 60),
     Case(STALLED, "a pause of ten minutes", (
@@ -129,12 +151,29 @@ CASES = (
     Case(
         STALE, "no word for half an hour",
         (TRAINING, series("last_update_timestamp_seconds", "0+60x10 600x190")), 40,
-        "team/llama is training, but its process has reported nothing for 30m 0s: it hangs, or one"
-        " step takes longer than that.",
+        "team/llama is running, but its process has reported nothing for 30m 0s: it hangs, or what"
+        " it does takes longer than that.",
     ),
+    Case(
+        STALE, "its start hangs",
+        (BUSY, STARTING, series("last_update_timestamp_seconds", "0x200")), 90,
+        "team/llama is running, but its process has reported nothing for 1h 30m 0s: it hangs, or"
+        " what it does takes longer than that.",
+    ),
+    Case(
+        STALE, "an evaluation hangs", (
+            BUSY, NOT_TRAINING, EVALUATING,
+            series("last_update_timestamp_seconds", "0+60x5 300x195")), 85,
+        "team/llama is running, but its process has reported nothing for 1h 20m 0s: it hangs, or"
+        " what it does takes longer than that.",
+    ),
+    Case(STALE, "it has ended", (
+        series("job_status", "1x20 2x180", method="lora"),
+        series("last_update_timestamp_seconds", "0+60x20 1200x180")), 120),
     Case(STALE, "it reports", (TRAINING, series("last_update_timestamp_seconds", "0+60x200")), 40),
     Case(STALE, "an evaluation takes half an hour", (
-        NOT_TRAINING, EVALUATING, series("last_update_timestamp_seconds", "0+60x5 300x195")), 35),
+        BUSY, NOT_TRAINING, EVALUATING,
+        series("last_update_timestamp_seconds", "0+60x5 300x195")), 35),
     Case(STALE, "a step of eight minutes", (
         TRAINING, series("last_update_timestamp_seconds", "0+60x10 600x7 1080+60x90")), 17),
     Case(
@@ -156,6 +195,19 @@ CASES = (
             series("nonfinite_loss_total", "0x10 1x90")), 15,
         "team/llama had a loss or a gradient that was NaN or infinite in the last 15 minutes.",
     ),
+    Case(
+        NOT_FINITE, "before the first scrape", (
+            series("train_loss", "_x10 0.5x100", epoch="1"),
+            series("start_timestamp_seconds", "_x10 590x100"),
+            series("resume_timestamp_seconds", "_x10 590x100"),
+            series("nonfinite_loss_total", "_x10 2x100")), 14,
+        "team/llama had a loss or a gradient that was NaN or infinite in the last 15 minutes.",
+    ),
+    Case(NOT_FINITE, "before a resume", (
+        series("nonfinite_loss_total", "0x10 2x20 stale"),
+        series("start_timestamp_seconds", "_x80 3000x100", pod="second"),
+        series("resume_timestamp_seconds", "_x80 4800x100", pod="second"),
+        series("nonfinite_loss_total", "_x80 2x100", pod="second")), 84),
     Case(NOT_FINITE, "long ago", (
         series("train_loss", "0.5x100", epoch="1"),
         series("nonfinite_loss_total", "0x5 1x95")), 40),
@@ -189,6 +241,11 @@ CASES = (
         series("train_loss", "2x80 stale", epoch="1"),
         series("train_loss", "_x81 1.9x120", epoch="2"),
         series("training_progress", "10x200")), 110),
+    Case(DIVERGING, "after a finished run of that name", (
+        series("train_loss", "2-0.03x60 stale", epoch="1"),
+        series("training_progress", "1+1.6x60 stale"),
+        series("train_loss", "_x70 2-0.005x200", epoch="1", pod="new"),
+        series("training_progress", "_x70 6+0.5x200", pod="new")), 110),
     Case(DIVERGING, "for ten minutes", (
         series("train_loss", "2-0.01x60 3x140", epoch="2"),
         series("training_progress", "10+0.1x200")), 72),
@@ -201,6 +258,8 @@ CASES = (
         series("grad_norm", 17 * "3 3 0.1 " + "4x50"),), 58),
     Case(SPIKE, "one step", (series("grad_norm", "1x50 30 1x50"),), 57),
     Case(SPIKE, "threefold", (series("grad_norm", "1x50 3x50"),), 57),
+    Case(SPIKE, "after a finished run of that name", (
+        series("grad_norm", "0.2x60 stale"), series("grad_norm", "_x70 4x100", pod="new")), 78),
     Case(SPIKE, "for two minutes", (series("grad_norm", "1x50 30x50"),), 53),
     Case(
         OVERFIT, "held-out loss rises", (
@@ -213,6 +272,10 @@ CASES = (
         series("eval_loss", "2-0.005x200"), series("train_loss", "2-0.005x200", epoch="1")), 190),
     Case(OVERFIT, "both rise", (
         series("eval_loss", "1+0.01x200"), series("train_loss", "1+0.005x200", epoch="1")), 190),
+    Case(OVERFIT, "after a finished run of that name", (
+        series("eval_loss", "2-0.03x60 stale"), series("train_loss", "2-0.03x60 stale", epoch="1"),
+        series("eval_loss", "_x70 2-0.005x200", pod="new"),
+        series("train_loss", "_x70 2-0.005x200", epoch="1", pod="new")), 190),
     Case(OVERFIT, "for a quarter of an hour", (
         series("eval_loss", "2-0.01x100 1+0.01x100"),
         series("train_loss", "2-0.005x200", epoch="1")), 128),
@@ -312,6 +375,19 @@ CASES = (
         *verdict("1x200", Fail="1x200"), ENDED_AT_10), 20),
     Case(BAD_MODEL, "the validator broke", (
         *verdict("0x200", Fail="0x200", Error="1x200"), ENDED_AT_10), 20),
+    Case(
+        BAD_MODEL, "judged again a week later", (
+            *verdict("1x30 0x170", Fail="0x30 1x170"),
+            operator("job_completed_timestamp_seconds", "-604800x200", **JOB)), 60,
+        "At least one check of team/llama says that the trained model is not good enough.",
+    ),
+    Case(
+        BAD_MODEL, "found bad again a week later", (
+            *verdict("0x200", Fail="1x200"),
+            operator("validation_phase", "0x20 1x10 0x170", **JOB, phase="Running"),
+            operator("job_completed_timestamp_seconds", "-604800x200", **JOB)), 60,
+        "At least one check of team/llama says that the trained model is not good enough.",
+    ),
     Case(BAD_MODEL, "days ago", (*verdict("0x50", Fail="1x50"), ENDED_A_DAY_BEFORE), 20),
     Case(
         NO_VERDICT, "a check could not be made", (
@@ -326,6 +402,13 @@ CASES = (
     ),
     Case(NO_VERDICT, "a check failed", (
         *verdict("0x200", Fail="1x200", Error="1x200"), ENDED_AT_10), 20),
+    Case(
+        NO_VERDICT, "judged again a week later", (
+            *verdict("1x30 0x170", Error="0x30 1x170"),
+            operator("job_completed_timestamp_seconds", "-604800x200", **JOB)), 60,
+        "The validation of team/llama ended without a verdict: no check failed, but not all could"
+        " be made.",
+    ),
     Case(NO_VERDICT, "days ago", (*verdict("0x50", Error="1x50"), ENDED_A_DAY_BEFORE), 20),
     Case(
         STUCK, "pending for an hour", (
@@ -363,6 +446,14 @@ CASES = (
         " running ones stands still. Training itself goes on.",
         {},
     ),
+    Case(
+        NO_OPERATOR, "that of one of two releases", (
+            operator("build_info", "1x20 stale", version="1", namespace="a"),
+            operator("build_info", "1x200", version="1", namespace="b", pod="b")), 60,
+        "Prometheus gets nothing from the operator: new jobs do not start, and the status of"
+        " running ones stands still. Training itself goes on.",
+        {"namespace": "a"},
+    ),
     Case(NO_OPERATOR, "for five minutes", (
         operator("build_info", "1x5 stale", version="1"),), 11),
     Case(NO_OPERATOR, "an upgrade", (
@@ -374,6 +465,14 @@ CASES = (
         "Operators run, but none of them holds the lease that lets it work: new jobs do not"
         " start, and the status of running ones stands still.",
         {},
+    ),
+    Case(
+        NO_LEADER, "in one of two releases", (
+            operator("leader", "0x60", namespace="a"),
+            operator("leader", "1x60", namespace="b", pod="b")), 20,
+        "Operators run, but none of them holds the lease that lets it work: new jobs do not"
+        " start, and the status of running ones stands still.",
+        {"namespace": "a"},
     ),
     Case(NO_LEADER, "one stands by", (
         operator("leader", "1x60"), operator("leader", "0x60", pod="operator-2")), 30),
@@ -387,6 +486,13 @@ CASES = (
             operator("reconcile_total", "0x60", outcome="error")), 30,
         "25% of the operator's looks at jobs failed in the last 10 minutes.",
         {},
+    ),
+    Case(
+        ERRORS, "every look of one of two releases", (
+            operator("reconcile_total", "0+1x60", outcome="retry", namespace="a"),
+            operator("reconcile_total", "0+90x60", outcome="ok", namespace="b")), 30,
+        "100% of the operator's looks at jobs failed in the last 10 minutes.",
+        {"namespace": "a"},
     ),
     Case(ERRORS, "every twentieth look", (
         operator("reconcile_total", "0+19x60", outcome="ok"),

@@ -71,6 +71,50 @@ def test_a_metric_is_only_selected_by_labels_that_it_has(expression: str) -> Non
         assert labels <= {*metric.labels, *TARGET, "le"}
 
 
+GROUPING = r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\(([\w\s,]*)\)"
+KEPT_BY_RULES = {
+    recording.record: set(re.split(r"\W+", re.findall(GROUPING, recording.expr)[0]))
+    if re.search(GROUPING, recording.expr)
+    else TARGET
+    for recording in RECORDINGS
+}
+
+
+def labels_at_hand(expression: str) -> set[str]:
+    """Those of all metrics in the expression, and what a recorded series has kept."""
+    ours = (METRICS[name].labels for name in METRICS if re.search(rf"\b{name}\w*", expression))
+    recorded = (KEPT_BY_RULES[name] for name in re.findall(r"\w+:\w+:\w+", expression))
+    return {"le"}.union(TARGET, *ours, *recorded)
+
+
+@pytest.mark.parametrize("expression", QUERIES + RULES)
+def test_series_are_only_grouped_and_joined_by_labels_that_they_have(expression: str) -> None:
+    """PromQL takes any name: of a misspelt one every value is empty, and all series are one."""
+    named_labels = {
+        label
+        for group in re.findall(GROUPING, expression)
+        for label in re.split(r"[\s,]+", group.strip())
+        if label
+    }
+    assert named_labels <= labels_at_hand(expression)
+
+
+def test_a_misspelt_label_is_found() -> None:
+    good = "max by (state) (finetuning_training_state)"
+    test_series_are_only_grouped_and_joined_by_labels_that_they_have(good)
+    with pytest.raises(AssertionError):
+        test_series_are_only_grouped_and_joined_by_labels_that_they_have(
+            good.replace("(state)", "(stat)")
+        )
+
+
+@pytest.mark.parametrize("case", PANELS, ids=ident)
+def test_a_legend_only_names_labels_that_its_query_has(case: tuple[Dashboard, Panel]) -> None:
+    for query in case[1].queries:
+        named_labels = set(re.findall(r"\{\{\s*(\w+)\s*\}\}", query.legend))
+        assert named_labels <= labels_at_hand(query.expr)
+
+
 @pytest.mark.parametrize("case", PANELS, ids=ident)
 def test_every_panel_explains_itself_and_asks_through_the_variables(
     case: tuple[Dashboard, Panel],
