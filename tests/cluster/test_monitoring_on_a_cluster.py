@@ -11,11 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.agreement import WITHOUT_A_GPU, disagreements, misnamed
 from tests.cluster.dashboards import firing, unhealthy_rules, without_answer
 from tests.cluster.jobs import (
     brief,
     condition,
     ended,
+    example,
     judged,
     long_run,
     reached_step,
@@ -26,8 +28,11 @@ from tests.cluster.jobs import (
 from tests.cluster.scraping import query, renew
 from tests.cluster.support import ROOT, STATE, Cluster, kill_container
 
+from finetuning.monitoring import catalog
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(1200)]
 
@@ -49,6 +54,10 @@ NEED_A_GPU = (
     "finetuning_gpu_memory_used_bytes",
     "finetuning_gpu_memory_total_bytes",
 )
+
+
+NOT_YET = {catalog.EVAL_LOSS, catalog.ESTIMATED_COMPLETION}
+"""Metrics that a run which goes on may not have told by then."""
 
 
 def hack(*words: str) -> str:
@@ -182,19 +191,21 @@ def test_a_monitor_and_a_sidecar_made_by_hand_give_all_fourteen(
 
 
 def test_prometheus_finds_every_metric_of_a_running_job(
-    workspace: Cluster, prometheus: str
+    workspace: Cluster, prometheus: str, tmp_path: Path
 ) -> None:
     rows = {"source": "configmap:finetuning-demo-data:heldout.jsonl", "maxRows": 8}
-    validated = with_spec(brief("lora", "shown"), validation={"heldOut": rows})
+    # Long enough for a first scrape by a Prometheus that begins anew meanwhile.
+    long_enough = with_spec(example("lora", "shown"), hyperparameters={"epochs": 30})
+    validated = with_spec(long_enough, validation={"heldOut": rows})
     mortal = with_spec(long_run("lora", "killed", "300m"), backoffLimit=0)
     with (
         running(workspace, mortal) as killed,
         running(workspace, validated) as shown,
         running(workspace, long_run("lora", "watched", "300m")) as name,
     ):
+        renew(*(f"serviceMonitor/e2e/{each}-metrics/0" for each in (name, killed, shown)))
         reached_step(workspace, name, 25)
         assert workspace.get("servicemonitor", f"{name}-metrics")["spec"]["endpoints"]
-        renew(*(f"serviceMonitor/e2e/{each}-metrics/0" for each in (name, killed)))
         of_the_job = partial(series, prometheus, name)
         for metric in SPECIFIED:
             workspace.wait(f"{metric} in Prometheus", partial(of_the_job, metric), 180)
@@ -204,9 +215,11 @@ def test_prometheus_finds_every_metric_of_a_running_job(
         assert float(loss["value"][1]) > 0
         assert loss["metric"]["epoch"].isdigit()
         assert condition(status(workspace, name), "MonitoringReady")["status"] == "True"
+        assert misnamed(prometheus, name, missing=WITHOUT_A_GPU | NOT_YET) == []
         what_somebody_deletes_comes_back(workspace, name)
         a_killed_trainer_is_seen(workspace, prometheus, killed)
         assert judged(workspace, shown)["validation"]["baseline"]["rows"] == 8
+        the_result_says_the_same(workspace, prometheus, shown, tmp_path)
         for over in (shown, killed):
             workspace.wait(f"the end of {over}'s monitor", partial(no_monitor, workspace, over), 30)
         every_panel_and_every_rule_works(workspace, prometheus)
@@ -249,6 +262,13 @@ def a_killed_trainer_is_seen(workspace: Cluster, prometheus: str, job: str) -> N
     kill_container(pods_of(workspace, job)[0], "finetuning")
     workspace.wait(f"status 3 of {job}", lambda: seen() == 3, 60)
     assert ended(workspace, job, 60)["phase"] == "Failed"
+
+
+def the_result_says_the_same(workspace: Cluster, prometheus: str, job: str, folder: Path) -> None:
+    """The sidecar waited for the scrape of the end, so the last samples are of the whole run."""
+    workspace.run("bash", "examples/fetch.sh", job, str(folder / job), workspace.namespace)
+    info = json.loads((folder / job / "training_info.json").read_text(encoding="utf-8"))
+    assert disagreements(prometheus, job, info) == []
 
 
 def figures_outlive_the_pods(workspace: Cluster, prometheus: str, job: str) -> None:

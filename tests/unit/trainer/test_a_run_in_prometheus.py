@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from hack import prometheus as ask
+from tests.agreement import AT_AN_END, WITHOUT_A_GPU, disagreements, misnamed
 from tests.unit.observability.prometheus_process import free_port, prometheus, until
 from tests.unit.trainer.conftest import write_rows
 from tests.unit.trainer.warm import WarmTrainer, wait_until
@@ -112,3 +113,24 @@ def test_a_runs_speed_is_right_and_its_death_is_seen(
     assert until(lambda: server[0].poll() is not None)
     assert server[0].returncode == 0
     assert samples(url, "finetuning_job_status").popitem()[1] == 3
+
+
+def test_the_last_samples_of_a_run_are_what_its_result_says(
+    run: tuple[WarmTrainer, list[object]],
+    server: tuple["subprocess.Popen[bytes]", int],
+    url: str,
+    tmp_path: Path,
+) -> None:
+    warm, command = run
+    ends = ("--max-steps", 40, "--save-steps", 16, "--eval-split", 0.25, "--eval-steps", 8)
+    assert warm.start(*command, *ends).wait() == 0
+    assert until(lambda: ask.instant(url, 'finetuning_job_status{job_name="watched"} == 2'))
+    info = json.loads((tmp_path / "out" / "training_info.json").read_text(encoding="utf-8"))
+    assert info["results"]["checkpoints_total"] == 3
+    assert info["results"]["eval_loss"] > 0
+    assert disagreements(url, "watched", info) == []
+    assert misnamed(url, "watched", missing=WITHOUT_A_GPU | AT_AN_END) == []
+    # A figure that is a little off is found.
+    info["results"]["tokens_total"] += 1
+    assert len(disagreements(url, "watched", info)) == 1
+    server[0].kill()
