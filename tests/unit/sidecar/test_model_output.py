@@ -29,7 +29,7 @@ from finetuning.monitoring.validators.subject import subject
     ("code", "out", "err", "reason"),
     [
         (-signal.SIGKILL, "", "", "OutOfMemory"),
-        (-signal.SIGSEGV, "", "last words\n", "ModelCrashed"),
+        (-signal.SIGSEGV, "", "last words\n", "MachineFailed"),
         (1, "", "Traceback\nRuntimeError: no kernel\n", "ModelCrashed"),
         (0, "not json", "", "ModelCrashed"),
     ],
@@ -38,6 +38,7 @@ def test_a_process_that_dies_leaves_a_reason(code: int, out: str, err: str, reas
     found = model_output.read_answer(subprocess.CompletedProcess([], code, out, err))
     assert isinstance(found, Finding)
     assert found.reason == reason
+    assert found.result is (CheckResult.ERROR if code < 0 else CheckResult.FAIL)
     assert (err.splitlines() or [""])[-1] in found.message
 
 

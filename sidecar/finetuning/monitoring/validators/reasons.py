@@ -115,6 +115,8 @@ _MODEL_OUTPUT = (
            "raise the timeout, or give the validation a GPU", _ERROR),
     Reason("OutOfMemory", "the machine is large enough", "give the validation more memory",
            _ERROR),
+    Reason("MachineFailed", "no device or disk fails under the model, and no signal ends it",
+           "look at the validator's log and at the node; judge the model again", _ERROR),
     Reason("ModelCrashed", "the process with the model ends in order",
            "look at the validator's log; try the model by hand"),
     Reason("ModelLoadFailed", "model, adapter and tokenizer load, and no tensor is missing",

@@ -1,7 +1,6 @@
 """model_output: the model loads in a clean process, answers, and is not the base model any more."""
 
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +16,7 @@ from finetuning.artifacts.reference import Reference
 from finetuning.monitoring.validators.checks import benchmarks
 from finetuning.monitoring.validators.checks.base_model import ADAPTER_CONFIG, Base, find_base
 from finetuning.monitoring.validators.checks.held_out import read_rows
+from finetuning.monitoring.validators.checks.model_failure import finding_of_end
 from finetuning.monitoring.validators.checks.model_verdict import NAME, Facts, judge
 from finetuning.monitoring.validators.checks.probe import (
     BenchmarkRequest,
@@ -232,15 +232,11 @@ def run(request: ProbeRequest, timeout: float) -> ProbeReport | Finding:
 
 def read_answer(done: subprocess.CompletedProcess[str]) -> ProbeReport | Finding:
     """The child's report, or what can be told of its end."""
-    if done.returncode == -signal.SIGKILL:
-        text = "The process that loaded the model was killed, most likely for lack of memory"
-        return Finding("OutOfMemory", text, CheckResult.ERROR)
     try:
         return ProbeReport.model_validate_json(done.stdout)
     except ValidationError:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        text = f"The process that loaded the model ended with code {done.returncode}: {last}"
-        return Finding("ModelCrashed", text)
+        return finding_of_end(done.returncode, last)
 
 
 def _environment(request: ProbeRequest) -> dict[str, str]:

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.artifacts.spared import without_bitsandbytes
+from finetuning.monitoring.validators.checks import machine
 from finetuning.monitoring.validators.checks.adapter_settings import (
     foreign_setting,
     loaded_settings,
 )
+from finetuning.monitoring.validators.checks.model_failure import MACHINE
 from finetuning.monitoring.validators.checks.model_scoring import (
     Seen,
     difference,
@@ -265,10 +267,13 @@ def _stage(name: str) -> Iterator[None]:
 
 
 def _failure(error: _StageError) -> ProbeFailure:
-    out_of_memory = (
-        isinstance(error.cause, MemoryError) or "OutOfMemory" in type(error.cause).__name__
+    failure = ProbeFailure(stage=error.stage, message=str(error)[:2000])
+    if isinstance(error.cause, TemplateError | RowError):
+        return failure  # Its words are those of a template or a row, which may say anything.
+    stage = MACHINE if machine.is_its_fault(error.cause) else error.stage
+    return failure.model_copy(
+        update={"stage": stage, "out_of_memory": machine.lacks_memory(error.cause)}
     )
-    return ProbeFailure(stage=error.stage, message=str(error)[:2000], out_of_memory=out_of_memory)
 
 
 if __name__ == "__main__":

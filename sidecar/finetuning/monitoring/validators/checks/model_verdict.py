@@ -17,14 +17,14 @@ from finetuning.monitoring.validators.checks.answers import (
     missing_words,
     repeats_one_token,
 )
-from finetuning.monitoring.validators.checks.base_model import base_missing
 from finetuning.monitoring.validators.checks.benchmarks import (
     Compared,
     compare_scores,
     missing_library,
 )
 from finetuning.monitoring.validators.checks.held_out import Comparison, compare
-from finetuning.monitoring.validators.checks.probe import Answer, ProbeFailure, ProbeReport
+from finetuning.monitoring.validators.checks.model_failure import finding_of
+from finetuning.monitoring.validators.checks.probe import Answer, ProbeReport
 from finetuning.monitoring.validators.outcome import (
     CheckOutcome,
     Finding,
@@ -118,33 +118,7 @@ def judge(facts: Facts) -> CheckOutcome:
 
 def model_did_not_load(facts: Facts) -> Finding | None:
     failure = facts.report.failure
-    if failure is None:
-        return None
-    if failure.out_of_memory:
-        return Finding("OutOfMemory", f"Not enough memory: {failure.message}", CheckResult.ERROR)
-    if failure.stage == "base":
-        return base_missing(f"{facts.base}: {failure.message}")
-    return _own_failure(failure) or Finding("ModelLoadFailed", _load_message(failure))
-
-
-def _own_failure(failure: ProbeFailure) -> Finding | None:
-    """What is not the model's weights but the texts around them."""
-    match failure.stage:
-        case "rows":
-            text = f"A held-out row cannot be used: {failure.message}"
-            return Finding("HeldOutUnreadable", text, CheckResult.ERROR)
-        case "template":
-            return Finding("TemplateBroken", f"The chat template {failure.message}")
-        case "words":
-            text = f"other tokens, or a text again, than the base model's: {failure.message}"
-            return Finding("TokenizerDiffers", f"The tokenizer makes of a text {text}")
-        case _:
-            return None
-
-
-def _load_message(failure: ProbeFailure) -> str:
-    what = {"generation": "The model does not generate", "tokenizer": "The tokenizer does not load"}
-    return f"{what.get(failure.stage, f'The {failure.stage} does not load')}: {failure.message}"
+    return finding_of(failure, facts.base) if failure else None
 
 
 def logits_are_not_finite(facts: Facts) -> Finding | None:

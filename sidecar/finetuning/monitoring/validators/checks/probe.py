@@ -90,7 +90,7 @@ class ProbeFailure(_Message):
     """Why there is no answer."""
 
     stage: str
-    """base, model, adapter, tokenizer, words, template, rows or generation."""
+    """machine, base, model, adapter, tokenizer, words, template, rows or generation."""
 
     message: str
     out_of_memory: bool = False

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from finetuning.artifacts.files import UnreadableFileError
+from finetuning.monitoring.validators.checks import machine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,6 +107,7 @@ def read_header(path: Path) -> WeightFile:
 
     Raises:
         UnreadableFileError: the file is truncated, has bytes too many, or is no safetensors file.
+        OSError, SafetensorError: the disk or the machine failed.
     """
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - only in the validator
 
@@ -113,6 +115,8 @@ def read_header(path: Path) -> WeightFile:
         with safe_open(path, framework="numpy"):
             pass
     except (SafetensorError, OSError) as error:
+        if machine.is_its_fault(error):
+            raise
         raise UnreadableFileError(f"{path.name}: {error}") from error
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
