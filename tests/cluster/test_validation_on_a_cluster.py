@@ -128,7 +128,16 @@ def killed(workspace: Cluster, damaged: str) -> Iterator[tuple[str, Future[set[s
         yield name, killing
 
 
-@pytest.mark.usefixtures("killed")
+@pytest.fixture(scope="module")
+def starved(workspace: Cluster, damaged: str) -> Iterator[str]:
+    """A job whose validator gets less memory than its libraries need, while other tests go on."""
+    assert damaged
+    small = {"limits": {"amd.com/gpu": 0, "memory": "130Mi"}}
+    with running(workspace, short("starved", onFailure="Fail", resources=small)) as name:
+        yield name
+
+
+@pytest.mark.usefixtures("killed", "starved")
 def test_a_model_that_is_damaged_after_its_training_is_not_validated_and_kept(
     workspace: Cluster, damaged: str
 ) -> None:
@@ -250,3 +259,22 @@ def test_a_validator_that_is_killed_three_times_is_an_error_and_no_verdict(
     assert seen["modelPath"] == f"pvc://{name}-output"
     assert workspace.get("job", f"{name}-train")["status"]["succeeded"] == 1
     assert outcomes(workspace, name) == [("Warning", "ValidatorError")]
+
+
+def test_a_validator_without_enough_memory_is_tried_three_times_and_names_the_field(
+    workspace: Cluster, starved: str
+) -> None:
+    """Whether the kernel takes the whole container or the process with the model alone."""
+
+    def over() -> dict[str, Any] | None:
+        found: dict[str, Any] = status(workspace, starved).get("validation") or {}
+        return found if "completionTime" in found else None
+
+    found = workspace.wait("the end of the validation", over, 180)
+    assert (found["phase"], found["reason"]) == ("Error", "OOMKilled")
+    assert "(3 pods): it needs more memory" in found["summary"]
+    assert "spec.validation.resources.limits.memory" in found["summary"]
+    assert workspace.get("job", f"{starved}-validate")["status"]["failed"] == 3
+    seen = status(workspace, starved)
+    assert (seen["phase"], seen["reason"]) == ("Failed", "ValidatorError")
+    assert outcomes(workspace, starved) == [("Warning", "ValidatorError")]

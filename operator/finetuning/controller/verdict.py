@@ -21,7 +21,13 @@ from finetuning.api.v1alpha1 import (
     ValidationStatus,
 )
 from finetuning.artifacts import VALIDATION_DIR, VALIDATION_REPORT_TEXT
-from finetuning.artifacts.models import Check, CheckResult, ValidationResult, render_report
+from finetuning.artifacts.models import (
+    Check,
+    CheckResult,
+    ValidationResult,
+    ValidatorExit,
+    render_report,
+)
 from finetuning.artifacts.plain import plain
 from finetuning.controller import attempts, last_words, naming, observed
 from finetuning.controller.attempts import Attempt
@@ -35,6 +41,10 @@ CHECKS_LIMIT = 15
 
 _CHECK_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _BAD = (CheckResult.FAIL, CheckResult.ERROR, CheckResult.SKIP)
+_REPORTING = (ValidatorExit.PASSED, ValidatorExit.NOT_PASSED, ValidatorExit.TRY_AGAIN)
+"""Exit codes with which a report counts."""
+
+_MORE_MEMORY = "it needs more memory (spec.validation.resources.limits.memory)"
 
 
 class NoVerdictError(Exception):
@@ -139,6 +149,7 @@ def _judged(
         }
     else:
         outcome = _outcome(job, _bound(result, begun.manifest_sha256))
+        outcome |= _out_of_memory(outcome, found, container)
         outcome["manifest_sha256"] = begun.manifest_sha256 or result.manifest_sha256 or ""
     image = plain(container.image, 256) if container else ""
     return changed(begun, image=image, **times, **outcome)
@@ -158,13 +169,28 @@ def _result(
     if reported is None:
         raise _no_report(found, container, pods)
     result = _cleaned(reported, job.spec.validation.checks)
-    if container.exit_code not in {0, 1}:
+    if container.exit_code not in _REPORTING:
         text = f"the validator ended with exit code {container.exit_code}"
         raise NoVerdictError("ValidatorFailed", text)
     if result.ok != (container.exit_code == 0):
         text = f"the report contradicts exit code {container.exit_code}"
         raise NoVerdictError("ReportInvalid", text)
     return result
+
+
+def _out_of_memory(
+    outcome: dict[str, object], found: BatchJob, container: Container | None
+) -> dict[str, object]:
+    """A validator whose process with the model was killed still reports, not knowing by whom."""
+    killed = container is not None and container.exit_reason == Reason.OOM_KILLED
+    if not killed or outcome["phase"] is not ValidationPhase.ERROR:
+        return {}
+    told = f"OOMKilled{_tried(found)}: {_MORE_MEMORY}"
+    return {"reason": Reason.OOM_KILLED.value, "summary": told}
+
+
+def _tried(found: BatchJob) -> str:
+    return f" ({found.failed_pods} pods)" if found.failed_pods > 1 else ""
 
 
 def _no_container(found: BatchJob, pods: tuple[Pod, ...]) -> NoVerdictError:
@@ -174,10 +200,9 @@ def _no_container(found: BatchJob, pods: tuple[Pod, ...]) -> NoVerdictError:
 
 
 def _no_report(found: BatchJob, container: Container, pods: tuple[Pod, ...]) -> NoVerdictError:
-    tried = f" ({found.failed_pods} pods)" if found.failed_pods > 1 else ""
+    tried = _tried(found)
     if container.exit_reason == Reason.OOM_KILLED:
-        remedy = "it needs more memory (spec.validation.resources.limits.memory)"
-        return NoVerdictError(Reason.OOM_KILLED.value, f"OOMKilled{tried}: {remedy}")
+        return NoVerdictError(Reason.OOM_KILLED.value, f"OOMKilled{tried}: {_MORE_MEMORY}")
     words = _of_kubelet(pods) or last_words.last_line(container)
     text = f"no report, exit code {container.exit_code}{tried}. {words}".rstrip()
     return NoVerdictError("NoReport", text)

@@ -9,18 +9,24 @@ from pathlib import Path
 from finetuning.artifacts import MANIFEST, TERMINATION_LOG_ENV
 from finetuning.artifacts.files import write_atomic
 from finetuning.artifacts.manifest import read_manifest, sha256_of
-from finetuning.artifacts.models import JudgedFiles, ValidationResult, render_report
+from finetuning.artifacts.models import (
+    CheckResult,
+    JudgedFiles,
+    ValidationResult,
+    ValidatorExit,
+    render_report,
+)
 from finetuning.monitoring.validators.arguments import Job, UsageError, read_arguments
 from finetuning.monitoring.validators.checks import model_output
 from finetuning.monitoring.validators.outcome import CheckOutcome
-from finetuning.monitoring.validators.reasons import CHECKS
+from finetuning.monitoring.validators.reasons import CHECKS, may_pass
 from finetuning.monitoring.validators.report import html_text, json_text, last_words, result_of
 from finetuning.monitoring.validators.subject import find_checkpoints
 from finetuning.monitoring.validators.validator import FineTuningValidator
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, 1 or 2."""
+    """A ValidatorExit."""
     # Ctrl-C ends it without a traceback; the process with the model ends with this one.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
@@ -28,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         for line in str(error).splitlines():
             _say(f"error: {line}")
-        return 2
+        return ValidatorExit.INVALID
     _announce(job)
     outcomes = FineTuningValidator(job.settings, _Progress(job)).run_all_checks(
         job.training_info, job.model_path, job.checkpoint_path, job.profile_path
@@ -53,8 +59,17 @@ def _deliver(job: Job, result: ValidationResult, outcomes: list[CheckOutcome]) -
     except OSError as error:
         _say(f"error: --output {job.output}: {error.strerror}")
         if not told:
-            return 2
-    return int(not result.ok)
+            return ValidatorExit.INVALID
+    return exit_code(result, in_a_pod=told)
+
+
+def exit_code(result: ValidationResult, *, in_a_pod: bool) -> ValidatorExit:
+    """People are told whether the model may be used; a pod's Job whether to try again besides."""
+    if result.ok:
+        return ValidatorExit.PASSED
+    bad = [check for check in result.required if not check.passed]
+    passing = all(each.result is CheckResult.ERROR and may_pass(each.reason) for each in bad)
+    return ValidatorExit.TRY_AGAIN if in_a_pod and bad and passing else ValidatorExit.NOT_PASSED
 
 
 class _Progress:

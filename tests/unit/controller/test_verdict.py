@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.controller.objects import (
     CHECKS,
+    SETTINGS,
     batch_job,
     ended,
     job,
@@ -20,10 +21,13 @@ from tests.unit.controller.objects import (
 )
 
 from finetuning.api.v1alpha1 import CheckStatus, Reason, ValidationPhase, ValidationStatus
+from finetuning.artifacts.models import ValidatorExit
 from finetuning.controller import naming, verdict
+from finetuning.controller.desired import validation as desired_validation
 from finetuning.controller.last_words import MESSAGE_LIMIT
 from finetuning.controller.training_status import Problem
 from finetuning.controller.verdict import CHECKS_LIMIT, REPORT_LIMIT, validation_status
+from finetuning.local.batch import Action, action
 
 DIGEST = "a" * 64
 STATUS_LIMIT = 16 * 1024
@@ -231,6 +235,45 @@ def test_pods_that_were_killed_or_lost_are_told_by_their_number() -> None:
     assert oom.reason == "OOMKilled"
     gone = judged(None, failed="BackoffLimitExceeded", failed_pods=3)
     assert gone.summary == "the validation pod left no report: 3 of its pods were lost"
+
+
+def broken_off(reason: str = "OutOfMemory", message: str = "was killed") -> str:
+    """What a validator says whose process with the model came to an end."""
+    report = json.loads(validator_says())
+    report["checks"][1] |= {"result": "Error", "reason": reason, "message": message}
+    return json.dumps(report)
+
+
+def test_a_validator_that_reports_its_lack_of_memory_has_kubelets_reason_and_the_field() -> None:
+    """Of its processes the kernel takes the one with the model; the other one reports."""
+    state = ended(ValidatorExit.TRY_AGAIN, broken_off(), "OOMKilled")
+    found = judged(state, failed="BackoffLimitExceeded", failed_pods=3)
+    assert (found.phase, found.reason, found.result) == (ValidationPhase.ERROR, "OOMKilled", "3/4")
+    words = verdict.in_words(found)
+    assert words.startswith("OOMKilled (3 pods): it needs more memory (spec.validation.resources")
+    assert words.endswith("model_output: was killed")
+    assert len(found.checks) == 4
+
+
+def test_a_report_that_is_tried_again_counts_when_no_try_is_left() -> None:
+    state = ended(ValidatorExit.TRY_AGAIN, broken_off("MachineFailed", "HIP error"))
+    found = judged(state, failed="BackoffLimitExceeded", failed_pods=3)
+    assert (found.phase, found.reason) == (ValidationPhase.ERROR, "ValidatorError")
+    assert "model_output: HIP error" in verdict.in_words(found)
+
+
+def test_a_model_that_failed_is_blamed_whatever_was_killed_besides() -> None:
+    report = json.loads(broken_off())
+    report["checks"][0]["result"] = "Fail"
+    state = ended(ValidatorExit.NOT_PASSED, json.dumps(report), "OOMKilled")
+    found = judged(state, failed="PodFailurePolicy")
+    assert (found.phase, found.reason) == (ValidationPhase.FAILED, "ChecksFailed")
+
+
+def test_the_job_tries_again_what_may_pass_and_no_verdict() -> None:
+    rules = desired_validation.job(job(), SETTINGS)["spec"]["podFailurePolicy"]["rules"]
+    again = [code for code in (*ValidatorExit, 137, 139) if action(code, rules) is Action.COUNT]
+    assert again == [ValidatorExit.TRY_AGAIN, 137, 139]
 
 
 def test_an_evicted_pod_is_told_in_kubelets_words() -> None:

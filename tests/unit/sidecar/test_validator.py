@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from finetuning.artifacts.models import Check, CheckResult, ValidationResult
+from finetuning.artifacts.models import Check, CheckResult, ValidationResult, ValidatorExit
+from finetuning.monitoring.validate_job import exit_code
 from finetuning.monitoring.validators.arguments import UsageError, read_arguments
 from finetuning.monitoring.validators.checks import aim_profile
 from finetuning.monitoring.validators.report import last_words
@@ -160,6 +161,48 @@ def test_where_all_is_required_a_model_that_cannot_be_loaded_is_an_error(
     assert "! ERROR - model_output" in done.stdout
     assert "pip install 'finetuning-operator[trainer]'" in done.stdout
     assert "Summary: 3/4 checks passed" in done.stdout
+
+
+def test_a_pod_is_told_apart_where_another_try_may_pass(run_of: RunOf, tmp_path: Path) -> None:
+    """A person is told whether the model may be used, and nothing else."""
+    run_of("lora")
+    lost = {"requireAll": True, "baseModelPath": str(tmp_path / "volume that was not mounted")}
+    pod = {"FINETUNING_TERMINATION_LOG": str(tmp_path / "log")}
+
+    def code(config: dict[str, Any], **environment: str) -> int:
+        given = {"FINETUNING_VALIDATION_CONFIG": json.dumps(config), **environment}
+        done = validate(tmp_path, *SPECIFIED_COMMAND, torch=True, **given)
+        assert "Summary: " in done.stdout, done.stderr
+        return done.returncode
+
+    assert code(lost) == ValidatorExit.NOT_PASSED
+    assert code(lost, **pod) == ValidatorExit.TRY_AGAIN
+    assert code(lost | {"maxLoss": 0.5}, **pod) == ValidatorExit.NOT_PASSED
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        ((), ValidatorExit.PASSED),
+        ((("Error", "OutOfMemory"),), ValidatorExit.TRY_AGAIN),
+        ((("Error", "MachineFailed"), ("Error", "CheckCrashed")), ValidatorExit.TRY_AGAIN),
+        ((("Error", "OutOfMemory"), ("Fail", "LossDiverged")), ValidatorExit.NOT_PASSED),
+        ((("Error", "OutOfMemory"), ("Error", "TimedOut")), ValidatorExit.NOT_PASSED),
+        ((("Error", "HeldOutUnreadable"),), ValidatorExit.NOT_PASSED),
+        ((("Fail", "ModelCrashed"),), ValidatorExit.NOT_PASSED),
+    ],
+)
+def test_a_pod_tries_again_what_is_of_the_machine_alone(
+    found: tuple[tuple[str, str], ...], code: ValidatorExit
+) -> None:
+    names = ("model_output", "aim_profile")
+    bad = [
+        Check(name=name, result=CheckResult(result), reason=reason)
+        for name, (result, reason) in zip(names, found, strict=False)
+    ]
+    result = ValidationResult(checks=[Check(name="training_loss", result=CheckResult.PASS), *bad])
+    assert exit_code(result, in_a_pod=True) is code
+    assert exit_code(result, in_a_pod=False) is min(code, ValidatorExit.NOT_PASSED)
 
 
 def test_what_is_left_out_is_said(run_of: RunOf, tmp_path: Path) -> None:

@@ -175,6 +175,18 @@ class ExitCode(IntEnum):
     """SIGTERM or Ctrl-C: the state is saved, the same command continues."""
 
 
+class ValidatorExit(IntEnum):
+    """Exit codes of the validator; the Job's podFailurePolicy goes by them."""
+
+    PASSED = 0
+    NOT_PASSED = 1
+    """The verdict stands: a required check failed, or broke off in a way that no try changes."""
+    INVALID = 2
+    """Nothing could be judged: a wrong path or setting."""
+    TRY_AGAIN = 3
+    """In a pod alone: no check failed, and what broke one off may be gone at the next try."""
+
+
 class CheckResult(StrEnum):
     """Outcome of one validation check."""
 

@@ -8,6 +8,7 @@ from finetuning.artifacts import (
     VALIDATION_DIR,
     VALIDATION_REPORT_TEXT,
 )
+from finetuning.artifacts.models import ValidatorExit
 from finetuning.controller import attempts, naming
 from finetuning.controller.desired import pod, sources
 from finetuning.controller.desired.metadata import Manifest, metadata
@@ -18,8 +19,8 @@ REPORTS = f"{sources.WORKSPACE}/{VALIDATION_DIR}"
 RETRIES = 2
 """After a crash, a lack of memory or a lost pod; a verdict is never asked for again."""
 
-_CHECKS_FAILED, _USAGE = 1, 2
-"""Exit codes of the validator that another try cannot change."""
+_FINAL = (ValidatorExit.NOT_PASSED, ValidatorExit.INVALID)
+"""What another try cannot change."""
 
 
 def job(job: FineTuningJob, settings: Settings) -> Manifest:
@@ -64,7 +65,7 @@ def _failure_rules() -> list[Manifest]:
     on_exit = {
         "containerName": naming.VALIDATION_CONTAINER,
         "operator": "In",
-        "values": [_CHECKS_FAILED, _USAGE],
+        "values": [int(code) for code in _FINAL],
     }
     return [
         {"action": "FailJob", "onExitCodes": on_exit},

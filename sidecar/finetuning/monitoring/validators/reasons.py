@@ -33,6 +33,8 @@ class Reason:
     holds: str
     remedy: str
     weight: Weight = Weight.FAIL
+    passes: bool = False
+    """Whether it may be gone at another try, as is, since it is of the machine or the network."""
 
 
 _RETRAIN = "train again"
@@ -106,17 +108,19 @@ _MODEL_OUTPUT = (
     Reason("AdapterUntrained", "both matrices of some layer of the adapter are not zero",
            f"check learningRate and rows, then {_RETRAIN}"),
     Reason("BaseModelMissing", "an adapter's base model is found",
-           "name its folder with --base-model", _ERROR),
+           "name its folder with --base-model", _ERROR, passes=True),
     Reason("HeldOutUnreadable", "the file of held-out rows is there and its rows can be used",
            "give a .jsonl, .json or .csv file with rows in one of the training shapes", _ERROR),
     Reason("TaskUnreadable", "the files of `benchmarks.includePath` are tasks that want no code",
            "write the task with plain fields, and its rows as a file", _ERROR),
     Reason("TimedOut", "the model answers within `timeoutSeconds`",
            "raise the timeout, or give the validation a GPU", _ERROR),
-    Reason("OutOfMemory", "the machine is large enough", "give the validation more memory",
-           _ERROR),
+    Reason("OutOfMemory", "the machine is large enough",
+           "give the validation more memory: in a cluster spec.validation.resources.limits", _ERROR,
+           passes=True),
     Reason("MachineFailed", "no device or disk fails under the model, and no signal ends it",
-           "look at the validator's log and at the node; judge the model again", _ERROR),
+           "look at the validator's log and at the node; judge the model again", _ERROR,
+           passes=True),
     Reason("ModelCrashed", "the process with the model ends in order",
            "look at the validator's log; try the model by hand"),
     Reason("ModelLoadFailed", "model, adapter and tokenizer load, and no tensor is missing",
@@ -310,7 +314,7 @@ _AIM_PROFILE = (
 )  # fmt: skip
 
 CRASHED = Reason("CheckCrashed", "a check does not fail itself; the others still run",
-                 "report it with the validator's log", _ERROR)  # fmt: skip
+                 "report it with the validator's log", _ERROR, passes=True)  # fmt: skip
 
 REASONS: dict[CheckName, tuple[Reason, ...]] = {
     "training_loss": _TRAINING_LOSS,
@@ -318,14 +322,19 @@ REASONS: dict[CheckName, tuple[Reason, ...]] = {
     "checkpoint_integrity": _CHECKPOINT_INTEGRITY,
     "aim_profile": _AIM_PROFILE,
 }
-_REMEDIES = {
-    reason.name: reason.remedy for group in (*REASONS.values(), (CRASHED,)) for reason in group
-}
+_ALL = tuple(reason for group in (*REASONS.values(), (CRASHED,)) for reason in group)
+_REMEDIES = {reason.name: reason.remedy for reason in _ALL}
+_PASSING = frozenset(reason.name for reason in _ALL if reason.passes)
 
 
 def remedy_for(name: str) -> str:
     """What can be done about it; empty for a reason that is not in the table."""
     return _REMEDIES.get(name, "")
+
+
+def may_pass(name: str) -> bool:
+    """Whether another try may not find it any more."""
+    return name in _PASSING
 
 
 def reference() -> list[str]:
@@ -340,5 +349,6 @@ def reference() -> list[str]:
 
 
 def _row(reason: Reason) -> str:
-    note = "" if reason.weight is Weight.FAIL else f" ({reason.weight})"
+    told = f"{reason.weight}, tried again" if reason.passes else reason.weight
+    note = "" if reason.weight is Weight.FAIL else f" ({told})"
     return f"| `{reason.name}`{note} | {reason.holds} | {reason.remedy} |"
