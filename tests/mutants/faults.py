@@ -73,6 +73,12 @@ def losses(change: Callable[[list[float]], list[Any]]) -> Spoil:
     return spoil
 
 
+def jumped(losses: list[float]) -> list[Any]:
+    """After three steps to three times as much, and down from there to a little more."""
+    highest, rest = max(losses[:3]), range(len(losses) - 3)
+    return [*losses[:3], *(highest * (1.1 + 2 * 0.85**n) for n in rest)]
+
+
 def without_lines(start: int, end: int) -> Spoil:
     def spoil(folder: Path) -> None:
         path = folder / "loss_history.jsonl"

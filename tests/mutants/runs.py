@@ -118,6 +118,14 @@ HEALTHY: dict[str, Recipe] = {
         "--method full --no-fp16 --learning-rate 0.001", killed_at=25
     ),
 }
+BROKEN: dict[str, Recipe] = {
+    "full, blown up": Recipe("--method full --no-fp16 --learning-rate 0.05", steps=40),
+    "lora, blown up": Recipe(
+        "--method lora --no-fp16 --target-modules all-linear --learning-rate 0.15", steps=40
+    ),
+}
+"""Trainings that end in order and teach nothing."""
+
 ECHO = Recipe("--method lora --no-fp16 --target-modules all-linear", steps=60)
 """For the questions as their own answers."""
 
@@ -176,7 +184,7 @@ class Maker:
         return output
 
     def _make(self, name: str, output: Path) -> Path:
-        recipe = HEALTHY[name]
+        recipe = (HEALTHY | BROKEN)[name]
         if recipe.merged:
             return self._merged(recipe, output)
         rows = DATA / recipe.data

@@ -30,6 +30,11 @@ FULL = "full, fp32"
 INFO, PROFILE_FILE, HISTORY = "training_info.json", "aim_profile.json", "loss_history.jsonl"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n"
 
+
+def unchanged(_folder: Path) -> None:
+    """The run itself is the fault."""
+
+
 TRAINING: tuple[Fault, ...] = (
     Fault("one loss is NaN", LOSS, "LossNotFinite", losses(lambda x: [*x[:9], "NaN", *x[10:]])),
     Fault("the last loss is infinite", LOSS, "LossNotFinite",
@@ -39,6 +44,12 @@ TRAINING: tuple[Fault, ...] = (
           edited(INFO, "results", nonfinite_losses=3)),
     Fault("losses never change", LOSS, "LossNotDecreasing", losses(lambda x: [2.0] * len(x))),
     Fault("losses rise", LOSS, "LossNotDecreasing", losses(sorted)),
+    Fault("a whole model is thrown off by its learning rate", LOSS, "LossDiverged", unchanged,
+          run="full, blown up", sealed=False),
+    Fault("an adapter is thrown off by its learning rate", LOSS, "LossDiverged", unchanged,
+          run="lora, blown up", sealed=False),
+    Fault("losses jump after three steps and come down to where they began", LOSS, "LossDiverged",
+          losses(faults.jumped)),
     Fault("losses rise again in the last third", LOSS, "LossDiverged",
           losses(lambda x: [*x[:20], *[0.9 * x[0]] * (len(x) - 20)])),
     Fault("the run ends in a spike", LOSS, "LossSpiked",

@@ -10,6 +10,7 @@ from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.history import HistoryLine, read_raw_lines, window_start
 from finetuning.monitoring.training_info import TrainingInfo
 from finetuning.monitoring.validators.checks.checkpoints import newest_state
+from finetuning.monitoring.validators.checks.loss_start import BlowUp, blow_up
 from finetuning.monitoring.validators.checks.loss_trend import Trend, trend_of
 from finetuning.monitoring.validators.settings import ValidationSettings
 from finetuning.monitoring.validators.subject import Subject
@@ -73,6 +74,12 @@ class Facts:
     @cached_property
     def trend(self) -> Trend | None:
         return trend_of(self.losses, self.info.rows_per_step)
+
+    @cached_property
+    def blow_up(self) -> BlowUp | None:
+        """None as well where there are too few steps to tell their noise by."""
+        known = self.trend is not None and self.trend.certain
+        return blow_up(self.losses, self.info.rows_per_step) if known else None
 
     @property
     def missing(self) -> int:

@@ -35,7 +35,7 @@ _MOST_BLOCKS = 200
 _MAD_TO_SIGMA = 1.4826
 """The standard deviation of normal noise by its median absolute deviation: 1 / 0.6745."""
 
-_MEDIAN_ERROR = 1.2533
+MEDIAN_ERROR = 1.2533
 """The standard error of a median by that of a mean, for normal noise: sqrt(pi / 2)."""
 
 _STRONGEST_LINK = 0.9
@@ -89,7 +89,7 @@ class Trend:
 
     def _error_of(self, steps: int) -> float:
         """The same where the beginning is of this many steps."""
-        return float(_MEDIAN_ERROR * self.noise * (1 / steps + 1 / self.window) ** 0.5)
+        return float(MEDIAN_ERROR * self.noise * (1 / steps + 1 / self.window) ** 0.5)
 
     @property
     def clear(self) -> bool:
@@ -192,6 +192,11 @@ def _rest_of(values: Sequence[float]) -> list[float]:
     return [value - slope * place for place, value in enumerate(values)]
 
 
+def spread_about_line(values: Sequence[float]) -> float:
+    """Standard deviation about their line; 0 for fewer than two."""
+    return _spread(_rest_of(values)) if len(values) > 1 else 0.0
+
+
 def _spread(values: Sequence[float]) -> float:
     """Standard deviation, from the median of the absolute deviations."""
     middle = median(values)
@@ -205,15 +210,20 @@ def unchanged(losses: Sequence[float]) -> bool:
     return ordered[-1] - ordered[0] <= _SAME * median(ordered)
 
 
+def logs_of(losses: Sequence[float]) -> list[float]:
+    """Of losses in nats; 0 is taken for next to nothing."""
+    return [math.log(max(loss, _LEAST)) for loss in losses]
+
+
 def rise_by_rows(losses: Sequence[float], rows: int) -> float:
     """Standard errors by which a run rises beyond a twentieth.
 
     By the slope, or by the last third against the first, whichever tells more. The noise is that of
     its rows, or of the steps about their line where that is more.
     """
-    logs = [math.log(max(loss, _LEAST)) for loss in losses]
+    logs = logs_of(losses)
     count, third = len(logs), max(1, len(logs) // 3)
-    step = max(ROW_NOISE / rows**0.5, _spread(_rest_of(logs)))
+    step = max(ROW_NOISE / rows**0.5, spread_about_line(logs))
     by_slope = theil_sen(logs) * (count - 1), (12 * (count - 1) / (count * (count + 1))) ** 0.5
     by_ends = median(logs[-third:]) - median(logs[:third]), (2 / third) ** 0.5
     allowed = math.log(SHORT_RUN_TOLERANCE)

@@ -12,6 +12,7 @@ from finetuning.monitoring.validators.checks.loss_info import (
     plan_is_missing,
     run_is_unfinished,
 )
+from finetuning.monitoring.validators.checks.loss_start import BlowUp
 from finetuning.monitoring.validators.checks.loss_trend import ENOUGH_POINTS
 from finetuning.monitoring.validators.outcome import (
     CheckOutcome,
@@ -171,6 +172,31 @@ def loss_diverges(facts: Facts) -> Finding | None:
     )
 
 
+def loss_blew_up(facts: Facts) -> Finding | None:
+    found = facts.blow_up
+    if found is None or found.came_back or facts.trend is None:
+        return None
+    last = facts.trend.last
+    return Finding(
+        "LossDiverged",
+        f"{_rise(facts, found)}; at the end it is {last:.4f}, not clearly below",
+        numbers={"first": found.first, "peak": found.peak, "last": last},
+    )
+
+
+def loss_came_back(facts: Facts) -> Finding | None:
+    found = facts.blow_up
+    return Finding("LossBlewUp", _rise(facts, found)) if found and found.came_back else None
+
+
+def _rise(facts: Facts, found: BlowUp) -> str:
+    step = facts.trained[found.step].step
+    return (
+        f"Training loss rose from {found.first:.4f} at the beginning to {found.peak:.4f} "
+        f"from step {step} on"
+    )
+
+
 def run_ends_in_a_spike(facts: Facts) -> Finding | None:
     trend = facts.trend
     if trend is None or not trend.certain:
@@ -306,6 +332,7 @@ RULES: tuple[Rule[Facts], ...] = (
     nothing_was_trained,
     loss_does_not_fall,
     loss_diverges,
+    loss_blew_up,
     run_ends_in_a_spike,
     loss_collapses,
     loss_falls_too_little,
@@ -315,6 +342,7 @@ WARNINGS: tuple[Rule[Facts], ...] = (
     history_is_absent,
     trend_is_uncertain,
     trend_is_weak,
+    loss_came_back,
     loss_has_spikes,
     loss_is_near_zero,
     eval_loss_rises,
