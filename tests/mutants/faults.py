@@ -190,6 +190,18 @@ def checkpoint(spoil: Spoil, *, sealed: bool = True) -> Spoil:
     return inside
 
 
+def everywhere(spoil: Spoil) -> Spoil:
+    """The same in the result and in every checkpoint, so that they agree."""
+
+    def inside(folder: Path) -> None:
+        spoil(folder)
+        for each in (folder / "checkpoints").iterdir():
+            spoil(each)
+            reseal(each)
+
+    return inside
+
+
 def grown_optimizer(folder: Path) -> None:
     def grow(tensors: Tensors) -> None:
         name = next(name for name in tensors if name.endswith(".exp_avg"))
@@ -223,6 +235,12 @@ def turned(tensors: Tensors) -> None:
     for name, value in tensors.items():
         if "lora_B" in name:
             tensors[name] = -value
+
+
+def halved(tensors: Tensors) -> None:
+    for name, value in tensors.items():
+        if "lora_B" in name:
+            tensors[name] = value / 2
 
 
 def without_one(tensors: Tensors) -> None:
@@ -303,6 +321,10 @@ def overlapping(folder: Path) -> None:
 def foreign_reference(folder: Path) -> None:
     told = json.loads((folder / "training_info.json").read_text())["reference"]["losses"]
     edit(folder, "training_info.json", "reference", losses=" ".join(reversed(told.split())))
+
+
+def without_base_losses(folder: Path) -> None:
+    edit(folder, "training_info.json", "reference", base_losses="")
 
 
 # Tokenizers

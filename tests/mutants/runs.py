@@ -114,6 +114,11 @@ HEALTHY: dict[str, Recipe] = {
     "qlora, fp4, bf16": Recipe("--method qlora --bf16 --bnb-4bit-quant-type fp4"),
     "full, fp32": Recipe("--method full --no-fp16 --learning-rate 0.001"),
     "full, bf16": Recipe("--method full --bf16 --learning-rate 0.001"),
+    "lora, spiky without a warm-up": Recipe(
+        "--method lora --no-fp16 --target-modules all-linear --learning-rate 0.015 "
+        "--warmup-steps 0 --lr-scheduler-type cosine",
+        steps=50,
+    ),
     "full, killed and resumed": Recipe(
         "--method full --no-fp16 --learning-rate 0.001", killed_at=25
     ),

@@ -15,6 +15,7 @@ from tests.mutants.faults import (
     checkpoint,
     cut,
     edited,
+    everywhere,
     flipped,
     losses,
     removed,
@@ -26,7 +27,7 @@ from tests.mutants.faults import (
 )
 from tests.mutants.tensors import swapped_layers
 
-FULL = "full, fp32"
+FULL, IN_4_BITS = "full, fp32", "qlora, nf4"
 INFO, PROFILE_FILE, HISTORY = "training_info.json", "aim_profile.json", "loss_history.jsonl"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n"
 
@@ -111,6 +112,10 @@ INTEGRITY: tuple[Fault, ...] = (
           tensors(faults.changed_weight)),
     Fault("the adapter names another base model", FILES, "BaseMismatch",
           edited("adapter_config.json", base_model_name_or_path="org/other")),
+    Fault("the base model was trained since", FILES, "BaseMismatch", unchanged, sealed=False,
+          on_another_base=True),
+    Fault("the base model of a run in 4 bits was trained since", FILES, "BaseMismatch", unchanged,
+          run=IN_4_BITS, sealed=False, on_another_base=True),
     Fault("the configuration is missing", FILES, "ConfigMissing", removed("adapter_config.json")),
     Fault("the configuration is cut", FILES, "JsonUnreadable", cut("adapter_config.json", 0.5)),
     Fault("the tokenizer is another model's", FILES, "TokenizerMismatch",
@@ -240,6 +245,13 @@ OUTPUTS: tuple[Fault, ...] = (
           or_reason="AnswerLoops"),
     Fault("the figures of the trainer are of another model", OUTPUT, "NotAsTrained",
           faults.foreign_reference, loads_model=True),
+    Fault("an adapter trained in 4 bits counts the wrong way round", OUTPUT, "NotAsTrained",
+          everywhere(tensors(faults.turned)), run=IN_4_BITS, loads_model=True, told_nothing=True,
+          or_reason="AnswerLoops"),
+    Fault("an adapter trained in 4 bits has half its scale", OUTPUT, "NotAsTrained",
+          everywhere(tensors(faults.halved)), run=IN_4_BITS, loads_model=True, told_nothing=True),
+    Fault("what the 4 bits did to the base model is not told", OUTPUT, "ReferenceMissing",
+          faults.without_base_losses, run=IN_4_BITS, loads_model=True, told_nothing=True),
     Fault("the tokenizer cannot be loaded", OUTPUT, "ModelLoadFailed",
           written("tokenizer.json", b"{}"), loads_model=True),
 )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from finetuning.artifacts.base_weights import BaseWeights
 from finetuning.artifacts.files import UnreadableFileError, read_json
 from finetuning.artifacts.models import Count, WireFloat
 from finetuning.artifacts.reference import Reference
@@ -59,6 +60,8 @@ class TrainingInfo(_Info):
     """Where the trainer ran; empty where another has written the file."""
     reference: Reference | None = None
     """What the model said of some texts when it was saved; null where it could not be asked."""
+    base_weights: BaseWeights | None = None
+    """Of the model that was tuned; null where they could not be read."""
     train_loss: WireFloat | None = None
     """Where a file made by hand may have it; `results` comes first."""
 

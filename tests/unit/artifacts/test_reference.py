@@ -17,6 +17,21 @@ def test_the_distance_is_per_token_whichever_way_they_differ() -> None:
     assert Reference.model_validate(told.model_dump()) == told
 
 
+def test_an_adapter_is_told_apart_from_what_storing_does_to_its_base() -> None:
+    """Both lie 0.5 higher here, since the base is stored otherwise; the adapter does the same."""
+    told = Reference.of([1.0, 2.0], [3.0, 3.0])
+    assert told is not None
+    assert told.base_distance([3.5, 3.5]) == pytest.approx(0.5)
+    assert told.distance([1.5, 2.5]) == pytest.approx(0.5)
+    assert told.effect_distance([1.5, 2.5], [3.5, 3.5]) == pytest.approx(0)
+    assert told.effect_distance([1.5, 2.5], [3.5]) is None
+    alone = Reference.of([1.0, 2.0])
+    assert alone is not None
+    assert alone.base_distance([3.0, 3.0]) is None
+    assert alone.effect_distance([1.0, 2.0], [3.0, 3.0]) is None
+    assert Reference.of([1.0], [math.nan]) is None
+
+
 def test_what_cannot_be_compared_says_nothing() -> None:
     told = Reference.of([1.0, 2.0])
     assert told is not None

@@ -275,6 +275,36 @@ def test_a_model_that_computes_something_else_is_not_the_one_that_was_trained() 
     assert against_the_trainer(reference=[1.0, math.nan, 3.0]).reason == "LogitsNotFinite"
 
 
+def in_four_bits(told: list[float], base: list[float], **report: Any) -> CheckOutcome:
+    """Trained where the base has losses of 4; here the base is whole, and 0.2 lower."""
+    answers = [Answer(text="Lima", tokens=[1], finite=True, stopped=True)]
+    reference = Reference.of(told, base)
+    given = {"answers": answers, "largest_logit_difference": 1.5, **report}
+    facts = Facts(ProbeReport(**given), asking(), reference=reference, method="qlora")
+    return judge(replace(facts, reference_is_due=True))
+
+
+def test_of_a_run_in_4_bits_what_the_adapter_does_is_compared() -> None:
+    told, base = [1.0, 2.0, 3.0], [4.0, 4.0, 4.0]
+    here = [3.8, 3.8, 3.8]
+    found = in_four_bits(told, base, reference=[0.9, 1.9, 2.6], base_reference=here)
+    assert found.passed, found.message
+    turned = in_four_bits(told, base, reference=[6.0, 5.0, 4.5], base_reference=here)
+    assert turned.reason == "NotAsTrained"
+    assert turned.numbers["limit"] == pytest.approx(0.3)
+    half = in_four_bits(told, base, reference=[2.2, 2.8, 3.3], base_reference=here)
+    assert half.reason == "NotAsTrained"
+    another = in_four_bits(told, base, reference=[1.0, 2.0, 3.0], base_reference=[8.0, 7.0, 9.0])
+    assert another.reason == "NotAsTrained"
+    assert another.message.startswith("The base model is not the one")
+
+
+def test_a_run_in_4_bits_tells_of_its_base_as_well() -> None:
+    """Without it nearly any adapter would do."""
+    found = in_four_bits([1.0, 2.0], [], reference=[1.0, 2.0], base_reference=[4.0, 4.0])
+    assert (found.reason, "base model's losses" in found.message) == ("ReferenceMissing", True)
+
+
 @pytest.mark.parametrize("losses", [[], [1.0, 2.0]])
 def test_without_the_trainers_figures_the_warning_stays(losses: list[float]) -> None:
     assert against_the_trainer(reference=losses).warned == ["NothingExpected"]

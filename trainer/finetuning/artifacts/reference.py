@@ -33,17 +33,46 @@ class Reference(BaseModel):
     texts: int = Field(ge=0)
     losses: str = Field(pattern=r"^-?[0-9.]+( -?[0-9.]+)*$", max_length=20_000)
     """In one line of a file that people read."""
+    base_losses: str = Field(default="", pattern=r"^(-?[0-9.]+( -?[0-9.]+)*)?$", max_length=20_000)
+    """The same of an adapter's base as it was trained with, so in 4 bits where it was quantised."""
 
     @classmethod
-    def of(cls, losses: Sequence[float]) -> Self | None:
+    def of(cls, losses: Sequence[float], base_losses: Sequence[float] = ()) -> Self | None:
         """None where one is not finite, as in a model that computes nonsense already."""
-        if not losses or not all(map(math.isfinite, losses)):
+        if not losses or not all(map(math.isfinite, [*losses, *base_losses])):
             return None
-        return cls(texts=VERSION, losses=" ".join(f"{loss:.3f}" for loss in losses))
+        return cls(texts=VERSION, losses=_written(losses), base_losses=_written(base_losses))
 
     def distance(self, losses: Sequence[float]) -> float | None:
         """Root of the mean square difference in nats; None where they cannot be compared."""
-        told = [float(loss) for loss in self.losses.split()]
-        if self.texts != VERSION or len(told) != len(losses):
+        return self._distance(_read(self.losses), losses)
+
+    def base_distance(self, losses: Sequence[float]) -> float | None:
+        """The same of the base model: what storing it otherwise does to it."""
+        return self._distance(_read(self.base_losses), losses)
+
+    def effect_distance(
+        self, losses: Sequence[float], base_losses: Sequence[float]
+    ) -> float | None:
+        """The same of what the adapter makes different from its base."""
+        told = _less(_read(self.losses), _read(self.base_losses))
+        return self._distance(told, _less(losses, base_losses))
+
+    def _distance(self, told: Sequence[float], found: Sequence[float]) -> float | None:
+        if self.texts != VERSION or not told or len(told) != len(found):
             return None
-        return math.dist(told, losses) / math.sqrt(len(told))
+        return math.dist(told, found) / math.sqrt(len(told))
+
+
+def _written(losses: Sequence[float]) -> str:
+    return " ".join(f"{loss:.3f}" for loss in losses)
+
+
+def _read(losses: str) -> list[float]:
+    return [float(loss) for loss in losses.split()]
+
+
+def _less(one: Sequence[float], other: Sequence[float]) -> list[float]:
+    """Empty where they are not of the same tokens."""
+    same = len(one) == len(other)
+    return [mine - theirs for mine, theirs in zip(one, other, strict=True)] if same else []

@@ -1,6 +1,8 @@
 """What the model says of some texts at the end of the training: the validator asks it again."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,11 +19,27 @@ def reference_of(model: Any, tokenizer: Any, device: Device) -> Reference | None
     model.eval()
     try:
         with torch.no_grad(), autocast(device):
-            losses = [loss for text in TEXTS for loss in _losses(model, tokenizer, text, device)]
+            losses = _of_texts(model, tokenizer, device)
+            with _without_adapter(model) as base:
+                base_losses = _of_texts(base, tokenizer, device) if base is not None else []
     except (RuntimeError, ValueError, IndexError) as error:
         log.warning("The trained model cannot be asked for a reference: %s", error)
         return None
-    return Reference.of(losses)
+    return Reference.of(losses, base_losses)
+
+
+@contextlib.contextmanager
+def _without_adapter(model: Any) -> Iterator[Any]:
+    """The base model of an adapter, in the form that it was trained with; else None."""
+    if not hasattr(model, "disable_adapter"):
+        yield None
+        return
+    with model.disable_adapter():
+        yield model
+
+
+def _of_texts(model: Any, tokenizer: Any, device: Device) -> list[float]:
+    return [loss for text in TEXTS for loss in _losses(model, tokenizer, text, device)]
 
 
 def _losses(model: Any, tokenizer: Any, text: str, device: Device) -> list[float]:

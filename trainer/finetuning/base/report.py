@@ -10,6 +10,7 @@ from typing import Any
 
 from finetuning.api.hyperparameters import Method, Precision
 from finetuning.artifacts import LOSS_HISTORY, RUN_INFO
+from finetuning.artifacts.base_weights import BaseWeights
 from finetuning.artifacts.files import write_json
 from finetuning.artifacts.history import read_history
 from finetuning.artifacts.models import RunState, TrainingResult
@@ -65,6 +66,7 @@ def training_info(
 ) -> dict[str, Any]:
     """What was trained, how, on what, with which outcome."""
     about = run_info(ending.run, ending.device, ending.started_at)
+    base = BaseWeights.of(ending.run.settings)
     return {
         **about,
         "output_dir": ending.run.config.output_dir,
@@ -73,6 +75,7 @@ def training_info(
         "results": _results(ending, shape),
         # Null and not left out: whoever validates the run knows then that nothing was lost.
         "reference": reference.model_dump() if reference else None,
+        "base_weights": base.model_dump() if base else None,
         "finished_at": time.time(),
     }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.artifacts import MODEL_DIR_FILES
+from finetuning.artifacts.base_weights import BaseWeights
 from finetuning.monitoring.validators.checks import shapes
 from finetuning.monitoring.validators.checks.run import Run
 from finetuning.monitoring.validators.checks.tokenizer import (
@@ -69,8 +70,16 @@ def base_is_another(run: Run) -> Finding | None:
         return Finding("BaseMismatch", f"the adapter is of {named}, the run was of {known[0]}")
     if not run.result.is_adapter:
         return None
-    problem = shapes.base_problem(run.result, run.base_weights)
+    problem = shapes.base_problem(run.result, run.base_weights) or _other_weights(run)
     return Finding("BaseMismatch", problem) if problem else None
+
+
+def _other_weights(run: Run) -> str:
+    """Of the same shape, but not those that the trainer has read."""
+    told = run.info.base_weights if run.info else None
+    if told is None or run.base is None or not told.is_another(BaseWeights.of(run.base.root)):
+        return ""
+    return "the base model's weights are not those that the run began with"
 
 
 def settings_are_others(run: Run) -> Finding | None:

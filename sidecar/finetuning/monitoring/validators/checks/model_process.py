@@ -108,25 +108,26 @@ def _probe_adapter(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
         base = _load(str(request.base), request.revision, is_local=request.base_is_local)
     with _stage("adapter"):
         model = _with_adapter(base, Path(request.model_path))
-    before = None
     with _stage("generation"):
         tuned = observe(model, tokenizer, request)
         reference = reference_losses(model, tokenizer) if request.reference else []
-        if request.compare:
-            with model.disable_adapter():
-                before = observe(model, tokenizer, request)
+        with model.disable_adapter():
+            base_reference = reference_losses(model, tokenizer) if request.reference else []
+            before = observe(model, tokenizer, request) if request.compare else None
         let_end(model, tokenizer, request, tuned, before)
-    return _report(model, tuned, before, reference)
+    report = _report(model, tuned, before, reference)
+    return report.model_copy(update={"base_reference": base_reference})
 
 
 def _probe_full(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
     """One after the other, so that the memory of one model is enough."""
-    before = None
+    before, base_reference = None, []
     if request.base is not None and request.compare:
         with _stage("base"):
             base = _load(request.base, request.revision, is_local=request.base_is_local)
         with _stage("generation"):
             before = observe(base, tokenizer, request)
+            base_reference = reference_losses(base, tokenizer) if request.reference else []
         del base
     with _stage("model"):
         model = _load(request.model_path, None, is_local=True)
@@ -134,7 +135,8 @@ def _probe_full(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
         tuned = observe(model, tokenizer, request)
         let_end(model, tokenizer, request, tuned, before)
         reference = reference_losses(model, tokenizer) if request.reference else []
-    return _report(model, tuned, before, reference)
+    report = _report(model, tuned, before, reference)
+    return report.model_copy(update={"base_reference": base_reference})
 
 
 def _report(model: Any, tuned: Seen, before: Seen | None, reference: list[float]) -> ProbeReport:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from finetuning.artifacts.models import CheckResult
-from finetuning.artifacts.reference import VERSION, Reference
+from finetuning.artifacts.reference import Reference
 from finetuning.monitoring.validators.checks.answers import (
     echoes,
     has_keywords,
@@ -17,6 +17,7 @@ from finetuning.monitoring.validators.checks.answers import (
     missing_words,
     repeats_one_token,
 )
+from finetuning.monitoring.validators.checks.as_trained import AsTrained
 from finetuning.monitoring.validators.checks.benchmarks import (
     Compared,
     compare_scores,
@@ -38,11 +39,6 @@ from finetuning.monitoring.validators.outcome import (
 from finetuning.monitoring.validators.settings import Match, Question, ValidationSettings
 
 NAME = "model_output"
-_FAR, _FAR_IN_16_BITS, _FAR_IN_4_BITS = 0.02, 0.25, 2.5
-"""Nats per token. Measured with 22 runs of 14 architectures on a CPU: 0.0003 in 32 bit, all of it
-the rounding of what was told, and up to 0.005 in fp16, whose mantissa a GPU's TF32 has; up to 0.038
-in bf16, which rounds larger logits more; 1.2 in 4 bits. Another model is several nats away."""
-
 _SHOWN_CHARACTERS = 60
 
 Fault = Callable[[Question, Answer], bool]
@@ -87,17 +83,8 @@ class Facts:
         return compare(self.report.held_out, self.report.base_held_out)
 
     @cached_property
-    def distance(self) -> float | None:
-        """From what the trainer has seen, in nats; None where it told nothing."""
-        found = self.report.reference
-        return self.reference.distance(found) if self.reference and found else None
-
-    @property
-    def distance_limit(self) -> float:
-        """The trainer's 4 bits are not those of the model that is loaded, or it has others."""
-        if self.method == "qlora" or self.report.is_quantized:
-            return _FAR_IN_4_BITS
-        return _FAR if self.is_in_32_bits and self.report.is_in_32_bits else _FAR_IN_16_BITS
+    def as_trained(self) -> AsTrained:
+        return AsTrained(self.reference, self.report, self.method, self.is_in_32_bits)
 
     @cached_property
     def scores(self) -> list[Compared]:
@@ -254,31 +241,11 @@ def _cut(answer: Answer) -> str:
 
 
 def model_is_another(facts: Facts) -> Finding | None:
-    """Whatever happened between the trainer's memory and this one."""
-    found, limit = facts.distance, facts.distance_limit
-    if found is None or found <= limit:
-        return None
-    text = "The model does not compute what the trainer has seen: its losses on fixed texts differ"
-    return Finding(
-        "NotAsTrained",
-        f"{text} by {found:.3g} nats a token; {limit:g} is allowed",
-        numbers={"distance": found, "limit": limit},
-    )
+    return facts.as_trained.difference()
 
 
 def reference_is_lost(facts: Facts) -> Finding | None:
-    """Of a run that must have one, and whose tokenizer is the base model's by now."""
-    told = facts.reference
-    if not facts.reference_is_due or facts.distance is not None:
-        return None
-    if told is None:
-        return Finding("ReferenceMissing", "training_info.json has lost its reference")
-    if told.texts != VERSION:
-        text = f"the trainer's texts are of version {told.texts}, those here of {VERSION}"
-        return Finding("ReferenceUnknown", text, CheckResult.ERROR)
-    count = len(told.losses.split())
-    text = f"the reference has {count} tokens, the texts have {len(facts.report.reference)}"
-    return Finding("ReferenceMissing", text)
+    return facts.as_trained.loss() if facts.reference_is_due else None
 
 
 def held_out_is_worse(facts: Facts) -> Finding | None:
@@ -316,7 +283,7 @@ def answer_was_cut_off(facts: Facts) -> Finding | None:
 
 
 def nothing_is_expected(facts: Facts) -> Finding | None:
-    told = facts.report.held_out or facts.scores or facts.distance is not None
+    told = facts.report.held_out or facts.scores or facts.as_trained.distance is not None
     if told or any(q.expected_keywords for q in facts.questions):
         return None
     return Finding("NothingExpected", "Neither expected words nor held-out rows were given")
@@ -402,7 +369,7 @@ def _details(facts: Facts) -> dict[str, Any]:
             }
             for question, answer, before in facts.triples
         ],
-        "distanceFromTraining": _finite(facts.distance),
+        "distanceFromTraining": _finite(facts.as_trained.distance),
         "heldOut": _shown_comparison(facts.comparison),
         "benchmarks": [_shown_score(score) for score in facts.scores],
     }

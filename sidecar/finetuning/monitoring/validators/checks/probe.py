@@ -106,6 +106,8 @@ class ProbeReport(_Message):
     base_held_out: list[RowLoss] | None = None
     reference: list[WireFloat] = Field(default_factory=list)
     """Nats, token by token."""
+    base_reference: list[WireFloat] = Field(default_factory=list)
+    """The same of an adapter's base model."""
     is_quantized: bool = False
     is_in_32_bits: bool = False
     """Whether the tuned model computes so here."""
