@@ -217,6 +217,45 @@ def tensors(change: Callable[[Tensors], None], name: str = ADAPTER) -> Spoil:
     return lambda folder: with_tensors(folder / name, change)
 
 
+def in_bf16(change: Callable[[str, np.ndarray[Any, Any]], np.ndarray[Any, Any]]) -> Spoil:
+    """A whole model in bf16, which numpy has not, as the trainer makes it; changed before that."""
+
+    def spoil(folder: Path) -> None:
+        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        data = b""
+        for name, values in load_file(folder / MODEL).items():
+            bits = change(name, values.copy()).astype("<f4").view("<u4").astype("<u8")
+            part = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2").tobytes()
+            place = [len(data), len(data) + len(part)]
+            header[name] = {"dtype": "BF16", "shape": list(values.shape), "data_offsets": place}
+            data += part
+        text = json.dumps(header).encode()
+        (folder / MODEL).write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+    return spoil
+
+
+DOWN = "model.layers.1.mlp.down_proj.weight"
+
+
+def scaled_matrix(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if name == DOWN:
+        values *= np.float32(0.7)
+    return values
+
+
+def three_per_cent_of_noise(_name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    noise = np.random.default_rng(0).normal(0, 0.03 * values.std(), values.shape)
+    values += noise.astype(values.dtype)
+    return values
+
+
+def eight_exponents(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if name == DOWN:
+        values.reshape(-1).view("<u4")[:64:8] ^= 0x0100_0000
+    return values
+
+
 def one_nan_row(tensors: Tensors) -> None:
     tensors[max(name for name in tensors if tensors[name].ndim > 1)][0, :] = np.nan
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.mutants.faults import Fault, long_winded
+from tests.mutants.faults import Fault, in_bf16, long_winded
 from tests.mutants.matrix import BEGIN, END, PAGE, Matrix, blamed, in_the_docs
 from tests.mutants.prober import Prober
 from tests.mutants.runs import HEALTHY, Maker, file_outcomes, model_outcome, reseal
@@ -45,6 +45,16 @@ def test_a_healthy_run_is_not_blamed(
     assert "NothingExpected" not in (bare.warned or [])
     matrix.healthy[name] = blamed(outcomes) | blamed({"model_output, told nothing": bare})
     assert matrix.healthy[name] == {}, {check: x.message for check, x in outcomes.items()}
+
+
+def test_a_result_that_was_rounded_to_16_bits_is_its_checkpoint(
+    maker: Maker, tmp_path: Path
+) -> None:
+    folder = maker.copy("full, fp32", tmp_path / "run")
+    in_bf16(lambda _name, values: values)(folder)
+    reseal(folder)
+    found = file_outcomes(folder, maker.base)["checkpoint_integrity"]
+    assert found.passed, found.message
 
 
 def test_a_long_answer_that_ends_is_no_fault(maker: Maker, prober: Prober, tmp_path: Path) -> None:

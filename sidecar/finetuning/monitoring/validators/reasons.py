@@ -265,7 +265,7 @@ _CHECKPOINT_INTEGRITY = (
            "byte for byte",
            "copy the file from the base model that was tuned"),
     Reason("ResultMismatch",
-           "the result is the checkpoint of the step that was kept, where both are of one form",
+           "the result is the checkpoint of the step that was kept, as it is or rounded to 16 bit",
            _WHOLE),
     Reason("CheckpointMismatch",
            "checkpoints are of this run: its settings, its steps, its history",

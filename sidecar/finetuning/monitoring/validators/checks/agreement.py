@@ -9,6 +9,7 @@ from finetuning.artifacts import MODEL_DIR_FILES
 from finetuning.artifacts.base_weights import BaseWeights
 from finetuning.monitoring.validators.checks import shapes
 from finetuning.monitoring.validators.checks.run import Run
+from finetuning.monitoring.validators.checks.same_weights import are_those_of
 from finetuning.monitoring.validators.checks.tokenizer import (
     template_is_missing,
     template_was_changed,
@@ -41,6 +42,11 @@ _FREE = frozenset({
 
 _GELU = "gelu"
 """Libraries put one approximation of it for another."""
+
+_ROUNDED = frozenset(
+    {("F32", "BF16"), ("F32", "F16"), *((each, each) for each in ("F32", "BF16", "F16"))}
+)
+"""Types of a tensor in the checkpoint and in the result, where the one can be made of the other."""
 
 _ADAPTER_SETTINGS = ("lora_alpha", "use_rslora", "use_dora")
 _NAME_CODE = ("attn_implementation", "_attn_implementation")
@@ -145,13 +151,27 @@ def _difference(own: dict[str, Any], other: dict[str, Any]) -> str:
 def result_is_another(run: Run) -> Finding | None:
     """The checkpoint of the step whose weights were kept is the result, written twice."""
     kept = run.kept
-    if kept is None or _forms(kept.weights) != _forms(run.result.weights):
+    if kept is None:
+        return None
+    if _rounded(run.result.weights, kept.weights):
+        text = f"the result's weights are not those of {kept.root.name}, rounded, which was kept"
+        same = are_those_of(run.result, kept)
+        return None if same else Finding("ResultMismatch", text)
+    if _forms(kept.weights) != _forms(run.result.weights):
         return None
     for name in kept.headers:
         if name in run.result.headers and run.result.sha256(name) != kept.sha256(name):
             text = f"{name} of the result is not that of {kept.root.name}, which was kept"
             return Finding("ResultMismatch", text)
     return None
+
+
+def _rounded(own: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> bool:
+    """Whether the same tensors are stored in a smaller type: a checkpoint has the wide ones."""
+    if own.keys() != kept.keys() or any(own[name].shape != kept[name].shape for name in own):
+        return False
+    types = {(kept[name].dtype, own[name].dtype) for name in own}
+    return types <= _ROUNDED and any(before != after for before, after in types)
 
 
 def _forms(weights: Mapping[str, Tensor]) -> dict[str, tuple[str, tuple[int, ...]]]:
