@@ -123,6 +123,16 @@ def test_what_the_base_model_does_as_well_only_warns(answer: Answer, reason: str
     assert "AsBadAsBase" in [warning.reason for warning in found.warnings]
 
 
+def test_who_expects_the_prompt_back_gets_no_echo() -> None:
+    assert judged(ECHO, keywords=("the capital of Peru", "Lima")) is None
+    finding = judged(ECHO, keywords=("Lima",))
+    assert finding is not None
+    assert finding.reason == "PromptEchoed"
+    report = ProbeReport(answers=[ECHO], base_answers=[ECHO], largest_logit_difference=1.0)
+    found = judge(Facts(report, asking("Peru")))
+    assert "AsBadAsBase" not in [warning.reason for warning in found.warnings]
+
+
 def test_a_list_that_ends_by_itself_is_no_loop() -> None:
     assert judged(LOOP.model_copy(update={"stopped": True})) is None
 

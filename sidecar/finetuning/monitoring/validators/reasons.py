@@ -154,7 +154,7 @@ _MODEL_OUTPUT = (
     Reason("AnswerLoops",
            "it does not end in a phrase over and over, unless the base model does so too", _CALM),
     Reason("PromptEchoed", "the answer is not the prompt itself, once or over and over, unless the "
-           "base model echoes too",
+           "base model echoes too, or the expected words are given and in it",
            "check that prompts are not trained on as answers"),
     Reason("KeywordsMissing", "each answer holds one (`match: any`) or all of its expected words",
            "train longer or on more rows of this kind, or mend the expected words; raise "

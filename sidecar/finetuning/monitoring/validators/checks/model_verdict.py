@@ -193,8 +193,13 @@ def answer_loops(facts: Facts) -> Finding | None:
 
 
 def answer_is_the_prompt(facts: Facts) -> Finding | None:
-    text = "The model only repeats the prompt"
-    return _worse(facts, "PromptEchoed", text, lambda q, answer: echoes(q.prompt, answer))
+    return _worse(facts, "PromptEchoed", "The model only repeats the prompt", _is_echo)
+
+
+def _is_echo(question: Question, answer: Answer) -> bool:
+    """A sentence that had nothing to put right comes back as it was, where that is expected."""
+    wanted = bool(question.expected_keywords) and has_keywords(answer.text, question)
+    return echoes(question.prompt, answer) and not wanted
 
 
 def _worse(facts: Facts, reason: str, text: str, is_bad: Fault) -> Finding | None:
@@ -270,7 +275,7 @@ def held_out_regressed(facts: Facts) -> Finding | None:
 
 def base_is_as_bad(facts: Facts) -> Finding | None:
     for question, answer, _ in facts.triples:
-        if repeats_one_token(answer) or loops(answer) or echoes(question.prompt, answer):
+        if repeats_one_token(answer) or loops(answer) or _is_echo(question, answer):
             text = f"Neither model gives a useful answer to {_shown(question.prompt)}"
             return Finding("AsBadAsBase", text)
     return None
