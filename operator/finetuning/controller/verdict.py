@@ -40,6 +40,7 @@ CHECKS_LIMIT = 15
 """Of one report; a status has room for one more, which we may add."""
 
 _CHECK_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_REASON_BEFORE = re.compile(f"^({'|'.join(Reason)}): ")
 _BAD = (CheckResult.FAIL, CheckResult.ERROR, CheckResult.SKIP)
 _REPORTING = (ValidatorExit.PASSED, ValidatorExit.NOT_PASSED, ValidatorExit.TRY_AGAIN)
 """Exit codes with which a report counts."""
@@ -97,9 +98,20 @@ def _next(seen: Seen, attempt: Attempt, manifest: str) -> ValidationStatus:
         revalidate=plain(found.revalidate, 63) if found is not None else asked.revalidate,
         observed_generation=(found and found.generation) or job.metadata.generation,
     )
+    waited = _waited_for(job.status.validation, attempt.number)
     if found is not None and found.finished:
-        return _judged(job, begun, found, seen.children.validation_pods)
+        return _judged(job, begun, found, seen.children.validation_pods, waited)
+    if waited and found is not None and found.failing is not None:
+        # Its Pod is being taken away, and with it goes what stood in its way.
+        return changed(begun, reason=Reason.VALIDATION_PENDING.value, summary=waited)
     return changed(begun, **_underway(seen, found))
+
+
+def _waited_for(old: ValidationStatus | None, attempt: int) -> str:
+    """What the status says that stands in an attempt's way; empty when nothing did."""
+    told = (old.rerun or old) if old is not None else None
+    waits = told is not None and (told.attempt, told.phase) == (attempt, ValidationPhase.PENDING)
+    return told.summary if told is not None and waits else ""
 
 
 def changed(status: ValidationStatus, **update: object) -> ValidationStatus:
@@ -118,7 +130,7 @@ def _underway(seen: Seen, found: BatchJob | None) -> dict[str, object]:
         return {"phase": phase, "reason": reason, "summary": plain(problem.message, 128)}
     pods = seen.children.validation_pods if found is not None else ()
     stuck = trouble(pods[0], seen.hint) if pods else None
-    words = f"{stuck[0]}: {stuck[1]}" if stuck else seen.hint
+    words = f"{stuck[0]}: {_remedy(stuck[0]) or stuck[1]}" if stuck else seen.hint
     if words:
         reason = (stuck[0] if stuck else Reason.VALIDATION_PENDING).value
         phase = ValidationPhase.PENDING
@@ -130,9 +142,21 @@ def _underway(seen: Seen, found: BatchJob | None) -> dict[str, object]:
     }
 
 
+def _remedy(reason: Reason) -> str:
+    """Instead of kubelet's words where these tell less than what to do; the room is for one."""
+    if reason is not Reason.IMAGE_PULL_FAILED:
+        return ""
+    return f"mend the chart's images, then give {naming.REVALIDATE_ANNOTATION} a new value"
+
+
 def _judged(
-    job: FineTuningJob, begun: ValidationStatus, found: BatchJob, pods: tuple[Pod, ...]
+    job: FineTuningJob,
+    begun: ValidationStatus,
+    found: BatchJob,
+    pods: tuple[Pod, ...],
+    waited: str,
 ) -> ValidationStatus:
+    """`waited` is what stood in its way when the status was written last."""
     container = observed.ended(pods, naming.VALIDATION_CONTAINER)
     mark = found.failed or found.complete
     times = {
@@ -140,7 +164,7 @@ def _judged(
         "completion_time": found.completion_time or (mark.since if mark else None),
     }
     try:
-        result = _result(job, found, container, pods)
+        result = _result(job, found, container, pods, waited)
     except NoVerdictError as error:
         outcome: dict[str, object] = {
             "phase": ValidationPhase.ERROR,
@@ -156,12 +180,19 @@ def _judged(
 
 
 def _result(
-    job: FineTuningJob, found: BatchJob, container: Container | None, pods: tuple[Pod, ...]
+    job: FineTuningJob,
+    found: BatchJob,
+    container: Container | None,
+    pods: tuple[Pod, ...],
+    waited: str,
 ) -> ValidationResult:
     """The report made fit to be shown; raises NoVerdictError."""
     if found.failed is not None and found.failed.reason == Reason.DEADLINE_EXCEEDED:
         limit = job.spec.validation.timeout_seconds
         text = f"the validation ran longer than spec.validation.timeoutSeconds ({limit} s)"
+        if waited:
+            # Both fit into the summary only without what can be guessed.
+            text = f"timeoutSeconds ({limit} s) is over; {_REASON_BEFORE.sub('', waited)}"
         raise NoVerdictError(Reason.DEADLINE_EXCEEDED.value, text)
     if container is None:
         raise _no_container(found, pods)

@@ -419,7 +419,53 @@ def test_a_validation_that_cannot_start_is_pending_and_says_why() -> None:
     pods = (pod(waiting("ErrImagePull", "no such tag"), component=naming.VALIDATION),)
     found = validation_status(seen(validation=batch_job(naming.VALIDATION), validation_pods=pods))
     assert found.phase is ValidationPhase.PENDING
-    assert found.summary.startswith("ImagePullFailed: Container validation: ErrImagePull")
+    assert found.reason == "ImagePullFailed"
+
+
+@pytest.mark.parametrize("waits", ["ErrImagePull", "ImagePullBackOff"])
+def test_a_validation_without_an_image_says_what_gives_it_another(waits: str) -> None:
+    pods = (pod(waiting(waits, "a long story " * 20), component=naming.VALIDATION),)
+    found = validation_status(seen(validation=batch_job(naming.VALIDATION), validation_pods=pods))
+    told = "ImagePullFailed: mend the chart's images, then give "
+    assert found.summary == f"{told}finetuning.aim.amd.com/revalidate a new value"
+
+
+MISSING = 'MountVolume.SetUp failed for volume "heldout" : configmap "nothere" not found'
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        (f"ContainerConfigError: {MISSING}", MISSING),
+        ("Unschedulable: 0/1 nodes: 1 Insufficient gpu", "0/1 nodes: 1 Insufficient gpu"),
+        ('pods "x" is forbidden: exceeded quota', 'pods "x" is forbidden: exceeded quota'),
+    ],
+)
+@pytest.mark.parametrize("number", [1, 2], ids=["first", "again"])
+def test_what_a_validation_waited_for_is_told_when_its_time_is_over(
+    before: str, told: str, number: int
+) -> None:
+    waits = {"phase": "Pending", "attempt": number, "summary": before}
+    passed = {"phase": "Passed", "attempt": 1, "policy": "another", "summary": "4/4 checks passed"}
+    of = job(
+        {"phase": "Succeeded", "validation": {**passed, "rerun": waits} if number > 1 else waits}
+    )
+    # While its controller takes the Pod away, nothing says any more what stood in its way.
+    ending = batch_job(naming.VALIDATION, condition="FailureTarget", attempt=number)
+    found = validation_status(seen(of=of, validation=ending))
+    assert (found.rerun.summary if found.rerun else found.summary) == before
+    over = batch_job(naming.VALIDATION, failed="DeadlineExceeded", attempt=number)
+    found = validation_status(seen(of=of, validation=over))
+    assert (found.phase, found.reason) == (ValidationPhase.ERROR, "DeadlineExceeded")
+    assert found.summary == f"timeoutSeconds (3600 s) is over; {told}"
+
+
+def test_a_validation_that_ran_too_long_is_not_told_to_have_waited() -> None:
+    old = {"phase": "Running", "attempt": 1, "summary": "checks are running"}
+    of = job({"phase": "Succeeded", "validation": old})
+    over = batch_job(naming.VALIDATION, failed="DeadlineExceeded")
+    found = validation_status(seen(of=of, validation=over))
+    assert found.summary.startswith("the validation ran longer than spec.validation.timeoutSeconds")
 
 
 def test_a_validation_job_that_cannot_be_made_is_an_error_only_if_it_never_can() -> None:
