@@ -5,7 +5,7 @@ It travels as one environment variable. Nothing that kubelet or a shell could ex
 """
 
 import json
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
@@ -21,6 +21,13 @@ from finetuning.api.hyperparameters import (
 
 ENV = "FINETUNING_RUN_CONFIG"
 """Name of the environment variable that carries the run's configuration."""
+
+
+def compact(value: Any) -> str:
+    """Short JSON in which no `$` stands, so `$(NAME)` has nothing to expand."""
+    # Any script as it is: as escapes it would be of twice the length.
+    text = json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    return text.replace("$", "\\u0024")
 
 
 class DatasetConfig(RowOptions):
@@ -63,9 +70,8 @@ class RunConfig(ApiModel):
     quantization_config: QuantizationConfig = Field(default_factory=QuantizationConfig)
 
     def encode(self) -> str:
-        """Compact JSON in which no `$` stands, so `$(NAME)` has nothing to expand."""
-        data = self.model_dump(mode="json", by_alias=True, exclude_none=True)
-        return json.dumps(data, separators=(",", ":"), sort_keys=True).replace("$", "\\u0024")
+        """As JSON that survives kubelet."""
+        return compact(self.model_dump(mode="json", by_alias=True, exclude_none=True))
 
     @classmethod
     def decode(cls, text: str) -> Self:

@@ -132,6 +132,15 @@ class BenchmarksSpec(ApiModel):
     )
 
 
+TEXTS_LIMIT = 100_000
+"""Bytes of all prompts and their words: they travel in one environment variable."""
+
+
+def _texts(validation: "ValidationSpec") -> int:
+    texts = (text for each in validation.prompts for text in (each.prompt, *each.expected_keywords))
+    return sum(len(text.encode()) for text in texts)
+
+
 def _asks_the_model(validation: "ValidationSpec") -> bool:
     return CheckName.MODEL_OUTPUT in validation.checks
 
@@ -147,6 +156,15 @@ class ValidationSpec(ApiModel):
             f"!has(self.prompts) || size(self.prompts) == 0 || {_ASKED}",
             lambda validation: not validation.prompts or _asks_the_model(validation),
             "prompts are asked by the check model_output: add it to checks, or drop prompts",
+            field="prompts",
+        ),
+        Rule(
+            "!has(self.prompts) || self.prompts.map(each, size(bytes(each.prompt)) + "
+            "(has(each.expectedKeywords) ? each.expectedKeywords.map(word, size(bytes(word)))"
+            f".sum() : 0)).sum() <= {TEXTS_LIMIT}",
+            lambda validation: _texts(validation) <= TEXTS_LIMIT,
+            f"prompts and their expectedKeywords may have {TEXTS_LIMIT} bytes altogether: ask "
+            "fewer, or shorter",
             field="prompts",
         ),
         Rule(

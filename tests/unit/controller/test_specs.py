@@ -1,11 +1,19 @@
+import errno
+import json
+import os
+import subprocess
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 from tests.unit.controller.objects import SETTINGS, job_body
 
+from finetuning.api.run_config import ENV, RunConfig
 from finetuning.api.v1alpha1 import FineTuningJob, Phase
 from finetuning.controller import observed
+from finetuning.controller.desired import pod
+from finetuning.controller.desired.pod import LONGEST_VARIABLE
+from finetuning.controller.desired.validation import CONFIG_ENV
 from finetuning.controller.errors import InvalidSpecError
 from finetuning.controller.observed import Custom
 from finetuning.controller.specs import Specs
@@ -69,3 +77,60 @@ def test_no_more_is_kept_than_fits_and_the_last_used_stays(parses: list[str]) ->
         specs.read(custom(name=name))
     assert parses == ["a", "b", "c", "b"]
     assert len(specs._known) == 2
+
+
+def variable(name: str, prompts: list[dict[str, Any]]) -> str:
+    _, wanted = Specs(SETTINGS).read(custom(validation={"prompts": prompts}))
+    assert wanted.validation_job is not None
+    (container,) = wanted.validation_job["spec"]["template"]["spec"]["containers"]
+    value: str = next(each["value"] for each in container["env"] if each["name"] == name)
+    return value
+
+
+def starts(name: str, value: str) -> bool:
+    try:
+        subprocess.run(["true"], env={**os.environ, name: value}, check=True)
+    except OSError as error:
+        if error.errno != errno.E2BIG:
+            raise
+        return False
+    return True
+
+
+def test_prompts_travel_as_they_are_and_only_where_a_process_can_start_with_them() -> None:
+    chinese = [{"prompt": "漢" * 1000, "expectedKeywords": ["字"]}] * 32
+    told = variable(CONFIG_ENV, chinese)
+    assert len(told.encode()) < 100_000
+    assert starts(CONFIG_ENV, told)
+    assert json.loads(told)["prompts"][31]["prompt"] == chinese[31]["prompt"]
+    # Few in the spec, and many as JSON.
+    quotes = [{"prompt": '"' * 2000}] * 30
+    assert starts(CONFIG_ENV, variable(CONFIG_ENV, quotes))
+    most = [*quotes, {"prompt": '"' * 2000}, {"prompt": "$" * 1000}]
+    says = r"spec\.validation\.prompts: '13\d{4} bytes' as JSON are more than the 131072"
+    with pytest.raises(InvalidSpecError, match=says):
+        Specs(SETTINGS).read(custom(validation={"prompts": most}))
+
+
+def test_the_limit_of_a_variable_is_the_machines() -> None:
+    field = "spec.validation.prompts"
+    longest = "x" * (LONGEST_VARIABLE - len("A=") - 1)
+    assert starts("A", pod.variable("A", longest, field)["value"])
+    assert not starts("A", longest + "x")
+    with pytest.raises(InvalidSpecError, match="more than the 131072"):
+        pod.variable("A", longest + "x", field)
+
+
+def test_the_largest_training_fits_into_its_variable() -> None:
+    wide = "\U0001f600" * 128
+    columns = dict.fromkeys(("instruction", "input", "output", "system"), wide)
+    modules = [f"{number:03}" + "x" * 125 for number in range(64)]
+    spec: dict[str, Any] = {
+        "dataset": {"source": "pvc://rows/" + "x" * 400, "columns": columns},
+        "loraConfig": {"targetModules": modules},
+    }
+    _, wanted = Specs(SETTINGS).read(custom(**spec))
+    (trainer,) = wanted.training_job["spec"]["template"]["spec"]["containers"]
+    told = next(each["value"] for each in trainer["env"] if each["name"] == ENV)
+    assert RunConfig.decode(told).lora_config.target_modules == modules
+    assert starts(ENV, told)

@@ -4,7 +4,6 @@ Both pass the restricted Pod Security Standard and hold no API token: they run c
 of the user's choice.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,10 +11,14 @@ from finetuning.api.v1alpha1 import FineTuningJob, ResourceSpec, S3Spec
 from finetuning.artifacts import TERMINATION_LOG_ENV
 from finetuning.controller.desired import sources
 from finetuning.controller.desired.metadata import Manifest
+from finetuning.controller.errors import InvalidSpecError
 from finetuning.controller.settings import Settings
 
 TEMPLATES_CONFIGMAP = "finetuning-templates"
 TERMINATION_LOG = "/dev/termination-log"
+LONGEST_VARIABLE = 131_072
+"""Bytes of name, `=`, value and the zero behind it; with more no process starts."""
+
 SHM_LIMIT = "8Gi"
 """Upper bound of /dev/shm; it counts as the pod's memory only as far as it is used."""
 
@@ -170,7 +173,16 @@ def templates_mount() -> Manifest:
     return {"name": "templates", "mountPath": sources.TEMPLATES, "readOnly": True}
 
 
-def as_variable(name: str, value: Any) -> Manifest:
-    """JSON in an environment variable, without a `$` for kubelet to expand `$(NAME)` at."""
-    text = json.dumps(value, separators=(",", ":"), sort_keys=True)
-    return {"name": name, "value": text.replace("$", "\\u0024")}
+def variable(name: str, text: str, field: str) -> Manifest:
+    """An environment variable; `field` is what of the spec is in it.
+
+    Raises InvalidSpecError where it is longer than one can be.
+    """
+    size = len(f"{name}={text}".encode()) + 1
+    if size > LONGEST_VARIABLE:
+        remedy = (
+            f"as JSON are more than the {LONGEST_VARIABLE} that Linux passes in one variable: give "
+            "fewer or shorter texts."
+        )
+        raise InvalidSpecError(field, f"{size} bytes", remedy)
+    return {"name": name, "value": text}

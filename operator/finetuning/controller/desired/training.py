@@ -84,7 +84,7 @@ def _trainer(job: FineTuningJob, settings: Settings) -> Manifest:
         naming.TRAINING_CONTAINER,
         job,
         settings,
-        config={"name": run_config.ENV, "value": configuration(job).encode()},
+        config=pod.variable(run_config.ENV, configuration(job).encode(), "spec"),
         more=pod.s3_variables(job.spec.dataset.s3),
         offline=sources.model(job) is not None and all(source.local for source in _inputs(job)),
         resources=job.spec.resources,

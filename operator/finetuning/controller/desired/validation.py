@@ -1,5 +1,6 @@
 """The validation Job: the trained model is judged in a new process that cannot change it."""
 
+from finetuning.api.run_config import compact
 from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.artifacts import (
     AIM_PROFILE,
@@ -103,7 +104,7 @@ def _validator(job: FineTuningJob, settings: Settings) -> Manifest:
         naming.VALIDATION_CONTAINER,
         job,
         settings,
-        config=pod.as_variable(CONFIG_ENV, configuration(job)),
+        config=pod.variable(CONFIG_ENV, compact(configuration(job)), "spec.validation.prompts"),
         offline=sources.model(job) is not None,
         resources=job.spec.validation.resources or job.spec.resources,
         command=["python3", "-m", "finetuning.monitoring.validate_job"],
