@@ -1,6 +1,7 @@
 """An adapter merged into its base computes what both compute together."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,26 @@ def test_a_base_that_the_adapter_was_not_made_for_is_refused(
     assert main(["--model-path", str(run), "--form", "merged", *given]) == 2
     assert f"{tmp_path}: needs weights as *.safetensors" in capsys.readouterr().err
     assert list((tmp_path / "work").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--base-model", "org/model"], "or give a local folder with --base-model"),
+        (["--base-model", "/no/such/folder"], "--base-model /no/such/folder: no such folder"),
+        (["--base-model", "no id"], "--base-model no id: neither a local folder nor a Hub id"),
+    ],
+)
+def test_a_base_that_is_not_found_is_told_with_the_flag_that_names_it_here(
+    adapter: tuple[Path, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    given: list[str],
+    says: str,
+) -> None:
+    run, _ = adapter
+    work = ["--work-path", str(tmp_path / "work")]
+    assert main(["--model-path", str(run), "--form", "merged", *given, *work]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert not re.search("--model-|--revision", said)

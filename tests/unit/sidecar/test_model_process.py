@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tests.unit.sidecar.judging import QUESTION, RunOf, asking, edit, subject_of
 
-from finetuning.monitoring.validators.checks import model_output
+from finetuning.monitoring.validators.checks import model_output, model_process
 from finetuning.monitoring.validators.checks.model_verdict import RULES, Facts
 from finetuning.monitoring.validators.checks.probe import (
     ProbeReport,
@@ -168,3 +168,17 @@ def test_a_real_model_is_told_by_what_it_does(
     else:
         assert finding is None
     assert not (folder / "code-was-run").exists()
+
+
+def test_a_lack_of_memory_that_says_nothing_is_told_by_its_name() -> None:
+    """Python's own error has no text."""
+
+    def too_large() -> None:
+        raise MemoryError
+
+    with pytest.raises(model_process._StageError) as raised, model_process._stage("model"):
+        too_large()
+    report = ProbeReport(failure=model_process._failure(raised.value))
+    finding = first_finding(RULES, Facts(report, asking()))
+    assert finding is not None
+    assert (finding.reason, finding.message) == ("OutOfMemory", "Not enough memory: MemoryError")

@@ -17,7 +17,7 @@ from finetuning.artifacts import (
 from finetuning.artifacts.files import write_atomic
 from finetuning.artifacts.models import CopiedModel, ExitCode, PublishResult
 from finetuning.base import environment
-from finetuning.base.errors import TrainerError
+from finetuning.base.errors import ModelError, TrainerError
 from finetuning.base.merge import Base, merge
 from finetuning.publish import aim, arguments, bundle, card, facts, s3
 from finetuning.publish.arguments import Options
@@ -74,11 +74,20 @@ def prepare(options: Options, told: Facts, digest: str) -> Bundle:
     _make_work(options.work)
     if form is not ModelForm.ADAPTER:
         environment.prepare()
-        merge(options.run, options.work / MERGED_DIR, _base(options, told))
+        _merge(options, told)
     text = card.render(told, adapter=adapter, form=form)
     write_atomic(options.work / MODEL_CARD, text.encode())
     extra = _write_aim_profile(options, told)
     return bundle.gather(options.run, options.work, form, digest, extra)
+
+
+def _merge(options: Options, told: Facts) -> None:
+    try:
+        merge(options.run, options.work / MERGED_DIR, _base(options, told))
+    except ModelError as error:
+        # It names the trainer's flags, which mean the run here, or nothing.
+        error.args = (arguments.in_own_flags(str(error)),)
+        raise
 
 
 def _write_aim_profile(options: Options, told: Facts) -> dict[str, Path]:

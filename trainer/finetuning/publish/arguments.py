@@ -1,6 +1,7 @@
 """The command line of `python3 -m finetuning.publish`."""
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +16,13 @@ from finetuning.api.v1alpha1 import ModelForm, PublishPolicy
 from finetuning.artifacts import PUBLISH_DIR
 from finetuning.publish.aim import Serving
 from finetuning.publish.errors import UsageError
+
+_OWN_FLAGS = {
+    "--model-id": "--base-model",
+    "--model-path": "--base-model",
+    "--revision": "--base-revision",
+}
+"""How the base model is named here, by the trainer's flags."""
 
 _POLICIES = (PublishPolicy.IF_VALIDATED, PublishPolicy.ALWAYS)
 
@@ -96,6 +104,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--aim-model-id", metavar="OWNER/NAME", help="what the model is called there")
     made.add_argument("--aim-id", metavar="ID", help="AIM that it belongs to (default: the same)")
     return made
+
+
+def in_own_flags(text: str) -> str:
+    """What the trainer says of a base model, with the flags that name it here."""
+    return re.sub(r"--[a-z]+(?:-[a-z]+)*", lambda found: _OWN_FLAGS.get(found[0], found[0]), text)
 
 
 Choice = TypeVar("Choice", bound=StrEnum)

@@ -52,7 +52,9 @@ class _StageError(Exception):
 
     def __init__(self, stage: str, cause: Exception) -> None:
         own = isinstance(cause, TemplateError | RowError)
-        super().__init__(str(cause) if own else f"{type(cause).__name__}: {cause}")
+        # Python's own lack of memory says nothing.
+        told = [type(cause).__name__, str(cause)] if str(cause) else [type(cause).__name__]
+        super().__init__(str(cause) if own else ": ".join(told))
         self.stage = stage
         self.cause = cause
 
