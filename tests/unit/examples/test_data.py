@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from finetuning.api.run_config import DatasetConfig
-from finetuning.base import rows, shapes
+from finetuning.artifacts.failures import DatasetError
+from finetuning.base import sources
 from finetuning.base.bad_rows import settle
-from finetuning.base.errors import DatasetError
+from finetuning.dataset import shapes
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -27,7 +28,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def samples(path: Path) -> list[shapes.Sample]:
     config = DatasetConfig(path=str(path))
-    good, found = shapes.interpret(rows.read(config))
+    good, found = shapes.interpret(sources.read(config))
     settle(good, config)
     return list(found)
 

@@ -15,7 +15,8 @@ import yaml
 
 from finetuning.api.run_config import ENV, DatasetConfig, RunConfig
 from finetuning.api.v1alpha1 import FineTuningJob
-from finetuning.base import encode, rows, shapes
+from finetuning.base import sources
+from finetuning.dataset import encode, shapes
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -176,7 +177,7 @@ class TestOfTheWholeModel:
 
 def _trained_tokens(path: Path, tokenizer: Any) -> list[tuple[list[int], list[int]]]:
     """Of each row: all tokens up to the last trained one, and the trained ones."""
-    read, samples = shapes.interpret(rows.read(DatasetConfig(path=str(path))))
+    read, samples = shapes.interpret(sources.read(DatasetConfig(path=str(path))))
     encoded = encode.encode(samples, read, tokenizer, limit=128)
     examples = [example for row in encoded.rows for example in row]
     last = [int(example.trained.nonzero()[0][-1]) for example in examples]

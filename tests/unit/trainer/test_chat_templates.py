@@ -8,10 +8,10 @@ import pytest
 from tests.unit.trainer import chat_templates
 from tests.unit.trainer.conftest import make_tokenizer
 
-from finetuning.base.conversation import RefusedError, Template
-from finetuning.base.encode import Example, encode
-from finetuning.base.rows import Row, Rows
-from finetuning.base.shapes import Chat, Message
+from finetuning.dataset.conversation import RefusedError, Template
+from finetuning.dataset.encode import Example, encode
+from finetuning.dataset.rows import Row, Rows
+from finetuning.dataset.shapes import Chat, Message
 
 SYSTEM = {"role": "system", "content": "You are terse."}
 ASK = {"role": "user", "content": "Where is Peru?"}

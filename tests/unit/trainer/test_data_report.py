@@ -12,16 +12,17 @@ from tests.unit.trainer.conftest import ROWS, TEMPLATE, make_tokenizer, write_ro
 from finetuning.api.dataset import DatasetColumns, OnBadRows
 from finetuning.api.run_config import DatasetConfig
 from finetuning.artifacts.data_report import DataReport
+from finetuning.artifacts.failures import DatasetError
 from finetuning.base import data_report
 from finetuning.base.app import main
 from finetuning.base.bad_rows import settle
-from finetuning.base.columns import rename
-from finetuning.base.encode import encode
-from finetuning.base.errors import DatasetError
 from finetuning.base.plan import split_rows
 from finetuning.base.reading import Part, RunRows
-from finetuning.base.rows import BadRow, Row, Rows, read
-from finetuning.base.shapes import Text, interpret
+from finetuning.base.sources import read
+from finetuning.dataset.columns import rename
+from finetuning.dataset.encode import encode
+from finetuning.dataset.rows import BadRow, Row, Rows
+from finetuning.dataset.shapes import Text, interpret
 
 QUESTIONS = [{"q": row["instruction"], "a": row["output"], "id": n} for n, row in enumerate(ROWS)]
 SKIP = ("--on-bad-rows", "Skip", "--max-bad-row-share", "0.5")

@@ -10,10 +10,10 @@ from tests.unit.trainer.test_resume import arguments, history, losses
 from tests.unit.trainer.test_shapes import ANSWER, ASK, accepted, rows
 
 from finetuning.api.hyperparameters import Objective
+from finetuning.artifacts.failures import DatasetError
 from finetuning.base.app import main
-from finetuning.base.encode import encode
-from finetuning.base.errors import DatasetError
-from finetuning.base.shapes import Chat, Completion, Preference
+from finetuning.dataset.encode import encode
+from finetuning.dataset.shapes import Chat, Completion, Preference
 
 OTHER = {"role": "assistant", "content": "No."}
 

@@ -6,12 +6,12 @@ import pytest
 from tests.unit.trainer.conftest import TEMPLATE, make_tokenizer
 
 from finetuning.api.run_config import DatasetConfig
+from finetuning.artifacts.failures import DatasetError
 from finetuning.base.bad_rows import settle
-from finetuning.base.conversation import chatml_for
-from finetuning.base.encode import Encoded, Example, encode
-from finetuning.base.errors import DatasetError
-from finetuning.base.rows import Row, Rows
-from finetuning.base.shapes import Chat, Completion, Sample, Text
+from finetuning.dataset.conversation import chatml_for
+from finetuning.dataset.encode import Encoded, Example, encode
+from finetuning.dataset.rows import Row, Rows
+from finetuning.dataset.shapes import Chat, Completion, Sample, Text
 
 ASK = {"role": "user", "content": "Where is Peru?"}
 ANSWER = {"role": "assistant", "content": "Peru is on the map."}

@@ -16,7 +16,7 @@ from tests.unit.trainer.test_architectures import MODELS, mamba
 from tests.unit.trainer.test_reference_loop import run
 
 from finetuning.base.app import main
-from finetuning.base.encode import Example
+from finetuning.dataset.encode import Example
 
 pytestmark = pytest.mark.training
 

@@ -14,12 +14,12 @@ from finetuning.api.run_config import RunConfig
 from finetuning.base.aim_profile import kv_bytes_per_token, readable_count
 from finetuning.base.console import Figures, duration
 from finetuning.base.device import Device, on_cpu, on_gpu, unused_gpu
-from finetuning.base.encode import Example
 from finetuning.base.environment import cpu_limit
 from finetuning.base.errors import ConfigError, InterruptedRun
 from finetuning.base.model import refuse_both, target_modules
 from finetuning.base.rank import Rank
 from finetuning.base.stop import Stop
+from finetuning.dataset.encode import Example
 
 THERE = {"q_proj", "v_proj", "down_proj"}
 

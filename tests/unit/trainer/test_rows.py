@@ -11,9 +11,10 @@ import pytest
 
 from finetuning.api.run_config import DatasetConfig
 from finetuning.api.v1alpha1 import DatasetFormat
+from finetuning.artifacts.failures import DatasetError
 from finetuning.base.bad_rows import settle
-from finetuning.base.errors import DatasetError
-from finetuning.base.rows import Rows, read
+from finetuning.base.sources import read
+from finetuning.dataset.rows import Rows
 
 TWO = [{"text": "ein Übungssatz"}, {"text": "second, with a comma\nand a line break"}]
 

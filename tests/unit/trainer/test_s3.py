@@ -13,11 +13,11 @@ from tests.unit.s3_server import KEYS, Server, running
 from tests.unit.trainer.conftest import ROWS
 
 from finetuning.api.run_config import DatasetConfig
+from finetuning.artifacts.failures import DatasetError
 from finetuning.artifacts.models import ExitCode
 from finetuning.base import s3
 from finetuning.base.app import main
-from finetuning.base.errors import DatasetError
-from finetuning.base.rows import read
+from finetuning.base.sources import read
 
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 OBJECT = "s3://rows/law/train.jsonl"

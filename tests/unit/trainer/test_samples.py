@@ -12,7 +12,7 @@ from tests.unit.trainer.test_resume import arguments, flip_a_bit, history
 
 from finetuning.artifacts.history import SampleLine, read_lines
 from finetuning.base.app import main
-from finetuning.base.encode import Example
+from finetuning.dataset.encode import Example
 
 FLAGS = ("--eval-split", 0.2, "--eval-steps", 2, "--max-steps", 6, "--learning-rate", 5e-3)
 ASKS = ("--sample-generations", 2, "--sample-max-new-tokens", 6)

@@ -6,10 +6,10 @@ import pytest
 
 from finetuning.api.hyperparameters import Objective
 from finetuning.api.run_config import DatasetConfig
+from finetuning.artifacts.failures import DatasetError
 from finetuning.base.bad_rows import settle
-from finetuning.base.errors import DatasetError
-from finetuning.base.rows import Row, Rows
-from finetuning.base.shapes import Chat, Completion, Sample, Text, interpret
+from finetuning.dataset.rows import Row, Rows
+from finetuning.dataset.shapes import Chat, Completion, Sample, Text, interpret
 
 ASK = {"role": "user", "content": "Why?"}
 ANSWER = {"role": "assistant", "content": "Because."}

@@ -17,15 +17,15 @@ from tests.unit.trainer.test_resume import arguments, history
 
 from finetuning.api.dataset import DatasetColumns
 from finetuning.api.run_config import DatasetConfig
+from finetuning.artifacts.failures import DatasetError
 from finetuning.artifacts.files import read_json
-from finetuning.base import rows as rows_module
-from finetuning.base import streams
 from finetuning.base.app import main
-from finetuning.base.columns import rename
-from finetuning.base.encode import Example
-from finetuning.base.errors import DatasetError
-from finetuning.base.rows import Rows, StoredRows, read
-from finetuning.base.shapes import interpret
+from finetuning.base.sources import read
+from finetuning.dataset import files, streams
+from finetuning.dataset.columns import rename
+from finetuning.dataset.encode import Example
+from finetuning.dataset.rows import Rows, StoredRows
+from finetuning.dataset.shapes import interpret
 
 JSONL = (
     '\ufeff{"prompt": "Wo liegt Köln?", "completion": "Am Rhein, 50° N…"}\r\n\n'
@@ -40,7 +40,7 @@ def in_memory_and_stored(
 ) -> tuple[Rows, Rows]:
     config = DatasetConfig(path=str(path))
     memory = read(config)
-    monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", -1)
+    monkeypatch.setattr(files, "IN_MEMORY_BYTES", -1)
     monkeypatch.setattr(streams, "CHUNK", chunk)
     stored = read(config)
     assert not isinstance(memory.rows, StoredRows)
@@ -80,7 +80,7 @@ def test_a_row_group_that_is_damaged_is_told(
     data = bytearray(path.read_bytes())
     data[4:60] = bytes(56)
     path.write_bytes(data)
-    monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", -1)
+    monkeypatch.setattr(files, "IN_MEMORY_BYTES", -1)
     with pytest.raises(DatasetError, match="not readable as Parquet"):
         interpret(read(DatasetConfig(path=str(path))))
 
@@ -127,7 +127,7 @@ def test_what_ends_the_reading_is_told_alike(
     config = DatasetConfig(path=str(tmp_path / name))
     with pytest.raises(DatasetError) as memory:
         read(config)
-    monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", -1)
+    monkeypatch.setattr(files, "IN_MEMORY_BYTES", -1)
     with pytest.raises(DatasetError) as stored:
         read(config)
     assert str(stored.value) == str(memory.value)
@@ -191,7 +191,7 @@ def at_most(size: int) -> Iterator[None]:
 def test_the_memory_does_not_grow_with_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", -1)
+    monkeypatch.setattr(files, "IN_MEMORY_BYTES", -1)
     rows = [{"text": f"{n} {'Where is Kenya? ' * 300}"} for n in range(400)]
     path = write_rows(tmp_path / "d.jsonl", rows)
     assert path.stat().st_size > 1_900_000
@@ -237,7 +237,7 @@ def test_losses_are_bitwise_the_same(  # noqa: PLR0917 - fixtures
     more = ("--max-steps", 5, "--on-bad-rows", "Skip", *VARIANTS[variant])
     memory, stored = tmp_path / "memory", tmp_path / "stored"
     assert main(arguments(tiny_model, data, memory, *more)) == 0
-    monkeypatch.setattr(rows_module, "IN_MEMORY_BYTES", -1)
+    monkeypatch.setattr(files, "IN_MEMORY_BYTES", -1)
     assert main(arguments(tiny_model, data, stored, *more)) == 0
     assert history(stored) == history(memory)
     assert read_json(stored / "data_report.json") == read_json(memory / "data_report.json")

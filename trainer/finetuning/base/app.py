@@ -17,15 +17,10 @@ from typing import TYPE_CHECKING
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts import AIM_PROFILE, CHECKPOINTS_DIR, STATE_DIR, TRAINING_INFO
 from finetuning.artifacts.data_report import DataReport
+from finetuning.artifacts.failures import DatasetError, TrainerError
 from finetuning.artifacts.models import ExitCode, RunState, TrainFailure, TrainingResult
 from finetuning.base import console, data_report, environment, reading, tracking
-from finetuning.base.errors import (
-    ConfigError,
-    DatasetError,
-    InterruptedRun,
-    TrainerError,
-    WorkerLostError,
-)
+from finetuning.base.errors import ConfigError, InterruptedRun, WorkerLostError
 from finetuning.base.facts import differences, facts_of
 from finetuning.base.hub import settings_folder
 from finetuning.base.last_words import figures_of, finished_result, paused_early, said, say

@@ -4,8 +4,8 @@ import logging
 
 from finetuning.api.dataset import OnBadRows
 from finetuning.api.run_config import DatasetConfig
-from finetuning.base.errors import DatasetError
-from finetuning.base.rows import Rows
+from finetuning.artifacts.failures import DatasetError
+from finetuning.dataset.rows import Rows
 
 log = logging.getLogger(__name__)
 

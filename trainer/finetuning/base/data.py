@@ -7,14 +7,14 @@ from typing import Any
 
 from finetuning.api.hyperparameters import Hyperparameters, Objective
 from finetuning.api.run_config import RunConfig
+from finetuning.artifacts.failures import DatasetError
 from finetuning.base.bad_rows import settle
-from finetuning.base.encode import Encoded, Example, Pack, encode
-from finetuning.base.errors import DatasetError
 from finetuning.base.packing import grouped, pack
 from finetuning.base.plan import split_rows
 from finetuning.base.reading import Part, RunRows
-from finetuning.base.rows import Rows, StoredRows
 from finetuning.base.store import ExampleFile, StoredPacks, totals_of
+from finetuning.dataset.encode import Encoded, Example, Pack, encode
+from finetuning.dataset.rows import Rows, StoredRows
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from finetuning.artifacts.data_report import (
 )
 from finetuning.artifacts.files import write_json
 from finetuning.base.reading import RunRows
-from finetuning.base.rows import EMPTY, Rows
 from finetuning.base.storage import space_for
+from finetuning.dataset.rows import EMPTY, Rows
 
 if TYPE_CHECKING:
     from finetuning.base.data import Data

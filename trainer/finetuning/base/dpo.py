@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from finetuning.base.encode import Pack
 from finetuning.base.step import Batch, collate, targets_of, undistributed
+from finetuning.dataset.encode import Pack
 
 DEFAULT_BETA = 0.1
 

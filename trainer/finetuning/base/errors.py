@@ -1,26 +1,13 @@
-"""Every failure that the trainer can explain, each with its reason and its exit code."""
+"""The failures of a run that the trainer can explain, each with its reason and its exit code."""
 
+from finetuning.artifacts.failures import TrainerError
 from finetuning.artifacts.models import ExitCode, TrainFailure
-
-
-class TrainerError(Exception):
-    """A failure with a remedy: its text is one line for people, without a traceback."""
-
-    reason = TrainFailure.TRAINING_FAILED
-    exit_code = ExitCode.FAILED
 
 
 class ConfigError(TrainerError):
     """A setting is wrong or does not fit the model, the device or the output folder."""
 
     reason = TrainFailure.CONFIG_INVALID
-    exit_code = ExitCode.INVALID
-
-
-class DatasetError(TrainerError):
-    """The data cannot be read or cannot be trained on."""
-
-    reason = TrainFailure.DATASET_INVALID
     exit_code = ExitCode.INVALID
 
 
@@ -60,11 +47,6 @@ class WorkerLostError(TrainerError):
     """Another process of the run ended, or did not answer: it knows why, this one does not."""
 
     reason = TrainFailure.WORKER_LOST
-
-
-def first_line(error: BaseException, limit: int | None = 300) -> str:
-    """What a library's error says first, for a sentence of ours; its kind if it says nothing."""
-    return (str(error).strip() or type(error).__name__).split("\n", maxsplit=1)[0][:limit]
 
 
 class InterruptedRun(BaseException):

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import distributed
 
-from finetuning.base.errors import WorkerLostError, first_line
+from finetuning.artifacts.failures import first_line
+from finetuning.base.errors import WorkerLostError
 from finetuning.base.rank import Rank
 from finetuning.base.stop import Stop
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from finetuning.artifacts import GENERATION_CONFIG, TOKENIZER_FILES
+from finetuning.artifacts.failures import first_line
 from finetuning.artifacts.models import ExitCode
-from finetuning.base.errors import ModelError, first_line
+from finetuning.base.errors import ModelError
 
 CONFIG_FILES = ("config.json", GENERATION_CONFIG)
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")

@@ -18,7 +18,6 @@ from finetuning.base.best import gives_up, judge
 from finetuning.base.checkpoints import Checkpoint
 from finetuning.base.console import Figures
 from finetuning.base.data import Data
-from finetuning.base.encode import Pack
 from finetuning.base.errors import DeviceMemoryError, DivergedError
 from finetuning.base.group import SharedStop
 from finetuning.base.journal import Journal, NoJournal, Record
@@ -31,6 +30,7 @@ from finetuning.base.samples import Samples
 from finetuning.base.saver import Saver
 from finetuning.base.step import Stepper, StepResult
 from finetuning.base.tracking import Tracking
+from finetuning.dataset.encode import Pack
 
 DIVERGED_AFTER = 3
 """Steps in a row without a finite loss: one bad batch is survived, three are a trend."""

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.artifacts import MANIFEST, TOKENIZER_FILES
+from finetuning.artifacts.failures import first_line
 from finetuning.artifacts.files import UnreadableFileError, read_json, write_json
 from finetuning.artifacts.manifest import problem_with, seal, sha256_of
-from finetuning.base.errors import ModelError, first_line
+from finetuning.base.errors import ModelError
 from finetuning.base.hub import CONFIG_FILES, weights_folder
 from finetuning.base.model import load_whole
 from finetuning.base.storage import finish_files, replace_folder, space_for

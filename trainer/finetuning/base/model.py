@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from finetuning.api.hyperparameters import ALL_LINEAR, ComputeDtype, Method
 from finetuning.api.run_config import RunConfig
-from finetuning.base.conversation import chatml_for
+from finetuning.artifacts.failures import first_line
 from finetuning.base.device import Device
-from finetuning.base.errors import ConfigError, ModelError, first_line
+from finetuning.base.errors import ConfigError, ModelError
 from finetuning.base.hub import read_settings
+from finetuning.dataset.conversation import chatml_for
 
 if TYPE_CHECKING:
     import torch

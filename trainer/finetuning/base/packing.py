@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from finetuning.base.device import Device
-from finetuning.base.encode import Example, Pack
 from finetuning.base.errors import ConfigError
 from finetuning.base.step import autocast, collate, forward, unwrapped
+from finetuning.dataset.encode import Example, Pack
 
 _PROBE = 4
 """Tokens of each of the two sequences by which mixing is found out."""

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from finetuning.api.hyperparameters import Objective
 from finetuning.api.run_config import DatasetConfig, RunConfig
-from finetuning.base import columns, rows, shapes
+from finetuning.base import sources
 from finetuning.base.bad_rows import settle
-from finetuning.base.rows import Rows
-from finetuning.base.shapes import Sample
+from finetuning.dataset import columns, shapes
+from finetuning.dataset.rows import Rows
+from finetuning.dataset.shapes import Sample
 
 
 @dataclass(frozen=True)
@@ -53,5 +54,5 @@ def read(config: RunConfig) -> RunRows:
 
 
 def _part(config: DatasetConfig, objective: Objective, flag: str) -> Part:
-    found = columns.rename(rows.read(config, flag), config.columns)
+    found = columns.rename(sources.read(config, flag), config.columns)
     return Part(*shapes.interpret(found, objective))

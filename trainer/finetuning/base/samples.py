@@ -13,11 +13,11 @@ from finetuning.artifacts import SAMPLES
 from finetuning.artifacts.history import LineWriter, SampleLine
 from finetuning.base.data import Data
 from finetuning.base.device import Device
-from finetuning.base.encode import Example
 from finetuning.base.group import SharedStop
 from finetuning.base.run import Run
 from finetuning.base.step import autocast
 from finetuning.base.storage import space_for
+from finetuning.dataset.encode import Example
 
 TEXT_LIMIT = 2000
 """Characters of a prompt (its end) and of an answer (its beginning) that are kept."""

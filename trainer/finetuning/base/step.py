@@ -17,9 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from finetuning.api.hyperparameters import Method, Precision
 from finetuning.api.run_config import RunConfig
 from finetuning.base.device import Device
-from finetuning.base.encode import Pack
 from finetuning.base.group import Group, SharedStop
 from finetuning.base.rank import Rank
+from finetuning.dataset.encode import Pack
 
 LOSS_ROWS = 2048
 """Rows of the vocabulary-wide loss computed at once in 32 bit."""

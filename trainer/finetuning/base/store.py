@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
-from finetuning.base.encode import Example, Pack
 from finetuning.base.storage import space_for
+from finetuning.dataset.encode import Example, Pack
 
 Numbers = npt.NDArray[np.int64]
 

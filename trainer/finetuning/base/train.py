@@ -7,6 +7,7 @@ from typing import Any
 
 from finetuning.api.hyperparameters import Method, Objective
 from finetuning.api.run_config import RunConfig
+from finetuning.artifacts.failures import TrainerError
 from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.artifacts.spared import without_bitsandbytes
@@ -18,7 +19,7 @@ from finetuning.base.data import Data, prepare
 from finetuning.base.device import Device, choose
 from finetuning.base.distribute import distributed, same_start
 from finetuning.base.dpo import DEFAULT_BETA, Dpo
-from finetuning.base.errors import ConfigError, TrainerError
+from finetuning.base.errors import ConfigError
 from finetuning.base.facts import binding_differences, differences
 from finetuning.base.group import Group, SharedStop, joined
 from finetuning.base.hub import weights_folder

@@ -14,10 +14,11 @@ from finetuning.artifacts import (
     VALIDATION_DIR,
     VALIDATION_REPORT_JSON,
 )
+from finetuning.artifacts.failures import TrainerError
 from finetuning.artifacts.files import write_atomic
 from finetuning.artifacts.models import CopiedModel, ExitCode, PublishResult
 from finetuning.base import environment
-from finetuning.base.errors import ModelError, TrainerError
+from finetuning.base.errors import ModelError
 from finetuning.base.merge import Base, merge
 from finetuning.publish import aim, arguments, bundle, card, facts, s3
 from finetuning.publish.arguments import Options

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from finetuning.artifacts import PUBLICATION
+from finetuning.artifacts.failures import first_line
 from finetuning.artifacts.models import CopiedModel
 from finetuning.base import s3 as client
-from finetuning.base.errors import first_line
 from finetuning.publish import seal
 from finetuning.publish.bundle import Bundle, Item
 from finetuning.publish.errors import (

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from finetuning.base.conversation import RefusedError, Span, Template
-from finetuning.base.errors import DatasetError
-from finetuning.base.rows import BadRow, Rows
-from finetuning.base.shapes import Chat, Completion, Preference, Sample, Text
+from finetuning.artifacts.failures import DatasetError
+from finetuning.dataset.conversation import RefusedError, Span, Template
+from finetuning.dataset.rows import BadRow, Rows
+from finetuning.dataset.shapes import Chat, Completion, Preference, Sample, Text
 
 Ids = npt.NDArray[np.int32]
 Marks = npt.NDArray[np.bool_]

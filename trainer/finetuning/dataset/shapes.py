@@ -8,8 +8,8 @@ from typing import Any, overload
 from typing_extensions import override
 
 from finetuning.api.hyperparameters import Objective
-from finetuning.base.errors import DatasetError
-from finetuning.base.rows import EMPTY, BadRow, Row, Rows, StoredRows
+from finetuning.artifacts.failures import DatasetError
+from finetuning.dataset.rows import EMPTY, BadRow, Row, Rows, StoredRows
 
 Message = dict[str, Any]
 ROLES = ("system", "developer", "user", "assistant", "tool")

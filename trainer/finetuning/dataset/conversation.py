@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from finetuning.base.errors import first_line
-from finetuning.base.shapes import Chat, Message
+from finetuning.artifacts.failures import first_line
+from finetuning.dataset.shapes import Chat, Message
 
 Span = tuple[int, int]
 

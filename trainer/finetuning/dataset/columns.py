@@ -1,7 +1,7 @@
 """The data set's names of columns in place of the trainer's."""
 
 from finetuning.api.dataset import DatasetColumns
-from finetuning.base.rows import BadRow, Row, Rows, StoredRows
+from finetuning.dataset.rows import BadRow, Row, Rows, StoredRows
 
 MAY_BE_ABSENT = ("input", "system", "tools")
 """Columns that a row may leave empty, as the shapes have it."""

@@ -13,8 +13,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn
 
-from finetuning.base.errors import DatasetError, first_line
-from finetuning.base.rows import BadRow, Row, Rows, StoredRows, csv_row, json_row, refuse_twins
+from finetuning.artifacts.failures import DatasetError, first_line
+from finetuning.dataset.files import csv_row, json_row, refuse_twins
+from finetuning.dataset.rows import BadRow, Row, Rows, StoredRows
 
 CHUNK = 1 << 16
 _BOM = b"\xef\xbb\xbf"

@@ -1,0 +1,93 @@
+"""Where the rows of a run are: a file or a folder here, an object in an S3 store, or the Hub."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from finetuning.api.dataset import DatasetFormat
+from finetuning.api.run_config import DatasetConfig
+from finetuning.artifacts.failures import DatasetError, first_line
+from finetuning.base import s3
+from finetuning.dataset import files, streams
+from finetuning.dataset.rows import Row, Rows
+
+HUB_PREFIX = "hf://"
+
+
+def read(config: DatasetConfig, flag: str = "--dataset-path") -> Rows:
+    """Read every row of the configured source; those that are no objects become its bad rows.
+
+    `flag` names the source in what is said of a missing one.
+
+    Raises:
+        DatasetError: it is missing, unreadable or empty, or broken in a way that no line ends.
+    """
+    rows = _read_any(config, flag)
+    if not rows.rows and not rows.bad:
+        raise DatasetError(f"{rows.source}: holds no rows; add at least one")
+    return rows
+
+
+def _read_any(config: DatasetConfig, flag: str) -> Rows:
+    if config.path.startswith(s3.PREFIX):
+        path = s3.fetch(config.path, flag)
+        return replace(files.read(path, config.format), source=config.path)
+    path = Path(config.path).expanduser()
+    on_hub = config.format is DatasetFormat.HF and not path.exists()
+    if config.path.startswith(HUB_PREFIX) or on_hub:
+        return _from_hub(config.path.removeprefix(HUB_PREFIX))
+    if path.is_dir():
+        return _from_folder(path)
+    if not path.exists():
+        _missing(config.path, flag)
+    if not path.is_file():
+        raise DatasetError(f"{path}: not a regular file; give a data file or a folder")
+    return files.read(path, config.format)
+
+
+def _missing(path: str, flag: str) -> NoReturn:
+    hub = f", or {HUB_PREFIX}{path} for the Hub" if path.count("/") == 1 else ""
+    raise DatasetError(f"{flag} {path}: no such file or folder; check the path{hub}")
+
+
+def _from_folder(path: Path) -> Rows:
+    """A folder written by `save_to_disk` of `datasets`, or one with data files of one kind."""
+    import datasets  # noqa: PLC0415 - takes seconds
+
+    datasets.disable_progress_bars()
+    saved = any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
+    try:
+        data = datasets.load_from_disk(str(path)) if saved else datasets.load_dataset(str(path))
+    except Exception as error:  # A damaged folder makes the library raise anything.
+        raise DatasetError(
+            f"{path}: not a folder that `datasets` can read: {first_line(error)}; "
+            f"give one written by save_to_disk, or a {files.SUFFIXES} file"
+        ) from error
+    return _from_datasets(str(path), data)
+
+
+def _from_hub(name: str) -> Rows:
+    import datasets  # noqa: PLC0415 - takes seconds
+
+    source = HUB_PREFIX + name
+    try:
+        data = datasets.load_dataset(name)
+    except Exception as error:  # The network's and the Hub's failures are many.
+        raise DatasetError(
+            f"{source}: cannot be loaded: {first_line(error)}; check the name, the network and "
+            "HF_TOKEN for private data, or give a local file"
+        ) from error
+    return _from_datasets(source, data)
+
+
+def _from_datasets(source: str, data: Any) -> Rows:
+    """The `train` split, or the only one."""
+    splits = data if isinstance(data, dict) else {"train": data}
+    if "train" not in splits and len(splits) != 1:
+        names = ", ".join(map(str, splits))
+        raise DatasetError(f"{source}: has the splits {names} and no `train` among them")
+    name = "train" if "train" in splits else next(iter(splits))
+    chosen = splits[name]
+    if chosen.data.nbytes > files.IN_MEMORY_BYTES:
+        return streams.numbered(source, len(chosen), lambda line, at: Row(line, chosen[at]))
+    return files.numbered(source, chosen)
