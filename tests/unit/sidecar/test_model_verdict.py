@@ -235,6 +235,15 @@ def test_without_words_or_rows_a_pass_says_little() -> None:
     assert "NothingExpected" not in [w.reason for w in held_out(BEFORE, BEFORE).warnings]
 
 
+def test_held_out_rows_that_were_left_out_are_told() -> None:
+    left_out = ["rows.jsonl: line 3: every column is empty", "the chat template refuses it"]
+    found = held_out(BEFORE, BEFORE, left_out=left_out)
+    assert found.passed
+    (warning,) = (each for each in found.warnings if each.reason == "HeldOutRowsLeftOut")
+    assert "2 held-out rows cannot be used" in warning.message
+    assert "line 3: every column is empty" in warning.message
+
+
 def test_a_held_out_loss_that_is_no_number_fails() -> None:
     assert held_out([math.inf, 1.0], None).reason == "LogitsNotFinite"
 

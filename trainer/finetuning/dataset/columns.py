@@ -14,20 +14,21 @@ def rename(rows: Rows, columns: DatasetColumns | None) -> Rows:
     names = columns.named
     if isinstance(rows.rows, StoredRows):
         return _renamed_later(rows, rows.rows, names)
-    found = [_renamed(row, names) for row in rows.rows]
+    found = [renamed(row, names) for row in rows.rows]
     good = [each for each in found if isinstance(each, Row)]
-    renamed = Rows(rows.source, rows.unit, good, rows.bad)
-    return renamed.without(each for each in found if isinstance(each, BadRow))
+    kept = Rows(rows.source, rows.unit, good, rows.bad)
+    return kept.without(each for each in found if isinstance(each, BadRow))
 
 
 def _renamed_later(rows: Rows, stored: StoredRows, names: dict[str, str]) -> Rows:
     """The same of rows that stay on the disk: only what is bad is known now."""
-    bad = [each for row in stored if isinstance(each := _renamed(row, names), BadRow)]
+    bad = [each for row in stored if isinstance(each := renamed(row, names), BadRow)]
     changed = stored.mapped(lambda row: _only(row, names))
     return Rows(rows.source, rows.unit, changed, rows.bad).without(bad)
 
 
-def _renamed(row: Row, names: dict[str, str]) -> Row | BadRow:
+def renamed(row: Row, names: dict[str, str]) -> Row | BadRow:
+    """One row; bad where it lacks a column that it must have."""
     missing = [(ours, theirs) for ours, theirs in names.items() if theirs not in row.data]
     for ours, theirs in missing:
         if ours not in MAY_BE_ABSENT:

@@ -75,7 +75,7 @@ def encode(
     template = Template(tokenizer)
     for sample, row in zip(samples, rows.rows, strict=True):
         try:
-            whole = _whole(sample, template)
+            whole = examples_of(sample, template)
         except RefusedError as error:
             bad.append(BadRow(row.line, str(error)))
             continue
@@ -96,8 +96,12 @@ def encode(
     return Encoded(found, cut, dropped, bad, lengths)
 
 
-def _whole(sample: Sample, template: Template) -> list[Example]:
-    """A row's examples before any is cut, each with something to learn."""
+def examples_of(sample: Sample, template: Template) -> list[Example]:
+    """A row's examples before any is cut, each with something to learn.
+
+    Raises:
+        RefusedError: the chat template refuses it or leaves some of it out, or it says nothing.
+    """
     whole = list(_examples(sample, template))
     if not all(example.targets for example in whole):
         raise RefusedError("no token of it would be trained; lengthen it or remove the row")

@@ -142,7 +142,7 @@ def numbered(source: str, items: Iterable[Any]) -> Rows:
 
 def _read_csv(path: Path) -> Rows:
     csv.field_size_limit(CSV_FIELD_LIMIT)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    delimiter = delimiter_of(path)
     if _is_large(path):
         from finetuning.dataset import streams  # noqa: PLC0415 - it builds on this module
 
@@ -165,6 +165,10 @@ def _read_csv(path: Path) -> Rows:
     return Rows(str(path), "line", rows, bad)
 
 
+def delimiter_of(path: Path) -> str:
+    return "\t" if path.suffix.lower() == ".tsv" else ","
+
+
 def csv_row(line: int, columns: int, data: dict[str | Any, Any]) -> Row | BadRow:
     """A record as DictReader gives it."""
     if None not in data:
@@ -184,6 +188,16 @@ def refuse_twins(path: Path, header: Sequence[str]) -> None:
 
 
 def _read_parquet(path: Path) -> Rows:
+    file = open_parquet(path)
+    if file.metadata.num_rows and _is_large(path):
+        from finetuning.dataset import streams  # noqa: PLC0415 - it builds on this module
+
+        return streams.parquet(path, file)
+    return numbered(str(path), _items(path, file))
+
+
+def open_parquet(path: Path) -> Any:
+    """As pyarrow's ParquetFile; raises DatasetError."""
     try:
         from pyarrow import ArrowException, parquet  # noqa: PLC0415 - only for this format
     except ImportError:
@@ -191,12 +205,19 @@ def _read_parquet(path: Path) -> Rows:
             f"{path}: reading Parquet needs pyarrow; `pip install pyarrow`, or save it as .jsonl"
         ) from None
     try:
-        file = parquet.ParquetFile(path)
-        if file.metadata.num_rows and _is_large(path):
-            from finetuning.dataset import streams  # noqa: PLC0415 - it builds on this module
-
-            return streams.parquet(path, file)
-        items = file.read().to_pylist()
+        return parquet.ParquetFile(path)
     except (ArrowException, OSError) as error:
-        raise DatasetError(f"{path}: not readable as Parquet: {first_line(error)}") from error
-    return numbered(str(path), items)
+        raise _no_parquet(path, error) from error
+
+
+def _items(path: Path, file: Any) -> list[Any]:
+    from pyarrow import ArrowException  # noqa: PLC0415 - only for this format
+
+    try:
+        return list(file.read().to_pylist())
+    except (ArrowException, OSError) as error:
+        raise _no_parquet(path, error) from error
+
+
+def _no_parquet(path: Path, error: Exception) -> DatasetError:
+    return DatasetError(f"{path}: not readable as Parquet: {first_line(error)}")

@@ -9,11 +9,12 @@ import weakref
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from itertools import accumulate
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Any, NoReturn
 
 from finetuning.artifacts.failures import DatasetError, first_line
+from finetuning.dataset import files
 from finetuning.dataset.files import csv_row, json_row, refuse_twins
 from finetuning.dataset.rows import BadRow, Row, Rows, StoredRows
 
@@ -61,15 +62,31 @@ def _cut(data: bytes) -> list[bytes]:
     return [*(line + b"\n" for line in whole), rest]
 
 
+def each(path: Path) -> Iterator[Row | BadRow]:
+    """The rows of a file as they come; but for .json, no more of it is read than was asked for.
+
+    Raises:
+        DatasetError: it is unreadable, or broken in a way that no line ends.
+    """
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
+        yield from (row for _, row in _json_rows(_Lines(path)))
+    elif suffix in (".csv", ".tsv"):
+        _, found = _records(_Lines(path), files.delimiter_of(path))
+        yield from (row for _, row in found)
+    elif suffix == ".parquet":
+        yield from parquet(path, files.open_parquet(path)).rows
+    else:
+        rows = files.read(path)
+        both: list[Row | BadRow] = [*rows.rows, *rows.bad]
+        yield from sorted(both, key=lambda row: row.line)
+
+
 def jsonl(path: Path) -> Rows:
     lines = _Lines(path)
     found = _Found()
-    place = lines.start
-    for number, line in enumerate(lines.bytes_from(place), start=1):
-        text = lines.text(line, number).removesuffix("\n")
-        if text.strip():
-            found.add(json_row(number, text), place)
-        place += len(line)
+    for place, row in _json_rows(lines):
+        found.add(row, place)
 
     def read(line: int, place: int) -> Row:
         row = json_row(line, lines.text(next(lines.bytes_from(place)), line).removesuffix("\n"))
@@ -78,38 +95,61 @@ def jsonl(path: Path) -> Rows:
     return found.rows(str(path), "line", read)
 
 
+def _json_rows(lines: _Lines) -> Iterator[tuple[int, Row | BadRow]]:
+    """Each row with its place."""
+    place = lines.start
+    for number, line in enumerate(lines.bytes_from(place), start=1):
+        text = lines.text(line, number).removesuffix("\n")
+        if text.strip():
+            yield place, json_row(number, text)
+        place += len(line)
+
+
 def delimited(path: Path, delimiter: str) -> Rows:
     """A file with a header; a row may be of several lines."""
     lines = _Lines(path)
     found = _Found()
-    passed = lines.start
-
-    def texts(place: int) -> Iterator[str]:
-        nonlocal passed
-        for number, line in enumerate(lines.bytes_from(place), start=1):
-            passed += len(line)
-            yield lines.text(line, number)
-
-    reader = csv.DictReader(texts(lines.start), delimiter=delimiter, strict=True)
-    header = list(reader.fieldnames or [])
-    refuse_twins(path, header)
-    place = passed
-    try:
-        for data in reader:
-            found.add(csv_row(reader.line_num, len(header), data), place)
-            place = passed
-    except csv.Error as error:
-        raise DatasetError(
-            f"{path}: line {reader.line_num + 1}: {error}; check the quotes of the row that begins "
-            "there"
-        ) from None
+    header, rows = _records(lines, delimiter)
+    for place, row in rows:
+        found.add(row, place)
 
     def read(line: int, place: int) -> Row:
-        again = csv.DictReader(texts(place), header, delimiter=delimiter, strict=True)
+        texts = (lines.text(*each) for each in zip(lines.bytes_from(place), count(1), strict=False))
+        again = csv.DictReader(texts, header, delimiter=delimiter, strict=True)
         row = csv_row(line, len(header), next(again, {None: None}))
         return row if isinstance(row, Row) else lines.changed()
 
     return found.rows(str(path), "line", read)
+
+
+def _records(lines: _Lines, delimiter: str) -> tuple[list[str], Iterator[tuple[int, Row | BadRow]]]:
+    """The header, and each row with its place."""
+    passed = lines.start
+
+    def texts() -> Iterator[str]:
+        nonlocal passed
+        for number, line in enumerate(lines.bytes_from(lines.start), start=1):
+            passed += len(line)
+            yield lines.text(line, number)
+
+    csv.field_size_limit(files.CSV_FIELD_LIMIT)
+    reader = csv.DictReader(texts(), delimiter=delimiter, strict=True)
+    header = list(reader.fieldnames or [])
+    refuse_twins(lines.path, header)
+
+    def rows() -> Iterator[tuple[int, Row | BadRow]]:
+        place = passed
+        try:
+            for data in reader:
+                yield place, csv_row(reader.line_num, len(header), data)
+                place = passed
+        except csv.Error as error:
+            raise DatasetError(
+                f"{lines.path}: line {reader.line_num + 1}: {error}; check the quotes of the row "
+                "that begins there"
+            ) from None
+
+    return header, rows()
 
 
 def parquet(path: Path, file: Any) -> Rows:
@@ -135,10 +175,10 @@ def parquet(path: Path, file: Any) -> Rows:
     return numbered(str(path), starts[-1], read)
 
 
-def numbered(source: str, count: int, read: Callable[[int, int], Row]) -> Rows:
+def numbered(source: str, total: int, read: Callable[[int, int], Row]) -> Rows:
     """Rows that are found by their number."""
     return Rows(
-        source, "row", StoredRows(read, array("q", range(1, count + 1)), array("q", range(count)))
+        source, "row", StoredRows(read, array("q", range(1, total + 1)), array("q", range(total)))
     )
 
 

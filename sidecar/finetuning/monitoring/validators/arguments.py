@@ -238,7 +238,7 @@ def _remedy(flag: str) -> str:
         "--checkpoint-path": "the trainer keeps them in <output>/checkpoints",
         "--profile-path": "the trainer writes <output>/aim_profile.json when it has finished",
         "--base-model": "give the folder that holds its config.json",
-        "--held-out": "give a .jsonl, .json or .csv file with rows like those that were trained on",
+        "--held-out": "give a .jsonl, .json, .csv or .parquet file with rows like those trained on",
         "--include-path": "give the folder with the *.yaml files of the tasks",
     }
     return remedies[flag]

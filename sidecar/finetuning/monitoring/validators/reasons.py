@@ -114,7 +114,8 @@ _MODEL_OUTPUT = (
     Reason("BaseModelMissing", "an adapter's base model is found",
            "name its folder with --base-model", _ERROR, passes=True),
     Reason("HeldOutUnreadable", "the file of held-out rows is there and its rows can be used",
-           "give a .jsonl, .json or .csv file with rows in one of the training shapes", _ERROR),
+           "give a .jsonl, .json, .csv, .tsv or .parquet file with rows like those of the "
+           "training", _ERROR),
     Reason("TaskUnreadable", "the files of `benchmarks.includePath` are tasks that want no code",
            "write the task with plain fields, and its rows as a file", _ERROR),
     Reason("TimedOut", "the model answers within `timeoutSeconds`",
@@ -177,6 +178,8 @@ _MODEL_OUTPUT = (
            f"check learningRate and trainable layers, then {_RETRAIN}"),
     Reason("HeldOutRegressed", "the held-out loss is not clearly above the base model's",
            "train fewer epochs or with a lower learningRate", _WARNING),
+    Reason("HeldOutRowsLeftOut", "each held-out row could be trained on as well",
+           "mend or remove the rows", _WARNING),
     Reason("BenchmarkRegressed", "no task is clearly worse than the base model's",
            "train fewer epochs or with a lower learningRate", _WARNING),
     Reason("BenchmarksSkipped", "all tasks that are wanted were run on both models",

@@ -45,7 +45,7 @@ class HeldOut(_Setting):
     """Rows that the run has not trained on."""
 
     source: str | None = None
-    """A .jsonl, .json or .csv file with rows of the shapes that the trainer takes."""
+    """A data file of any kind that the trainer takes, with rows of its shapes."""
 
     max_rows: int = Field(default=64, ge=1, le=10_000)
     columns: dict[str, str] | None = None

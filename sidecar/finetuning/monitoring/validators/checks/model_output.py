@@ -15,12 +15,11 @@ from finetuning.artifacts.models import CheckResult
 from finetuning.artifacts.reference import Reference
 from finetuning.monitoring.validators.checks import benchmarks
 from finetuning.monitoring.validators.checks.base_model import ADAPTER_CONFIG, Base, find_base
-from finetuning.monitoring.validators.checks.held_out import read_rows
+from finetuning.monitoring.validators.checks.held_out_rows import HeldOutRows, read_rows
 from finetuning.monitoring.validators.checks.model_failure import finding_of_end
 from finetuning.monitoring.validators.checks.model_verdict import NAME, Facts, judge
 from finetuning.monitoring.validators.checks.probe import (
     BenchmarkRequest,
-    HeldOutRow,
     ProbeReport,
     ProbeRequest,
 )
@@ -71,6 +70,7 @@ def judged(report: ProbeReport, request: ProbeRequest, subject: Subject) -> Chec
     return judge(
         replace(
             facts,
+            left_out=[*request.left_out, *report.refused],
             reference=_reference(subject),
             reference_is_due=_reference_is_due(subject),
             method=_method(subject),
@@ -148,7 +148,7 @@ def _request(
     subject: Subject,
     folder: Path,
     base: Base | None,
-    rows: list[HeldOutRow],
+    rows: HeldOutRows,
     tasks: BenchmarkRequest | None,
 ) -> ProbeRequest:
     return ProbeRequest(
@@ -160,7 +160,8 @@ def _request(
         compare=subject.settings.baseline.compare,
         prompts=[question.prompt for question in subject.settings.questions],
         max_new_tokens=subject.settings.max_new_tokens,
-        held_out=rows,
+        held_out=rows.rows,
+        left_out=rows.problems,
         reference=_reference(subject) is not None,
         benchmarks=tasks,
     )
@@ -181,10 +182,10 @@ def _untrained(weights: Path) -> Finding | None:
     return Finding("AdapterUntrained", text, numbers={"zero": len(dead)})
 
 
-def _held_out_rows(subject: Subject) -> list[HeldOutRow] | Finding:
+def _held_out_rows(subject: Subject) -> HeldOutRows | Finding:
     wanted = subject.settings.held_out
     if wanted.source is None:
-        return []
+        return HeldOutRows([], [])
     try:
         return read_rows(Path(wanted.source), wanted.max_rows, wanted.columns)
     except UnreadableFileError as error:

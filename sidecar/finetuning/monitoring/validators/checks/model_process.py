@@ -147,6 +147,7 @@ def _report(model: Any, tuned: Seen, before: Seen | None, reference: list[float]
         base_answers=before.answers if before else None,
         held_out=tuned.losses,
         base_held_out=before.losses if before else None,
+        refused=tuned.refused,
         reference=reference,
         is_quantized=getattr(model.config, "quantization_config", None) is not None,
         is_in_32_bits=str(model.dtype) == "torch.float32",

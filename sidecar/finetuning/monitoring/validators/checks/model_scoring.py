@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from finetuning.artifacts.reference import TEXTS
+from finetuning.dataset.conversation import RefusedError
+from finetuning.dataset.encode import Example
 from finetuning.monitoring.validators.checks.model_benchmarks import BenchmarkError, run_tasks
-from finetuning.monitoring.validators.checks.model_texts import encode, texts_of
+from finetuning.monitoring.validators.checks.model_texts import RowError, encode, examples_in
 from finetuning.monitoring.validators.checks.probe import (
     Answer,
     HeldOutRow,
@@ -35,6 +37,7 @@ class Seen:
     answers: list[Answer] = field(default_factory=list)
     logits: "list[torch.Tensor]" = field(default_factory=list)
     losses: list[RowLoss] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
     scores_problem: str = ""
     seconds: float = 0.0
@@ -49,8 +52,7 @@ def observe(model: Any, tokenizer: Any, request: ProbeRequest) -> Seen:
             answer, first = _generate(model, tokenizer, prompt, request.max_new_tokens)
             seen.answers.append(answer)
             seen.logits.append(first)
-        losses = [_loss(model, tokenizer, row) for row in request.held_out]
-    seen.losses = [loss for loss in losses if loss is not None]
+        seen.losses, seen.refused = _losses(model, tokenizer, request.held_out)
     if request.benchmarks:
         try:
             seen.scores = run_tasks(model, tokenizer, request.benchmarks)
@@ -84,8 +86,14 @@ def let_end(
 
 def _within(model: Any, asked: int, limit: int) -> int:
     """New tokens that the model has positions for after those `asked`, at most `limit`."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    return max(1, min(limit, positions - asked)) if isinstance(positions, int) else limit
+    positions = _positions(model)
+    return max(1, min(limit, positions - asked)) if positions else limit
+
+
+def _positions(model: Any) -> int | None:
+    """How long a text may be; a model that learnt a vector for each place has no more."""
+    found = getattr(model.config, "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def difference(tuned: Seen, base: Seen) -> float | None:
@@ -146,13 +154,36 @@ def reference_losses(model: Any, tokenizer: Any) -> list[float]:
         ]
 
 
-def _loss(model: Any, tokenizer: Any, row: HeldOutRow) -> RowLoss | None:
-    """Of the answer alone; None where no token of it is left within the length limit."""
-    ids, start = _answer_ids(tokenizer, row)
-    start = max(start, 1)  # Nothing predicts the first token.
-    if start >= len(ids):
-        return None
-    return RowLoss(tokens=len(ids) - start, nats=float(_nats(model, ids, start).sum()))
+def _losses(model: Any, tokenizer: Any, rows: list[HeldOutRow]) -> tuple[list[RowLoss], list[str]]:
+    """Of each row that is left within the length limit, and what is wrong with those refused.
+
+    Raises RowError where all are.
+    """
+    found: list[RowLoss] = []
+    refused: list[str] = []
+    for row in rows:
+        try:
+            examples = examples_in(tokenizer, row)
+        except RefusedError as error:
+            refused.append(str(error))
+            continue
+        parts = [part for example in examples for part in _trained(model, example)]
+        if parts:
+            found.append(RowLoss(tokens=len(parts), nats=sum(parts)))
+    if refused and len(refused) == len(rows):
+        raise RowError(refused[0])
+    return found, refused
+
+
+def _trained(model: Any, example: Example) -> list[float]:
+    """What predicting each token costs that the trainer would train."""
+    longest = min(LONGEST_ROW, _positions(model) or LONGEST_ROW)
+    ids, counts = example.ids[:longest].tolist(), example.trained[1:longest].tolist()
+    if True not in counts:
+        return []
+    first = counts.index(True)
+    nats = _nats(model, ids, first + 1).tolist()
+    return [cost for cost, counted in zip(nats, counts[first:], strict=True) if counted]
 
 
 def _nats(model: Any, ids: list[int], start: int) -> "torch.Tensor":
@@ -162,13 +193,3 @@ def _nats(model: Any, ids: list[int], start: int) -> "torch.Tensor":
     inputs = torch.tensor([ids], device=model.device)
     logits = model(input_ids=inputs).logits[0, start - 1 : -1].float()
     return torch.nn.functional.cross_entropy(logits, inputs[0, start:], reduction="none")
-
-
-def _answer_ids(tokenizer: Any, row: HeldOutRow) -> tuple[list[int], int]:
-    """The row's tokens, and where its answer begins among them."""
-    asked, whole = texts_of(tokenizer, row)
-    special = not row.messages
-    before = tokenizer(asked, add_special_tokens=special).input_ids if asked else []
-    ids = tokenizer(whole, add_special_tokens=special).input_ids[:LONGEST_ROW]
-    pairs = enumerate(zip(before, ids, strict=False))
-    return ids, next((i for i, (a, b) in pairs if a != b), min(len(before), len(ids)))

@@ -3,11 +3,15 @@
 A chat template is a program of the model's author: it may neither run for long nor write much.
 """
 
+import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from finetuning.dataset.conversation import RefusedError, Template, chatml_for
+from finetuning.dataset.encode import Example, examples_of
+from finetuning.dataset.shapes import Chat, Completion
 from finetuning.monitoring.validators.checks.probe import HeldOutRow, ProbeRequest
 
 TEMPLATE_SECONDS = 10
@@ -26,14 +30,14 @@ class TemplateError(Exception):
 
 
 class RowError(Exception):
-    """A row held out cannot be written with the chat template, which writes other conversations."""
+    """Rows held out cannot be used with this tokenizer, which writes other conversations."""
 
 
 def tokenized_otherwise(own: Any, base: Any, request: ProbeRequest) -> str | None:
     """The first text of which the two tokenizers make other tokens, or another text again."""
-    rows = [turn.content for row in request.held_out for turn in row.messages]
-    rows += [row.prompt + row.completion for row in request.held_out]
-    for text in filter(None, (*_SAMPLES, *request.prompts, *rows)):
+    said = [str(turn.get("content") or "") for row in request.held_out for turn in row.messages]
+    rows = [row.prompt + row.completion for row in request.held_out]
+    for text in filter(None, (*_SAMPLES, *request.prompts, *said, *rows)):
         ids = own(text).input_ids
         if ids != base(text).input_ids or own.decode(ids) != base.decode(ids):
             return text
@@ -45,7 +49,12 @@ def encode(tokenizer: Any, prompt: str) -> Any:
     if not tokenizer.chat_template:
         return tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
     turns = [{"role": "user", "content": prompt}]
-    text = _rendered(tokenizer, turns, ask=True)
+    try:
+        text = _Bounded(tokenizer).apply_chat_template(turns, add_generation_prompt=True)
+    except TemplateError:
+        raise
+    except Exception as error:
+        raise TemplateError(f"fails: {type(error).__name__}: {error}") from error
     if prompt.strip() not in text:
         raise TemplateError("leaves the user's message out")
     return tokenizer(
@@ -53,38 +62,60 @@ def encode(tokenizer: Any, prompt: str) -> Any:
     )
 
 
-def texts_of(tokenizer: Any, row: HeldOutRow) -> tuple[str, str]:
-    """The prompt, and the prompt with its answer."""
-    if not row.messages:
-        return row.prompt, row.prompt + row.completion
-    turns = [turn.model_dump() for turn in row.messages]
-    if not tokenizer.chat_template:
-        before = "".join(f"{turn['content']}\n" for turn in turns[:-1])
-        return before, before + str(turns[-1]["content"])
+def examples_in(tokenizer: Any, row: HeldOutRow) -> list[Example]:
+    """The row as the trainer would learn it: as one sequence, or as one for each answer.
+
+    Raises:
+        RefusedError: the chat template refuses the row, or leaves some of it out.
+        RowError: none can be used.
+    """
+    text = Completion(row.prompt, row.completion)
+    sample = Chat(row.messages, row.tools) if row.messages else text
     try:
-        asked = _rendered(tokenizer, turns[:-1], ask=True)
-        return asked, _rendered(tokenizer, turns, ask=False)
-    except TemplateError as error:
-        raise RowError(f"the chat template {error}") from error
+        return examples_of(sample, Template(_Bounded(tokenizer)))
+    except RefusedError as error:
+        if isinstance(error.__cause__, TemplateError):
+            raise RowError(f"the chat template {error.__cause__}") from error
+        raise
+    except NotImplementedError as error:
+        raise RowError("the tokenizer cannot tell where its tokens stand in a text") from error
 
 
-def _rendered(tokenizer: Any, turns: list[dict[str, str]], *, ask: bool) -> str:
-    try:
+class _Bounded:
+    """A tokenizer whose chat template may neither run for long nor write much; ChatML for none."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._tokenizer(*args, **kwargs)
+
+    def apply_chat_template(
+        self, turns: Any, *, add_generation_prompt: bool, tools: Any = None, tokenize: bool = False
+    ) -> str:
+        """Raises TemplateError, and on the conversations of a held-out row what a template does."""
         with _no_longer_than(TEMPLATE_SECONDS):
             text = str(
-                tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask)
+                self._tokenizer.apply_chat_template(
+                    turns,
+                    tools=tools,
+                    tokenize=tokenize,
+                    add_generation_prompt=add_generation_prompt,
+                    chat_template=self._tokenizer.chat_template or chatml_for(self._tokenizer),
+                )
             )
-    except Exception as error:
-        raise TemplateError(f"fails: {type(error).__name__}: {error}") from error
-    given = sum(len(turn["content"]) for turn in turns)
-    if len(text) > 2 * given + _LONGEST_PREFACE:
-        raise TemplateError(f"writes {len(text)} characters for {given}")
-    return text
+        given = len(json.dumps([turns, tools], default=str))
+        if len(text) > 2 * given + _LONGEST_PREFACE:
+            raise TemplateError(f"writes {len(text)} characters for {given}")
+        return text
 
 
 @contextmanager
 def _no_longer_than(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in this, the main, thread."""
+    """Raise TemplateError in this, the main, thread."""
     before = signal.signal(signal.SIGALRM, _give_up)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
@@ -95,4 +126,4 @@ def _no_longer_than(seconds: float) -> Iterator[None]:
 
 
 def _give_up(_signal: int, _frame: Any) -> None:
-    raise TimeoutError(f"it takes longer than {TEMPLATE_SECONDS} s")
+    raise TemplateError(f"takes longer than {TEMPLATE_SECONDS} s")

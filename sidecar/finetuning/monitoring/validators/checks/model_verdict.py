@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
@@ -55,6 +55,8 @@ class Facts:
     tasks: int = 0
     """Benchmarks that are wanted."""
     max_drop: float | None = None
+    left_out: list[str] = field(default_factory=list)
+    """What is wrong with held-out rows that were not scored."""
     reference: Reference | None = None
     """What the trainer has seen of the model that it saved."""
     reference_is_due: bool = False
@@ -273,6 +275,14 @@ def held_out_regressed(facts: Facts) -> Finding | None:
     return Finding("HeldOutRegressed", text)
 
 
+def held_out_rows_were_left_out(facts: Facts) -> Finding | None:
+    count = len(facts.left_out)
+    if not count:
+        return None
+    text = f"{count} held-out rows cannot be used and were left out; the first: {facts.left_out[0]}"
+    return Finding("HeldOutRowsLeftOut", text, numbers={"rows": count})
+
+
 def base_is_as_bad(facts: Facts) -> Finding | None:
     for question, answer, _ in facts.triples:
         if repeats_one_token(answer) or loops(answer) or _is_echo(question, answer):
@@ -319,6 +329,7 @@ RULES: tuple[Rule[Facts], ...] = (
 )
 WARNINGS: tuple[Rule[Facts], ...] = (
     held_out_regressed,
+    held_out_rows_were_left_out,
     benchmark_regressed,
     benchmarks_were_left_out,
     base_is_as_bad,

@@ -11,17 +11,13 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
 
-class Turn(_Message):
-    """One message of a conversation."""
-
-    role: str
-    content: str
-
-
 class HeldOutRow(_Message):
-    """A row to score: a conversation whose last turn counts, or a text whose completion does."""
+    """A row to score: a conversation whose assistant counts, or a text whose completion does."""
 
-    messages: list[Turn] = Field(default_factory=list)
+    messages: list[dict[str, Any]] = Field(default_factory=list)
+    """As they stand in the row: a chat template may show any of their keys."""
+
+    tools: list[Any] | None = None
     prompt: str = ""
     completion: str = ""
 
@@ -48,6 +44,9 @@ class ProbeRequest(_Message):
     """Whether the base model is asked as well."""
     prompts: list[str]
     held_out: list[HeldOutRow] = Field(default_factory=list)
+    left_out: list[str] = Field(default_factory=list)
+    """What is wrong with other rows of that file; for the verdict alone."""
+
     reference: bool = False
     """Whether the tuned model scores the texts that the trainer has scored."""
     benchmarks: BenchmarkRequest | None = None
@@ -104,6 +103,9 @@ class ProbeReport(_Message):
     base_answers: list[Answer] | None = None
     held_out: list[RowLoss] = Field(default_factory=list)
     base_held_out: list[RowLoss] | None = None
+    refused: list[str] = Field(default_factory=list)
+    """What the chat template says of the held-out rows that it cannot write."""
+
     reference: list[WireFloat] = Field(default_factory=list)
     """Nats, token by token."""
     base_reference: list[WireFloat] = Field(default_factory=list)
