@@ -53,6 +53,8 @@ class TrainingInfo(_Info):
     """The file that the trainer writes when the result is saved."""
 
     model_id: str | None = None
+    base_model_path: str | None = None
+    """Folder that the base model was loaded from, where its id does not say it."""
     method: str | None = None
     training_config: dict[str, Any] = Field(default_factory=dict)
     results: Results = Field(default_factory=Results)

@@ -111,6 +111,22 @@ def test_a_full_model_is_compared_when_its_base_is_here_and_not_downloaded_else(
     assert planned(output).base is None
 
 
+def test_the_folder_that_a_named_base_was_loaded_from_is_asked_before_the_hub(
+    run_of: RunOf, models: Path
+) -> None:
+    output = run_of("lora")
+    named = {"model_id": "org/base", "training_config": {"model_id": "org/base"}}
+    edit(output / "training_info.json", **named, base_model_path=str(models / "base"))
+    edit(output / "adapter_config.json", base_model_name_or_path="org/base")
+    request = planned(output)
+    assert (request.base, request.base_is_local) == (str(models / "base"), True)
+    # Gone, it leaves the name; and it never outweighs what the operator says.
+    edit(output / "training_info.json", base_model_path="/nowhere/base")
+    assert planned(output).base == "org/base"
+    edit(output / "training_info.json", base_model_path=str(models / "full"))
+    assert planned(output, model_id="org/base").base == "org/base"
+
+
 @pytest.mark.parametrize("offline", ["0", "1"])
 def test_a_base_from_the_hub_is_fetched_unless_that_is_forbidden(
     run_of: RunOf, monkeypatch: pytest.MonkeyPatch, offline: str

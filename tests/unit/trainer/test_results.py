@@ -16,6 +16,9 @@ import pytest
 from finetuning.artifacts.history import PerformanceLine, read_lines
 from finetuning.artifacts.manifest import problem_with, read_manifest
 from finetuning.base.app import main
+from finetuning.monitoring.validators.checks.base_model import base_folder
+from finetuning.monitoring.validators.settings import ValidationSettings
+from finetuning.monitoring.validators.subject import subject
 
 pytestmark = pytest.mark.training
 
@@ -179,6 +182,21 @@ def test_training_info_tells_what_was_trained_and_how_it_went(
     nats = [float(loss) for loss in info["reference"]["losses"].split()]
     assert len(nats) > 300, "each token of the texts but the first"
     assert 3 < sum(nats) / len(nats) < 9, "a model of 320 tokens that knows nothing of them"
+
+
+def test_a_base_model_that_a_folder_holds_under_another_name_is_found_again(
+    tiny_model: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whoever validates the run, from wherever they look at it."""
+    monkeypatch.chdir(tiny_model.parent)
+    where = ("--model-path", tiny_model.name)
+    output = train(Path("org/base"), rows_file, tmp_path / "out", *where)
+    info = read(output / "training_info.json")
+    assert (info["model_id"], info["base_model_path"]) == ("org/base", str(tiny_model))
+    assert read(output / "adapter_config.json")["base_model_name_or_path"] == "org/base"
+    monkeypatch.chdir(tmp_path)
+    judged = subject(output / "training_info.json", output, None, None, ValidationSettings())
+    assert base_folder(judged) == tiny_model
 
 
 def test_the_history_of_performance_agrees_with_the_totals(

@@ -20,7 +20,7 @@ from finetuning.base.aim_profile import ModelShape, aim_profile, kv_bytes_per_to
 from finetuning.base.checkpoints import path_of
 from finetuning.base.data import Data
 from finetuning.base.device import Device, dtype_of
-from finetuning.base.hub import read_settings
+from finetuning.base.hub import local_folder, read_settings
 from finetuning.base.last_words import result_of
 from finetuning.base.plan import Plan
 from finetuning.base.reference import reference_of
@@ -86,6 +86,8 @@ def run_info(run: Run, device: Device, started_at: float) -> dict[str, Any]:
     evaluation = config.dataset.eval_source
     return {
         "model_id": config.model_id,
+        # The id alone may be nothing that can be found again.
+        **({"base_model_path": str(local_folder(config))} if config.model_path else {}),
         "job_name": config.job_name,
         "method": config.method.value,
         "training_config": run.facts,

@@ -68,7 +68,8 @@ def _recorded(subject: Subject, folder: Path) -> list[str]:
     if told and not told.startswith(_PATHS):
         return [told]
     names: list[Any] = [told]  # A path may be told from elsewhere: the run has the whole of it.
-    names += [info.training_config.get("model_id"), info.model_id] if info else []
+    if info is not None:
+        names += [info.base_model_path, info.training_config.get("model_id"), info.model_id]
     try:
         config = read_json(folder / ADAPTER_CONFIG)
         names.append(config.get("base_model_name_or_path"))
