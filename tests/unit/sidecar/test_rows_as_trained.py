@@ -14,7 +14,7 @@ from tests.unit.trainer.test_chat_templates import tokenizer_of
 from finetuning.base.app import main
 from finetuning.monitoring.validators.checks.held_out import compare
 from finetuning.monitoring.validators.checks.held_out_rows import read_rows
-from finetuning.monitoring.validators.checks.probe import ProbeRequest
+from finetuning.monitoring.validators.checks.probe import HeldOutRow, ProbeRequest
 
 pytestmark = pytest.mark.training
 
@@ -158,6 +158,22 @@ def test_a_file_costs_what_it_costs_the_trainer(model: Path, tmp_path: Path, nam
     write(tmp_path / name, [FORMS[form]] * 2)
     trainer, validator = losses(model, tmp_path / name, tmp_path / "run")
     assert validator == pytest.approx(trainer, abs=2e-4)
+
+
+def test_of_several_templates_and_of_none_the_trainer_s_is_taken(model: Path) -> None:
+    from finetuning.base.model import load_tokenizer
+    from finetuning.monitoring.validators.checks.model_texts import examples_in
+
+    tokenizer = load_tokenizer(model)
+    row = HeldOutRow(**FORMS["a call at the end"])
+    (expected,) = examples_in(tokenizer, row)
+    own = tokenizer.chat_template
+    tokenizer.chat_template = {"default": "{{ raise_exception('no tools') }}", "tool_use": own}
+    (found,) = examples_in(tokenizer, row)
+    assert found.ids.tolist() == expected.ids.tolist()
+    tokenizer.chat_template = None
+    (found,) = examples_in(tokenizer, HeldOutRow(**FORMS["messages"]))
+    assert "<|im_start|>system\nYou are terse.<|im_end|>" in tokenizer.decode(found.ids)
 
 
 def test_rows_that_the_template_refuses_are_left_out_and_told(model: Path, tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ class _Bounded:
         self, turns: Any, *, add_generation_prompt: bool, tools: Any = None, tokenize: bool = False
     ) -> str:
         """Raises TemplateError, and on the conversations of a held-out row what a template does."""
+        known = self._tokenizer.chat_template
         with _no_longer_than(TEMPLATE_SECONDS):
             text = str(
                 self._tokenizer.apply_chat_template(
@@ -104,7 +105,8 @@ class _Bounded:
                     tools=tools,
                     tokenize=tokenize,
                     add_generation_prompt=add_generation_prompt,
-                    chat_template=self._tokenizer.chat_template or chatml_for(self._tokenizer),
+                    # Of several of its own it takes the one that fits.
+                    chat_template=None if known else chatml_for(self._tokenizer),
                 )
             )
         given = len(json.dumps([turns, tools], default=str))
