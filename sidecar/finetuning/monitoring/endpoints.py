@@ -54,7 +54,7 @@ class MetricsServer(ThreadingHTTPServer):
         address: tuple[str, int],
         identity: Identity,
         read: Callable[[], Snapshot],
-        scraped: Callable[[Snapshot, str], None],
+        scraped: Callable[[str, bool], None],
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.identity = identity
@@ -86,12 +86,15 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _IDLE_SECONDS
 
     def do_GET(self) -> None:
-        """Send the page; a scrape counts once its last byte is out."""
+        """Send the page; who scrapes is known at once, and has seen the end with its last byte."""
         path = self.path.split("?", 1)[0]
         snapshot = self.server.read()
+        scrape = path == "/metrics" and self.command == "GET"
+        if scrape:
+            self.server.scraped(self._client(), False)
         self._send(self._page(path, snapshot))
-        if path == "/metrics" and self.command == "GET":
-            self.server.scraped(snapshot, self._client())
+        if scrape and snapshot.is_final:
+            self.server.scraped(self._client(), True)
 
     do_HEAD = do_GET  # noqa: N815 - http.server's name
 

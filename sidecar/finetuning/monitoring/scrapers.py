@@ -18,7 +18,7 @@ class Scrapers:
         self._served: frozenset[str] = frozenset()
 
     def saw(self, client: str, *, final: bool) -> None:
-        """This client has had the whole answer; `final` when it said how the run ended."""
+        """This client asks, or (`final`) has had a whole answer that said how the run ended."""
         with self._lock:
             self._last.pop(client, None)
             self._last[client] = self._clock()
