@@ -128,6 +128,8 @@ BROKEN: dict[str, Recipe] = {
     "lora, blown up": Recipe(
         "--method lora --no-fp16 --target-modules all-linear --learning-rate 0.15", steps=40
     ),
+    "lora, nothing learned": Recipe("--method lora --no-fp16 --learning-rate 1e-7"),
+    "full, nothing learned": Recipe("--method full --no-fp16 --learning-rate 1e-9"),
 }
 """Trainings that end in order and teach nothing."""
 

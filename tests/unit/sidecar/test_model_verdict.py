@@ -55,6 +55,26 @@ def test_a_bad_answer_fails_for_its_reason(finding: Finding | None, reason: str)
 
 
 @pytest.mark.parametrize(
+    ("difference", "fell", "exact", "reason"),
+    [
+        (2e-4, False, True, "SameAsBase"),
+        (2e-4, True, True, ""),
+        (2e-4, None, True, ""),
+        (0.02, False, True, ""),
+        (0.02, False, False, "SameAsBase"),
+        (0.2, False, False, ""),
+        (0.0, True, True, "SameAsBase"),
+    ],
+)
+def test_a_difference_that_rounding_makes_is_none_unless_the_loss_fell(
+    difference: float, *, fell: bool | None, exact: bool, reason: str
+) -> None:
+    answers = [Answer(text="It is Lima.", tokens=[1, 2, 3], finite=True)]
+    report = ProbeReport(answers=answers, largest_logit_difference=difference, is_in_32_bits=exact)
+    assert judge(Facts(report, asking(), loss_fell=fell)).reason == reason
+
+
+@pytest.mark.parametrize(
     ("failure", "reason", "result"),
     [
         ({"stage": "base", "message": "x"}, "BaseModelMissing", CheckResult.ERROR),

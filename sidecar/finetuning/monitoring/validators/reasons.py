@@ -174,7 +174,9 @@ _MODEL_OUTPUT = (
            "an answer that the base model ends within `maxNewTokens` ends within 1024 tokens, or "
            "within `maxNewTokens` where that is more",
            "check that the rows' answers end with the end of sequence"),
-    Reason("SameAsBase", "weights, beyond rounding, and logits differ from the base model's",
+    Reason("SameAsBase",
+           "weights, beyond rounding, and logits differ from the base model's; where the "
+           "loss did not clearly fall, by more than 0.01 in 32 bit or 1/16 else",
            f"check learningRate and trainable layers, then {_RETRAIN}"),
     Reason("HeldOutRegressed", "the held-out loss is not clearly above the base model's",
            "train fewer epochs or with a lower learningRate", _WARNING),

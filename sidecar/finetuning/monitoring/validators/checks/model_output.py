@@ -16,6 +16,7 @@ from finetuning.artifacts.reference import Reference
 from finetuning.monitoring.validators.checks import benchmarks
 from finetuning.monitoring.validators.checks.base_model import ADAPTER_CONFIG, Base, find_base
 from finetuning.monitoring.validators.checks.held_out_rows import HeldOutRows, read_rows
+from finetuning.monitoring.validators.checks.loss_facts import gather
 from finetuning.monitoring.validators.checks.model_failure import finding_of_end
 from finetuning.monitoring.validators.checks.model_verdict import NAME, Facts, judge
 from finetuning.monitoring.validators.checks.probe import (
@@ -75,6 +76,7 @@ def judged(report: ProbeReport, request: ProbeRequest, subject: Subject) -> Chec
             reference_is_due=_reference_is_due(subject),
             method=_method(subject),
             is_in_32_bits=_is_in_32_bits(subject, Path(request.model_path)),
+            loss_fell=_loss_fell(subject),
         )
     )
 
@@ -85,6 +87,12 @@ def _reference_is_due(subject: Subject) -> bool:
     known = info is not None and bool(info.environment)
     could_not = info is not None and info.reference is None and "reference" in info.model_fields_set
     return subject.settings.require_all and known and not could_not
+
+
+def _loss_fell(subject: Subject) -> bool | None:
+    """None where too few steps tell."""
+    trend = gather(subject, subject.info).trend if subject.info else None
+    return trend.clear if trend and trend.certain else None
 
 
 def _is_in_32_bits(subject: Subject, folder: Path) -> bool:

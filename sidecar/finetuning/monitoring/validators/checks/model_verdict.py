@@ -39,6 +39,11 @@ from finetuning.monitoring.validators.outcome import (
 from finetuning.monitoring.validators.settings import Match, Question, ValidationSettings
 
 NAME = "model_output"
+_ROUNDING, _ROUNDING_IN_16_BITS = 0.01, 0.0625
+"""Of logits. Trainings with a learning rate that teaches nothing (1e-7 for an adapter, 1e-9 for a
+whole model, 30 and 60 steps) change them by 7e-6 to 2e-4; in bf16 a logit from 8 on is rounded to
+steps of 1/16."""
+
 _SHOWN_CHARACTERS = 60
 
 Fault = Callable[[Question, Answer], bool]
@@ -64,6 +69,8 @@ class Facts:
     method: str | None = None
     is_in_32_bits: bool = False
     """Whether the run was trained, and is stored, so."""
+    loss_fell: bool | None = None
+    """Whether the loss of the training fell beyond its noise; None where no trend can be told."""
 
     @classmethod
     def of(cls, report: ProbeReport, settings: ValidationSettings, base: str) -> Self:
@@ -87,6 +94,12 @@ class Facts:
     @cached_property
     def as_trained(self) -> AsTrained:
         return AsTrained(self.reference, self.report, self.method, self.is_in_32_bits)
+
+    @property
+    def least_difference(self) -> float:
+        """Of a logit, beyond what rounding does to a model that is the same."""
+        exact = self.report.is_in_32_bits and not self.report.is_quantized
+        return _ROUNDING if exact else _ROUNDING_IN_16_BITS
 
     @cached_property
     def scores(self) -> list[Compared]:
@@ -228,9 +241,18 @@ def answers_do_not_stop(facts: Facts) -> Finding | None:
 
 
 def model_is_the_base(facts: Facts) -> Finding | None:
-    if facts.report.largest_logit_difference != 0:
+    """Where the loss has clearly fallen, a difference however small was learned."""
+    found, limit = facts.report.largest_logit_difference, facts.least_difference
+    if found == 0:
+        return Finding("SameAsBase", "The tuned model computes exactly what the base model does")
+    if found is None or found > limit or facts.loss_fell is not False:
         return None
-    return Finding("SameAsBase", "The tuned model computes exactly what the base model does")
+    text = f"No logit is further than {found:.2g} from the base model's, {limit:g} is rounding"
+    return Finding(
+        "SameAsBase",
+        f"{text}, and the loss did not clearly fall: nothing was learned",
+        numbers={"largestLogitDifference": found, "limit": limit},
+    )
 
 
 def keyword_is_missing(facts: Facts) -> Finding | None:
