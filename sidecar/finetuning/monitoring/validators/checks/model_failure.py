@@ -1,6 +1,7 @@
 """Why a model gave no answers: what is the model's fault, and what the machine's under it."""
 
 import signal
+from dataclasses import replace
 
 from finetuning.artifacts.models import CheckResult
 from finetuning.monitoring.validators.checks.base_model import base_missing
@@ -10,20 +11,19 @@ from finetuning.monitoring.validators.outcome import Finding
 MACHINE = "machine"
 """The stage of a failure that says nothing about the model."""
 
-_ERROR, _FAIL = CheckResult.ERROR, CheckResult.FAIL
-_TOLD = {
-    MACHINE: ("MachineFailed", "The machine failed under the model:", _ERROR),
-    "rows": ("HeldOutUnreadable", "A held-out row cannot be used:", _ERROR),
-    "template": ("TemplateBroken", "The chat template", _FAIL),
-    "words": (
+_ERROR = CheckResult.ERROR
+_BY_STAGE = {
+    MACHINE: Finding("MachineFailed", "The machine failed under the model:", _ERROR),
+    "rows": Finding("HeldOutUnreadable", "A held-out row cannot be used:", _ERROR),
+    "template": Finding("TemplateBroken", "The chat template"),
+    "words": Finding(
         "TokenizerDiffers",
         "The tokenizer makes of a text other tokens, or a text again, than the base model's:",
-        _FAIL,
     ),
-    "generation": ("ModelLoadFailed", "The model does not generate:", _FAIL),
-    "tokenizer": ("ModelLoadFailed", "The tokenizer does not load:", _FAIL),
+    "generation": Finding("ModelLoadFailed", "The model does not generate:"),
+    "tokenizer": Finding("ModelLoadFailed", "The tokenizer does not load:"),
 }
-"""Reason, words before the failure's own, and result by stage."""
+"""The failure's own words are put after these."""
 
 
 def finding_of(failure: ProbeFailure, base: str) -> Finding:
@@ -33,9 +33,9 @@ def finding_of(failure: ProbeFailure, base: str) -> Finding:
         return Finding("OutOfMemory", f"Not enough memory: {message}", _ERROR)
     if stage == "base":
         return base_missing(f"{base}: {message}")
-    usual = ("ModelLoadFailed", f"The {stage} does not load:", _FAIL)
-    reason, words, result = _TOLD.get(stage, usual)
-    return Finding(reason, f"{words} {message}", result)
+    usual = Finding("ModelLoadFailed", f"The {stage} does not load:")
+    found = _BY_STAGE.get(stage, usual)
+    return replace(found, message=f"{found.message} {message}")
 
 
 def finding_of_end(code: int, last_line: str) -> Finding:
