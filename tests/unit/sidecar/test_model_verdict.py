@@ -330,7 +330,7 @@ def test_of_a_run_in_4_bits_what_the_adapter_does_is_compared() -> None:
     assert found.passed, found.message
     turned = in_four_bits(told, base, reference=[6.0, 5.0, 4.5], base_reference=here)
     assert turned.reason == "NotAsTrained"
-    assert turned.numbers["limit"] == pytest.approx(0.3)
+    assert turned.numbers["limit"] == pytest.approx(0.4)
     half = in_four_bits(told, base, reference=[2.2, 2.8, 3.3], base_reference=here)
     assert half.reason == "NotAsTrained"
     another = in_four_bits(told, base, reference=[1.0, 2.0, 3.0], base_reference=[8.0, 7.0, 9.0])

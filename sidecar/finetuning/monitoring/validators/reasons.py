@@ -163,7 +163,7 @@ _MODEL_OUTPUT = (
     Reason("NotAsTrained",
            "on fixed texts the model has the losses that the trainer saw, token by token: within "
            "0.02 nats in 32 bit, 0.25 in 16, or 2.5 where 4 bits are involved; of a run of method "
-           "qlora within 1.5 times what the 4 bits did to its base, or 0.25",
+           "qlora within twice what the 4 bits did to its base, or 0.25",
            "give the weights, settings and base model of one and the same run"),
     Reason("ReferenceMissing",
            "where everything is required, what the trainer has seen is there as it was written",

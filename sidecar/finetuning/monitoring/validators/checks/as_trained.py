@@ -13,7 +13,7 @@ _FAR, _FAR_IN_16_BITS, _FAR_IN_4_BITS = 0.02, 0.25, 2.5
 the rounding of what was told, and up to 0.005 in fp16, whose mantissa a GPU's TF32 has; up to 0.038
 in bf16, which rounds larger logits more; 1.2 in 4 bits. Another model is several nats away."""
 
-_OF_THE_NOISE = 1.5
+_OF_THE_NOISE = 2.0
 """What the 4 bits did to the base model, they do to the tuned one as well (0.9 to 1.1 times), and
 less to what lies between the two (0.6 to 0.7 times) where both are shifted alike. Whichever is less
 counts."""
