@@ -170,28 +170,19 @@ spec:
 """
 
 
-def test_a_monitor_and_a_sidecar_made_by_hand_give_all_fourteen(
-    scratch: Cluster, prometheus: str
-) -> None:
+BY_HANDS_POOL = "serviceMonitor/e2e-scratch/finetuning-metrics/0"
+
+
+@pytest.fixture(scope="module")
+def by_hand(scratch: Cluster, prometheus: str) -> None:
     """The node has no GPU, so a state file as a trainer on one writes it stands in for the run."""
     image = json.loads((STATE / "images.json").read_text())["operator"]
     scratch.apply(pod_with_a_plain_sidecar(image))
     scratch.apply(BY_HAND)
-    renew("serviceMonitor/e2e-scratch/finetuning-metrics/0")
-
-    def in_prometheus(metric: str) -> list[dict[str, Any]]:
-        return query(prometheus, f'{metric}{{job_name="my-job"}}')
-
-    for metric in ("finetuning_job_status", "finetuning_training_step", *NEED_A_GPU):
-        scratch.wait(f"{metric} in Prometheus", partial(in_prometheus, metric), 180)
-    (used,) = in_prometheus("finetuning_gpu_memory_used_bytes")
-    assert float(used["value"][1]) == 50 * 2**30
-    assert used["metric"]["gpu_id"] == "0"
-    scratch.wait("the GPU panels", lambda: not without_answer(prometheus, of_gpus=True), 120)
 
 
 def test_prometheus_finds_every_metric_of_a_running_job(
-    workspace: Cluster, prometheus: str, tmp_path: Path
+    workspace: Cluster, prometheus: str, by_hand: None, tmp_path: Path
 ) -> None:
     rows = {"source": "configmap:finetuning-demo-data:heldout.jsonl", "maxRows": 8}
     # Long enough for a first scrape by a Prometheus that begins anew meanwhile.
@@ -203,14 +194,16 @@ def test_prometheus_finds_every_metric_of_a_running_job(
         running(workspace, validated) as shown,
         running(workspace, long_run("lora", "watched", "300m")) as name,
     ):
-        renew(*(f"serviceMonitor/e2e/{each}-metrics/0" for each in (name, killed, shown)))
+        own = (f"serviceMonitor/e2e/{each}-metrics/0" for each in (name, killed, shown))
+        renew(BY_HANDS_POOL, *own)
         reached_step(workspace, name, 25)
         assert workspace.get("servicemonitor", f"{name}-metrics")["spec"]["endpoints"]
         of_the_job = partial(series, prometheus, name)
         for metric in SPECIFIED:
             workspace.wait(f"{metric} in Prometheus", partial(of_the_job, metric), 180)
         assert of_the_job("finetuning_job_status")[0]["value"][1] == "1"
-        assert float(of_the_job("finetuning_training_step")[0]["value"][1]) >= 25
+        step = partial(value, prometheus, name, "finetuning_training_step")
+        workspace.wait("step 25 in Prometheus", lambda: (step() or 0) >= 25, 60)
         (loss,) = of_the_job("finetuning_train_loss")
         assert float(loss["value"][1]) > 0
         assert loss["metric"]["epoch"].isdigit()
@@ -224,6 +217,20 @@ def test_prometheus_finds_every_metric_of_a_running_job(
             workspace.wait(f"the end of {over}'s monitor", partial(no_monitor, workspace, over), 30)
         every_panel_and_every_rule_works(workspace, prometheus)
         figures_outlive_the_pods(workspace, prometheus, shown)
+
+
+def test_a_monitor_and_a_sidecar_made_by_hand_give_all_fourteen(
+    scratch: Cluster, prometheus: str, by_hand: None
+) -> None:
+    def in_prometheus(metric: str) -> list[dict[str, Any]]:
+        return query(prometheus, f'{metric}{{job_name="my-job"}}')
+
+    for metric in ("finetuning_job_status", "finetuning_training_step", *NEED_A_GPU):
+        scratch.wait(f"{metric} in Prometheus", partial(in_prometheus, metric), 180)
+    (used,) = in_prometheus("finetuning_gpu_memory_used_bytes")
+    assert float(used["value"][1]) == 50 * 2**30
+    assert used["metric"]["gpu_id"] == "0"
+    scratch.wait("the GPU panels", lambda: not without_answer(prometheus, of_gpus=True), 120)
 
 
 def what_somebody_deletes_comes_back(workspace: Cluster, job: str) -> None:

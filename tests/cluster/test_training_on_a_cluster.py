@@ -37,11 +37,9 @@ def children(cluster: Cluster, name: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("method", ["lora", "full", "qlora"])
 def test_a_job_trains_and_its_model_passes_validation(workspace: Cluster, method: str) -> None:
-    # In 4 bit a step takes several times as long on a CPU.
-    made = brief if method == "qlora" else example
     # No Service can be called so: a name with a dot, and a digit in front.
     named = f"7.happy-{method}" if method == "full" else f"happy-{method}"
-    with running(workspace, made(method, named)) as name:
+    with running(workspace, brief(method, named)) as name:
         first = reached_step(workspace, name)
         assert first["phase"] == "Running"
         assert first["totalSteps"] >= 100
