@@ -60,6 +60,13 @@ class Site:
     def process_is_gone(self) -> bool:
         return self.process is not None and self.process.poll() is not None
 
+    async def dies(self, seconds: float = 20) -> bool:
+        """Whether the process ends by itself, or by a kill that is on its way."""
+        if self.process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self.process.wait, seconds)
+        return self.process_is_gone()
+
     async def stop_operator(self, seconds: float = 20) -> int:
         """SIGTERM; the exit code."""
         assert self.process is not None
