@@ -79,6 +79,14 @@ bench-validate: setup  ## Speed and memory of the validator on a model of 1 GB, 
 bench-saving: setup  ## What a checkpoint costs the training, written beside it and in its way
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m bench.train.saving
 
+.PHONY: bench-train
+bench-train: setup  ## Speed, start and memory of the trainer beside TRL and a bare loop; writes bench/results and the picture
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m bench.train.speed
+
+.PHONY: bench-data
+bench-data: setup  ## Memory and time of a data set that stays on the disk, beside the same in memory
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m bench.train.streaming
+
 .PHONY: bench-sidecar
 bench-sidecar: setup  ## What the metrics sidecar costs: start, scrapes, memory
 	$(PY) -m bench.sidecar.cost
