@@ -46,10 +46,11 @@ def one(model: str, data: str, where: str) -> None:
     """What the process of `check` does."""
     from bench.train.sides import peak_rss  # noqa: PLC0415
 
-    from finetuning.base import rows  # noqa: PLC0415 - what loads here is measured
+    # What loads here is measured.
     from finetuning.base.app import main as trainer  # noqa: PLC0415
+    from finetuning.dataset import files  # noqa: PLC0415
 
-    rows.IN_MEMORY_BYTES = -1 if where == "stored" else 1 << 60
+    files.IN_MEMORY_BYTES = -1 if where == "stored" else 1 << 60
     with tempfile.TemporaryDirectory() as output:
         words = ["--model-id", model, "--dataset-path", data, "--output-dir", output]
         if trainer([*words, "--check-data"]):
