@@ -5,16 +5,16 @@ reading all of a large one would take minutes on both sides.
 """
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from finetuning.artifacts.files import UnreadableFileError, open_bounded, read_json
+from finetuning.artifacts.tensor_header import read_header
 
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
-_LENGTH_BYTES, _LONGEST_HEADER, _LARGEST_FILE = 8, 100_000_000, 1 << 50
+_LARGEST_FILE = 1 << 50
 _PROBE_BYTES = 256
 """Read at the beginning, the middle and the end of a tensor."""
 
@@ -61,10 +61,8 @@ def _probed(path: Path) -> dict[str, tuple[str, bytes]]:
     """By name each tensor's type and some of its bytes."""
     # A cache of the Hub's holds links to its files.
     with open_bounded(path.resolve(), _LARGEST_FILE) as file:
-        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        header: dict[str, Any] = json.loads(file.read(min(length, _LONGEST_HEADER)))
+        header, begin = read_header(file)
         header.pop("__metadata__", None)
-        begin = _LENGTH_BYTES + length
         return {
             name: (each["dtype"], _bytes_of(file, begin, *each["data_offsets"]))
             for name, each in header.items()

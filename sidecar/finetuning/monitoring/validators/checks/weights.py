@@ -5,20 +5,19 @@ with the model.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from finetuning.artifacts import tensor_header
 from finetuning.artifacts.files import UnreadableFileError
 from finetuning.monitoring.validators.checks import machine
 
 if TYPE_CHECKING:
     import numpy as np
 
-_LENGTH_BYTES = 8
 _MATRIX = re.compile(r"(.*)\.lora_[AB]\..*")
 CHUNK_BYTES = 1 << 20
 """Read in one go: the numbers are still in the processor's cache when they are looked at."""
@@ -119,9 +118,7 @@ def read_header(path: Path) -> WeightFile:
             raise
         raise UnreadableFileError(f"{path.name}: {error}") from error
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        header: dict[str, Any] = json.loads(file.read(length))
-    data = _LENGTH_BYTES + length
+        header, data = tensor_header.read_header(file)
     found = sorted(_tensors(header, data), key=lambda tensor: (tensor.start, tensor.size))
     return WeightFile(path, tuple(found))
 
