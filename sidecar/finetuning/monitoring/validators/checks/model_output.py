@@ -76,7 +76,7 @@ def judged(report: ProbeReport, request: ProbeRequest, subject: Subject) -> Chec
             reference_is_due=_reference_is_due(subject),
             method=_method(subject),
             is_in_32_bits=_is_in_32_bits(subject, Path(request.model_path)),
-            loss_fell=_loss_fell(subject),
+            loss_fell=_loss_fell(subject) if facts.is_near_the_base else None,
         )
     )
 
@@ -171,6 +171,7 @@ def _request(
         held_out=rows.rows,
         left_out=rows.problems,
         reference=_reference(subject) is not None,
+        base_reference=_reference(subject) is not None and _method(subject) == "qlora",
         benchmarks=tasks,
     )
 

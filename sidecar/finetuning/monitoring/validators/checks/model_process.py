@@ -114,7 +114,7 @@ def _probe_adapter(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
         tuned = observe(model, tokenizer, request)
         reference = reference_losses(model, tokenizer) if request.reference else []
         with model.disable_adapter():
-            base_reference = reference_losses(model, tokenizer) if request.reference else []
+            base_reference = reference_losses(model, tokenizer) if request.base_reference else []
             before = observe(model, tokenizer, request) if request.compare else None
         let_end(model, tokenizer, request, tuned, before)
     report = _report(model, tuned, before, reference)
@@ -129,7 +129,7 @@ def _probe_full(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
             base = _load(request.base, request.revision, is_local=request.base_is_local)
         with _stage("generation"):
             before = observe(base, tokenizer, request)
-            base_reference = reference_losses(base, tokenizer) if request.reference else []
+            base_reference = reference_losses(base, tokenizer) if request.base_reference else []
         del base
     with _stage("model"):
         model = _load(request.model_path, None, is_local=True)

@@ -70,7 +70,8 @@ class Facts:
     is_in_32_bits: bool = False
     """Whether the run was trained, and is stored, so."""
     loss_fell: bool | None = None
-    """Whether the loss of the training fell beyond its noise; None where no trend can be told."""
+    """Whether the loss of the training fell beyond its noise; None where no trend can be told, or
+    where nothing depends on it: the history of a long run is large."""
 
     @classmethod
     def of(cls, report: ProbeReport, settings: ValidationSettings, base: str) -> Self:
@@ -100,6 +101,12 @@ class Facts:
         """Of a logit, beyond what rounding does to a model that is the same."""
         exact = self.report.is_in_32_bits and not self.report.is_quantized
         return _ROUNDING if exact else _ROUNDING_IN_16_BITS
+
+    @property
+    def is_near_the_base(self) -> bool:
+        """Whether no logit is further from the base model's than rounding takes it."""
+        found = self.report.largest_logit_difference
+        return found is not None and found <= self.least_difference
 
     @cached_property
     def scores(self) -> list[Compared]:
@@ -245,7 +252,7 @@ def model_is_the_base(facts: Facts) -> Finding | None:
     found, limit = facts.report.largest_logit_difference, facts.least_difference
     if found == 0:
         return Finding("SameAsBase", "The tuned model computes exactly what the base model does")
-    if found is None or found > limit or facts.loss_fell is not False:
+    if found is None or not facts.is_near_the_base or facts.loss_fell is not False:
         return None
     text = f"No logit is further than {found:.2g} from the base model's, {limit:g} is rounding"
     return Finding(

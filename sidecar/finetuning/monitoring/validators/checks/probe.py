@@ -49,6 +49,8 @@ class ProbeRequest(_Message):
 
     reference: bool = False
     """Whether the tuned model scores the texts that the trainer has scored."""
+    base_reference: bool = False
+    """And the base model, whose 4 bits in the training are to be told from a fault."""
     benchmarks: BenchmarkRequest | None = None
     max_new_tokens: int = Field(ge=1)
     parent: int | None = None
