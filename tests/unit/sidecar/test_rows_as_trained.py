@@ -83,6 +83,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def asking(model: Path, rows: Path) -> ProbeRequest:
+    """For the loss of a file's rows, and as little besides as can be asked."""
+    return ProbeRequest(
+        model_path=str(model),
+        is_adapter=False,
+        prompts=["Hi"],
+        max_new_tokens=1,
+        held_out=read_rows(rows, 64).rows,
+    )
+
+
 def losses(model: Path, file: Path, output: Path) -> tuple[float, float]:
     """The trainer's loss of a file's rows after one step, and the validator's."""
     from finetuning.monitoring.validators.checks import model_process
@@ -101,13 +112,7 @@ def losses(model: Path, file: Path, output: Path) -> tuple[float, float]:
     assert main([str(part) for pair in arguments.items() for part in pair]) == 0
     lines = (output / "loss_history.jsonl").read_text().splitlines()
     seen = [line["eval_loss"] for line in map(json.loads, lines) if line.get("eval_loss")]
-    request = ProbeRequest(
-        model_path=str(output),
-        is_adapter=False,
-        prompts=["Hi"],
-        max_new_tokens=1,
-        held_out=read_rows(file, 64).rows,
-    )
+    request = asking(output, file)
     report = model_process.answer_to(request)
     assert report.failure is None, report.failure
     assert report.refused == []
@@ -181,13 +186,7 @@ def test_rows_that_the_template_refuses_are_left_out_and_told(model: Path, tmp_p
 
     two_thoughts = said(reasoning_content="Not in Asia.", thinking="Nor in Africa.")
     rows = [{"messages": [asked(), two_thoughts]}, {"messages": [asked(), said()]}]
-    request = ProbeRequest(
-        model_path=str(model),
-        is_adapter=False,
-        prompts=["Hi"],
-        max_new_tokens=1,
-        held_out=read_rows(write_rows(tmp_path / "rows.jsonl", rows), 64).rows,
-    )
+    request = asking(model, write_rows(tmp_path / "rows.jsonl", rows))
     report = model_process.answer_to(request)
     assert len(report.held_out) == 1
     assert ["leaves thinking" in each for each in report.refused] == [True]
@@ -210,13 +209,7 @@ def test_a_row_longer_than_the_model_has_places_is_cut(model: Path, tmp_path: Pa
     GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **size)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     rows = [{"text": "Peru is in America, Chad in Africa. " * 20}, FORMS["text"]]
-    request = ProbeRequest(
-        model_path=str(tmp_path),
-        is_adapter=False,
-        prompts=["Hi"],
-        max_new_tokens=1,
-        held_out=read_rows(write_rows(tmp_path / "rows.jsonl", rows), 64).rows,
-    )
+    request = asking(tmp_path, write_rows(tmp_path / "rows.jsonl", rows))
     report = model_process.answer_to(request)
     assert report.failure is None, report.failure
     assert report.held_out[0].tokens == 31
