@@ -6,12 +6,13 @@ forked from one that has loaded the libraries; `warm` is a small run in it befor
 
 import ctypes
 import gc
-import importlib
 import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
+
+from finetuning.artifacts.spared import load
 
 RESET_PEAK = "5"
 
@@ -50,6 +51,5 @@ def in_a_child(order: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    for name in ("finetuning.base.train", "peft", "transformers.models.qwen2.modeling_qwen2"):
-        importlib.import_module(name)
+    load("finetuning.base.train", "peft", "transformers.models.qwen2.modeling_qwen2")
     print(json.dumps([in_a_child(order) for order in json.loads(sys.argv[1])]))  # noqa: T201

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from finetuning.artifacts.spared import load
+
 PATIENCE = 120.0
 TICK = 0.02
 
@@ -105,8 +107,7 @@ def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIE
 
 
 def _serve() -> None:
-    for name in ("finetuning.base.train", "peft", "transformers.models.qwen2.modeling_qwen2"):
-        importlib.import_module(name)
+    load("finetuning.base.train", "peft", "transformers.models.qwen2.modeling_qwen2")
     for line in sys.stdin:
         order = json.loads(line)
         pid = os.fork()

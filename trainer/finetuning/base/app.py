@@ -9,16 +9,18 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finetuning.api.hyperparameters import Method
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts import AIM_PROFILE, CHECKPOINTS_DIR, STATE_DIR, TRAINING_INFO
 from finetuning.artifacts.data_report import DataReport
 from finetuning.artifacts.failures import DatasetError, TrainerError
 from finetuning.artifacts.models import ExitCode, RunState, TrainFailure, TrainingResult
+from finetuning.artifacts.spared import load, without_bitsandbytes
 from finetuning.base import console, data_report, environment, reading, tracking
 from finetuning.base.errors import ConfigError, InterruptedRun, WorkerLostError
 from finetuning.base.facts import differences, facts_of
@@ -85,6 +87,7 @@ def _check(config: RunConfig, output: Path) -> int:
     """Every row as a run would read it, and nothing else."""
     try:
         found = _read(config, output)
+        load("finetuning.base.data", "transformers.tokenization_utils_base")
         from finetuning.base.data import prepare  # noqa: PLC0415 - loads torch
         from finetuning.base.model import load_tokenizer  # noqa: PLC0415 - loads torch
 
@@ -146,9 +149,17 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop, rank: Rank
     run = Run(config, output, settings_folder(config), found, facts)
 
     log.info("Loading PyTorch and the model.")
+    _load_libraries(config)
     from finetuning.base.train import train  # noqa: PLC0415 - loads torch
 
     return train(run, live, stop, rank)
+
+
+def _load_libraries(config: RunConfig) -> None:
+    """All that takes long to load, at once."""
+    own = {Method.FULL: (), Method.LORA: ("peft",), Method.QLORA: ("bitsandbytes", "peft")}
+    with nullcontext() if config.method is Method.QLORA else without_bitsandbytes():
+        load("finetuning.base.train", "transformers.modeling_utils", *own[config.method])
 
 
 def _read(config: RunConfig, output: Path, *, writes: bool = True) -> RunRows:

@@ -12,6 +12,7 @@ from finetuning.artifacts import MANIFEST, TOKENIZER_FILES
 from finetuning.artifacts.failures import first_line
 from finetuning.artifacts.files import UnreadableFileError, read_json, write_json
 from finetuning.artifacts.manifest import problem_with, seal, sha256_of
+from finetuning.artifacts.spared import load
 from finetuning.base.errors import ModelError
 from finetuning.base.hub import CONFIG_FILES, weights_folder
 from finetuning.base.model import load_whole
@@ -72,6 +73,7 @@ def _is_there(target: Path, made_of: dict[str, Any]) -> bool:
 
 
 def _write(run: Path, folder: Path, base: Base) -> None:
+    load("transformers.modeling_utils", "peft")
     source = weights_folder(base)
     model = _merged(run, load_whole(source))
     model.save_pretrained(folder, max_shard_size=SHARD_SIZE)

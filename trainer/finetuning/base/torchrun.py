@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from finetuning.artifacts.models import ExitCode
+from finetuning.artifacts.spared import load
 from finetuning.base import console, environment, last_words
 from finetuning.base.app import finished_already
 
@@ -108,6 +109,7 @@ def _nobody(endpoint: str) -> str:
 
 
 def _launch(options: argparse.Namespace, *, hosts: bool) -> int:
+    load("torch.distributed.launcher.api")
     from torch.distributed.elastic.multiprocessing.api import (  # noqa: PLC0415 - takes seconds
         SignalException,
     )

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finetuning.artifacts.spared import without_bitsandbytes
+from finetuning.artifacts.spared import load, without_bitsandbytes
 from finetuning.monitoring.validators.checks import machine
 from finetuning.monitoring.validators.checks.adapter_settings import (
     foreign_setting,
@@ -95,6 +95,7 @@ def answer_to(request: ProbeRequest) -> ProbeReport:
 
 def probe(request: ProbeRequest) -> ProbeReport:
     """Load, ask, and compare with the base model where there is one."""
+    load("transformers.modeling_utils")
     tokenizer = _tokenizer(request)
     if (text := _tokenized_otherwise(request, tokenizer)) is not None:
         # Both models would be asked with this tokenizer: their answers could not tell.
@@ -233,7 +234,8 @@ def _with_adapter(base: Any, folder: Path) -> Any:
     """Build the adapter from its plain settings and fill it; peft's own loader would unpickle."""
     four_bit = getattr(base.config, "quantization_config", None) is not None
     with contextlib.nullcontext() if four_bit else without_bitsandbytes():
-        from peft import LoraConfig, PeftModel, set_peft_model_state_dict  # noqa: PLC0415
+        load("peft")
+    from peft import LoraConfig, PeftModel, set_peft_model_state_dict  # noqa: PLC0415
     from safetensors.torch import load_file  # noqa: PLC0415
 
     config = LoraConfig(**_adapter_settings(folder))
