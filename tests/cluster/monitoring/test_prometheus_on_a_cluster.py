@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +12,6 @@ import pytest
 from tests.agreement import WITHOUT_A_GPU, disagreements, misnamed
 from tests.cluster.dashboards import firing, unhealthy_rules, without_answer
 from tests.cluster.jobs import (
-    brief,
     condition,
     ended,
     example,
@@ -25,13 +22,13 @@ from tests.cluster.jobs import (
     status,
     with_spec,
 )
+from tests.cluster.monitoring.conftest import monitor_the_operator
 from tests.cluster.scraping import query, renew
-from tests.cluster.support import ROOT, STATE, Cluster, kill_container
+from tests.cluster.support import STATE, Cluster, kill_container
 
 from finetuning.monitoring import catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(1200)]
@@ -58,42 +55,6 @@ NEED_A_GPU = (
 
 NOT_YET = {catalog.EVAL_LOSS, catalog.ESTIMATED_COMPLETION}
 """Metrics that a run which goes on may not have told by then."""
-
-
-def hack(*words: str) -> str:
-    command = [sys.executable, "-m", "hack.cluster", *words]
-    return subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True).stdout
-
-
-@pytest.fixture(scope="module")
-def prometheus(operator: Cluster) -> Iterator[str]:
-    """URL of a Prometheus that the prometheus-operator runs; gone again afterwards."""
-    hack("monitoring", "on")
-    # The chart renders these where it finds the kinds; here they come after it, and go with them.
-    operator.apply(
-        operator.run(
-            "helm", "template", "finetuning-operator", "charts/finetuning-operator",
-            "--namespace", operator.namespace, "--kube-version", "1.36.0",
-            "--set", "monitoring.serviceMonitor=true,monitoring.interval=5s",
-            "--set", "prometheusRule.enabled=true",
-            "--show-only", "templates/servicemonitor.yaml",
-            "--show-only", "templates/prometheusrule.yaml",
-        )
-    )  # fmt: skip
-    yield json.loads(hack("status", "--json"))["prometheus"]
-    hack("monitoring", "off")
-
-
-def test_without_the_servicemonitor_crd_the_job_runs_and_says_so(workspace: Cluster) -> None:
-    assert workspace.get("crd", "servicemonitors.monitoring.coreos.com") is None
-    with running(workspace, brief("lora", "unmonitored")) as name:
-        seen = ended(workspace, name)
-        assert seen["phase"] == "Succeeded"
-        missing = condition(seen, "MonitoringReady")
-        assert (missing["status"], missing["reason"]) == ("False", "ServiceMonitorCRDMissing")
-        uid = workspace.get("finetuningjob", name)["metadata"]["uid"]
-        field = f"--field-selector=involvedObject.uid={uid},reason=ServiceMonitorCRDMissing"
-        assert len(workspace.get("events", "", field)) == 1
 
 
 WRITER = """
@@ -174,8 +135,9 @@ BY_HANDS_POOL = "serviceMonitor/e2e-scratch/finetuning-metrics/0"
 
 
 @pytest.fixture(scope="module")
-def by_hand(scratch: Cluster, prometheus: str) -> None:
+def by_hand(scratch: Cluster, operator: Cluster, prometheus: str) -> None:
     """The node has no GPU, so a state file as a trainer on one writes it stands in for the run."""
+    monitor_the_operator(operator)
     image = json.loads((STATE / "images.json").read_text())["operator"]
     scratch.apply(pod_with_a_plain_sidecar(image))
     scratch.apply(BY_HAND)

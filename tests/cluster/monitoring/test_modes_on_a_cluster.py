@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from tests.cluster.jobs import condition, long_run, running, status
+from tests.cluster.jobs import brief, condition, ended, long_run, running, status, with_spec
 from tests.cluster.scraping import pools, query, renew
 from tests.cluster.support import OPERATOR_NAMESPACE, Cluster
-from tests.cluster.test_monitoring_on_a_cluster import prometheus
 
 from finetuning.client.objects import parsed
 from finetuning.controller.desired import monitoring as desired_monitoring
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(600)]
 
-__all__ = ["prometheus"]
 SHARED = "finetuning-operator-jobs"
 OWN = f"serviceMonitor/{OPERATOR_NAMESPACE}/{SHARED.removesuffix('-jobs')}/0"
 """How Prometheus scrapes the operator itself, in every mode."""
@@ -88,6 +86,19 @@ def objects(workspace: Cluster, name: str) -> set[str]:
 
 def monitoring_reason(workspace: Cluster, job: str) -> str:
     return str(condition(status(workspace, job), "MonitoringReady").get("reason"))
+
+
+def test_without_the_servicemonitor_crd_the_job_runs_and_says_so(workspace: Cluster) -> None:
+    assert workspace.get("crd", "servicemonitors.monitoring.coreos.com") is None
+    unmonitored = with_spec(brief("lora", "unmonitored"), validation={"enabled": False})
+    with running(workspace, unmonitored) as name:
+        seen = ended(workspace, name)
+        assert seen["phase"] == "Succeeded"
+        missing = condition(seen, "MonitoringReady")
+        assert (missing["status"], missing["reason"]) == ("False", "ServiceMonitorCRDMissing")
+        uid = workspace.get("finetuningjob", name)["metadata"]["uid"]
+        field = f"--field-selector=involvedObject.uid={uid},reason=ServiceMonitorCRDMissing"
+        assert len(workspace.get("events", "", field)) == 1
 
 
 def test_a_definition_that_comes_later_is_noticed_within_a_minute(
