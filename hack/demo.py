@@ -151,9 +151,13 @@ def answer_steps(base: str, tuned: str) -> None:
     )  # fmt: skip
 
 
-def hints(started: float) -> None:
+def done(started: float) -> None:
     minutes, seconds = divmod(int(time.monotonic() - started), 60)
     title(f"Done in {minutes} min {seconds} s")
+
+
+def hints(started: float) -> None:
+    done(started)
     CONSOLE.print(f"""Look around:
   export KUBECONFIG=$PWD/.cluster/kubeconfig PATH=$PWD/.cluster/bin:$PATH
   kubectl -n {NAMESPACE} get ftj -o wide
@@ -163,9 +167,18 @@ Prometheus as well:  make cluster-up MONITORING=1
 Clean up:            make cluster-down""")
 
 
+def local_hints(started: float) -> None:
+    done(started)
+    CONSOLE.print(f"""Look around:
+  .venv/bin/finetuning top --once --runs runs/demo
+  .venv/bin/finetuning report {TRAINED}
+  cat {TRAINED}/validation/validation_report.txt
+Clean up:            rm -r runs/demo {CLAIMS} {JOB}.html""")
+
+
 def without_a_cluster(reason: str) -> None:
     """The main job where no Kubernetes can run: the same manifest as local processes."""
-    CONSOLE.print(f"demo: no cluster here ({reason}); the same job runs as local processes")
+    CONSOLE.print(f"demo: {reason}; the same job runs as local processes")
     shutil.rmtree(TRAINED, ignore_errors=True)  # Its finished result would be taken as it is.
     run(sys.executable, "examples/tiny-model/make_model.py", "--output", BASE)
     run(
@@ -183,6 +196,7 @@ def main() -> int:
     try:
         if reason := impossible():
             without_a_cluster(reason)
+            local_hints(started)
             return 0
         cluster_steps()
         input_steps()

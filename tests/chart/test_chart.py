@@ -415,3 +415,8 @@ def test_a_value_that_makes_no_sense_is_refused(render: Render, value: str, says
     with pytest.raises(HelmError) as refused:
         render({}, "--set", value)
     assert says in str(refused.value)
+
+
+def test_what_a_chart_around_it_sets_is_no_error(render: Render) -> None:
+    """Helm hands a dependency's `condition` and the globals of the whole down to it."""
+    assert render({}, "--set", "enabled=true,global.registry=x.example") == render({})

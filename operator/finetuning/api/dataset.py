@@ -26,6 +26,13 @@ class OnBadRows(StrEnum):
     SKIP = "Skip"
 
 
+AT_MOST_HALF = Rule(
+    "self <= 0.5",
+    lambda share: share <= 0.5,  # noqa: PLR2004
+    "may be at most 0.5, half of the rows, since the others are trained on",
+)
+"""A rule and no `maximum`, which the API server prints as 0 when it is asked for a whole number."""
+
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -94,10 +101,9 @@ class RowOptions(ApiModel):
         description="The largest share of bad rows that onBadRows: Skip bears; with more the job "
         "fails.",
     )
-    eval_split: float = Field(
+    eval_split: Annotated[float, AT_MOST_HALF] = Field(
         default=0.0,
         ge=0,
-        le=0.5,
         description="Share of the rows held out for evaluation, chosen by hyperparameters.seed; "
         "0.1 is a good start, 0 means no evaluation.",
     )

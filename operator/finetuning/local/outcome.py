@@ -80,7 +80,9 @@ def localized(status: FineTuningJobStatus, job: FineTuningJob, output: Path) -> 
     update: dict[str, object] = {name: here(getattr(status, name)) for name in paths}
     update["message"] = status.message.replace(claim, str(output))
     if found := status.validation:
-        update["validation"] = found.model_copy(update={"report_path": here(found.report_path)})
+        model = found.model and found.model.model_copy(update={"path": here(found.model.path)})
+        judged: dict[str, object] = {"report_path": here(found.report_path), "model": model}
+        update["validation"] = found.model_copy(update=judged)
     if status.phase is Phase.PAUSED:
         update["message"] = CONTINUE
         update["conditions"] = [

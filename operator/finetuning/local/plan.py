@@ -171,16 +171,21 @@ def _missing(
         if why := volumes.why_missing(path, places, files):
             where = found.at("spec", *field)
             meant = "" if path == Path(source.path) else f"{source.path}: "
-            yield f"{where}: {meant}{path}: {why}; {_remedy(source)}"
+            yield f"{where}: {meant}{path}: {why}; {_remedy(source, path, places)}"
 
 
-def _remedy(source: sources.Source) -> str:
+def _remedy(source: sources.Source, path: Path, places: Places) -> str:
     if source.claim is not None:
         return (
             f"type --claims {source.claim}=DIR, where DIR is the folder that stands for the claim"
         )
     if source.path.startswith(sources.TEMPLATES):
         return f"type --configmap {desired_pod.TEMPLATES_CONFIGMAP}=DIR"
+    if path.is_relative_to(places.scratch):
+        return (
+            "the folder is the pod's own and empty there; put the file elsewhere, or give it with "
+            "--configmap"
+        )
     return "give the path of a file or a folder that is there"
 
 

@@ -213,6 +213,7 @@ def test_a_relative_dataset_is_below_the_working_directory(prepare: Prepare, her
             "/workspace/templates/x.jsonl",
             "No such file or directory; type --configmap finetuning-templates=DIR",
         ),
+        ("/tmp/rows.jsonl", "own and empty there; put the file elsewhere, or give it with"),
         ("./nowhere.jsonl", "/nowhere.jsonl: No such file or directory; give the path of a file"),
         ("a/b/c", "is neither an absolute path nor the id of a Hub data set"),
     ],

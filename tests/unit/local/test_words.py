@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from finetuning.api.status import ValidatedModel
 from finetuning.api.v1alpha1 import (
     FineTuningJob,
     FineTuningJobStatus,
@@ -168,7 +169,9 @@ def test_paths_and_words_of_the_status_fit_this_machine() -> None:
         checkpoint_path=f"{claim}/checkpoints/checkpoint-4",
         model_path=claim,
         validation=ValidationStatus(
-            phase=ValidationPhase.PASSED, report_path=f"{claim}/validation/r.txt"
+            phase=ValidationPhase.PASSED,
+            report_path=f"{claim}/validation/r.txt",
+            model=ValidatedModel(path=claim, files=1, size_bytes=1),
         ),
     )
     found = outcome.localized(status, JOB, Path("/o"))
@@ -176,6 +179,8 @@ def test_paths_and_words_of_the_status_fit_this_machine() -> None:
     assert found.model_path == "/o"
     assert found.validation is not None
     assert found.validation.report_path == "/o/validation/r.txt"
+    assert found.validation.model is not None
+    assert found.validation.model.path == "/o"
     assert found.message == outcome.CONTINUE
 
 

@@ -147,7 +147,7 @@ def test_lists_may_be_given_with_blanks_or_commas() -> None:
         ([*NEEDED, "--lora-rank", "-1"], ["--lora-rank", "'-1'", "greater than or equal to 1"]),
         ([*NEEDED, "--batch-size", "few"], ["--batch-size", "'few'", "valid integer"]),
         ([*NEEDED, "--learning-rate", "nan"], ["--learning-rate", "finite number"]),
-        ([*NEEDED, "--eval-split", "0.9"], ["--eval-split", "less than or equal to 0.5"]),
+        ([*NEEDED, "--eval-split", "0.9"], ["--eval-split", "at most 0.5"]),
         ([*NEEDED, "--metrics-port", "0"], ["--metrics-port", "'0'", "1 to 65535"]),
         ([*NEEDED, "--config", "/nowhere.json"], ["--config /nowhere.json", "No such file"]),
         ([*NEEDED, "--target-modules", "a/b"], ["--target-modules", "'a/b'"]),

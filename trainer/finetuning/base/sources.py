@@ -1,5 +1,6 @@
 """Where the rows of a run are: a file or a folder here, an object in an S3 store, or the Hub."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,7 +47,7 @@ def _read_any(config: DatasetConfig, flag: str) -> Rows:
 
 
 def _missing(path: str, flag: str) -> NoReturn:
-    hub = f", or {HUB_PREFIX}{path} for the Hub" if path.count("/") == 1 else ""
+    hub = f", or {HUB_PREFIX}{path} for the Hub" if re.fullmatch(r"[^/]+/[^/]+", path) else ""
     raise DatasetError(f"{flag} {path}: no such file or folder; check the path{hub}")
 
 
