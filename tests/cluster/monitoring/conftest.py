@@ -8,12 +8,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.cluster.support import ROOT
+from tests.cluster.support import ROOT, Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.cluster.support import Cluster
 
 
 def hack(*words: str) -> str:
@@ -45,3 +43,15 @@ def prometheus(operator: Cluster) -> Iterator[str]:
     monitor_the_operator(operator)
     yield json.loads(hack("status", "--json"))["prometheus"]
     hack("monitoring", "off")
+
+
+def release(*values: str) -> None:
+    """Deploy with these values of the chart, and the defaults for all others."""
+    Cluster().run(sys.executable, "-m", "hack.deploy", *(f"--set={value}" for value in values))
+
+
+@pytest.fixture(scope="package")
+def system(operator: Cluster) -> Iterator[Cluster]:
+    """The release, which tests may deploy anew; it is left as it was."""
+    yield operator
+    release()

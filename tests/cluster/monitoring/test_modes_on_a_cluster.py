@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 from tests.cluster.jobs import brief, condition, ended, long_run, running, status, with_spec
+from tests.cluster.monitoring.conftest import release
 from tests.cluster.scraping import pools, query, renew
 from tests.cluster.support import OPERATOR_NAMESPACE, Cluster
 
@@ -54,22 +53,8 @@ def job(workspace: Cluster) -> Iterator[str]:
         yield name
 
 
-@pytest.fixture(scope="module")
-def system(operator: Cluster) -> Iterator[Cluster]:
-    """The release; what a failed test leaves is put right."""
-    yield operator
-    if mode_of(operator) != "perJob":
-        deploy("perJob")
-
-
 def deploy(mode: str) -> None:
-    Cluster().run(sys.executable, "-m", "hack.deploy", "--set", f"monitoring.mode={mode}")
-
-
-def mode_of(operator: Cluster) -> str:
-    values = operator.run("helm", "get", "values", SHARED.removesuffix("-jobs"), "--all", "-n",
-                          OPERATOR_NAMESPACE)  # fmt: skip
-    return str(yaml.safe_load(values.partition("\n")[2])["monitoring"]["mode"])
+    release(f"monitoring.mode={mode}", "monitoring.interval=5s")
 
 
 def objects(workspace: Cluster, name: str) -> set[str]:
