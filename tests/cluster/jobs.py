@@ -46,6 +46,14 @@ def brief(method: str, name: str) -> dict[str, Any]:
     return with_spec(example(method, name), hyperparameters={"epochs": 4})
 
 
+def slowed(manifest: dict[str, Any], cpu: str) -> dict[str, Any]:
+    """A copy whose pod gets only a part of a core."""
+    changed = copy.deepcopy(manifest)
+    changed["spec"]["resources"]["limits"]["cpu"] = cpu
+    changed["spec"]["resources"]["requests"]["cpu"] = "100m"
+    return changed
+
+
 def status(cluster: Cluster, name: str) -> dict[str, Any]:
     """The job's status, empty while there is none.
 
@@ -126,7 +134,5 @@ def long_run(method: str, name: str, cpu: str = "600m") -> dict[str, Any]:
     It leaves the rest of the cores to the other tests; a start takes six seconds of a whole one.
     """
     steps = {"maxSteps": 5000, "saveSteps": 20, "epochs": 1000}
-    manifest = example(method, name)
-    manifest["spec"]["resources"]["limits"]["cpu"] = cpu
-    manifest["spec"]["resources"]["requests"]["cpu"] = "100m"
+    manifest = slowed(example(method, name), cpu)
     return with_spec(manifest, hyperparameters=steps, validation={"enabled": False})

@@ -15,6 +15,7 @@ from tests.cluster.jobs import (
     long_run,
     reached_step,
     running,
+    slowed,
     status,
 )
 from tests.cluster.jobs import with_spec as changed
@@ -40,9 +41,7 @@ def test_a_job_trains_and_its_model_passes_validation(workspace: Cluster, method
     # No Service can be called so: a name with a dot, and a digit in front.
     named = f"7.happy-{method}" if method == "full" else f"happy-{method}"
     # On a whole core of a quiet machine all steps are over before anybody looks.
-    limits = {"amd.com/gpu": 1, "cpu": "400m", "memory": "3Gi"}
-    slow = changed(brief(method, named), resources={"limits": limits})
-    with running(workspace, slow) as name:
+    with running(workspace, slowed(brief(method, named), "400m")) as name:
         first = reached_step(workspace, name)
         assert first["phase"] == "Running"
         assert first["totalSteps"] >= 100
