@@ -100,6 +100,33 @@ def test_the_clusters_word_on_model_and_method_outweighs_training_info(
     assert judge(GOOD, ValidationSettings(method="qlora")).reason == "RunMismatch"
 
 
+def test_a_folder_may_be_named_by_its_whole_path(
+    judge: Callable[..., CheckOutcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the trainer names it, whatever was typed."""
+    (tmp_path / "models" / "tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    settings = ValidationSettings(model_id="models/tiny")
+    whole = str(tmp_path / "models" / "tiny")
+    assert judge(changed(base_model_id=whole), settings).passed
+    assert judge(changed(base_model_id="models/tiny"), settings).passed
+    assert judge(changed(base_model_id=str(tmp_path)), settings).reason == "RunMismatch"
+
+
+def test_the_context_of_a_base_model_of_links_is_known(
+    judge: Callable[..., CheckOutcome], tmp_path: Path
+) -> None:
+    base, blobs = tmp_path / "base", tmp_path / "blobs"
+    base.mkdir()
+    blobs.mkdir()
+    (blobs / "1").write_text(json.dumps({"max_position_embeddings": 128}))
+    (base / "config.json").symlink_to(blobs / "1")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 8}))
+    settings = ValidationSettings(base_model_path=str(base))
+    assert judge(changed(context_tokens=1024), settings).passed
+    assert judge(changed(context_tokens=2048), settings).reason == "ContextImplausible"
+
+
 def test_memory_below_the_weights_fails(judge: Callable[..., CheckOutcome], tmp_path: Path) -> None:
     save_file({"w": np.zeros(1 << 20, np.float32)}, tmp_path / "model.safetensors")
     tight = {"precision": "fp32", "recommended_partition_gb": 0.005}

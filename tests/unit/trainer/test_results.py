@@ -16,6 +16,7 @@ import pytest
 from finetuning.artifacts.history import PerformanceLine, read_lines
 from finetuning.artifacts.manifest import problem_with, read_manifest
 from finetuning.base.app import main
+from finetuning.monitoring.validators.checks import aim_profile
 from finetuning.monitoring.validators.checks.base_model import base_folder
 from finetuning.monitoring.validators.settings import ValidationSettings
 from finetuning.monitoring.validators.subject import subject
@@ -197,6 +198,30 @@ def test_a_base_model_that_a_folder_holds_under_another_name_is_found_again(
     monkeypatch.chdir(tmp_path)
     judged = subject(output / "training_info.json", output, None, None, ValidationSettings())
     assert base_folder(judged) == tiny_model
+
+
+@pytest.mark.parametrize("typed", ["{name}", "./{name}/", "link"])
+def test_a_folder_has_one_name_however_it_was_typed(
+    typed: str, tiny_model: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").symlink_to(tiny_model.parent)
+    (tmp_path / "link").symlink_to(tiny_model)
+    name = typed.format(name=f"model/{tiny_model.name}")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    command = ["--model-id", name, "--dataset-path", str(rows_file), "--output-dir", "out"]
+    assert main([*command, "--max-steps", "2", "--warmup-steps", "0"]) == 0
+    output = tmp_path / "out"
+    profile = read(output / "aim_profile.json")
+    assert (profile["base_model_id"], read(output / "training_info.json")["model_id"]) == (
+        str(tiny_model),
+        str(tiny_model),
+    )
+    assert profile["profile_name"] == f"{tiny_model.name}-lora-fp32"
+    info, about = output / "training_info.json", output / "aim_profile.json"
+    for settings in (ValidationSettings(), ValidationSettings(model_id=name)):
+        found = aim_profile.check(subject(info, output, None, about, settings))
+        assert found.passed, found.message
 
 
 def test_the_history_of_performance_agrees_with_the_totals(

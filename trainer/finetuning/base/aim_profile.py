@@ -30,16 +30,17 @@ class ModelShape:
 
 
 def aim_profile(
-    config: RunConfig, shape: ModelShape, training_info: dict[str, Any]
+    config: RunConfig, base: str, shape: ModelShape, training_info: dict[str, Any]
 ) -> dict[str, Any]:
+    """The profile of a result that names its base model `base`."""
     weights = (shape.parameters + shape.adapter_parameters) * BYTES[shape.precision]
     cache = shape.kv_bytes_per_token * config.hyperparameters.max_seq_length
     parts = {"weights": weights, "kv_cache": cache, "workspace": weights * WORKSPACE_SHARE}
     memory = max(MINIMUM_GB, _gigabytes(sum(parts.values())))
     profile: dict[str, Any] = {
-        "profile_name": _name(config, shape.precision),
-        "model_id": f"{config.model_id}-finetuned",
-        "base_model_id": config.model_id,
+        "profile_name": _name(config, base, shape.precision),
+        "model_id": f"{base}-finetuned",
+        "base_model_id": base,
         "fine_tuning_method": config.method.value,
         "precision": shape.precision,
         "memory_gb": memory,
@@ -76,8 +77,8 @@ def _gigabytes(size: float) -> float:
     return math.ceil(size / GIGABYTE * 1e4) / 1e4
 
 
-def _name(config: RunConfig, precision: str) -> str:
+def _name(config: RunConfig, base: str, precision: str) -> str:
     if config.profile != AUTO:
         return config.profile
-    model = config.model_id.rstrip("/").rsplit("/", maxsplit=1)[-1]
+    model = base.rstrip("/").rsplit("/", maxsplit=1)[-1]
     return f"{model}-{config.method}-{precision}".lower()

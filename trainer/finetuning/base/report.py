@@ -55,7 +55,7 @@ def write_result(ending: Ending, model: Any, tokenizer: Any) -> TrainingResult:
     names = publish(ending.run.output, config, model, settings, template)
     reference = reference_of(model, tokenizer, ending.device)
     info = training_info(ending, shape, reference)
-    profile = aim_profile(config, shape, info["results"])
+    profile = aim_profile(config, info["model_id"], shape, info["results"])
     digest = describe(ending.run.output, names, info, profile)
     result = result_of(ending.state, RunState.FINISHED, path_of(ending.state.global_step))
     return result.model_copy(update={"manifest_sha256": digest})
@@ -85,7 +85,7 @@ def run_info(run: Run, device: Device, started_at: float) -> dict[str, Any]:
     config = run.config
     evaluation = config.dataset.eval_source
     return {
-        "model_id": config.model_id,
+        "model_id": run.facts["model_id"],
         # The id alone may be nothing that can be found again.
         **({"base_model_path": str(local_folder(config))} if config.model_path else {}),
         "job_name": config.job_name,

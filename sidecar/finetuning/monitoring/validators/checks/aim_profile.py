@@ -74,7 +74,8 @@ class Facts:
     """The profile and what else is known of the run; None is unknown."""
 
     profile: Mapping[str, Any]
-    model_id: str | None
+    model_ids: tuple[str, ...]
+    """All that may be the base model's name; empty where it is not known."""
     method: str | None
     weights: tuple[Tensor, ...]
     """Of the result, without those of a base model."""
@@ -138,15 +139,23 @@ def gather(profile: Mapping[str, Any], subject: Subject) -> Facts:
     base = base_folder(subject) if config else None
     return Facts(
         profile,
-        subject.settings.model_id or (info.model_id if info else None),
+        _names(subject),
         subject.settings.method or (info.method if info else None),
         _tensors(folder, links=False),
         (_tensors(base, links=True) or None) if config else (),
         config,
         info.results.model_dump(exclude_none=True) if info else {},
-        _object(base or folder, "config.json"),
+        _object(base or folder, "config.json", links=base is not None),
         _trained(info),
     )
+
+
+def _names(subject: Subject) -> tuple[str, ...]:
+    told = subject.settings.model_id
+    if told is None:
+        return (subject.info.model_id,) if subject.info and subject.info.model_id else ()
+    # A run names a folder by a path that holds from anywhere.
+    return (told, str(Path(told).resolve())) if Path(told).is_dir() else (told,)
 
 
 def _adapter_config(folder: Path | None) -> Mapping[str, Any]:
@@ -158,9 +167,10 @@ def _trained(info: TrainingInfo | None) -> Mapping[str, Any]:
     return {"model_id": info.model_id, **info.training_config} if info and info.environment else {}
 
 
-def _object(folder: Path | None, name: str) -> Mapping[str, Any]:
+def _object(folder: Path | None, name: str, *, links: bool = False) -> Mapping[str, Any]:
+    path = folder / name if folder else None
     try:
-        found = read_json(folder / name) if folder else None
+        found = read_json(path.resolve() if links else path) if path else None
     except UnreadableFileError:
         return {}
     return found if isinstance(found, dict) else {}
@@ -349,7 +359,8 @@ def memory_is_not_its_parts(facts: Facts) -> Finding | None:
 
 
 def model_is_another(facts: Facts) -> Finding | None:
-    return _disagreement("base_model_id", facts.profile["base_model_id"], facts.model_id)
+    told, known = facts.profile["base_model_id"], facts.model_ids
+    return _disagreement("base_model_id", told, told if told in known else next(iter(known), None))
 
 
 def method_is_another(facts: Facts) -> Finding | None:
