@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.mutants.faults import Fault, in_bf16, long_winded
+from tests.mutants.hostile import changed, reversed_merges
 from tests.mutants.matrix import BEGIN, END, PAGE, Matrix, blamed, in_the_docs
 from tests.mutants.prober import Prober
 from tests.mutants.runs import HEALTHY, Maker, file_outcomes, model_outcome, reseal
@@ -45,6 +46,23 @@ def test_a_healthy_run_is_not_blamed(
     assert "NothingExpected" not in (bare.warned or [])
     matrix.healthy[name] = blamed(outcomes) | blamed({"model_output, told nothing": bare})
     assert matrix.healthy[name] == {}, {check: x.message for check, x in outcomes.items()}
+
+
+@pytest.mark.parametrize("name", ["lora, fp32", "full, fp32"])
+def test_a_base_model_of_links_is_as_good_as_its_files(
+    name: str, maker: Maker, tmp_path: Path
+) -> None:
+    """As the Hub's cache keeps its models."""
+    base = tmp_path / "snapshot"
+    base.mkdir()
+    for path in maker.base.iterdir():
+        (base / path.name).symlink_to(path)
+    folder = maker.copy(name, tmp_path / "run")
+    assert blamed(file_outcomes(folder, base)) == {}
+    changed("tokenizer.json", reversed_merges)(folder)
+    reseal(folder)
+    found = file_outcomes(folder, base)["checkpoint_integrity"]
+    assert found.reason == "TokenizerMismatch", found.message
 
 
 def test_a_result_that_was_rounded_to_16_bits_is_its_checkpoint(

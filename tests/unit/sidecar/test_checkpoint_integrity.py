@@ -94,6 +94,17 @@ def test_a_newer_library_may_write_the_same_settings_otherwise(
     assert found.reason == ("ConfigMismatch" if blamed else "")
 
 
+def test_what_cannot_be_read_of_the_base_model_is_not_compared(
+    run_of: RunOf, models: Path, tmp_path: Path
+) -> None:
+    output, base = run_of("full"), tmp_path / "base"
+    shutil.copytree(models / "base", base)
+    (base / "tokenizer.json").write_text("{")
+    settings = ValidationSettings(base_model_path=str(base))
+    found = checkpoint_integrity.check(subject({"results": {}}, output, None, None, settings))
+    assert found.passed, found.message
+
+
 def test_whoever_types_a_path_may_name_a_link(run_of: RunOf, tmp_path: Path) -> None:
     output = run_of("lora")
     (tmp_path / "mine").symlink_to(output / "checkpoints")

@@ -7,9 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from finetuning.base.app import main
+from finetuning.monitoring.validators.checks import checkpoint_integrity
+from finetuning.monitoring.validators.settings import ValidationSettings
+from finetuning.monitoring.validators.subject import subject
 
 pytestmark = pytest.mark.training
 
@@ -90,3 +95,26 @@ def test_any_causal_model_trains_and_resumes(
     losses = [json.loads(line)["loss"] for line in text.splitlines()]
     assert len(losses) == 12
     assert losses[-1] < losses[0] - 0.1
+
+
+def test_an_adapter_for_gpt2_in_4_bits_fits_its_base_model(
+    tokenizer: Any, rows_file: Path, tmp_path: Path
+) -> None:
+    """Whose layers are stored transposed, and are as any other's once they are of 4 bits."""
+    model, output = tmp_path / "model", tmp_path / "out"
+    gpt2().save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    command = ["--model-id", str(model), "--dataset-path", str(rows_file), "--method", "qlora"]
+    more = ["--target-modules", "all-linear", "--max-steps", "2", "--warmup-steps", "0"]
+    assert main([*command, *more, "--output-dir", str(output)]) == 0
+    settings = ValidationSettings(base_model_path=str(model))
+    judged = subject(output / "training_info.json", output, None, None, settings)
+    found = checkpoint_integrity.check(judged)
+    assert found.passed, found.message
+    weights = model / "model.safetensors"
+    other = load_file(weights)
+    one = next(name for name in other if name.endswith("mlp.c_fc.weight"))
+    other[one] = np.ascontiguousarray(other[one].T)
+    save_file(other, weights)
+    found = checkpoint_integrity.check(judged)
+    assert found.reason == "BaseMismatch", "one layer lies otherwise than the rest"

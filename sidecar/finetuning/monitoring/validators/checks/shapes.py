@@ -1,7 +1,7 @@
 """Whether tensors have the shapes that the configuration, the rank or the base model ask for."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from finetuning.artifacts.trainer_state import OPTIMIZER
@@ -179,11 +179,20 @@ def base_problem(adapter: Tree, base: Mapping[str, Tensor]) -> str:
 
     A base model whose tensors have other names altogether is not judged: libraries rename them.
     """
-    swapped = bool(adapter.document("adapter_config.json").fields.get("fan_in_fan_out"))
     layers = list(_adapted_layers(adapter))
-    known = [(name, base[f"{name}.weight"]) for name, _ in layers if f"{name}.weight" in base]
-    if not known:
+    if not any(f"{name}.weight" in base for name, _ in layers):
         return ""
+    swapped = bool(adapter.document("adapter_config.json").fields.get("fan_in_fan_out"))
+    # In 4 bits GPT-2's layers are stored as any other's are, and their adapter says so.
+    ways = [True] if swapped else [False, True]
+    problems = [_misfit(layers, base, swapped=way) for way in ways]
+    return problems[0] if all(problems) else ""
+
+
+def _misfit(
+    layers: Iterable[tuple[str, Shape]], base: Mapping[str, Tensor], *, swapped: bool
+) -> str:
+    """The first layer that the base model lacks, or has in another size; all lie the same way."""
     for name, wanted in layers:
         weight = base.get(f"{name}.weight")
         if weight is None and _module_of(name) not in _TIED:

@@ -26,9 +26,10 @@ def tokenizer_is_another(run: Run) -> Finding | None:
     if problem:
         return Finding("TokenizerMismatch", problem)
     before = run.base.document("tokenizer.json")
-    return (
-        None if before.sha256 == own.sha256 or not tokens else _other_words(before.value, own.value)
-    )
+    # What cannot be read of the base model is nothing to compare with.
+    if before.sha256 == own.sha256 or not tokens or not before.fields:
+        return None
+    return _other_words(before.value, own.value)
 
 
 def _file_problem(own: Tree, base: Tree) -> str:

@@ -79,6 +79,8 @@ class Tree:
     root: Path
     files: tuple[str, ...]
     is_checkpoint: bool
+    is_base: bool = False
+    """A base model is trusted, and may be one of the Hub's cache, which is made of links."""
 
     @property
     def label(self) -> str:
@@ -100,7 +102,11 @@ class Tree:
 
     @cached_property
     def documents(self) -> dict[str, Json]:
-        return {name: _document(self.root, name) for name in self.files if name.endswith(".json")}
+        return {name: self._document(name) for name in self.files if name.endswith(".json")}
+
+    def _document(self, name: str) -> Json:
+        path = self.root / name
+        return _read_document(path.resolve() if self.is_base else path, name)
 
     def document(self, name: str) -> Json:
         return self.documents.get(name, _NOTHING)
@@ -137,7 +143,7 @@ def tree_of(root: Path, *, is_checkpoint: bool) -> Tree:
 def model_tree(root: Path) -> Tree:
     """A base model's own folder: only what lies at its top."""
     files = sorted(entry.name for entry in os.scandir(root) if entry.is_file())
-    return Tree(root, tuple(files), is_checkpoint=False)
+    return Tree(root, tuple(files), is_checkpoint=False, is_base=True)
 
 
 def no_file(tree: Tree) -> str | None:
@@ -192,11 +198,11 @@ def _walk(root: Path, folder: Path, skipped: tuple[str, ...]) -> Iterator[str]:
                 yield str(Path(entry.path).relative_to(root))
 
 
-def _document(root: Path, name: str) -> Json:
+def _read_document(path: Path, name: str) -> Json:
     try:
-        data = read_bounded(root / name, JSON_MAX_BYTES)
+        data = read_bounded(path, JSON_MAX_BYTES)
     except UnreadableFileError as error:
-        return Json(None, "", str(error).replace(f"{root}/", ""))
+        return Json(None, "", str(error).replace(str(path), name))
     digest = hashlib.sha256(data).hexdigest()
     # A list takes 56 bytes of memory and two of the file: counted before any is made.
     if data.count(b"[") + data.count(b"{") > _MOST_PARTS or data.count(b",") > _MOST_VALUES:
