@@ -144,7 +144,7 @@ else
     why="yet"
 fi
 failed=0
-for metric in job_status job_duration_seconds checkpoint_size_bytes; do
+for metric in job_status job_duration_seconds; do
     if [ "$(series "finetuning_$metric")" -gt 0 ]; then
         good "finetuning_$metric"
     else
@@ -153,7 +153,7 @@ for metric in job_status job_duration_seconds checkpoint_size_bytes; do
     fi
 done
 for metric in training_epoch training_step training_progress train_loss learning_rate \
-    samples_per_second tokens_per_second checkpoints_total; do
+    samples_per_second tokens_per_second checkpoints_total checkpoint_size_bytes; do
     if [ "$(series "finetuning_$metric")" -gt 0 ]; then
         good "finetuning_$metric"
     else

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from finetuning.artifacts.models import RunState, TrainingResult, TrainingState
-
 if TYPE_CHECKING:
     from datetime import datetime
 
     from finetuning.api.v1alpha1 import FineTuningJobStatus
+    from finetuning.artifacts.models import TrainingResult, TrainingState
 
 TIMEOUT_SECONDS = 2.0
 
@@ -18,9 +17,9 @@ TIMEOUT_SECONDS = 2.0
 def worth_showing(old: FineTuningJobStatus, live: TrainingState) -> bool:
     """A new throughput alone is not: status would be written for ever without any progress.
 
-    Nor is a start: a run that resumes would fall back to 0 % until it has read its checkpoint.
+    Nor is a state without figures: a run that resumes has none until it has read its checkpoint.
     """
-    return live.state is not RunState.STARTING and (
+    return live.step is not None and (
         live.step != old.current_step
         or live.total_steps != old.total_steps
         or loss(live.eval_loss) != old.eval_loss

@@ -170,7 +170,7 @@ def _live(seen: Seen) -> dict[str, Any]:
 def _left(seen: Seen) -> dict[str, Any]:
     """Of a trainer that was killed: how far it was by its sidecar, which outlives it a little."""
     live, reached = seen.live, seen.job.status.current_step or 0
-    if live is None or live.step <= reached:
+    if live is None or live.step is None or live.step <= reached:
         return {}
     return _reached(seen.job, live, live.last_checkpoint)
 
@@ -188,9 +188,15 @@ def _reached(
 ) -> dict[str, Any]:
     return {
         **_known(progress.fields(found)),
-        "progress": progress.percent(found.step, found.total_steps),
+        **_share(found),
         **_checkpoint(job, checkpoint),
     }
+
+
+def _share(found: TrainingState | TrainingResult) -> dict[str, str]:
+    """Nothing where it is not known: what was shown before stands."""
+    percent = progress.percent(found.step, found.total_steps)
+    return {"progress": percent} if percent else {}
 
 
 def _final(job: FineTuningJob, result: TrainingResult | None) -> dict[str, Any]:

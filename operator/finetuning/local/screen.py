@@ -128,7 +128,7 @@ class PanelScreen:
         self._live.start()
 
     def show(self, status: FineTuningJobStatus, live: TrainingState | None) -> None:
-        if live is not None and live.loss is not None and isfinite(live.loss):
+        if live and live.step is not None and live.loss is not None and isfinite(live.loss):
             self._losses[live.step] = live.loss
         now = datetime.now().astimezone()
         losses = list(self._losses.values())

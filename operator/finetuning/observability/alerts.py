@@ -55,10 +55,11 @@ ALERTS: tuple[Alert, ...] = (
         and on (cluster, namespace, job_name)
           max by (cluster, namespace, job_name) (finetuning_training_state{state="training"}) == 1
         or
-        changes(namespace_job_name:finetuning_training_step:max[1h]) == 0
-        and (namespace_job_name:finetuning_training_step:max offset 1h)
-        and on (cluster, namespace, job_name)
-          max by (cluster, namespace, job_name) (finetuning_training_state{state="starting"}) == 1
+        max by (cluster, namespace, job_name) (
+          changes(finetuning_training_state{state="starting"}[1h]) == 0
+          and finetuning_training_state{state="starting"} == 1
+          and (finetuning_training_state{state="starting"} offset 1h)
+        )
         """,
         "Fine-tuning job <job> makes no progress",
         "<job> has made no step for 15 minutes of training, or an hour before its first one.",
@@ -106,8 +107,8 @@ ALERTS: tuple[Alert, ...] = (
         sum by (cluster, namespace, job_name) (
           finetuning_nonfinite_loss_total
           unless finetuning_nonfinite_loss_total offset 15m
-          unless on (cluster, namespace, job_name, pod)
-            finetuning_resume_timestamp_seconds > finetuning_start_timestamp_seconds
+          and on (cluster, namespace, job_name, pod)
+            finetuning_resume_timestamp_seconds <= finetuning_start_timestamp_seconds
         ) > 0
         or
         max by (cluster, namespace, job_name) (

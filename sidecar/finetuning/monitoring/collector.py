@@ -20,7 +20,7 @@ from finetuning.artifacts.models import GpuState, RunState, TrainingState
 from finetuning.monitoring import catalog
 from finetuning.monitoring.catalog import JobStatus, Kind, Metric
 from finetuning.monitoring.freshness import present
-from finetuning.monitoring.source import Origin, Snapshot
+from finetuning.monitoring.source import Snapshot
 
 LABEL_VALUE_BYTES = 256
 """Prometheus refuses the whole scrape when a label value is above its limit; ours is this."""
@@ -116,7 +116,9 @@ def families(snapshot: Snapshot, identity: Identity) -> Iterator[Family]:
             samples.setdefault(sample.metric, []).append(sample)
     for metric in catalog.METRICS:
         if metric.kind is Kind.HISTOGRAM:
-            yield _histogram(metric, _observations(metric, state), identity.labels)
+            observed = _observations(metric, state)
+            if observed is not None:
+                yield _histogram(metric, observed, identity.labels)
         elif metric in samples:
             yield _simple(metric, samples[metric])
 
@@ -127,10 +129,6 @@ def _samples(
     yield Sample(catalog.JOB_STATUS, job_status(state), labels)
     yield Sample(catalog.STATE_PARSE_ERRORS_TOTAL, snapshot.parse_errors, labels)
     yield Sample(catalog.BUILD_INFO, 1, labels)
-    if snapshot.origin is Origin.END or state is None:
-        for metric in _FIELDS:
-            if metric.kind is Kind.COUNTER:
-                yield Sample(metric, 0, labels)
     if state is not None:
         yield from _state_samples(state, labels)
 
@@ -141,8 +139,7 @@ def _state_samples(state: TrainingState, labels: Mapping[str, str]) -> Iterator[
         is_it = float(each is state.state)
         yield Sample(catalog.TRAINING_STATE, is_it, {**labels, "state": each.value})
     for metric, field in _FIELDS.items():
-        if field in state.model_fields_set:
-            yield Sample(metric, _number(getattr(state, field)), labels)
+        yield Sample(metric, _number(getattr(state, field)), labels)
     yield Sample(catalog.TRAINING_PROGRESS, progress_percent(state), labels)
     yield Sample(catalog.TRAIN_LOSS, state.loss, {**labels, "epoch": epoch_label(state.epoch)})
     yield Sample(catalog.ESTIMATED_COMPLETION, _estimated_completion(state), labels)
@@ -191,17 +188,18 @@ def _estimated_completion(state: TrainingState) -> float | None:
     return state.updated_at + state.estimated_remaining_seconds
 
 
-def _observations(metric: Metric, state: TrainingState | None) -> list[float]:
-    if state is None:
-        return []
-    if metric is catalog.CHECKPOINT_SIZE:
-        return [_number(size) or 0.0 for size in state.checkpoint_sizes_bytes]
-    return _durations(state)
+def _observations(metric: Metric, state: TrainingState | None) -> list[float] | None:
+    """None while nobody knows them: those of an earlier process of the run may be among them."""
+    if metric is catalog.JOB_DURATION:
+        return _durations(state)
+    if state is None or state.checkpoint_sizes_bytes is None:
+        return None
+    return [_number(size) or 0.0 for size in state.checkpoint_sizes_bytes]
 
 
-def _durations(state: TrainingState) -> list[float]:
-    ended = state.state in (RunState.FINISHED, RunState.FAILED)
-    if not ended or state.started_at is None or state.finished_at is None:
+def _durations(state: TrainingState | None) -> list[float]:
+    ended = state is not None and state.state in (RunState.FINISHED, RunState.FAILED)
+    if state is None or not ended or state.started_at is None or state.finished_at is None:
         return []
     return [max(0.0, state.finished_at - state.started_at)]
 

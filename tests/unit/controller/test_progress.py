@@ -64,6 +64,7 @@ def test_only_steps_and_evaluations_are_worth_a_write() -> None:
     assert progress.worth_showing(shown, state(evalLoss=1.4))
 
 
-def test_a_run_that_is_still_starting_shows_nothing() -> None:
+@pytest.mark.parametrize("doing", ["starting", "failed"])
+def test_a_state_without_figures_shows_nothing(doing: str) -> None:
     shown = FineTuningJobStatus(current_step=40, total_steps=100)
-    assert not progress.worth_showing(shown, state(state="starting", step=0))
+    assert not progress.worth_showing(shown, state(state=doing, step=None, totalSteps=None))

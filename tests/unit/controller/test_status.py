@@ -24,6 +24,7 @@ from finetuning.api.v1alpha1 import (
 from finetuning.artifacts.models import TrainingState
 from finetuning.controller import conditions, status
 from finetuning.controller.training_status import Problem, Seen
+from finetuning.monitoring.source import presume_failed
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
@@ -78,6 +79,26 @@ def test_without_an_answer_the_last_figures_stay() -> None:
     before = {"phase": "Running", "currentStep": 30, "progress": "30%", "trainLoss": 2.0}
     found = status.status_of(running_with(None, **before), NOW)
     assert (found.current_step, found.progress, found.train_loss) == (30, "30%", 2.0)
+
+
+@pytest.mark.parametrize("phase", ["Running", "Failed"])
+@pytest.mark.parametrize("doing", ["starting", "training", "failed"])
+def test_figures_that_are_not_known_take_none_back(doing: str, phase: str) -> None:
+    """A run that resumes has none until it has read its checkpoint, and may be killed before."""
+    before = {
+        "phase": "Running", "currentStep": 1268, "totalSteps": 5000, "currentEpoch": 35,
+        "progress": "25%", "checkpointPath": "pvc://demo-output/checkpoints/checkpoint-1180",
+    }  # fmt: skip
+    left = presume_failed(live(state="starting", step=None, totalSteps=None), 2.0)
+    told = left if doing == "failed" else live(state=doing, step=None, totalSteps=None)
+    alive = running_with(told, **before)
+    dead = seen(
+        pod(ended(137), phase="Failed"), of=job(before), live=told,
+        training=batch_job(failed="BackoffLimitExceeded", failed_pods=1),
+    )  # fmt: skip
+    found = status.status_of(alive if phase == "Running" else dead, NOW)
+    assert found.phase == phase
+    assert status.wire(found).items() >= {**before, "phase": phase}.items()
 
 
 @pytest.mark.parametrize(

@@ -120,12 +120,19 @@ CASES = (
         STALLED, "it never begins", (STARTING, series("training_step", "0x200")), 80,
         "team/llama has made no step for 15 minutes of training, or an hour before its first one.",
     ),
+    Case(
+        STALLED, "it hangs before it knows its step", (STARTING,), 80,
+        "team/llama has made no step for 15 minutes of training, or an hour before its first one.",
+    ),
+    Case(STALLED, "its starts fail and are made anew", (
+        series("training_state", "1x40 stale", state="starting"),
+        series("training_state", "_x42 1x150", state="starting", pod="second")), 90),
     Case(STALLED, "a start of fifty minutes", (
         series("training_state", "1x50 0x150", state="starting"),
         series("training_state", "0x50 1x150", state="training"),
         series("training_step", "0x50 1+1x150")), 64),
     Case(STALLED, "a new run of that name begins", (
-        series("training_state", "1x200", state="starting", pod="new"),
+        series("training_state", "_x42 1x150", state="starting", pod="new"),
         series("training_step", "5x40 stale"), series("training_step", "_x42 0x150", pod="new"),
         ), 80),
     Case(
@@ -203,11 +210,24 @@ CASES = (
             series("nonfinite_loss_total", "_x10 2x100")), 14,
         "team/llama had a loss or a gradient that was NaN or infinite in the last 15 minutes.",
     ),
-    Case(NOT_FINITE, "before a resume", (
-        series("nonfinite_loss_total", "0x10 2x20 stale"),
-        series("start_timestamp_seconds", "_x80 3000x100", pod="second"),
-        series("resume_timestamp_seconds", "_x80 4800x100", pod="second"),
-        series("nonfinite_loss_total", "_x80 2x100", pod="second")), 84),
+    # The second pod knows nothing at first, then what its checkpoint says, then trains.
+    *(
+        Case(NOT_FINITE, f"before a resume, {when}", (
+            series("nonfinite_loss_total", "0x10 2x20 stale"),
+            series("training_state", "_x80 1x6 0x100", state="starting", pod="second"),
+            series("start_timestamp_seconds", "_x86 3000x100", pod="second"),
+            series("resume_timestamp_seconds", "_x86 5160x100", pod="second"),
+            series("nonfinite_loss_total", "_x83 2x100", pod="second")), minute)
+        for when, minute in (("while it loads", 84), ("once it trains", 88), ("later", 100))
+    ),
+    Case(
+        NOT_FINITE, "a bad step soon after a resume", (
+            series("nonfinite_loss_total", "0x10 2x20 stale"),
+            series("start_timestamp_seconds", "_x86 3000x100", pod="second"),
+            series("resume_timestamp_seconds", "_x86 5160x100", pod="second"),
+            series("nonfinite_loss_total", "_x83 2x4 3x100", pod="second")), 90,
+        "team/llama had a loss or a gradient that was NaN or infinite in the last 15 minutes.",
+    ),
     Case(NOT_FINITE, "long ago", (
         series("train_loss", "0.5x100", epoch="1"),
         series("nonfinite_loss_total", "0x5 1x95")), 40),

@@ -73,15 +73,36 @@ def test_labels_are_those_of_the_catalogue(state: dict[str, Any]) -> None:
             assert set(labels) == set(metric.labels)
 
 
-def test_before_the_first_report_the_job_is_pending_and_counters_stand_at_zero() -> None:
-    series = series_of(Snapshot())
-    assert value(series, "finetuning_job_status") == JobStatus.PENDING
-    assert value(series, "finetuning_checkpoints_total") == 0
+OF_AN_EARLIER_POD_TOO = (
+    "training_step",
+    "training_progress",
+    "train_loss",
+    "tokens_total",
+    "samples_total",
+    "checkpoints_total",
+    "checkpoint_size_bytes_count",
+    "nonfinite_loss_total",
+)
+
+
+@pytest.mark.parametrize("state", [None, {"updatedAt": 5}], ids=["no word", "starting"])
+def test_a_run_that_may_go_on_has_no_figures_until_it_knows_them(
+    state: dict[str, Any] | None,
+) -> None:
+    """A zero now and the checkpoint's figure a minute later would be work of that minute."""
+    series = series_of(Snapshot(TrainingState.model_validate(state) if state else None))
+    status = JobStatus.RUNNING if state else JobStatus.PENDING
+    assert value(series, "finetuning_job_status") == status
     assert value(series, "finetuning_job_duration_seconds_count") == 0
+    assert [name for name in OF_AN_EARLIER_POD_TOO if f"finetuning_{name}" in series] == []
+
+
+def test_a_run_that_has_counted_nothing_says_so() -> None:
+    counted = {"step": 0, "tokensTotal": 0, "checkpointsTotal": 0, "checkpointSizesBytes": []}
+    series = series_with({"updatedAt": 5, "totalSteps": 100} | counted)
+    for name in ("training_step", "training_progress", "tokens_total", "checkpoints_total"):
+        assert value(series, f"finetuning_{name}") == 0
     assert value(series, "finetuning_checkpoint_size_bytes_count") == 0
-    assert "finetuning_training_step" not in series
-    assert "finetuning_train_loss" not in series
-    assert "finetuning_training_progress" not in series
 
 
 def test_what_the_trainer_does_not_know_is_missing_and_not_zero(state: dict[str, Any]) -> None:

@@ -331,8 +331,9 @@ def test_whatever_stands_in_the_file_the_pages_are_served(content: bytes, state_
     json.loads(status(snapshot).body)
 
 
-def test_the_end_of_a_trainer_without_a_word_leaves_the_counters_at_zero(state_dir: Path) -> None:
+def test_the_end_of_a_trainer_without_a_word_is_told_without_figures(state_dir: Path) -> None:
     source = FileSource(state_dir, None)
     source.trainer_gone()
     text = generate_latest(SnapshotCollector(source.read(), Identity())).decode()
-    assert 'finetuning_checkpoints_total{job_name="finetuning",model_id=""} 0.0' in text
+    assert 'finetuning_job_status{job_name="finetuning",method="",model_id=""} 3.0' in text
+    assert "finetuning_checkpoints_total" not in text

@@ -44,7 +44,7 @@ def test_a_failure_tells_how_far_the_run_came(
     path = tmp_path / "words"
     monkeypatch.setenv("FINETUNING_TERMINATION_LOG", str(path))
     live = LiveState(tmp_path)
-    live.gpus = lambda: [GpuState(index=0, energy_joules=live.state.step * 100.0)]
+    live.gpus = lambda: [GpuState(index=0, energy_joules=(live.state.step or 0) * 100.0)]
     live.event(RunState.STARTING)
     live.progress(step=7)
     live.event(RunState.TRAINING, step=7, total_steps=9, last_checkpoint="checkpoints/checkpoint-6")

@@ -2,15 +2,20 @@
 
 import json
 import re
+import shutil
 import signal
 import socket
 import urllib.request
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 from tests.unit.trainer.warm import WarmTrainer, wait_until
 
+from finetuning.artifacts.manifest import seal
+from finetuning.monitoring.collector import Identity, SnapshotCollector
 from finetuning.monitoring.metrics import FineTuningMetricsExporter
+from finetuning.monitoring.source import Snapshot
 
 pytestmark = pytest.mark.training
 
@@ -28,6 +33,14 @@ def scrape(port: int) -> dict[str, float]:
     except OSError:
         return {}
     return {name: float(value) for name, value in re.findall(r"(?m)^(\w+)(?:{.*})? (\S+)$", text)}
+
+
+def values(snapshot: Snapshot) -> dict[str, float]:
+    """What a scrape would give of it, and what the trainer does."""
+    text = generate_latest(SnapshotCollector(snapshot, Identity())).decode()
+    found = {name: float(value) for name, value in re.findall(r"(?m)^(\w+)(?:{.*})? (\S+)$", text)}
+    doing = re.findall(r'(?m)^finetuning_training_state{.*state="(\w+)"} 1.0$', text)
+    return found | dict.fromkeys(doing, 1.0)
 
 
 def test_metrics_rise_while_the_trainer_works(
@@ -48,6 +61,68 @@ def test_metrics_rise_while_the_trainer_works(
     wait_until(lambda: scrape(port)["finetuning_training_step"] > step, "a later step")
     assert child.kill(signal.SIGTERM) == 143
     assert scrape(port) == {}
+
+
+COUNTS = ("tokens", "samples", "checkpoints", "nonfinite_loss", "checkpoint_size_bytes_count")
+
+
+def counts(series: dict[str, float]) -> dict[str, float]:
+    """Those that are there, and the step."""
+    names = {f"finetuning_{name}{'' if '_count' in name else '_total'}" for name in COUNTS}
+    return {name: series[name] for name in ("finetuning_training_step", *names) if name in series}
+
+
+def remember_a_bad_step(checkpoint: Path) -> None:
+    """As if it had been in a step of that run, with the seal that it then had."""
+    path = checkpoint / "trainer_state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"nonfinite_losses": 1}))
+    names = json.loads((checkpoint / "manifest.json").read_text())["files"]
+    seal(checkpoint, names)
+
+
+@pytest.mark.parametrize("pod", ["new", "same"])
+def test_no_figure_falls_back_and_rises_again_while_a_run_resumes(
+    pod: str, tiny_model: Path, rows_file: Path, tmp_path: Path, warm: WarmTrainer
+) -> None:
+    """A new pod has an empty state folder, a run on one machine that of the process before."""
+    states = tmp_path / "state"
+    command = (
+        *("--model-id", tiny_model, "--dataset-path", rows_file, "--output-dir", tmp_path / "out"),
+        *("--max-steps", 100_000, "--save-steps", 3, "--state-dir", states, "--no-fp16"),
+    )
+
+    def seen() -> dict[str, float]:
+        return values(exporter.snapshot())
+
+    exporter = FineTuningMetricsExporter(state_dir=states)
+    child = warm.start(*command)
+    wait_until(lambda: seen().get("finetuning_checkpoints_total", 0) >= 1, "a checkpoint")
+    assert child.kill(signal.SIGTERM) == 143
+    step = int(seen()["finetuning_training_step"])
+    remember_a_bad_step(tmp_path / "out" / "checkpoints" / f"checkpoint-{step}")
+    before = counts(seen()) | {"finetuning_nonfinite_loss_total": 1.0}
+    assert len(before) == len(COUNTS) + 1
+
+    if pod == "new":
+        shutil.rmtree(states)
+        exporter = FineTuningMetricsExporter(state_dir=states)
+    child = warm.start(*command)
+    scrapes: list[dict[str, float]] = []
+
+    def trained() -> bool:
+        scrapes.append(seen())
+        return scrapes[-1].get("finetuning_training_step", 0) > step
+
+    wait_until(trained, "a step after the resume")
+    child.kill(signal.SIGKILL)
+    loading = [each for each in scrapes if each.get("starting")]
+    assert [each for each in loading if counts(each) not in ({}, before)] == []
+    assert [each for each in loading if counts(each) == before] != []
+    if pod == "new":
+        assert counts(scrapes[0]) == {}
+        lowest = [min(each[name] for each in scrapes if name in each) for name in before]
+        assert lowest == list(before.values())
+    assert all(each["finetuning_nonfinite_loss_total"] == 1 for each in scrapes[-3:])
 
 
 def test_the_last_scrape_agrees_with_the_runs_own_files(

@@ -88,7 +88,8 @@ class TrainingState(Artifact):
     Loss in nats per token, rates per second of wall clock over the last logging interval, times in
     Unix seconds, `mfu_ratio` the share of the GPU's peak that the model's arithmetic reaches,
     `energy_joules` what the GPUs of the run have used since this process took them, where all of
-    them can tell. None means not known yet.
+    them can tell. None means not known yet: a run that is starting may be one that goes on, and
+    what it has counted so far is in a checkpoint that it has not read.
     """
 
     schema_version: Count = SCHEMA_VERSION
@@ -100,7 +101,7 @@ class TrainingState(Artifact):
     state: RunState = RunState.STARTING
     reason: str = Field(default="", max_length=128)
     message: str = Field(default="", max_length=1024)
-    step: Count = 0
+    step: Count | None = None
     total_steps: Count | None = None
     epoch: Amount | None = None
     total_epochs: Count | None = None
@@ -110,12 +111,12 @@ class TrainingState(Artifact):
     learning_rate: Amount | None = None
     samples_per_second: Amount | None = None
     tokens_per_second: Amount | None = None
-    tokens_total: Count = 0
-    samples_total: Count = 0
-    nonfinite_losses: Count = 0
+    tokens_total: Count | None = None
+    samples_total: Count | None = None
+    nonfinite_losses: Count | None = None
     estimated_remaining_seconds: Amount | None = None
-    checkpoints_total: Count = 0
-    checkpoint_sizes_bytes: list[Count] = Field(default_factory=list, max_length=4096)
+    checkpoints_total: Count | None = None
+    checkpoint_sizes_bytes: list[Count] | None = Field(default=None, max_length=4096)
     last_checkpoint: str | None = Field(default=None, max_length=256)
     last_checkpoint_at: Amount | None = None
     checkpoint_interval_steps: Count | None = None

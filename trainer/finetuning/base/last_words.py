@@ -138,7 +138,7 @@ def _with_progress(result: TrainingResult, live: LiveState) -> TrainingResult:
     state = live.state
     return result.model_copy(
         update={
-            "step": state.step,
+            "step": state.step or 0,
             "total_steps": state.total_steps,
             "epoch": state.epoch,
             "total_epochs": state.total_epochs,

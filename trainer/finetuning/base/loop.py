@@ -4,6 +4,7 @@ import logging
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -249,19 +250,10 @@ class Loop:
             RunState.TRAINING,
             started_at=now - state.train_seconds,
             resumed_at=now,
-            step=state.global_step,
-            total_steps=self._plan.total_steps,
-            epoch=state.epoch,
-            total_epochs=self._plan.total_epochs,
             loss=state.loss,
             eval_loss=state.eval_loss,
-            tokens_total=state.tokens_total,
-            samples_total=state.samples_total,
-            nonfinite_losses=state.nonfinite_losses,
-            checkpoints_total=state.checkpoints_total,
-            checkpoint_sizes_bytes=state.checkpoint_sizes_bytes,
             last_checkpoint=self._saver.saved,
-            checkpoint_interval_steps=self._plan.save_every,
+            **counts_of(state, self._plan),
         )
 
     def _tell(self, record: Record, rate: float, result: StepResult) -> None:
@@ -309,6 +301,22 @@ class Loop:
         done = self.state.global_step - self._first
         left = self._plan.total_steps - self.state.global_step
         return (time.monotonic() - self._began) / done * left
+
+
+def counts_of(state: TrainerState, plan: Plan) -> dict[str, Any]:
+    """What the live state tells of how far the run is, known once its checkpoint is read."""
+    return {
+        "step": state.global_step,
+        "total_steps": plan.total_steps,
+        "epoch": state.epoch,
+        "total_epochs": plan.total_epochs,
+        "tokens_total": state.tokens_total,
+        "samples_total": state.samples_total,
+        "nonfinite_losses": state.nonfinite_losses,
+        "checkpoints_total": state.checkpoints_total,
+        "checkpoint_sizes_bytes": state.checkpoint_sizes_bytes,
+        "checkpoint_interval_steps": plan.save_every,
+    }
 
 
 def seed_of(seed: int, step: int, rank: Rank) -> int:

@@ -11,6 +11,7 @@ from finetuning.artifacts.failures import TrainerError
 from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.artifacts.spared import without_bitsandbytes
+from finetuning.artifacts.trainer_state import TrainerState
 from finetuning.base import checkpoints, data_report, gpu
 from finetuning.base.best import load_best
 from finetuning.base.checkpoints import Checkpoint
@@ -25,7 +26,7 @@ from finetuning.base.group import Group, SharedStop, joined
 from finetuning.base.hub import weights_folder
 from finetuning.base.last_words import result_of
 from finetuning.base.live import LiveState
-from finetuning.base.loop import Loop
+from finetuning.base.loop import Loop, counts_of
 from finetuning.base.model import add_adapter, load_adapter, load_base, load_tokenizer
 from finetuning.base.packing import refuse_mixing
 from finetuning.base.plan import Plan, warmup_of
@@ -64,6 +65,8 @@ def _train(run: Run, live: LiveState, stop: Stop, device: Device, group: Group) 
         data_report.write(report, run.output)
     plan = Plan.of(config.hyperparameters, len(data.train), group.size)
     found = _resume_point(run, group)
+    state = found.state if found else TrainerState()
+    live.event(RunState.STARTING, **counts_of(state, plan))
     _announce(run, plan, data, found)
     for finding in data_report.findings(report):
         log.info("%s.", finding)
