@@ -340,7 +340,7 @@ ALERTS: tuple[Alert, ...] = (
         "operator",
         Severity.INFO,
         "15m",
-        "sum by (reason) (increase(finetuning_operator_monitor_errors_total[15m])) > 0",
+        "sum by (cluster, reason) (increase(finetuning_operator_monitor_errors_total[15m])) > 0",
         "Jobs are not monitored: {{ $labels.reason }}",
         "The operator could not make the monitoring objects of a job ({{ $labels.reason }});"
         " training goes on without them.",

@@ -34,10 +34,12 @@ from finetuning.observability.panels import Dashboard, Look, Panel, Query, Row, 
 TAG = "fine-tuning"
 COLUMNS = 24
 HEIGHTS = {Look.LINES: 8, Look.NUMBER: 5, Look.TABLE: 8, Look.STATES: 6}
-JOB_URL = (
-    "/d/finetuning-job?var-datasource=${datasource}&var-cluster=${cluster}"
-    "&var-namespace=${__data.fields.namespace}&var-job_name=${__data.fields.job_name}"
+_JOB = "&var-namespace=${__data.fields.namespace}&var-job_name=${__data.fields.job_name}"
+JOB_URL = "/d/finetuning-job?var-datasource=${datasource}&var-cluster=${cluster}" + _JOB
+THERE_URL = (
+    "/d/finetuning-job?var-datasource=${datasource}&var-cluster=${__data.fields.cluster}" + _JOB
 )
+"""For the column of the cluster, which is only there where Prometheus has several."""
 _SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 _LABELS_OF = {
     Variable.CLUSTER: ("Cluster", "finetuning_operator_build_info", "cluster"),
@@ -183,11 +185,13 @@ def _table(panel: Panel) -> table.Panel:
     titles = {name: title for name, title in panel.columns.items() if title}
     organized = {"excludeByName": hidden, "renameByName": titles}
     link = [{"title": "Open the job", "url": JOB_URL}]
+    there = [{"title": "Open the job in this cluster", "url": THERE_URL}]
     return (
         table.Panel()
         .with_transformation(DataTransformerConfig(id_val="merge", options={}))
         .with_transformation(DataTransformerConfig(id_val="organize", options=organized))
         .override_by_name("job_name", [DynamicConfigValue("links", link)])
+        .override_by_name("cluster", [DynamicConfigValue("links", there)])
     )
 
 

@@ -15,8 +15,8 @@ _MATCHERS = {
 }
 
 
-JOB_NAME = "{{namespace}}/{{job_name}}"
-"""Legend of a series that belongs to one job."""
+JOB_NAME = "{{namespace}}/{{job_name}} {{cluster}}"
+"""Legend of a series that belongs to one job; the cluster is there where Prometheus has several."""
 
 
 class Look(StrEnum):

@@ -99,6 +99,14 @@ def test_series_are_only_grouped_and_joined_by_labels_that_they_have(expression:
     assert named_labels <= labels_at_hand(expression)
 
 
+@pytest.mark.parametrize("expression", QUERIES + RULES)
+def test_who_tells_jobs_apart_tells_clusters_apart(expression: str) -> None:
+    """Two clusters in one Prometheus may have jobs, namespaces and pods of the same names."""
+    groups = [set(re.split(r"[\s,]+", group.strip())) for group in re.findall(GROUPING, expression)]
+    told = [group for group in groups if group & {"namespace", "pod", "instance", "gpu_uuid"}]
+    assert [sorted(group) for group in told if "cluster" not in group] == []
+
+
 def test_a_misspelt_label_is_found() -> None:
     good = "max by (state) (finetuning_training_state)"
     test_series_are_only_grouped_and_joined_by_labels_that_they_have(good)
@@ -187,6 +195,8 @@ def test_links_between_dashboards_lead_somewhere() -> None:
     targets = set(re.findall(r"/d/([a-z-]+)", texts))
     assert targets <= {board.uid for board in DASHBOARDS}
     assert targets
+    # Of two clusters with such a job the column of the cluster leads to the right one.
+    assert "var-cluster=${__data.fields.cluster}&" in texts
 
 
 def test_every_runbook_section_is_written_and_belongs_to_an_alert() -> None:

@@ -14,7 +14,8 @@ from finetuning.observability.panels import (
 )
 
 _PHASES = (
-    "sum by (phase) (max by (namespace, job_name, phase) (finetuning_operator_job_phase{<ns>}))"
+    "sum by (phase) (max by (cluster, namespace, job_name, phase)"
+    " (finetuning_operator_job_phase{<ns>}))"
 )
 
 BOARD = Dashboard(
@@ -33,21 +34,21 @@ BOARD = Dashboard(
                     "Validated models",
                     "percentunit",
                     "Share of the jobs with a verdict whose model passed.",
-                    "avg(max by (namespace, job_name)"
+                    "avg(max by (cluster, namespace, job_name)"
                     " (finetuning_operator_validation_passed{<ns>}))",
                 ),
                 number(
                     "GPU hours",
                     "h",
                     "GPUs times hours of the jobs that exist now.",
-                    "sum(max by (namespace, job_name)"
+                    "sum(max by (cluster, namespace, job_name)"
                     " (finetuning_operator_job_gpu_seconds_total{<ns>})) / 3600",
                 ),
                 number(
                     "New jobs",
                     "none",
                     "Jobs created within the chosen time.",
-                    "sum(max by (namespace, job_name)"
+                    "sum(max by (cluster, namespace, job_name)"
                     " (finetuning_operator_job_created_timestamp_seconds{<ns>})"
                     " > bool time() - $__range_s)",
                 ),
@@ -70,8 +71,8 @@ BOARD = Dashboard(
                     "Throughput by namespace",
                     "short",
                     "Tokens per second of the running jobs.",
-                    "sum by (namespace) (finetuning_tokens_per_second{<ns>})",
-                    "{{namespace}}",
+                    "sum by (cluster, namespace) (finetuning_tokens_per_second{<ns>})",
+                    "{{namespace}} {{cluster}}",
                     width=12,
                     stacked=True,
                 ),
@@ -84,9 +85,9 @@ BOARD = Dashboard(
                     "GPU hours by namespace",
                     "h",
                     "GPUs times hours of the jobs that exist; falls when a job is deleted.",
-                    "sum by (namespace) (max by (namespace, job_name)"
+                    "sum by (cluster, namespace) (max by (cluster, namespace, job_name)"
                     " (finetuning_operator_job_gpu_seconds_total{<ns>})) / 3600",
-                    "{{namespace}}",
+                    "{{namespace}} {{cluster}}",
                 ),
                 quantiles(
                     "Queue wait",
@@ -113,16 +114,17 @@ BOARD = Dashboard(
                     "Final training loss",
                     "short",
                     "Loss last told of in trainings that ended.",
-                    "max by (namespace, job_name) (finetuning_operator_job_final_train_loss{<ns>})",
+                    "max by (cluster, namespace, job_name)"
+                    " (finetuning_operator_job_final_train_loss{<ns>})",
                     JOB_NAME,
                 ),
                 lines(
                     "Energy by namespace",
                     "kwatth",
                     "Energy that the GPUs of the jobs that exist used; falls when one is deleted.",
-                    "sum by (namespace) (max by (namespace, job_name)"
+                    "sum by (cluster, namespace) (max by (cluster, namespace, job_name)"
                     " (finetuning_operator_job_energy_joules_total{<ns>})) / 3.6e6",
-                    "{{namespace}}",
+                    "{{namespace}} {{cluster}}",
                 ),
             ),
         ),
@@ -135,23 +137,25 @@ BOARD = Dashboard(
                     "Each job with what it trains and where it stands; its name leads to its page.",
                     (
                         Query(
-                            "max by (namespace, job_name, phase)"
+                            "max by (cluster, namespace, job_name, phase)"
                             " (finetuning_operator_job_phase{<ns>} == 1)"
-                            " * on (namespace, job_name) group_left (model_id, method, gpus)"
-                            " max by (namespace, job_name, model_id, method, gpus)"
+                            " * on (cluster, namespace, job_name)"
+                            " group_left (model_id, method, gpus)"
+                            " max by (cluster, namespace, job_name, model_id, method, gpus)"
                             " (finetuning_operator_job_info{<ns>})"
                         ),
                         Query(
-                            "max by (namespace, job_name) (last_over_time("
+                            "max by (cluster, namespace, job_name) (last_over_time("
                             "finetuning_training_progress{<ns>}[$__range]))"
                         ),
                         Query(
-                            "max by (namespace, job_name)"
+                            "max by (cluster, namespace, job_name)"
                             " (finetuning_operator_job_final_train_loss{<ns>})"
-                            " or max by (namespace, job_name) (finetuning_train_loss{<ns>})"
+                            " or max by (cluster, namespace, job_name)"
+                            " (finetuning_train_loss{<ns>})"
                         ),
                         Query(
-                            "max by (namespace, job_name)"
+                            "max by (cluster, namespace, job_name)"
                             " (finetuning_operator_validation_passed{<ns>})"
                         ),
                     ),

@@ -10,7 +10,7 @@ from finetuning.observability.panels import (
     lines,
 )
 
-_GPU_NAME = "{{namespace}}/{{job_name}} GPU {{gpu_id}}"
+_GPU_NAME = "{{namespace}}/{{job_name}} GPU {{gpu_id}} {{cluster}}"
 
 
 def _gpu(title: str, unit: str, description: str, metric: str) -> Panel:
@@ -18,22 +18,41 @@ def _gpu(title: str, unit: str, description: str, metric: str) -> Panel:
         title,
         unit,
         description,
-        f"max by (namespace, job_name, gpu_id) ({metric})",
+        f"max by (cluster, namespace, job_name, gpu_id) ({metric})",
         _GPU_NAME,
     )
+
+
+def _exporter_query(metric: str) -> str:
+    """A series of AMD's exporter for the GPUs of the chosen jobs.
+
+    By their uuid where both sides tell one, with the number that the GPU has in its container; else
+    by the pod that the exporter says uses it, with the number that it has on its node.
+    """
+    series = f"${{gpu_prefix}}{metric}"
+    by_uuid = (
+        f'max by (cluster, gpu_uuid) ({series}{{<all>,gpu_uuid!=""}})'
+        " * on (cluster, gpu_uuid) group_right ()"
+        " max by (cluster, namespace, job_name, gpu_id, gpu_uuid)"
+        ' (finetuning_gpu_info{<job>,gpu_uuid!=""})'
+    )
+    by_pod = (
+        f"max by (cluster, namespace, pod, gpu_id) ({_of_the_workload(f'{series}{{<all>}}')})"
+        " * on (cluster, namespace, pod) group_left (job_name)"
+        " max by (cluster, namespace, pod, job_name) (finetuning_training_info{<job>})"
+    )
+    return f"{by_uuid} or on (cluster, namespace, job_name) {by_pod}"
+
+
+def _of_the_workload(series: str) -> str:
+    """Prometheus renames the exporter's labels where it scrapes without honorLabels."""
+    for label in ("pod", "namespace"):
+        series = f'label_replace({series}, "{label}", "$1", "exported_{label}", "(.+)")'
+    return series
 
 
 def _exporter(title: str, unit: str, description: str, metric: str) -> Panel:
-    """A series of AMD's exporter for the GPUs of the chosen jobs, found by their uuid."""
-    return lines(
-        title,
-        unit,
-        description,
-        f"max by (gpu_uuid) (${{gpu_prefix}}{metric}{{<all>}})"
-        " * on (gpu_uuid) group_right ()"
-        " max by (namespace, job_name, gpu_id, gpu_uuid) (finetuning_gpu_info{<job>})",
-        _GPU_NAME,
-    )
+    return lines(title, unit, description, _exporter_query(metric), _GPU_NAME)
 
 
 BOARD = Dashboard(
@@ -82,11 +101,13 @@ BOARD = Dashboard(
                     "Hottest spot of the GPU.",
                     "finetuning_gpu_temperature_celsius{<job>}",
                 ),
-                _gpu(
+                lines(
                     "Energy",
                     "kwatth",
-                    "Energy used within the chosen time.",
-                    "increase(finetuning_gpu_energy_joules_total{<job>}[$__range]) / 3.6e6",
+                    "Energy used within the chosen time, by all pods that had the GPU.",
+                    "sum by (cluster, namespace, job_name, gpu_id)"
+                    " (increase(finetuning_gpu_energy_joules_total{<job>}[$__range])) / 3.6e6",
+                    _GPU_NAME,
                 ),
                 Panel(
                     "Devices",
@@ -94,7 +115,8 @@ BOARD = Dashboard(
                     "Which device a GPU of a job is; gpu_id is the index inside its container.",
                     (
                         Query(
-                            "max by (namespace, job_name, gpu_id, gpu_uuid, gpu_name, pci_address)"
+                            "max by (cluster, namespace, job_name,"
+                            " gpu_id, gpu_uuid, gpu_name, pci_address)"
                             " (finetuning_gpu_info{<job>})"
                         ),
                     ),

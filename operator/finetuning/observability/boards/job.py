@@ -12,7 +12,7 @@ from finetuning.observability.panels import (
     number,
 )
 
-_BY_JOB = "max by (namespace, job_name)"
+_BY_JOB = "max by (cluster, namespace, job_name)"
 _STATUS = {
     0: ("Pending", "blue"),
     1: ("Running", "green"),
@@ -32,7 +32,11 @@ def _now(
 ) -> Panel:
     """A line per job and metric; a word after the job's name tells the metrics apart."""
     queries = (
-        Query(f"{_BY_JOB} ({name}{{<job>}})", f"{JOB_NAME}{word}") for name, word in metrics.items()
+        Query(
+            f"{_BY_JOB} ({name}{{<job>}})",
+            f"{{{{namespace}}}}/{{{{job_name}}}}{word} {{{{cluster}}}}",
+        )
+        for name, word in metrics.items()
     )
     return Panel(title, unit, description, tuple(queries), width=width)
 
@@ -44,7 +48,8 @@ _AT_A_GLANCE = Row(
             "Phase",
             "none",
             "What the operator says of the job.",
-            "max by (namespace, job_name, phase) (finetuning_operator_job_phase{<job>} == 1)",
+            "max by (cluster, namespace, job_name, phase)"
+            " (finetuning_operator_job_phase{<job>} == 1)",
             "{{phase}}",
         ),
         number(
@@ -108,10 +113,13 @@ _AT_A_GLANCE = Row(
             "What is trained and how.",
             (
                 Query(
-                    "max by (namespace, job_name, model_id, method, precision)"
+                    "max by (cluster, namespace, job_name, model_id, method, precision)"
                     " (last_over_time(finetuning_training_info{<job>}[$__range]))"
                 ),
-                Query("max by (namespace, job_name, gpus) (finetuning_operator_job_info{<job>})"),
+                Query(
+                    "max by (cluster, namespace, job_name, gpus)"
+                    " (finetuning_operator_job_info{<job>})"
+                ),
             ),
             Look.TABLE,
             24,
@@ -190,8 +198,10 @@ _SPEED = Row(
         lines(
             "Seconds per step",
             "s",
-            "From the steps counted within an interval.",
-            f"1 / {_BY_JOB} (rate(finetuning_training_step{{<job>}}[$__rate_interval]))",
+            "From the steps counted within an interval, while it trains.",
+            f"1 / ({_BY_JOB} (deriv(finetuning_training_step{{<job>}}[$__rate_interval])) > 0)"
+            f" and on (cluster, namespace, job_name)"
+            f' {_BY_JOB} (finetuning_training_state{{<job>,state="training"}}) == 1',
             JOB_NAME,
         ),
         number(
@@ -296,8 +306,9 @@ BOARD = Dashboard(
     (_AT_A_GLANCE, _LEARNING, _SPEED, _CHECKPOINTS),
     {
         "Phase": Query(
-            "max by (namespace, job_name, phase) (finetuning_operator_job_phase{<job>}) == 1"
-            " unless max by (namespace, job_name, phase)"
+            "max by (cluster, namespace, job_name, phase)"
+            " (finetuning_operator_job_phase{<job>}) == 1"
+            " unless max by (cluster, namespace, job_name, phase)"
             " (finetuning_operator_job_phase{<job>} offset 1m) == 1"
         )
     },

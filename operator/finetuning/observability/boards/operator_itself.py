@@ -9,7 +9,7 @@ from finetuning.observability.panels import (
     quantiles,
 )
 
-_OURS = " and on (instance) finetuning_operator_build_info{<all>}"
+_OURS = " and on (cluster, instance) finetuning_operator_build_info{<all>}"
 
 BOARD = Dashboard(
     "finetuning-operator",
@@ -32,8 +32,8 @@ BOARD = Dashboard(
                     "Leading",
                     "none",
                     "The operator that works; the others stand by.",
-                    "sum by (pod) (finetuning_operator_leader{<all>}) > 0",
-                    "{{pod}}",
+                    "sum by (cluster, pod) (finetuning_operator_leader{<all>}) > 0",
+                    "{{pod}} {{cluster}}",
                     width=5,
                 ),
                 number(
@@ -132,21 +132,21 @@ BOARD = Dashboard(
                     "bytes",
                     "Memory of the operator's process.",
                     "process_resident_memory_bytes{<all>}" + _OURS,
-                    "{{pod}}",
+                    "{{pod}} {{cluster}}",
                 ),
                 lines(
                     "CPU",
                     "percentunit",
                     "Share of one core that the operator uses.",
                     "rate(process_cpu_seconds_total{<all>}[$__rate_interval])" + _OURS,
-                    "{{pod}}",
+                    "{{pod}} {{cluster}}",
                 ),
                 lines(
                     "Open files",
                     "none",
                     "File descriptors of the operator's process.",
                     "process_open_fds{<all>}" + _OURS,
-                    "{{pod}}",
+                    "{{pod}} {{cluster}}",
                 ),
             ),
         ),

@@ -13,7 +13,7 @@ from finetuning.observability.panels import (
 )
 
 _RESULT = "finetuning_operator_validation_check_result"
-_BY_CHECK = "max by (namespace, job_name, check)"
+_BY_CHECK = "max by (cluster, namespace, job_name, check)"
 
 BOARD = Dashboard(
     "finetuning-validation",
@@ -28,21 +28,21 @@ BOARD = Dashboard(
                     "Passed",
                     "percentunit",
                     "Share of the jobs with a verdict whose model passed.",
-                    "avg(max by (namespace, job_name)"
+                    "avg(max by (cluster, namespace, job_name)"
                     " (finetuning_operator_validation_passed{<job>}))",
                 ),
                 number(
                     "Not passed",
                     "none",
                     "Jobs whose model did not pass.",
-                    "count(max by (namespace, job_name)"
+                    "count(max by (cluster, namespace, job_name)"
                     " (finetuning_operator_validation_passed{<job>}) == 0) or vector(0)",
                 ),
                 number(
                     "Validations",
                     "none",
                     "Jobs by the phase of their validation.",
-                    "sum by (phase) (max by (namespace, job_name, phase)"
+                    "sum by (phase) (max by (cluster, namespace, job_name, phase)"
                     " (finetuning_operator_validation_phase{<job>}))",
                     "{{phase}}",
                     width=8,
@@ -62,7 +62,7 @@ BOARD = Dashboard(
                             f'{_BY_CHECK} ({_RESULT}{{<job>,result="Pass"}})'
                             f' - {_BY_CHECK} ({_RESULT}{{<job>,result="Fail"}})'
                             f' - 2 * {_BY_CHECK} ({_RESULT}{{<job>,result="Error"}})',
-                            "{{namespace}}/{{job_name}} {{check}}",
+                            "{{namespace}}/{{job_name}} {{check}} {{cluster}}",
                         ),
                     ),
                     Look.STATES,
@@ -84,7 +84,7 @@ BOARD = Dashboard(
                     "short",
                     "The figure that each check compares with its threshold.",
                     f"{_BY_CHECK} (finetuning_operator_validation_check_score{{<job>}})",
-                    "{{namespace}}/{{job_name}} {{check}}",
+                    "{{namespace}}/{{job_name}} {{check}} {{cluster}}",
                     width=12,
                 ),
                 lines(
@@ -93,8 +93,8 @@ BOARD = Dashboard(
                     "Mean of the jobs that trained the same base model.",
                     "avg by (model_id, check)"
                     f" ({_BY_CHECK} (finetuning_operator_validation_check_score{{<job>}})"
-                    " * on (namespace, job_name) group_left (model_id)"
-                    " max by (namespace, job_name, model_id)"
+                    " * on (cluster, namespace, job_name) group_left (model_id)"
+                    " max by (cluster, namespace, job_name, model_id)"
                     " (finetuning_operator_job_info{<job>}))",
                     "{{model_id}} {{check}}",
                     width=12,
