@@ -16,7 +16,8 @@ pytestmark = pytest.mark.timeout(900)
 NAME = "finetuning-operator"
 RULES = yaml.safe_load((CHART / "rules" / "finetuning.yaml").read_text())
 KNOWN = ("--api-versions", "monitoring.coreos.com/v1/PrometheusRule")
-ON = {"prometheusRule": {"enabled": True}}
+MONITORED = {"serviceMonitor": True}
+ON = {"prometheusRule": {"enabled": True}, "monitoring": MONITORED}
 
 
 def rules(found: Objects) -> list[dict[str, Any]]:
@@ -47,20 +48,20 @@ def test_every_generated_rule_arrives_unchanged(objects: Callable[..., Objects])
 def test_prometheus_finds_the_rules_by_the_same_labels_as_the_monitors(
     objects: Callable[..., Objects],
 ) -> None:
-    found = objects({**ON, "monitoring": {"extraLabels": {"release": "prom"}}})
+    found = objects({**ON, "monitoring": MONITORED | {"extraLabels": {"release": "prom"}}})
     assert found["PrometheusRule", NAME]["metadata"]["labels"]["release"] == "prom"
 
 
 def test_an_unwanted_alert_is_left_out_and_nothing_else(objects: Callable[..., Objects]) -> None:
     unwanted = ["FineTuningOverfitting", "FineTuningLowGpuUtilization"]
-    found = objects({"prometheusRule": {"enabled": True, "disabledAlerts": unwanted}})
+    found = objects(ON | {"prometheusRule": {"enabled": True, "disabledAlerts": unwanted}})
     assert {alert.name for alert in ALERTS} - alerts(found) == set(unwanted)
     assert len(rules(objects(ON))) - len(rules(found)) == len(unwanted)
 
 
 def test_a_group_without_alerts_is_left_out(objects: Callable[..., Objects]) -> None:
     unwanted = [alert.name for alert in ALERTS if alert.group == "validation"]
-    found = objects({"prometheusRule": {"enabled": True, "disabledAlerts": unwanted}})
+    found = objects(ON | {"prometheusRule": {"enabled": True, "disabledAlerts": unwanted}})
     groups = [group["name"] for group in found["PrometheusRule", NAME]["spec"]["groups"]]
     assert "finetuning.validation" not in groups
     assert len(groups) == len(RULES["groups"]) - 1
@@ -69,13 +70,22 @@ def test_a_group_without_alerts_is_left_out(objects: Callable[..., Objects]) -> 
 def test_a_sidecar_that_nobody_is_to_scrape_is_not_missed(
     objects: Callable[..., Objects],
 ) -> None:
-    found = objects({**ON, "monitoring": {"mode": "none"}})
+    found = objects({**ON, "monitoring": MONITORED | {"mode": "none"}})
     assert {alert.name for alert in ALERTS} - alerts(found) == {"FineTuningSidecarDown"}
+
+
+@pytest.mark.parametrize("wish", [False, "auto"])
+def test_an_operator_that_nobody_is_to_scrape_is_not_missed(
+    objects: Callable[..., Objects], wish: object
+) -> None:
+    """Its absence would be an alert for ever; auto finds no prometheus-operator here."""
+    found = objects({**ON, "monitoring": {"serviceMonitor": wish}})
+    assert {alert.name for alert in ALERTS} - alerts(found) == {"FineTuningOperatorDown"}
 
 
 def test_the_runbooks_can_lie_elsewhere(objects: Callable[..., Objects]) -> None:
     wiki = "https://wiki.example.com/ml/runbooks"
-    found = objects({"prometheusRule": {"enabled": True, "runbookUrl": wiki}})
+    found = objects(ON | {"prometheusRule": {"enabled": True, "runbookUrl": wiki}})
     links = {rule["annotations"]["runbook_url"] for rule in rules(found) if "alert" in rule}
     assert links == {alert.runbook_url.replace(RUNBOOKS, wiki) for alert in ALERTS}
 

@@ -262,6 +262,26 @@ ALERTS: tuple[Alert, ...] = (
         "<job> failed within the last hour; its status has the reason.",
     ),
     Alert(
+        "FineTuningJobRestarted",
+        "jobs",
+        Severity.INFO,
+        "",
+        """
+        max by (cluster, namespace, job_name) (finetuning_operator_job_restarts)
+          - min by (cluster, namespace, job_name)
+            (min_over_time(finetuning_operator_job_restarts[15m]))
+        >= 1
+        unless on (cluster, namespace, job_name)
+          max by (cluster, namespace, job_name) (finetuning_operator_job_restarts)
+            - min by (cluster, namespace, job_name)
+              (min_over_time(finetuning_operator_job_restarts[1h]))
+          >= 3
+        """,
+        "The training of <job> was lost and started anew",
+        "A trainer of <job> was killed or failed in the last 15 minutes; another one goes on from"
+        " the newest checkpoint.",
+    ),
+    Alert(
         "FineTuningJobRestarting",
         "jobs",
         Severity.WARNING,

@@ -76,7 +76,7 @@ SPIKE, OVERFIT = "FineTuningGradNormSpike", "FineTuningOverfitting"
 CHECKPOINT, DEADLINE = "FineTuningNoRecentCheckpoint", "FineTuningProgressBehindDeadline"
 IDLE, FULL = "FineTuningLowGpuUtilization", "FineTuningGpuMemoryNearLimit"
 QUEUED, FAILURE = "FineTuningJobQueuedTooLong", "FineTuningJobFailed"
-RESTARTING = "FineTuningJobRestarting"
+RESTARTED, RESTARTING = "FineTuningJobRestarted", "FineTuningJobRestarting"
 BAD_MODEL, NO_VERDICT = "FineTuningValidationFailed", "FineTuningValidationError"
 STUCK, UNMONITORED = "FineTuningValidationStuck", "FineTuningMonitorMissing"
 NO_OPERATOR, ERRORS = "FineTuningOperatorDown", "FineTuningReconcileErrors"
@@ -379,6 +379,25 @@ CASES = (
         ), 39,
         "team/llama failed within the last hour; its status has the reason.",
     ),
+    Case(
+        RESTARTED, "a trainer was killed", (operator("job_restarts", "0x30 1x60", **JOB),), 35,
+        "A trainer of team/llama was killed or failed in the last 15 minutes; another one goes on"
+        " from the newest checkpoint.",
+    ),
+    Case(
+        RESTARTED, "killed while the operator was replaced", (
+            operator("job_restarts", "1x30 stale", **JOB),
+            operator("job_restarts", "_x33 2x60", **JOB, pod="operator-2")), 35,
+        "A trainer of team/llama was killed or failed in the last 15 minutes; another one goes on"
+        " from the newest checkpoint.",
+    ),
+    Case(RESTARTED, "an hour ago", (operator("job_restarts", "0x30 1x90", **JOB),), 90),
+    Case(RESTARTED, "for the third time within an hour", (
+        operator("job_restarts", "0x30 1x5 2x5 3x60", **JOB),), 50),
+    Case(RESTARTED, "the operator was replaced", (
+        operator("job_restarts", "1x30 stale", **JOB),
+        operator("job_restarts", "_x33 1x60", **JOB, pod="operator-2")), 35),
+    Case(RESTARTED, "it trains", (operator("job_restarts", "0x90", **JOB),), 35),
     Case(
         RESTARTING, "three times", (operator("job_restarts", "0x30 1x5 2x5 3x60", **JOB),), 50,
         "The training of team/llama was started anew 3 times within an hour.",
