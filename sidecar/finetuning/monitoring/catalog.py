@@ -68,7 +68,8 @@ JOB_DURATION = Metric(
     Kind.HISTOGRAM,
     _JOB,
     "seconds",
-    "Wall clock of the training process, observed once when the job succeeded or failed",
+    "Wall clock of the training process from its start, loading included, observed once when it "
+    "has succeeded or failed; each attempt of a job observes its own, a pause none",
     Group.JOB_STATUS,
     (
         *(n * _MINUTE for n in (1, 5, 15, 30)),

@@ -198,10 +198,11 @@ def _observations(metric: Metric, state: TrainingState | None) -> list[float] | 
 
 
 def _durations(state: TrainingState | None) -> list[float]:
-    ended = state is not None and state.state in (RunState.FINISHED, RunState.FAILED)
-    if state is None or not ended or state.started_at is None or state.finished_at is None:
+    """Of this process: a job that goes on after a failed one has a series for each of its pods."""
+    if state is None or state.state not in (RunState.FINISHED, RunState.FAILED):
         return []
-    return [max(0.0, state.finished_at - state.started_at)]
+    began, ended = state.process_started_at, state.finished_at
+    return [] if began is None or ended is None else [max(0.0, ended - began)]
 
 
 def _simple(metric: Metric, samples: list[Sample]) -> Family:

@@ -143,7 +143,7 @@ class ManualSource:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._values: dict[str, Any] = {}
+        self._values: dict[str, Any] = {"process_started_at": time.time()}
         self._state: TrainingState | None = None
 
     def read(self) -> Snapshot:
@@ -158,10 +158,12 @@ class ManualSource:
             known = ", ".join(sorted(TrainingState.model_fields))
             raise ValueError(f"unknown value {unknown[0]!r}; known are {known}")
         with self._lock:
-            merged = {"state": RunState.TRAINING, **self._values, "updated_at": time.time()}
-            merged |= values
-            self._state = TrainingState.model_validate(merged)
-            self._values = merged
+            now = time.time()
+            merged = {"state": RunState.TRAINING, **self._values, "updated_at": now, **values}
+            state = TrainingState.model_validate(merged)
+            if state.state.is_terminal and state.finished_at is None:
+                merged["finished_at"] = now
+            self._state, self._values = TrainingState.model_validate(merged), merged
 
 
 def read_artifact(path: Path, model: type[A]) -> A | None:
@@ -178,8 +180,11 @@ def state_from_info(info: TrainingInfo, written_at: float) -> TrainingState:
     """The final values of a finished run; what training_info.json does not say stays unset."""
     results = info.results
     runtime = results.train_runtime
+    began = written_at - runtime if runtime is not None else None
     known = {
-        "started_at": written_at - runtime if runtime is not None else None,
+        "started_at": began,
+        # The loading before that is not told; it is the best that is known.
+        "process_started_at": began,
         "step": results.global_step,
         "loss": info.loss,
         "samples_per_second": results.train_samples_per_second,

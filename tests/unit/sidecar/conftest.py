@@ -27,6 +27,7 @@ def state() -> dict[str, Any]:
         "schemaVersion": 1,
         "seq": 7,
         "updatedAt": 2_000_000_100.0,
+        "processStartedAt": 1_999_999_950.0,
         "startedAt": 2_000_000_000.0,
         "resumedAt": 2_000_000_010.0,
         "state": "training",

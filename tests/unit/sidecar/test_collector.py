@@ -170,7 +170,14 @@ def test_duration_is_observed_once_and_only_at_the_end(state: dict[str, Any]) ->
     assert value(series_with(state, state="paused", **ended), count) == 0
     done = series_with(state, state="finished", **ended)
     assert value(done, count) == 1
-    assert value(done, "finetuning_job_duration_seconds_sum") == 400
+    assert value(done, "finetuning_job_duration_seconds_sum") == 450
+    failed = series_with(state, state="failed", **ended)
+    assert value(failed, "finetuning_job_duration_seconds_sum") == 450
+
+
+def test_a_process_that_fails_while_it_loads_has_a_duration() -> None:
+    told = {"updatedAt": 5, "processStartedAt": 5, "state": "failed", "finishedAt": 12}
+    assert value(series_with(told), "finetuning_job_duration_seconds_sum") == 7
 
 
 def test_no_series_tells_a_creation_time(state: dict[str, Any]) -> None:

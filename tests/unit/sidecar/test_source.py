@@ -289,6 +289,27 @@ def test_values_set_by_hand_add_up() -> None:
     assert read.state is RunState.SAVING
 
 
+@pytest.mark.parametrize("state", ["finished", "failed"])
+def test_a_program_that_says_it_has_ended_has_a_duration(state: str) -> None:
+    source = ManualSource()
+    source.update({"step": 1})
+    source.update({"state": state})
+    text = generate_latest(SnapshotCollector(source.read(), Identity())).decode()
+    (count,) = [line for line in text.splitlines() if "duration_seconds_count" in line]
+    assert count.endswith(" 1.0")
+
+
+def test_counts_that_a_program_never_tells_are_not_there_at_any_time() -> None:
+    source = ManualSource()
+    shown = []
+    for values in (None, {"step": 1}, {"tokens_total": 5}):
+        if values:
+            source.update(values)
+        text = generate_latest(SnapshotCollector(source.read(), Identity())).decode()
+        shown.append([name for name in ("samples_total", "tokens_total") if name in text])
+    assert shown == [[], [], ["tokens_total"]]
+
+
 @pytest.mark.parametrize(
     ("values", "named"),
     [({"stepp": 1}, "stepp"), ({"step": -1}, "step"), ({"loss": "low"}, "loss")],

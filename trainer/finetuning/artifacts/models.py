@@ -95,6 +95,7 @@ class TrainingState(Artifact):
     schema_version: Count = SCHEMA_VERSION
     seq: Count = 0
     updated_at: Amount
+    process_started_at: Amount | None = None
     started_at: Amount | None = None
     resumed_at: Amount | None = None
     finished_at: Amount | None = None

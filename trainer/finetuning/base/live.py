@@ -55,7 +55,10 @@ class LiveState:
         self._warned = False
         self.gpus: Callable[[], list[GpuState]] = list
         self._energy = Energy()
-        self.state = TrainingState(updated_at=clock(), seq=_last_seq(self._path))
+        now = clock()
+        self.state = TrainingState(
+            updated_at=now, process_started_at=now, seq=_last_seq(self._path)
+        )
 
     @property
     def silence(self) -> float:
