@@ -122,6 +122,13 @@ HEALTHY: dict[str, Recipe] = {
     "full, killed and resumed": Recipe(
         "--method full --no-fp16 --learning-rate 0.001", killed_at=25
     ),
+    "lora, hardly moved": Recipe("--method lora --no-fp16 --learning-rate 0.0002"),
+    "lora, bf16, hardly moved": Recipe("--method lora --bf16 --learning-rate 0.0005"),
+    "qlora, bf16, hardly moved": Recipe("--method qlora --bf16 --learning-rate 0.0005"),
+    "qlora, bf16, double quantisation off": Recipe(
+        "--method qlora --bf16 --learning-rate 0.001 --no-bnb-4bit-use-double-quant "
+        "--target-modules all-linear"
+    ),
 }
 BROKEN: dict[str, Recipe] = {
     "full, blown up": Recipe("--method full --no-fp16 --learning-rate 0.05", steps=40),

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from tests.mutants import faults, hostile
+from tests.mutants import faults, hostile, slight
 from tests.mutants.faults import (
     ADAPTER,
     FILES,
@@ -269,6 +269,7 @@ OUTPUTS: tuple[Fault, ...] = (
           written("tokenizer.json", b"{}"), loads_model=True),
 )  # fmt: skip
 
-TRAINING, INTEGRITY = (*TRAINING, *hostile.TRAINING), (*INTEGRITY, *hostile.INTEGRITY)
-PROFILES, OUTPUTS = (*PROFILES, *hostile.PROFILES), (*OUTPUTS, *hostile.OUTPUTS)
+TRAINING, PROFILES = (*TRAINING, *hostile.TRAINING), (*PROFILES, *hostile.PROFILES)
+INTEGRITY = (*INTEGRITY, *hostile.INTEGRITY, *slight.INTEGRITY)
+OUTPUTS = (*OUTPUTS, *hostile.OUTPUTS, *slight.OUTPUTS)
 FAULTS = (*TRAINING, *INTEGRITY, *PROFILES, *OUTPUTS)

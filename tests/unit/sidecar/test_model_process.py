@@ -16,6 +16,7 @@ from tests.unit.sidecar.judging import QUESTION, RunOf, asking, edit, subject_of
 from finetuning.monitoring.validators.checks import model_output, model_process
 from finetuning.monitoring.validators.checks.model_verdict import RULES, Facts
 from finetuning.monitoring.validators.checks.probe import (
+    FourBits,
     ProbeReport,
     ProbeRequest,
 )
@@ -168,6 +169,50 @@ def test_a_real_model_is_told_by_what_it_does(
     else:
         assert finding is None
     assert not (folder / "code-was-run").exists()
+
+
+WITH_AND_WITHOUT_4_BITS = """
+import os, sys
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+from finetuning.artifacts.spared import load, without_bitsandbytes
+from finetuning.monitoring.validators.checks.model_process import answer_to
+from finetuning.monitoring.validators.checks.probe import ProbeRequest
+request = ProbeRequest.model_validate_json(sys.stdin.read())
+load("transformers.modeling_utils")
+with without_bitsandbytes():
+    print(answer_to(request).model_dump_json(), file=answers)
+print(answer_to(request).model_dump_json(), file=answers)
+"""
+
+
+@pytest.mark.training
+def test_the_trainers_texts_are_scored_on_4_bits_where_there_are_any(models: Path) -> None:
+    request = ProbeRequest(
+        model_path=str(models / "lora"),
+        is_adapter=True,
+        base=str(models / "base"),
+        prompts=[QUESTION],
+        max_new_tokens=8,
+        reference=True,
+        base_reference=True,
+        four_bits=FourBits(quant_type="nf4", double_quant=True, weights="bfloat16"),
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_AND_WITHOUT_4_BITS],
+        input=request.model_dump_json(),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    without, there = map(ProbeReport.model_validate_json, done.stdout.splitlines())
+    assert (without.reference_in_4_bits, there.reference_in_4_bits) == (False, True)
+    assert len(without.base_reference) == len(there.base_reference) == len(there.reference) > 0
+    assert without.reference != there.reference
+    assert without.base_reference != there.base_reference
+    assert without.answers == there.answers, "what is served is the whole base model"
 
 
 def test_a_lack_of_memory_that_says_nothing_is_told_by_its_name() -> None:

@@ -36,6 +36,12 @@ class Reference(BaseModel):
     base_losses: str = Field(default="", pattern=r"^(-?[0-9.]+( -?[0-9.]+)*)?$", max_length=20_000)
     """The same of an adapter's base as it was trained with, so in 4 bits where it was quantised."""
 
+    @property
+    def effect(self) -> float | None:
+        """What the adapter changes of its base's losses, in the root of the mean square; nats."""
+        told = _less(_read(self.losses), _read(self.base_losses))
+        return math.hypot(*told) / math.sqrt(len(told)) if told else None
+
     @classmethod
     def of(cls, losses: Sequence[float], base_losses: Sequence[float] = ()) -> Self | None:
         """None where one is not finite, as in a model that computes nonsense already."""

@@ -163,7 +163,8 @@ _MODEL_OUTPUT = (
     Reason("NotAsTrained",
            "on fixed texts the model has the losses that the trainer saw, token by token: within "
            "0.02 nats in 32 bit, 0.25 in 16, or 2.5 where 4 bits are involved; of a run of method "
-           "qlora within twice what the 4 bits did to its base, or 0.25",
+           "qlora within twice what the 4 bits did to its base, or 0.25; an adapter also within "
+           "0.15 of what it changes of its base model, or what rounding does to that",
            "give the weights, settings and base model of one and the same run"),
     Reason("ReferenceMissing",
            "where everything is required, what the trainer has seen is there as it was written",
@@ -251,7 +252,8 @@ _CHECKPOINT_INTEGRITY = (
     Reason("WeightsNotFinite", "no weight is NaN or infinite", _CALM),
     Reason("WeightsImplausible", "no weight is 2^24 or more: bits were flipped in it", _WHOLE),
     Reason("WeightsZero",
-           "in dense architectures whose tensors are known, no matrix is all zeros", _WHOLE),
+           "in dense architectures whose tensors are known, no matrix is all zeros; of an adapter "
+           "no first one, and no second one whose optimizer has had gradients for it", _WHOLE),
     Reason("MethodMismatch", "adapter or whole model: the files are what the method makes",
            "give files of one and the same run"),
     Reason("BaseMismatch",

@@ -288,10 +288,12 @@ def weight_is_huge(tree: Tree) -> Finding | None:
 
 
 def matrix_is_zero(tree: Tree) -> Finding | None:
-    """In the architectures that are known to have none."""
-    if tree.is_adapter or not shapes.is_dense(tree):
-        return None
+    """In the architectures that are known to have none; an adapter's first ones begin at random."""
     zero = [n for seen in tree.contents.values() for n in seen.zero if n in tree.weights]
+    if tree.is_adapter:
+        zero = [name for name in zero if ".lora_A." in name]
+    elif not shapes.is_dense(tree):
+        return None
     found = next((n for n in sorted(zero) if len(tree.weights[n].shape) > 1), None)
     return Finding("WeightsZero", f"{found} holds nothing but zeros") if found else None
 
@@ -324,6 +326,7 @@ RULES: tuple[Rule[Tree], ...] = (
     resuming.moments_are_impossible,
     weight_is_huge,
     matrix_is_zero,
+    resuming.training_is_lost,
 )
 
 RUN_RULES: tuple[Rule[Run], ...] = (

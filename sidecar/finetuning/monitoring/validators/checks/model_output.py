@@ -21,6 +21,7 @@ from finetuning.monitoring.validators.checks.model_failure import finding_of_end
 from finetuning.monitoring.validators.checks.model_verdict import NAME, Facts, judge
 from finetuning.monitoring.validators.checks.probe import (
     BenchmarkRequest,
+    FourBits,
     ProbeReport,
     ProbeRequest,
 )
@@ -40,6 +41,7 @@ PROCESS = "finetuning.monitoring.validators.checks.model_process"
 LIBRARIES = ("torch", "transformers", "peft", "safetensors")
 
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
@@ -75,6 +77,7 @@ def judged(report: ProbeReport, request: ProbeRequest, subject: Subject) -> Chec
             reference=_reference(subject),
             reference_is_due=_reference_is_due(subject),
             method=_method(subject),
+            is_adapter=request.is_adapter,
             is_in_32_bits=_is_in_32_bits(subject, Path(request.model_path)),
             loss_fell=_loss_fell(subject) if facts.is_near_the_base else None,
         )
@@ -159,9 +162,10 @@ def _request(
     rows: HeldOutRows,
     tasks: BenchmarkRequest | None,
 ) -> ProbeRequest:
+    asks, is_adapter = _reference(subject) is not None, (folder / ADAPTER_CONFIG).is_file()
     return ProbeRequest(
         model_path=str(folder.resolve()),
-        is_adapter=(folder / ADAPTER_CONFIG).is_file(),
+        is_adapter=is_adapter,
         base=base.name if base else None,
         base_is_local=base.is_local if base else True,
         revision=base.revision if base else None,
@@ -170,8 +174,9 @@ def _request(
         max_new_tokens=subject.settings.max_new_tokens,
         held_out=rows.rows,
         left_out=rows.problems,
-        reference=_reference(subject) is not None,
-        base_reference=_reference(subject) is not None and _method(subject) == "qlora",
+        reference=asks,
+        base_reference=asks and (is_adapter or _method(subject) == "qlora"),
+        four_bits=_four_bits(subject) if asks and is_adapter else None,
         benchmarks=tasks,
     )
 
@@ -203,6 +208,22 @@ def _held_out_rows(subject: Subject) -> HeldOutRows | Finding:
 
 def _reference(subject: Subject) -> Reference | None:
     return subject.info.reference if subject.info else None
+
+
+def _four_bits(subject: Subject) -> FourBits | None:
+    """None where the base model was not stored so, or where it is not told how."""
+    info = subject.info
+    told = info.training_config if info else {}
+    if info is None or _method(subject) != "qlora" or told.get("load_in_4bit") is not True:
+        return None
+    try:
+        return FourBits(
+            quant_type=told.get("bnb_4bit_quant_type"),
+            double_quant=told.get("bnb_4bit_use_double_quant"),
+            weights=_DTYPES.get(str(info.environment.get("precision"))),
+        )
+    except ValidationError:
+        return None
 
 
 def _method(subject: Subject) -> str | None:

@@ -6,7 +6,9 @@ ProbeReport; whatever the libraries print goes to stderr.
 
 import contextlib
 import ctypes
+import gc
 import json
+import logging
 import os
 import signal
 import sys
@@ -22,6 +24,7 @@ from finetuning.monitoring.validators.checks.adapter_settings import (
     loaded_settings,
 )
 from finetuning.monitoring.validators.checks.model_failure import MACHINE
+from finetuning.monitoring.validators.checks.model_in_4_bits import load_in_4_bits
 from finetuning.monitoring.validators.checks.model_scoring import (
     Seen,
     difference,
@@ -45,6 +48,8 @@ ADAPTER_CONFIG = "adapter_config.json"
 _SHOWN_TENSORS = 3
 _SHOWN_CHARACTERS = 80
 _SET_PARENT_DEATH_SIGNAL = 1
+
+log = logging.getLogger(__name__)
 
 
 class _StageError(Exception):
@@ -107,19 +112,49 @@ def probe(request: ProbeRequest) -> ProbeReport:
 
 def _probe_adapter(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
     """One copy of the base serves both: the adapter is switched off for the comparison."""
+    told = _scored_in_4_bits(request, tokenizer)
     with _stage("base"):
         base = _load(str(request.base), request.revision, is_local=request.base_is_local)
     with _stage("adapter"):
         model = _with_adapter(base, Path(request.model_path))
     with _stage("generation"):
         tuned = observe(model, tokenizer, request)
-        reference = reference_losses(model, tokenizer) if request.reference else []
         with model.disable_adapter():
-            base_reference = reference_losses(model, tokenizer) if request.base_reference else []
             before = observe(model, tokenizer, request) if request.compare else None
         let_end(model, tokenizer, request, tuned, before)
+        reference, base_reference = told or _scored(model, tokenizer, request)
     report = _report(model, tuned, before, reference)
-    return report.model_copy(update={"base_reference": base_reference})
+    in_4_bits = told is not None
+    return report.model_copy(
+        update={"base_reference": base_reference, "reference_in_4_bits": in_4_bits}
+    )
+
+
+def _scored_in_4_bits(
+    request: ProbeRequest, tokenizer: Any
+) -> tuple[list[float], list[float]] | None:
+    """What `_scored` tells, on the base model as the trainer stored it; None where none can be.
+
+    This comes first, so that the memory of one model is enough.
+    """
+    if request.four_bits is None:
+        return None
+    try:
+        base = load_in_4_bits(request, request.four_bits)
+        return _scored(_with_adapter(base, Path(request.model_path)), tokenizer, request)
+    except Exception as error:  # noqa: BLE001 - what is at fault is seen when it loads as usual
+        log.warning("The base model is not compared in 4 bits: %s", error)
+        return None
+    finally:
+        gc.collect()  # Models refer to themselves.
+
+
+def _scored(model: Any, tokenizer: Any, request: ProbeRequest) -> tuple[list[float], list[float]]:
+    """Losses of the trainer's texts, of the tuned model and of its base."""
+    tuned = reference_losses(model, tokenizer) if request.reference else []
+    with model.disable_adapter():
+        base = reference_losses(model, tokenizer) if request.base_reference else []
+    return tuned, base
 
 
 def _probe_full(request: ProbeRequest, tokenizer: Any) -> ProbeReport:

@@ -67,6 +67,7 @@ class Facts:
     reference_is_due: bool = False
     """Whether the trainer that made this run tells what it has seen, or that it could not."""
     method: str | None = None
+    is_adapter: bool = False
     is_in_32_bits: bool = False
     """Whether the run was trained, and is stored, so."""
     loss_fell: bool | None = None
@@ -94,7 +95,9 @@ class Facts:
 
     @cached_property
     def as_trained(self) -> AsTrained:
-        return AsTrained(self.reference, self.report, self.method, self.is_in_32_bits)
+        return AsTrained(
+            self.reference, self.report, self.method, self.is_in_32_bits, self.is_adapter
+        )
 
     @property
     def least_difference(self) -> float:

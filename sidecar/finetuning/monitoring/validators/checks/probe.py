@@ -1,6 +1,6 @@
 """What the check of the model's output and the process that loads the model say to each other."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,6 +32,15 @@ class BenchmarkRequest(_Message):
     apply_chat_template: bool = False
 
 
+class FourBits(_Message):
+    """How the trainer stored the base model of an adapter, as bitsandbytes has it."""
+
+    quant_type: Literal["nf4", "fp4"]
+    double_quant: bool
+    weights: Literal["float32", "float16", "bfloat16"]
+    """What the weights were rounded to before."""
+
+
 class ProbeRequest(_Message):
     """What to load and what to ask it; `base` is a folder or, when it is none, a Hub id."""
 
@@ -50,7 +59,9 @@ class ProbeRequest(_Message):
     reference: bool = False
     """Whether the tuned model scores the texts that the trainer has scored."""
     base_reference: bool = False
-    """And the base model, whose 4 bits in the training are to be told from a fault."""
+    """And its base model, whose rounding in the training is to be told from a fault."""
+    four_bits: FourBits | None = None
+    """For these texts the base model is stored like this, where that can be done here."""
     benchmarks: BenchmarkRequest | None = None
     max_new_tokens: int = Field(ge=1)
     parent: int | None = None
@@ -112,6 +123,8 @@ class ProbeReport(_Message):
     """Nats, token by token."""
     base_reference: list[WireFloat] = Field(default_factory=list)
     """The same of an adapter's base model."""
+    reference_in_4_bits: bool = False
+    """Whether both are of the base model stored as the trainer had it."""
     is_quantized: bool = False
     is_in_32_bits: bool = False
     """Whether the tuned model computes so here."""

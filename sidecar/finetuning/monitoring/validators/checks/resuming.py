@@ -146,7 +146,7 @@ def moments_are_impossible(tree: Tree) -> Finding | None:
 
 def _lost_moments(tree: Tree, states: Mapping[str, Mapping[str, Tensor]]) -> str:
     """The second matrix of an adapter begins as zeros: one that is not has had gradients."""
-    zero = {name for seen in tree.contents.values() for name in seen.zero}
+    zero = _zero(tree)
     dead = [name for name, state in states.items() if state[SECOND].name in zero]
     if dead and len(dead) == len(states):
         return f"every {SECOND} is all zeros"
@@ -155,6 +155,28 @@ def _lost_moments(tree: Tree, states: Mapping[str, Mapping[str, Tensor]]) -> str
         if "lora_B" in weight and weight in tree.weights and weight not in zero:
             return f"{name}.{SECOND} is all zeros, its weight is not"
     return ""
+
+
+def _zero(tree: Tree) -> set[str]:
+    """Names of the tensors that hold nothing but zeros."""
+    return {name for seen in tree.contents.values() for name in seen.zero}
+
+
+def training_is_lost(tree: Tree) -> Finding | None:
+    """The second matrix of an adapter leaves its zeros with the first step that has a rate.
+
+    A warm-up begins at a rate of zero, so that one step tells nothing.
+    """
+    if not is_resumable(tree) or OPTIMIZER not in tree.headers:
+        return None
+    zero = _zero(tree)
+    for name, state in _states(tree).items():
+        weight, _ = moment_of(f"{name}.{SECOND}")
+        had_gradients = state[SECOND].name not in zero and _only(tree, state[STEP]) > 1
+        if "lora_B" in weight and weight in zero and had_gradients:
+            text = f"{weight} holds nothing but zeros, its optimizer has had gradients for it"
+            return Finding("WeightsZero", text)
+    return None
 
 
 def _is_of_others(tree: Tree, state: Mapping[str, Tensor]) -> bool:
