@@ -7,8 +7,11 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from finetuning.api.crd import job_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -137,6 +140,28 @@ def test_a_documented_command_is_run_by_a_test(page: str, command: str) -> None:
     assert where, f"{page}: no test runs `{command}`; run it in one and name that test here"
     file, _, name = where[0].partition("::")
     assert f"def {name}" in (ROOT / "tests" / file).read_text(), where[0]
+
+
+def test_every_documented_path_into_a_job_is_one_that_it_has() -> None:
+    """kubectl prints nothing for a field that is not there, and ends with 0."""
+    schema = job_schema()
+    texts = [p.read_text() for p in PAGES]
+    told = {
+        path
+        for text in texts
+        for path in re.findall(r"ftj[^\n]* jsonpath='?\{\.([\w.\[\]]+)\}", text)
+    }
+    assert len(told) > 3
+    assert sorted(path for path in told if not _leads_somewhere(path, schema)) == []
+
+
+def _leads_somewhere(path: str, schema: dict[str, Any]) -> bool:
+    for name in re.sub(r"\[\d+\]", "", path).split("."):
+        inner = schema.get("items", schema)
+        if name not in inner.get("properties", {}):
+            return False
+        schema = inner["properties"][name]
+    return True
 
 
 def _make_knows(command: str) -> None:

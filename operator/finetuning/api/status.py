@@ -360,11 +360,14 @@ class ServingStatus(StatusModel):
 
     model_id: str = Field(max_length=193, description="What the model is called there.")
     source_uri: str = Field(max_length=512, description="Where its complete model is.")
+    # In camel case the two would be v1Alpha1 and v1Alpha2, which nobody calls them.
     v1alpha1: str = Field(
+        alias="v1alpha1",
         max_length=4096,
         description="AIMModel and AIMService of aim.eai.amd.com/v1alpha1, as YAML.",
     )
     v1alpha2: str = Field(
+        alias="v1alpha2",
         max_length=4096,
         description="The same of aim.eai.amd.com/v1alpha2.",
     )
