@@ -105,6 +105,37 @@ def test_a_row_that_cannot_be_trained_on_is_refused(row: dict[str, Any], words: 
     assert str(caught.value).startswith("data.jsonl: line 1: ")
 
 
+HALF = "Yes \ud83d"
+"""As JSON gives it that was cut within an emoji."""
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": HALF},
+        {"prompt": HALF, "completion": "x"},
+        {"instruction": "Why?", "output": HALF},
+        {"messages": [ASK, {"role": "assistant", "content": HALF}]},
+        {"messages": [ASK, ANSWER], "tools": [{"name": "f", "description": HALF}]},
+    ],
+)
+def test_half_a_character_is_refused_wherever_it_would_be_trained(row: dict[str, Any]) -> None:
+    with pytest.raises(DatasetError) as caught:
+        accepted(rows(row))
+    said = "holds half a character, the last in 'Yes \\ud83d'"
+    assert str(caught.value).startswith(f"data.jsonl: line 1: {said}")
+    assert str(caught.value).isascii()
+
+
+def test_half_a_character_in_a_column_that_is_not_read_is_no_fault() -> None:
+    assert accepted(rows({"text": "Once.", "note": HALF})) == [Text("Once.")]
+
+
+def test_half_a_character_in_a_pair_is_refused() -> None:
+    with pytest.raises(DatasetError, match="half a character"):
+        accepted(rows({"prompt": "a", "chosen": HALF, "rejected": "b"}), Objective.DPO)
+
+
 def test_known_shapes_are_listed_for_unknown_columns() -> None:
     with pytest.raises(DatasetError, match=r"messages .* instruction.* prompt, completion \| text"):
         accepted(rows({"a": "b"}))

@@ -1,6 +1,6 @@
 """From rows of known shapes to conversations, prompts with completions, or plain text."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, overload
@@ -10,6 +10,9 @@ from typing_extensions import override
 from finetuning.api.hyperparameters import Objective
 from finetuning.artifacts.failures import DatasetError
 from finetuning.dataset.rows import EMPTY, BadRow, Row, Rows, StoredRows
+
+_SHOWN = 20
+"""Characters of a text that lead to what is wrong in it."""
 
 Message = dict[str, Any]
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -90,7 +93,7 @@ def interpret(rows: Rows, objective: Objective = Objective.SFT) -> tuple[Rows, S
     problems: list[BadRow] = []
     for row in rows.rows:
         try:
-            samples.append(_READERS[shape](_filled(row)))
+            samples.append(_sample(row, shape))
         except _BadRowError as error:
             problems.append(BadRow(row.line, str(error)))
     return rows.without(problems), samples
@@ -103,7 +106,7 @@ def _interpreted_later(
     problems: list[BadRow] = []
     for row in stored:
         try:
-            _READERS[shape](_filled(row))
+            _sample(row, shape)
         except _BadRowError as error:
             problems.append(BadRow(row.line, str(error)))
     good = rows.without(problems)
@@ -132,10 +135,43 @@ class StoredSamples(Sequence[Sample]):
         return self.reader(self.rows[at].data)
 
 
-def _filled(row: Row) -> dict[str, Any]:
+def _sample(row: Row, shape: Shape) -> Sample:
     if not any(map(_says, row.data.values())):
         raise _BadRowError(EMPTY)
-    return row.data
+    sample = _READERS[shape](row.data)
+    if half := _half_character(sample):
+        raise _BadRowError(
+            f"holds half a character, the last in '{half}'; write the whole one, such as an "
+            "emoji's both halves, or remove it"
+        )
+    return sample
+
+
+def _half_character(said: Any) -> str:
+    r"""The first surrogate alone (\ud83d) and what stands before it, escaped; no token is of it."""
+    if isinstance(said, str):
+        try:
+            said.encode()
+        except UnicodeEncodeError as error:
+            return ascii(said[max(0, error.start - _SHOWN) : error.start + 1])[1:-1]
+        return ""
+    return next(filter(None, map(_half_character, _parts(said))), "")
+
+
+def _parts(said: Any) -> Iterable[Any]:
+    match said:
+        case Chat(messages, tools):
+            return messages, tools
+        case Completion(prompt, completion):
+            return prompt, completion
+        case Preference(chosen, rejected):
+            return chosen, rejected
+        case Text(text):
+            return (text,)
+        case dict():
+            return said.values()
+        case _:
+            return said if isinstance(said, list) else ()
 
 
 def _says(value: Any) -> bool:
