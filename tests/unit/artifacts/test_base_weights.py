@@ -73,3 +73,15 @@ def test_links_as_in_a_cache_of_the_hub_are_followed(tmp_path: Path) -> None:
     (tmp_path / "snapshot").mkdir()
     (tmp_path / "snapshot" / "model.safetensors").symlink_to("../blobs/model.safetensors")
     assert BaseWeights.of(tmp_path / "snapshot") == told
+
+
+def test_a_model_of_links_with_a_large_index_is_known_again(tmp_path: Path) -> None:
+    """As the Hub's cache keeps one of many experts."""
+    told = divided(tmp_path / "files", tensors())
+    index = tmp_path / "files" / "model.safetensors.index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"metadata": {"x": "x" * 2**20}}))
+    (tmp_path / "snapshot").mkdir()
+    for path in (tmp_path / "files").iterdir():
+        (tmp_path / "snapshot" / path.name).symlink_to(path)
+    assert told is not None
+    assert BaseWeights.of(tmp_path / "snapshot") == told

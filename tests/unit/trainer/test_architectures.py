@@ -118,3 +118,17 @@ def test_an_adapter_for_gpt2_in_4_bits_fits_its_base_model(
     save_file(other, weights)
     found = checkpoint_integrity.check(judged)
     assert found.reason == "BaseMismatch", "one layer lies otherwise than the rest"
+
+
+def test_all_linear_layers_are_those_that_can_have_an_adapter(
+    tokenizer: Any, rows_file: Path, tmp_path: Path
+) -> None:
+    """Kernels read one of Mamba's past an adapter."""
+    model, output = tmp_path / "model", tmp_path / "out"
+    mamba().save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    command = ["--model-id", str(model), "--dataset-path", str(rows_file), "--target-modules"]
+    more = ["all-linear", "--max-steps", "1", "--warmup-steps", "0"]
+    assert main([*command, *more, "--output-dir", str(output)]) == 0
+    adapter = json.loads((output / "adapter_config.json").read_text(encoding="utf-8"))
+    assert sorted(adapter["target_modules"]) == ["dt_proj", "in_proj", "x_proj"]

@@ -64,6 +64,7 @@ BAD_DATA = [
     ('{"text": "a"}\n' * 16 + '{"text": "b"', "line 17: not valid JSON"),
     ('{"question": "a", "answer": "b"}\n', "known shapes"),
     ('{"instruction": "a", "output": ""}\n', "line 1: `output` is missing or empty"),
+    ('{"text": "a"}\n{"text": "and so on \\ud83d"}\n', "line 2: holds half a character"),
 ]
 
 
@@ -147,22 +148,99 @@ def test_a_model_with_code_of_its_own_is_refused_and_never_run(
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("harm", ["truncated", "missing tensors"])
-def test_damaged_weights_are_refused(
-    harm: str, refuse: Any, tiny_model: Path, rows_file: Path, tmp_path: Path
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n"
+INDEX = "model.safetensors.index.json"
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda weights: weights.write_bytes(weights.read_bytes()[:-100]), "download the model"),
+        (lambda weights: weights.write_bytes(b""), "is no safetensors file; download"),
+        (lambda weights: weights.write_bytes(POINTER), "pointer and not the weights; run `git lfs"),
+        (lambda weights: weights.write_bytes(b"\x08" + bytes(7) + b"[1,2,3]  "), "no safetensors"),
+        (lambda weights: weights.unlink(), "b.safetensors cannot be read (No such file"),
+        (lambda weights: weights.unlink(), "index of its weights names no files"),
+    ],
+)
+def test_damaged_weights_are_refused_before_torch_is_loaded(
+    harm: Any, words: str, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    model = copy_of(tiny_model, tmp_path / "model")
+    harm(model / "model.safetensors")
+    if "index" in words:
+        (model / INDEX).write_text("[]", encoding="utf-8")
+    elif not (model / "model.safetensors").exists():
+        where = {"weight_map": {"x": "b.safetensors"}}
+        (model / INDEX).write_text(json.dumps(where), encoding="utf-8")
+    command = [sys.executable, "-c", WITHOUT_TORCH, "--model-id", str(model)]
+    done = subprocess.run(
+        [*command, "--dataset-path", str(rows_file), "--output-dir", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr.splitlines()[-1]
+    state = json.loads((tmp_path / "out/state/rank-0.json").read_text(encoding="utf-8"))
+    assert (state["state"], state["reason"]) == ("failed", "ModelUnavailable")
+
+
+def test_weights_of_another_model_are_refused(
+    refuse: Any, tiny_model: Path, rows_file: Path, tmp_path: Path
 ) -> None:
     from safetensors.torch import load_file, save_file
 
     model = copy_of(tiny_model, tmp_path / "model")
-    weights = model / "model.safetensors"
-    if harm == "truncated":
-        weights.write_bytes(weights.read_bytes()[:-100])
-    else:
-        tensors = load_file(weights)
-        kept = {name: tensor for name, tensor in tensors.items() if "layers.1" not in name}
-        save_file(kept, weights, metadata={"format": "pt"})
+    tensors = load_file(model / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if "layers.1" not in name}
+    save_file(kept, model / "model.safetensors", metadata={"format": "pt"})
     outcome = refuse("--model-id", model, "--dataset-path", rows_file)
-    check(outcome, "ModelUnavailable", str(model))
+    check(outcome, "ModelUnavailable", str(model), "lack", "layers.1", "download it again")
+
+
+def test_weights_of_another_size_are_refused(
+    refuse: Any, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    model = copy_of(tiny_model, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    (model / "config.json").write_text(json.dumps(config | {"hidden_size": 96}), encoding="utf-8")
+    outcome = refuse("--model-id", model, "--dataset-path", rows_file)
+    sizes = ("model.embed_tokens.weight is [320, 64] in its weights", "config.json it is [320, 96]")
+    check(outcome, "ModelUnavailable", str(model), *sizes, "download the model again")
+
+
+@pytest.mark.parametrize("left", ["nothing", "settings", "no token"])
+def test_a_model_without_a_tokenizer_is_refused(
+    left: str, refuse: Any, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    """transformers makes one of the settings alone, of which every text is nothing."""
+    model = copy_of(tiny_model, tmp_path / "model", without="tokenizer.json")
+    if left != "settings":
+        (model / "tokenizer_config.json").unlink()
+    if left == "no token":
+        from tokenizers import Tokenizer, models
+
+        Tokenizer(models.WordLevel({}, "<unk>")).save(str(model / "tokenizer.json"))
+    outcome = refuse("--model-id", model, "--dataset-path", rows_file)
+    check(outcome, "ModelUnavailable", str(model), "tokenizer.json", "there")
+    assert "tokenizer" in outcome.errors[0]
+
+
+@pytest.mark.parametrize("more", [(), ("--check-data",)])
+def test_a_token_that_the_model_does_not_have_is_refused(
+    more: tuple[str, ...], refuse: Any, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    model = copy_of(tiny_model, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.add_tokens(["Where is"])
+    tokenizer.save_pretrained(model)
+    outcome = refuse("--model-id", model, "--dataset-path", rows_file, *more)
+    known = len(tokenizer) - 1
+    words = (f"token {known} ('Where is')", f"{known} tokens", "resize_token_embeddings")
+    check(outcome, "ModelUnavailable", str(model), *words)
 
 
 def test_an_adapter_is_no_model(
@@ -180,6 +258,27 @@ def test_layers_that_are_not_there_are_refused_with_those_that_are(
     wish = ("--target-modules", "q_proj", "c_attn")
     outcome = refuse("--model-id", tiny_model, "--dataset-path", rows_file, *wish)
     check(outcome, "ConfigInvalid", "c_attn", "gate_proj", "q_proj", "all-linear")
+
+
+def test_what_peft_refuses_is_a_wrong_setting(
+    refuse: Any, tokenizer: Any, rows_file: Path, tmp_path: Path
+) -> None:
+    """Experts that share a matrix have adapters without dropout alone."""
+    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+
+    sizes: dict[str, Any] = {
+        "vocab_size": 320, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "n_routed_experts": 4,
+        "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "moe_intermediate_size": 32,
+        "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "v_head_dim": 16,
+        "qk_nope_head_dim": 8, "first_k_dense_replace": 1, "max_position_embeddings": 256,
+    }  # fmt: skip
+    model = tmp_path / "model"
+    DeepseekV3ForCausalLM(DeepseekV3Config(**sizes)).save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    run = ("--model-id", model, "--dataset-path", rows_file, "--target-modules", "all-linear")
+    outcome = refuse(*run)
+    check(outcome, "ConfigInvalid", "--target-modules", "down_proj", "--lora-dropout 0")
 
 
 def test_one_row_cannot_be_split(refuse: Any, tiny_model: Path, tmp_path: Path) -> None:

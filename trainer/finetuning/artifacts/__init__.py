@@ -20,6 +20,11 @@ TOKENIZER_FILES = (
     "chat_template.json",
 )
 """Those that a result has from its base model, byte for byte: training changes no token."""
+VOCABULARIES = (
+    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json",
+    ".model", ".spm", ".tiktoken",
+)  # fmt: skip
+"""Names, or their ends, one of which every tokenizer has."""
 
 CHECKPOINTS_DIR = "checkpoints"
 CHECKPOINT_PREFIX = "checkpoint-"

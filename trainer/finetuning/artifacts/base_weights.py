@@ -14,7 +14,9 @@ from finetuning.artifacts.files import UnreadableFileError, open_bounded, read_j
 from finetuning.artifacts.tensor_header import read_header
 
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
-_LARGEST_FILE = 1 << 50
+_LARGEST_FILE, _LARGEST_INDEX = 1 << 50, 64 << 20
+"""The index of DeepSeek-V3 has 9 MB."""
+
 _PROBE_BYTES = 256
 """Read at the beginning, the middle and the end of a tensor."""
 
@@ -32,7 +34,9 @@ class BaseWeights(BaseModel):
     def of(cls, folder: Path) -> Self | None:
         """None where the weights are not there, or cannot be read."""
         try:
-            told = {name: each for path in _files(folder) for name, each in _probed(path).items()}
+            told = {
+                name: each for path in weight_files(folder) for name, each in _probed(path).items()
+            }
         except (OSError, UnreadableFileError, ValueError, KeyError, TypeError, AttributeError):
             return None
         if not told:
@@ -48,12 +52,19 @@ class BaseWeights(BaseModel):
         return found is not None and found.types == self.types and found.sha256 != self.sha256
 
 
-def _files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
+    """Those that a model is loaded from, there or not; none where there is neither file nor index.
+
+    Raises:
+        UnreadableFileError, KeyError, TypeError, AttributeError: the index is none.
+    """
     if (folder / _SINGLE).is_file():
         return [folder / _SINGLE]
     if not (folder / _INDEX).is_file():
         return []
-    names: set[str] = set(read_json(folder / _INDEX)["weight_map"].values())
+    # As every file of the Hub's cache it may be a link.
+    index = read_json((folder / _INDEX).resolve(), _LARGEST_INDEX)
+    names: set[str] = set(index["weight_map"].values())
     return [folder / name for name in sorted(names)]
 
 

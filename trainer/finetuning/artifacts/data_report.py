@@ -54,9 +54,16 @@ class DataReport(SourceReport):
 
     evaluation: EvaluationReport | None = None
     max_seq_length: Count | None = None
+    model_places: Count | None = Field(
+        default=None,
+        description="Tokens that the model has positions for, where it keeps them in a table; "
+        "absent for models that compute them, which have no last one.",
+    )
     train_examples: Count | None = None
     eval_examples: Count | None = None
-    cut_examples: Count | None = Field(default=None, description="Longer than maxSeqLength.")
+    cut_examples: Count | None = Field(
+        default=None, description="Longer than maxSeqLength, or than the model's table."
+    )
     dropped_examples: Count | None = Field(
         default=None, description="Left out, since no answer was left after the cut."
     )

@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
+_POINTERS = (b"version https://git-lfs", b"# xet version")
+
 
 class UnreadableFileError(ValueError):
     """The file is missing, too large, not a regular file, or not what it should hold."""
@@ -79,6 +81,12 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise UnreadableFileError(f"{path}: larger than {max_bytes} bytes")
     return data
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether Git has left a note of where the file is in its place; raises OSError."""
+    with path.open("rb") as file:
+        return file.read(max(map(len, _POINTERS))).startswith(_POINTERS)
 
 
 def read_json(path: Path, max_bytes: int = 1 << 20) -> Any:

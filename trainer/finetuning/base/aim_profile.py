@@ -27,6 +27,8 @@ class ModelShape:
     precision: str
     """Of the saved base weights: fp32, fp16 or bf16."""
     kv_bytes_per_token: int
+    context_tokens: int
+    """The longest text that it was trained on."""
 
 
 def aim_profile(
@@ -34,7 +36,7 @@ def aim_profile(
 ) -> dict[str, Any]:
     """The profile of a result that names its base model `base`."""
     weights = (shape.parameters + shape.adapter_parameters) * BYTES[shape.precision]
-    cache = shape.kv_bytes_per_token * config.hyperparameters.max_seq_length
+    cache = shape.kv_bytes_per_token * shape.context_tokens
     parts = {"weights": weights, "kv_cache": cache, "workspace": weights * WORKSPACE_SHARE}
     memory = max(MINIMUM_GB, _gigabytes(sum(parts.values())))
     profile: dict[str, Any] = {
@@ -46,7 +48,7 @@ def aim_profile(
         "memory_gb": memory,
         "recommended_partition_gb": round(memory * PARTITION_FACTOR, 4),
         "memory_breakdown_gb": {name: _gigabytes(size) for name, size in parts.items()},
-        "context_tokens": config.hyperparameters.max_seq_length,
+        "context_tokens": shape.context_tokens,
         "parameters": readable_count(shape.parameters),
     }
     if config.method is not Method.FULL:

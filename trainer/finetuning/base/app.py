@@ -90,9 +90,12 @@ def _check(config: RunConfig, output: Path) -> int:
         load("finetuning.base.data", "transformers.tokenization_utils_base")
         from finetuning.base.data import prepare  # noqa: PLC0415 - loads torch
         from finetuning.base.model import load_tokenizer  # noqa: PLC0415 - loads torch
+        from finetuning.base.outline import outline_of  # noqa: PLC0415 - loads torch
 
-        tokenizer = load_tokenizer(settings_folder(config))
-        report = data_report.of(prepare(found, tokenizer, config), config)
+        settings = settings_folder(config)
+        outline = outline_of(settings)
+        tokenizer = load_tokenizer(settings)
+        report = data_report.of(prepare(found, tokenizer, config, outline), config)
         if finished_info(output) is None:
             data_report.write(report, output)
     except TrainerError as error:

@@ -9,6 +9,7 @@ from finetuning.api.hyperparameters import Hyperparameters, Objective
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts.failures import DatasetError
 from finetuning.base.bad_rows import settle
+from finetuning.base.outline import Outline, refuse_unknown
 from finetuning.base.packing import grouped, pack
 from finetuning.base.plan import split_rows
 from finetuning.base.reading import Part, RunRows
@@ -19,6 +20,9 @@ from finetuning.dataset.rows import Rows, StoredRows
 log = logging.getLogger(__name__)
 
 MINIMUM_TO_SPLIT = 2
+_SHORTER = (
+    "shorten the prompts, or take a model that reads longer texts: this one has no more places"
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,10 @@ class Data:
     dropped: int
     lengths: Sequence[int]
     """Tokens of every example before it was cut."""
+    outline: Outline
+    limit: int
+    """Tokens of an example, or of a pack, at most: what was asked for, or all that the model has
+    places for."""
 
     def facts(self) -> dict[str, int]:
         return {
@@ -45,36 +53,46 @@ class Data:
         }
 
 
-def prepare(found: RunRows, tokenizer: Any, config: RunConfig) -> Data:
-    """Encode, and split where the rows to evaluate on are a share of all; raises DatasetError."""
+def prepare(found: RunRows, tokenizer: Any, config: RunConfig, outline: Outline) -> Data:
+    """Encode, and split where the rows to evaluate on are a share of all.
+
+    Raises:
+        DatasetError: rows are bad, or nothing of them is left.
+        ModelError: they have a token that the model has not.
+    """
     settings = config.hyperparameters
-    encoded, rows = _encoded(found.train, tokenizer, config)
+    limit = outline.longest(settings.max_seq_length)
+    encoded, rows = _encoded(found.train, tokenizer, config, limit)
     if found.evaluation is None:
         train, held_out = _split(encoded.rows, rows, config)
         parts, evaluation = [encoded], None
     else:
-        more, evaluation = _encoded(found.evaluation, tokenizer, config)
+        more, evaluation = _encoded(found.evaluation, tokenizer, config, limit)
         train, held_out = encoded.rows, more.rows
         parts = [encoded, more]
     cut, dropped = sum(part.cut for part in parts), sum(part.dropped for part in parts)
-    _tell(cut, dropped, settings.max_seq_length)
+    refuse_unknown(config.model_id, tokenizer, outline, max(part.highest for part in parts))
+    _tell(cut, dropped, limit, settings.max_seq_length)
     return Data(
         rows,
         evaluation,
-        _packs(train, settings),
-        _packs(held_out, settings),
+        _packs(train, settings, limit),
+        _packs(held_out, settings, limit),
         cut,
         dropped,
         [*parts[0].lengths, *parts[1].lengths] if len(parts) > 1 else parts[0].lengths,
+        outline,
+        limit,
     )
 
 
-def _encoded(part: Part, tokenizer: Any, config: RunConfig) -> tuple[Encoded, Rows]:
+def _encoded(part: Part, tokenizer: Any, config: RunConfig, limit: int) -> tuple[Encoded, Rows]:
     """Its examples, and its rows without those that the chat template refuses."""
-    limit = config.hyperparameters.max_seq_length
+    within = limit < config.hyperparameters.max_seq_length
+    remedy = _SHORTER if within else "raise --max-seq-length"
     # Rows that stay on the disk have tokens that do.
     into = ExampleFile() if isinstance(part.rows.rows, StoredRows) else None
-    encoded = encode(part.samples, part.rows, tokenizer, limit, into)
+    encoded = encode(part.samples, part.rows, tokenizer, limit, into=into, remedy=remedy)
     rows = part.rows.without(encoded.bad)
     settle(rows, config.dataset)
     return encoded, rows
@@ -96,20 +114,26 @@ def _split(
     return [examples[i] for i in train], [examples[i] for i in held_out]
 
 
-def _packs(rows: Sequence[list[Example]], settings: Hyperparameters) -> Sequence[Pack]:
+def _packs(rows: Sequence[list[Example]], settings: Hyperparameters, limit: int) -> Sequence[Pack]:
     if settings.objective is Objective.DPO:
         return rows
     if isinstance(rows, StoredPacks):
         if settings.packing:
-            return rows.grouped(grouped(rows.sizes().tolist(), settings.max_seq_length))
+            return rows.grouped(grouped(rows.sizes().tolist(), limit))
         return rows.singles()
     examples = [example for row in rows for example in row]
     if settings.packing:
-        return pack(examples, settings.max_seq_length)
+        return pack(examples, limit)
     return [[example] for example in examples]
 
 
-def _tell(cut: int, dropped: int, limit: int) -> None:
-    if cut:
-        left = f"; {dropped} had no answer left and are skipped" if dropped else ""
-        log.info("%d examples are longer than %d tokens and were cut%s.", cut, limit, left)
+def _tell(cut: int, dropped: int, limit: int, wish: int) -> None:
+    if not cut:
+        return
+    left = f"; {dropped} had no answer left and are skipped" if dropped else ""
+    told = f"{cut} examples are longer than {limit} tokens"
+    if limit < wish:
+        why = f"the most that this model has places for (--max-seq-length is {wish})"
+        log.warning("%s, %s, and were cut%s.", told, why, left)
+    else:
+        log.info("%s and were cut%s.", told, left)

@@ -68,6 +68,7 @@ def of(data: "Data", config: RunConfig) -> DataReport:
     train, held_out = totals_of(data.train), totals_of(data.held_out)
     more = {
         "max_seq_length": config.hyperparameters.max_seq_length,
+        "model_places": data.outline.places,
         "tokens": train.tokens + held_out.tokens,
         "trained_tokens": train.trained + held_out.trained,
         "lengths": lengths_of(data.lengths),

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from finetuning.artifacts import GENERATION_CONFIG, TOKENIZER_FILES
+from finetuning.artifacts import GENERATION_CONFIG, TOKENIZER_FILES, VOCABULARIES
 from finetuning.artifacts.failures import first_line
 from finetuning.artifacts.models import ExitCode
 from finetuning.base.errors import ModelError
+from finetuning.base.weight_files import refuse_damaged
 
 CONFIG_FILES = ("config.json", GENERATION_CONFIG)
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -63,6 +64,15 @@ def settings_folder(config: Named) -> Path:
         raise ModelError(
             f"{folder}: has no config.json; give a folder as save_pretrained writes it"
         )
+    if not any(path.name.endswith(VOCABULARIES) for path in folder.iterdir()):
+        # transformers makes one without a token then, of which every text is nothing.
+        raise ModelError(
+            f"{folder}: has no tokenizer, which is one of {', '.join(VOCABULARIES[:5])}; put the "
+            "tokenizer files of the model there, or take a model that has them"
+        )
+    # Of a model from the Hub its client knows what is whole, and no weights are here yet.
+    if local_folder(config) is not None:
+        refuse_damaged(folder)
     return folder
 
 

@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     import torch
 
 _SHOWN_TENSORS = 3
+_ANY_TEXT = "The capital of Peru is Lima."
+
+_MAMBAS = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
+_READ_BY_KERNELS = frozenset({"conv1d", "out_proj"})
+"""Layers of these models whose weights are read past an adapter, so that peft refuses one."""
+
+_PEFT_REMEDIES = {
+    "lora_dropout": "give --lora-dropout 0: it adapts experts that share a matrix without dropout",
+    "DoRA": "leave out --use-dora",
+    "use_dora": "leave out --use-dora",
+}
+"""By a word of what peft says."""
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +47,11 @@ def load_tokenizer(folder: Path) -> Any:
         raise ModelError(
             f"{folder}: its tokenizer cannot tell where its tokens stand in the text; "
             "add a tokenizer.json"
+        )
+    if not tokenizer(_ANY_TEXT, add_special_tokens=False).input_ids:
+        raise ModelError(
+            f"{folder}: its tokenizer has no token for any text; put the model's own "
+            "tokenizer.json there"
         )
     if not tokenizer.chat_template:
         log.info("The tokenizer has no chat template; using ChatML, and writing it to the result.")
@@ -62,11 +79,12 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # Told below: the library's error has no names.
         )
     except ImportError as error:
         raise ConfigError(f"--method {config.method}: {first_line(error)}") from error
     except Exception as error:
-        raise _load_error(folder, error) from error
+        raise load_error(folder, error) from error
     _check_complete(folder, report)
     if quantization:
         _repair_cpu_quantization(model)
@@ -90,15 +108,20 @@ def load_whole(folder: Path) -> Any:
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
     except Exception as error:
-        raise _load_error(folder, error) from error
+        raise load_error(folder, error) from error
     _check_complete(folder, report)
     return model
 
 
 def add_adapter(model: Any, config: RunConfig) -> Any:
-    """A trainable low-rank adapter in 32 bit on the frozen base."""
+    """A trainable low-rank adapter in 32 bit on the frozen base.
+
+    Raises:
+        ConfigError: the layers that it was asked for are not there, or peft takes none of them.
+    """
     import torch  # noqa: PLC0415 - arguments are checked before torch is loaded
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - takes seconds
 
@@ -121,11 +144,26 @@ def add_adapter(model: Any, config: RunConfig) -> Any:
     with warnings.catch_warnings():
         # peft asks for an attribute that transformers renames.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        tuned = get_peft_model(model, adapter)
+        try:
+            tuned = get_peft_model(model, adapter)
+        except (ValueError, NotImplementedError) as error:
+            raise _refused_by_peft(error, targets) from error
     for parameter in tuned.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return tuned
+
+
+def _refused_by_peft(error: Exception, targets: list[str]) -> ConfigError:
+    text = first_line(error)
+    remedy = next(
+        (known for word, known in _PEFT_REMEDIES.items() if word in text),
+        "name other layers there, without those that it names",
+    )
+    return ConfigError(
+        f"--target-modules {' '.join(targets)}: peft refuses an adapter there: "
+        f"{text.rstrip('.')}; {remedy}"
+    )
 
 
 def load_adapter(model: Any, folder: Path) -> None:
@@ -137,16 +175,17 @@ def load_adapter(model: Any, folder: Path) -> None:
 
 
 def linear_names(model: Any) -> set[str]:
-    """The last part of the name of every linear layer but the head."""
+    """The last part of the name of every linear layer but the head and those that peft refuses."""
     import torch  # noqa: PLC0415 - loaded by whoever made the model
     from transformers.pytorch_utils import Conv1D  # noqa: PLC0415
 
     head = model.get_output_embeddings()
-    return {
+    named = {
         name.rsplit(".", maxsplit=1)[-1]
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
     }
+    return named - (_READ_BY_KERNELS if model.config.model_type in _MAMBAS else set())
 
 
 def target_modules(wish: list[str], there: set[str]) -> list[str]:
@@ -265,22 +304,31 @@ def _quieten() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
-def _load_error(folder: Path, error: Exception) -> ModelError:
+def load_error(folder: Path, error: Exception) -> ModelError:
     text = first_line(error)
     if "trust_remote_code" in str(error):
         text = (
             "it needs Python code of its own, which is never run here; take a model that does not"
         )
     kind = read_settings(folder, "config.json").get("model_type", "unknown")
-    return ModelError(f"{folder}: cannot be loaded as a causal language model ({kind}): {text}")
+    return ModelError(
+        f"{folder}: cannot be loaded as a causal language model ({kind}): {text.rstrip('.')}; "
+        "compare its files with those where it comes from, or take another model"
+    )
 
 
 def _check_complete(folder: Path, report: Any) -> None:
-    """Weights that are missing would be made up at random."""
+    """Weights that are missing, or of other sizes, would be made up at random."""
+    for name, there, wanted in sorted(report["mismatched_keys"], key=str):
+        raise ModelError(
+            f"{folder}: {name} is {list(there)} in its weights, by its config.json it is "
+            f"{list(wanted)}; the two are of different models, so download the model again"
+        )
     missing = sorted(report["missing_keys"])
     if missing:
         names = ", ".join(missing[:_SHOWN_TENSORS])
         raise ModelError(
             f"{folder}: its weights lack {len(missing)} tensors of the architecture, such as "
-            f"{names}; the model is incomplete or no causal language model"
+            f"{names}; the model is incomplete or no causal language model: download it again, or "
+            "take another"
         )

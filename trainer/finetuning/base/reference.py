@@ -14,9 +14,16 @@ from finetuning.base.step import autocast
 log = logging.getLogger(__name__)
 
 
-def reference_of(model: Any, tokenizer: Any, device: Device) -> Reference | None:
+def reference_of(
+    model: Any, tokenizer: Any, device: Device, places: int | None = None
+) -> Reference | None:
     """Of the model as it is saved; None where it cannot be computed, which is no reason to fail."""
     model.eval()
+    longest = max(len(tokenizer(text).input_ids) for text in TEXTS)
+    if places is not None and longest > places:
+        # A GPU does not go on after a place that is not there.
+        log.warning("The model has %d places, a text of the reference %d tokens.", places, longest)
+        return None
     try:
         with torch.no_grad(), autocast(device):
             losses = _of_texts(model, tokenizer, device)

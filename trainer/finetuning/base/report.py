@@ -50,10 +50,10 @@ def write_result(ending: Ending, model: Any, tokenizer: Any) -> TrainingResult:
     precision = saved_precision(settings)
     if config.method is Method.FULL:
         model.to(dtype_of(precision))
-    shape = _shape(model, config.method, precision)
+    shape = _shape(model, config.method, precision, ending.data.limit)
     template = None if _has_template(settings) else tokenizer.chat_template
     names = publish(ending.run.output, config, model, settings, template)
-    reference = reference_of(model, tokenizer, ending.device)
+    reference = reference_of(model, tokenizer, ending.device, ending.data.outline.places)
     info = training_info(ending, shape, reference)
     profile = aim_profile(config, info["model_id"], shape, info["results"])
     digest = describe(ending.run.output, names, info, profile)
@@ -154,7 +154,7 @@ def saved_precision(settings: Path) -> Precision:
     return _DTYPES.get(name, Precision.BF16)
 
 
-def _shape(model: Any, method: Method, precision: Precision) -> ModelShape:
+def _shape(model: Any, method: Method, precision: Precision, context: int) -> ModelShape:
     adapter = 0
     if method is Method.FULL:
         total = sum(parameter.numel() for parameter in model.parameters())
@@ -162,7 +162,7 @@ def _shape(model: Any, method: Method, precision: Precision) -> ModelShape:
         adapter, both = model.get_nb_trainable_parameters()
         total = both - adapter
     kv_bytes = kv_bytes_per_token(model.config, precision)
-    return ModelShape(total, adapter, precision.value, kv_bytes)
+    return ModelShape(total, adapter, precision.value, kv_bytes, context)
 
 
 def _has_template(settings: Path) -> bool:

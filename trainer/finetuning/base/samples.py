@@ -62,10 +62,17 @@ class Samples:
     """
 
     def __init__(
-        self, path: Path, questions: list[Question], tokenizer: Any, most: int, device: Device
+        self,
+        path: Path,
+        questions: list[Question],
+        tokenizer: Any,
+        most: int,
+        device: Device,
+        *,
+        places: int | None = None,
     ) -> None:
         self._path, self._questions, self._tokenizer = path, questions, tokenizer
-        self._most, self._device = most, device
+        self._most, self._device, self._places = most, device, places
         self._writer: LineWriter[SampleLine] | None = None
         self._full = False
 
@@ -75,7 +82,9 @@ class Samples:
         count = settings.sample_generations if writes else 0
         questions = questions_of(data, settings.objective, count)
         most = settings.sample_max_new_tokens
-        return cls(run.output / SAMPLES, questions, tokenizer, most, device)
+        return cls(
+            run.output / SAMPLES, questions, tokenizer, most, device, places=data.outline.places
+        )
 
     def open(self, step: int) -> None:
         """Go on after `step`; raises StorageFullError."""
@@ -113,7 +122,7 @@ class Samples:
         ids = torch.tensor([question.prompt], device=self._device.device)
         ends = sorted(self._ends(model, question))
         config = GenerationConfig(
-            max_new_tokens=self._most,
+            max_new_tokens=self._room(question),
             do_sample=False,
             eos_token_id=ends or None,
             pad_token_id=ends[0] if ends else 0,
@@ -124,6 +133,11 @@ class Samples:
             )
         found: list[int] = whole[0, ids.shape[1] :].tolist()
         return found
+
+    def _room(self, question: Question) -> int:
+        """Tokens of an answer: the model may have no more places for them."""
+        left = self._most if self._places is None else self._places - len(question.prompt)
+        return max(1, min(self._most, left))
 
     def _ends(self, model: Any, question: Question) -> set[int]:
         """The tokens that end an answer: the tokenizer's, the model's, and that of the row."""
@@ -141,5 +155,5 @@ class Samples:
             prompt=decode(question.prompt)[-TEXT_LIMIT:],
             expected=decode(question.expected, skip_special_tokens=True)[:TEXT_LIMIT],
             answer=decode(answer, skip_special_tokens=True)[:TEXT_LIMIT],
-            cut=len(answer) >= self._most,
+            cut=len(answer) >= self._room(question),
         )

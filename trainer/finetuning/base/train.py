@@ -28,6 +28,7 @@ from finetuning.base.last_words import result_of
 from finetuning.base.live import LiveState
 from finetuning.base.loop import Loop, counts_of
 from finetuning.base.model import add_adapter, load_adapter, load_base, load_tokenizer
+from finetuning.base.outline import outline_of
 from finetuning.base.packing import refuse_mixing
 from finetuning.base.plan import Plan, warmup_of
 from finetuning.base.pulse import beating
@@ -58,8 +59,9 @@ def _train(run: Run, live: LiveState, stop: Stop, device: Device, group: Group) 
     config = run.config
     if group.leads:
         write_run_info(run, device, started)
+    outline = outline_of(run.settings)
     tokenizer = load_tokenizer(run.settings)
-    data = prepare(run.rows, tokenizer, config)
+    data = prepare(run.rows, tokenizer, config, outline)
     report = data_report.of(data, config)
     if group.leads:
         data_report.write(report, run.output)

@@ -46,6 +46,8 @@ class Encoded:
     """What the chat template refuses."""
     lengths: Sequence[int]
     """Tokens of every example before the cut."""
+    highest: int
+    """The largest token of all that is kept; -1 where nothing is."""
 
 
 class Sink(Protocol):
@@ -61,7 +63,13 @@ class _InMemory(list[list[Example]]):
 
 
 def encode(
-    samples: Sequence[Sample], rows: Rows, tokenizer: Any, limit: int, into: Sink | None = None
+    samples: Sequence[Sample],
+    rows: Rows,
+    tokenizer: Any,
+    limit: int,
+    *,
+    into: Sink | None = None,
+    remedy: str = "raise --max-seq-length",
 ) -> Encoded:
     """Encode every sample; examples over `limit` tokens are cut at the end.
 
@@ -71,7 +79,7 @@ def encode(
     encoded = _InMemory() if into is None else into
     bad: list[BadRow] = []
     lengths = array("q")
-    cut = dropped = 0
+    cut, dropped, highest = 0, 0, -1
     template = Template(tokenizer)
     for sample, row in zip(samples, rows.rows, strict=True):
         try:
@@ -87,13 +95,14 @@ def encode(
         dropped += len(whole) - len(kept)
         if kept:
             encoded.append(kept)
+            highest = max(highest, *(int(example.ids.max()) for example in kept))
     found = encoded.finished()
     if lengths and not found:
         raise DatasetError(
             f"{rows.source}: every answer lies beyond the first {limit} tokens, so nothing is left "
-            "to train on; raise --max-seq-length"
+            f"to train on; {remedy}"
         )
-    return Encoded(found, cut, dropped, bad, lengths)
+    return Encoded(found, cut, dropped, bad, lengths, highest)
 
 
 def examples_of(sample: Sample, template: Template) -> list[Example]:
