@@ -85,6 +85,13 @@ fetch() {
     fi
 }
 
+# Whether a TLS handshake begins there. One without a certificate of ours may not end well.
+encrypted() {
+    has curl || return 1
+    curl -ksv --noproxy '*' --max-time 5 -o /dev/null "https://localhost:$port/metrics" 2>&1 |
+        grep -qiE 'certificate|SSL connection using'
+}
+
 # Number of series of a metric; histograms have _bucket, _sum and _count behind the name.
 series() {
     printf '%s\n' "$page" | grep -cE "^$1(_bucket|_sum|_count)?[{ ]"
@@ -120,6 +127,12 @@ else
     bad "No SSH tunnel on port $port; open one: ssh -f -N -L $port:localhost:8000 user@remote-server"
 fi
 if [ $reached -ne 0 ]; then
+    if encrypted; then
+        bad "What answers at port $port speaks https, which this check does not; by hand:"
+        echo "  curl --cacert <its certificate> https://localhost:$port/metrics"
+        echo "  With --tls-client-ca the server asks for yours as well: --cert <yours> --key <its key>"
+        exit 1
+    fi
     bad "Metrics endpoint is not accessible: $(printf '%s\n' "$page" | tail -n 1)"
     if [ $tunnel = yes ]; then
         echo "  The tunnel is there, but nothing answers at its far end. On the remote machine: is the"

@@ -26,8 +26,25 @@ PROMISED = {
 }
 
 
+# Written down a second time as well: a histogram with other buckets is another one.
+MINUTE, HOUR, DAY, MIB = 60, 3600, 86400, 2**20
+BUCKETS = {
+    "finetuning_job_duration_seconds": (
+        MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR,
+        12 * HOUR, DAY, 2 * DAY, 3 * DAY, 7 * DAY,
+    ),
+    "finetuning_checkpoint_size_bytes": (
+        MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB, 2**30, 2**32, 2**34, 2**36, 2**38, 2**40,
+    ),
+}  # fmt: skip
+
+
 def test_the_specified_metrics_keep_names_types_and_labels() -> None:
     assert {m.name: (m.kind.value, ",".join(m.labels)) for m in SPECIFIED} == PROMISED
+
+
+def test_the_specified_histograms_keep_their_buckets() -> None:
+    assert {m.name: m.buckets for m in SPECIFIED if m.buckets} == BUCKETS
 
 
 def test_no_metric_is_listed_twice() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.unit.sidecar.test_metrics_server import Server, refused
+from tests.unit.sidecar.test_validate_metrics_remote import run as check_remotely
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make keys")
 
@@ -90,3 +91,16 @@ def test_a_wrong_option_is_named(keys: Path, tmp_path: Path) -> None:
     assert f"--tls-cert {key}: " in swapped
     told = refused("--tls-cert", certificate, "--tls-key", key, "--tls-client-ca", key)
     assert f"--tls-client-ca {key}: " in told
+
+
+@pytest.mark.parametrize("ours_too", [False, True], ids=["server alone", "clients as well"])
+def test_the_check_of_a_remote_endpoint_says_that_it_is_encrypted(
+    arguments: list[str], keys: Path, *, ours_too: bool
+) -> None:
+    server = Server([*arguments, *(["--tls-client-ca", str(keys / "ca.crt")] if ours_too else [])])
+    done = check_remotely(str(server.port))
+    assert done.returncode == 1
+    assert "speaks https, which this check does not" in done.stdout
+    assert f"https://localhost:{server.port}/metrics" in done.stdout
+    assert "not accessible" not in done.stdout
+    assert stopped(server) == ""
