@@ -11,6 +11,7 @@ from finetuning.api.v1alpha1 import (
     Reason,
     ValidationPhase,
 )
+from finetuning.artifacts import CHECKPOINT_PREFIX
 from finetuning.controller import (
     apply,
     attempts,
@@ -102,10 +103,19 @@ def _turn(before: FineTuningJobStatus, new: FineTuningJobStatus) -> Announcement
 
 
 def _beginning(before: FineTuningJobStatus, new: FineTuningJobStatus) -> Announcement:
-    """A trainer that takes up an earlier one's work goes on; the step is the last one known."""
+    """A trainer that takes up an earlier one's work goes on."""
     if before.start_time is None and not before.current_step:
         return Announcement(TRAINING_STARTED, new.message, warning=False)
-    return Announcement(TRAINING_RESUMED, f"{new.message}{_position(before)}", warning=False)
+    return Announcement(TRAINING_RESUMED, f"{new.message}{_taken_up(before)}", warning=False)
+
+
+def _taken_up(found: FineTuningJobStatus) -> str:
+    """The step of the newest checkpoint that was told of; what was done after it is done again."""
+    _, _, step = found.checkpoint_path.rpartition(CHECKPOINT_PREFIX)
+    if not step.isdecimal():
+        return ""
+    total = f" of {found.total_steps}" if found.total_steps else ""
+    return f" It goes on from its newest checkpoint, last known at step {step}{total}."
 
 
 def _position(found: FineTuningJobStatus) -> str:

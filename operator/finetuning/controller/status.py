@@ -152,7 +152,7 @@ def _run_fields(seen: Seen, stand: Standing) -> dict[str, Any]:
         fields |= _at_a_stop(seen.job, result)
     elif stand.phase is Phase.RUNNING:
         fields |= _live(seen)
-    elif stand.phase is Phase.FAILED:
+    elif stand.phase is Phase.FAILED or stand.reason is Reason.RESTARTING:
         fields |= _left(seen)
     return fields
 

@@ -13,6 +13,8 @@ from finetuning.controller.observed import BatchJob, Children, Container, Pod
 
 _CONFIG_TROUBLE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 _OUT_OF_MEMORY = "OOMKilled"
+_BY_A_SIGNAL = 128
+"""Exit codes above it are 128 and the number of a signal."""
 
 NODE_SILENT = timedelta(seconds=60)
 """Beyond the time that a Pod has to end; a node that lives tells of the end within seconds."""
@@ -343,8 +345,18 @@ def _own_words(trainer: Container) -> tuple[Reason, str]:
         known = result.reason in set(TrainFailure)
         reason = Reason(result.reason) if known else Reason.TRAINING_FAILED
         return reason, plain(result.message or result.reason, 900)
-    line = last_words.last_line(trainer) or "It left no message."
     reason = (
         Reason.CONFIG_INVALID if trainer.exit_code == ExitCode.INVALID else Reason.TRAINING_FAILED
     )
-    return reason, f"The trainer ended with exit code {trainer.exit_code}. {line}"
+    return reason, f"The trainer ended with exit code {trainer.exit_code}. {_last_line(trainer)}"
+
+
+def _last_line(trainer: Container) -> str:
+    """What a crash wrote last is why; what one that was killed wrote is what it happened to do."""
+    line = last_words.last_line(trainer)
+    if not line:
+        return "It left no message."
+    signal = (trainer.exit_code or 0) - _BY_A_SIGNAL
+    if signal <= 0:
+        return line
+    return f"Signal {signal} ended it; the last line of its log: {line}"

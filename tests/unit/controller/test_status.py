@@ -185,6 +185,18 @@ def test_a_killed_trainer_got_as_far_as_its_sidecar_says() -> None:
     assert (told(150).current_step, told(150).train_loss) == (201, 0.0135)
 
 
+def test_the_status_of_a_pod_that_is_replaced_tells_how_far_it_was() -> None:
+    """The next event says where it goes on, and the last answer may be of half a minute before."""
+    before = {"phase": "Running", "currentStep": 47, "totalSteps": 5000}
+    left = live(step=79, totalSteps=5000, lastCheckpoint="checkpoints/checkpoint-60")
+    killed = pod(ended(137), phase="Failed")
+    found = status.status_of(
+        seen(killed, of=job(before, backoffLimit=3), training=batch_job(), live=left), NOW
+    )
+    assert (found.phase, found.reason) == (Phase.PENDING, "Restarting")
+    assert (found.current_step, found.checkpoint_path[-13:]) == (79, "checkpoint-60")
+
+
 def test_a_last_try_that_never_reached_a_step_takes_no_figure_back() -> None:
     said = trainer_says(result="failed", reason="StorageFull", message="No space.", step=0)
     pods = pod(ended(1, said), phase="Failed")

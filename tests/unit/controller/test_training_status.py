@@ -165,6 +165,12 @@ FAILED = [
         "exit code 139. It left no message. Tried 4 times.",
     ),
     (
+        "the last try was killed, and what it wrote last was no reason",
+        failed(137, "3,740 of 9,964 tokens are trained (38%).", of="BackoffLimitExceeded"),
+        Reason.BACKOFF_LIMIT_EXCEEDED,
+        "exit code 137. Signal 9 ended it; the last line of its log: 3,740 of 9,964 tokens",
+    ),
+    (
         "the last try crashed with a traceback",
         failed(1, "Traceback\nRuntimeError: HIP error", of="BackoffLimitExceeded"),
         Reason.BACKOFF_LIMIT_EXCEEDED,

@@ -143,7 +143,10 @@ def test_a_failed_group_is_explained_by_the_pod_that_failed_by_itself() -> None:
     assert last.children.training is not None
     reason, words = failure(last.job, last.children.training, last.children.training_pods)
     assert reason is Reason.BACKOFF_LIMIT_EXCEEDED
-    assert words == "The trainer ended with exit code 137. Killed. Tried 2 times."
+    assert words == (
+        "The trainer ended with exit code 137. Signal 9 ended it; the last line of its log: Killed."
+        " Tried 2 times."
+    )
 
 
 @pytest.mark.parametrize(("failed_pods", "times"), [(0, 0), (1, 1), (2, 1), (3, 2)])
