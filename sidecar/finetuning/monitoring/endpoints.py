@@ -54,7 +54,7 @@ class MetricsServer(ThreadingHTTPServer):
         address: tuple[str, int],
         identity: Identity,
         read: Callable[[], Snapshot],
-        scraped: Callable[[str, bool], None],
+        scraped: Callable[[str, str, bool], None],
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.identity = identity
@@ -91,16 +91,15 @@ class _Handler(BaseHTTPRequestHandler):
         snapshot = self.server.read()
         scrape = path == "/metrics" and self.command == "GET"
         if scrape:
-            self.server.scraped(self._client(), False)
+            self.server.scraped(*self._client(), False)
         self._send(self._page(path, snapshot))
         if scrape and snapshot.is_final:
-            self.server.scraped(self._client(), True)
+            self.server.scraped(*self._client(), True)
 
     do_HEAD = do_GET  # noqa: N815 - http.server's name
 
-    def _client(self) -> str:
-        """Several can come from one address: through a node's, or one that is forwarded to us."""
-        return f"{self.client_address[0]} {self.headers.get('User-Agent', '')}"
+    def _client(self) -> tuple[str, str]:
+        return self.client_address[0], self.headers.get("User-Agent", "")
 
     def _page(self, path: str, snapshot: Snapshot) -> Response:
         match path:

@@ -89,8 +89,8 @@ class FineTuningMetricsExporter:
         """Call when the training process has ended: a state that is not final counts as failed."""
         self._source.trainer_gone()
 
-    def _scraped(self, client: str, final: bool) -> None:  # noqa: FBT001 - a callback's
-        self.scrapers.saw(client, final=final)
+    def _scraped(self, address: str, agent: str, final: bool) -> None:  # noqa: FBT001 - a callback's
+        self.scrapers.saw(address, agent, final=final)
 
 
 class _MetricsServerV6(MetricsServer):

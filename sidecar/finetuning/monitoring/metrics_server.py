@@ -183,11 +183,11 @@ def _refuse(args: argparse.Namespace, error: Exception) -> int:
 def _linger(exporter: "FineTuningMetricsExporter", seconds: float) -> None:
     """Wait until all who scrape have had the final state; a second signal ends the wait.
 
-    Two Prometheis may watch a job, and somebody with curl. The pod holds its GPUs for so long:
-    where nobody scraped of late, nobody is waited for.
+    Two Prometheis may watch a job. The pod holds its GPUs for so long: nobody is waited for who
+    does not come regularly, such as somebody with curl.
     """
     deadline = time.monotonic() + seconds
-    expected = exporter.scrapers.since(max(seconds, _REGULAR_SECONDS))
+    expected = exporter.scrapers.regular(max(seconds, _REGULAR_SECONDS))
     while (
         expected - exporter.scrapers.served
         and time.monotonic() < deadline

@@ -6,6 +6,10 @@ from collections.abc import Callable
 
 MOST_CLIENTS = 256
 """Anybody can ask under any name; the one seen longest ago is forgotten first."""
+APART_SECONDS = 5.0
+"""Of two looks that are closer one is no regular visit, but somebody who tries something."""
+_PROMETHEUS = "prometheus"
+"""How its User-Agent begins, in whatever case."""
 
 
 class Scrapers:
@@ -14,24 +18,38 @@ class Scrapers:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._last: dict[str, float] = {}
+        self._visits: dict[str, tuple[float, float]] = {}
+        """When a client came last, and when before that; the one seen longest ago is the first."""
         self._served: frozenset[str] = frozenset()
 
-    def saw(self, client: str, *, final: bool) -> None:
-        """This client asks, or (`final`) has had a whole answer that said how the run ended."""
+    def saw(self, address: str, agent: str, *, final: bool) -> None:
+        """This client asks, or (`final`) has had a whole answer that said how the run ended.
+
+        Several can come from one address: through a node's, or one that is forwarded to us.
+        """
+        client = f"{agent} {address}"
         with self._lock:
-            self._last.pop(client, None)
-            self._last[client] = self._clock()
-            if len(self._last) > MOST_CLIENTS:
-                del self._last[next(iter(self._last))]
-            others = self._served & self._last.keys() - {client}
+            now = self._clock()
+            last, before = self._visits.pop(client, (now, float("-inf")))
+            self._visits[client] = (now, last if now - last >= APART_SECONDS else before)
+            if len(self._visits) > MOST_CLIENTS:
+                del self._visits[next(iter(self._visits))]
+            others = self._served & self._visits.keys() - {client}
             self._served = others | {client} if final else others
 
-    def since(self, seconds: float) -> frozenset[str]:
-        """Those who came within so many seconds: who comes regularly will come again."""
+    def regular(self, seconds: float) -> frozenset[str]:
+        """Those who came within so many seconds and will again: a Prometheus, who came twice.
+
+        Their visit before was as many seconds earlier at most.
+        """
         with self._lock:
-            earliest = self._clock() - seconds
-            return frozenset(name for name, last in self._last.items() if last >= earliest)
+            now = self._clock()
+            return frozenset(
+                name
+                for name, (last, before) in self._visits.items()
+                if now - last <= seconds
+                and (name.lower().startswith(_PROMETHEUS) or last - before <= seconds)
+            )
 
     @property
     def served(self) -> frozenset[str]:

@@ -90,7 +90,9 @@ def scrape() -> Scrape:
     """The series of a running exporter by name, through Prometheus' own parser."""
 
     def fetch(port: int) -> dict[str, list[tuple[dict[str, str], float]]]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+        agent = {"User-Agent": "Prometheus/3.5.0"}
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers=agent)
+        with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - our own
             text = reply.read().decode()
         series: dict[str, list[tuple[dict[str, str], float]]] = {}
         for family in text_string_to_metric_families(text):

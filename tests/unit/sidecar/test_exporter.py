@@ -161,5 +161,5 @@ def test_only_a_scrape_of_the_end_counts_as_seen(
     scrape(exporter.port)
     # The answer is complete before the server has counted it.
     exporter.stop_server()
-    assert exporter.scrapers.served == exporter.scrapers.since(60)
+    assert exporter.scrapers.served == exporter.scrapers.regular(60)
     assert len(exporter.scrapers.served) == 1

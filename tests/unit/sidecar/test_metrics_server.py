@@ -169,6 +169,15 @@ def test_it_does_not_linger_when_there_is_nothing_to_show(
     assert serve("--state-dir", str(state_dir), "--linger", "600").stop() == 0
 
 
+def test_it_does_not_hold_the_gpu_for_somebody_with_curl(
+    serve: Callable[..., Server], state_dir: Path, state: dict[str, Any], write_state: WriteState
+) -> None:
+    write_state(state)
+    server = serve("--state-dir", str(state_dir), "--linger", "600")
+    fetch(server.port, "curl/8.5.0")
+    assert server.stop() == 0
+
+
 def test_it_does_not_hold_the_gpu_for_a_prometheus_that_never_came(
     serve: Callable[..., Server], state_dir: Path, state: dict[str, Any], write_state: WriteState
 ) -> None:
