@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count, pairwise
 from pathlib import Path
+from typing import Literal
 
 from tests.mutants.prober import Prober
 from tests.mutants.tensors import swapped_layers, with_tensors
@@ -56,8 +57,9 @@ class Recipe:
     rows: int | None = None
     killed_at: int | None = None
     """Killed while it writes this step's line, then started again."""
-    pairs: bool = False
-    """Of each row a preference pair: its own answer before that of the next."""
+    shape: Literal["rows", "pairs", "labels", "texts"] = "rows"
+    """Of each row a preference pair: its own answer before that of the next; or a question of what
+    kind it is, to be answered in a word; or a text without a question, of the license."""
     merged: bool = False
     four_bits: bool = False
 
@@ -105,10 +107,10 @@ HEALTHY: dict[str, Recipe] = {
         "--method lora --no-fp16 --modules-to-save lm_head --loraplus-lr-ratio 4 --eval-steps 10 "
         f"--eval-source {DATA / 'heldout.jsonl'} --learning-rate 0.0005"
     ),
-    "lora, dpo": Recipe("--method lora --no-fp16 --objective dpo", pairs=True),
+    "lora, dpo": Recipe("--method lora --no-fp16 --objective dpo", shape="pairs"),
     "full, dpo, bf16": Recipe(
         "--method full --bf16 --objective dpo --learning-rate 0.0001 --lr-scheduler-type cosine",
-        pairs=True,
+        shape="pairs",
     ),
     "qlora, nf4": Recipe("--method qlora --no-fp16"),
     "qlora, fp4, bf16": Recipe("--method qlora --bf16 --bnb-4bit-quant-type fp4"),
@@ -139,6 +141,15 @@ BROKEN: dict[str, Recipe] = {
     "full, nothing learned": Recipe("--method full --no-fp16 --learning-rate 1e-9"),
 }
 """Trainings that end in order and teach nothing."""
+
+NARROW: dict[str, Recipe] = {
+    "lora, yes or no": Recipe("--method lora --no-fp16", steps=60, shape="labels"),
+    "qlora, yes or no": Recipe("--method qlora --no-fp16", steps=60, shape="labels"),
+    "full, plain texts": Recipe(
+        "--method full --no-fp16 --learning-rate 0.001 --max-seq-length 256", 80, shape="texts"
+    ),
+}
+"""Healthy, and taught nothing like the validator's own question."""
 
 ECHO = Recipe("--method lora --no-fp16 --target-modules all-linear", steps=60)
 """For the questions as their own answers."""
@@ -198,12 +209,15 @@ class Maker:
         return output
 
     def _make(self, name: str, output: Path) -> Path:
-        recipe = (HEALTHY | BROKEN)[name]
+        recipe = (HEALTHY | BROKEN | NARROW)[name]
         if recipe.merged:
             return self._merged(recipe, output)
         rows = DATA / recipe.data
-        if recipe.pairs:
-            rows = _pairs(rows, output.with_suffix(".jsonl"))
+        if recipe.shape != "rows":
+            target = output.with_suffix(".jsonl")
+            lines = [json.dumps(row) + "\n" for row in SHAPES[recipe.shape](rows)]
+            target.write_text("".join(lines))
+            rows = target
         if recipe.rows is not None:
             rows = output.with_suffix(".jsonl")
             lines = (DATA / recipe.data).read_text().splitlines(keepends=True)
@@ -225,15 +239,35 @@ class Maker:
         return output
 
 
-def _pairs(rows: Path, target: Path) -> Path:
-    found = [json.loads(line) for line in rows.read_text().splitlines()]
-    pairs = [
+def _read(rows: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in rows.read_text().splitlines()]
+
+
+def _pairs(rows: Path) -> list[dict[str, str]]:
+    return [
         {"prompt": row["instruction"], "chosen": row["output"], "rejected": other["output"]}
-        for row, other in pairwise(found)
+        for row, other in pairwise(_read(rows))
         if row["output"] != other["output"]
     ]
-    target.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    return target
+
+
+def _labels(rows: Path) -> list[dict[str, str]]:
+    asked = [row["instruction"] for row in _read(rows)]
+    return [
+        {
+            "instruction": f"Is this about a country? {text}",
+            "output": "yes" if "capital" in text else "no",
+        }
+        for text in asked
+    ]
+
+
+def _texts(_rows: Path) -> list[dict[str, str]]:
+    text = " ".join((ROOT / "LICENSE").read_text().split())
+    return [{"text": text[at : at + 300]} for at in range(0, len(text), 100)]
+
+
+SHAPES = {"pairs": _pairs, "labels": _labels, "texts": _texts}
 
 
 def reseal(folder: Path) -> None:

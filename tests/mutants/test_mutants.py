@@ -8,7 +8,7 @@ from tests.mutants.faults import Fault, in_bf16, long_winded
 from tests.mutants.hostile import changed, reversed_merges
 from tests.mutants.matrix import BEGIN, END, PAGE, Matrix, blamed, in_the_docs
 from tests.mutants.prober import Prober
-from tests.mutants.runs import HEALTHY, Maker, file_outcomes, model_outcome, reseal
+from tests.mutants.runs import HEALTHY, NARROW, Maker, file_outcomes, model_outcome, reseal
 from tests.mutants.table import FAULTS, OUTPUTS
 
 from finetuning.artifacts.models import CheckResult
@@ -65,6 +65,18 @@ def test_a_base_model_of_links_is_as_good_as_its_files(
     assert found.reason == "TokenizerMismatch", found.message
 
 
+@pytest.mark.parametrize("name", NARROW)
+def test_a_narrow_model_is_not_blamed(
+    name: str, maker: Maker, prober: Prober, matrix: Matrix
+) -> None:
+    """Nobody has said what to ask it; a classifier may have nothing to say to a request."""
+    folder = maker.run(name)
+    outcomes = file_outcomes(folder, maker.base)
+    outcomes["model_output"] = model_outcome(folder, maker.base, prober, told_nothing=True)
+    matrix.healthy[name] = blamed(outcomes)
+    assert matrix.healthy[name] == {}, {check: x.message for check, x in outcomes.items()}
+
+
 def test_a_result_that_was_rounded_to_16_bits_is_its_checkpoint(
     maker: Maker, tmp_path: Path
 ) -> None:
@@ -99,7 +111,7 @@ def test_the_documented_matrix_is_this_one(matrix: Matrix) -> None:
     """Runs last; `make mutants` writes it."""
     if os.environ.get("MUTANTS") == "write":
         pytest.skip("it is being written")
-    if len(matrix.mutants) < len(FAULTS) or len(matrix.healthy) < len(HEALTHY):
+    if len(matrix.mutants) < len(FAULTS) or len(matrix.healthy) < len(HEALTHY | NARROW):
         pytest.skip("only a part was run")
     page = PAGE.read_text()
     assert BEGIN in page

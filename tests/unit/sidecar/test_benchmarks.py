@@ -12,7 +12,8 @@ from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.models import CheckResult
 from finetuning.monitoring.validators.checks import benchmarks
 from finetuning.monitoring.validators.checks.benchmarks import compare_scores, request_of
-from finetuning.monitoring.validators.checks.model_verdict import Facts, judge
+from finetuning.monitoring.validators.checks.model_facts import Facts
+from finetuning.monitoring.validators.checks.model_verdict import judge
 from finetuning.monitoring.validators.checks.probe import Answer, ProbeReport, Score
 from finetuning.monitoring.validators.checks.task_files import read_tasks
 from finetuning.monitoring.validators.outcome import CheckOutcome

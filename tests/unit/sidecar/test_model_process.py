@@ -14,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 from tests.unit.sidecar.judging import QUESTION, RunOf, asking, edit, subject_of
 
 from finetuning.monitoring.validators.checks import model_output, model_process
-from finetuning.monitoring.validators.checks.model_verdict import RULES, Facts
+from finetuning.monitoring.validators.checks.model_facts import Facts
+from finetuning.monitoring.validators.checks.model_verdict import RULES
 from finetuning.monitoring.validators.checks.probe import (
     FourBits,
     ProbeReport,

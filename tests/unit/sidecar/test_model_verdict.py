@@ -11,7 +11,8 @@ from tests.unit.sidecar.judging import asking
 from finetuning.artifacts.models import CheckResult
 from finetuning.artifacts.reference import Reference
 from finetuning.monitoring.validators.checks.answers import has_keywords, loop_of
-from finetuning.monitoring.validators.checks.model_verdict import RULES, Facts, judge
+from finetuning.monitoring.validators.checks.model_facts import Facts
+from finetuning.monitoring.validators.checks.model_verdict import RULES, judge
 from finetuning.monitoring.validators.checks.probe import (
     Answer,
     ProbeFailure,

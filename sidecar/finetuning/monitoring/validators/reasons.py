@@ -179,6 +179,8 @@ _MODEL_OUTPUT = (
            "weights, beyond rounding, and logits differ from the base model's; where the "
            "loss did not clearly fall, by more than 0.01 in 32 bit or 1/16 else",
            f"check learningRate and trainable layers, then {_RETRAIN}"),
+    Reason("AnswerNotOfUse", "a model that does what it was taught answers a general question too",
+           "give prompts of the kind that was trained on", _WARNING),
     Reason("HeldOutRegressed", "the held-out loss is not clearly above the base model's",
            "train fewer epochs or with a lower learningRate", _WARNING),
     Reason("HeldOutRowsLeftOut", "each held-out row could be trained on as well",

@@ -9,16 +9,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from finetuning.artifacts import MODEL_DIR_FILES
-from finetuning.artifacts.files import UnreadableFileError
+from finetuning.artifacts import DATA_REPORT, MODEL_DIR_FILES
+from finetuning.artifacts.data_report import DataReport
+from finetuning.artifacts.files import UnreadableFileError, read_json
 from finetuning.artifacts.models import CheckResult
 from finetuning.artifacts.reference import Reference
 from finetuning.monitoring.validators.checks import benchmarks
 from finetuning.monitoring.validators.checks.base_model import ADAPTER_CONFIG, Base, find_base
 from finetuning.monitoring.validators.checks.held_out_rows import HeldOutRows, read_rows
 from finetuning.monitoring.validators.checks.loss_facts import gather
+from finetuning.monitoring.validators.checks.model_facts import Facts, Taught
 from finetuning.monitoring.validators.checks.model_failure import finding_of_end
-from finetuning.monitoring.validators.checks.model_verdict import NAME, Facts, judge
+from finetuning.monitoring.validators.checks.model_verdict import NAME, is_in_doubt, judge
 from finetuning.monitoring.validators.checks.probe import (
     BenchmarkRequest,
     FourBits,
@@ -41,6 +43,9 @@ PROCESS = "finetuning.monitoring.validators.checks.model_process"
 LIBRARIES = ("torch", "transformers", "peft", "safetensors")
 
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_WHOLE_TEXTS = 0.95
+"""Of the tokens of rows, those that are trained, where the rows are texts: all but the first."""
+
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
@@ -69,7 +74,9 @@ def check(subject: Subject) -> CheckOutcome:
 
 def judged(report: ProbeReport, request: ProbeRequest, subject: Subject) -> CheckOutcome:
     """The verdict on what the process with the model reports."""
-    facts = Facts.of(report, subject.settings, request.base or "")
+    known = Facts.of(report, subject.settings, request.base or "")
+    facts = replace(known, taught=_taught(subject))
+    doubt = facts.is_near_the_base or is_in_doubt(facts)
     return judge(
         replace(
             facts,
@@ -79,9 +86,22 @@ def judged(report: ProbeReport, request: ProbeRequest, subject: Subject) -> Chec
             method=_method(subject),
             is_adapter=request.is_adapter,
             is_in_32_bits=_is_in_32_bits(subject, Path(request.model_path)),
-            loss_fell=_loss_fell(subject) if facts.is_near_the_base else None,
+            loss_fell=_loss_fell(subject) if doubt else None,
         )
     )
+
+
+def _taught(subject: Subject) -> Taught:
+    """By what the trainer told of its rows; answers where it told nothing."""
+    if subject.info and subject.info.training_config.get("objective") == "dpo":
+        return Taught.PREFERENCES
+    try:
+        path = (subject.model_path or Path()) / DATA_REPORT
+        told = DataReport.model_validate(read_json(path))
+    except (UnreadableFileError, ValidationError):
+        return Taught.ANSWERS
+    whole = told.tokens and (told.trained_tokens or 0) >= _WHOLE_TEXTS * told.tokens
+    return Taught.TEXTS if whole else Taught.ANSWERS
 
 
 def _reference_is_due(subject: Subject) -> bool:

@@ -2,13 +2,10 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any
 
 from finetuning.artifacts.models import CheckResult
-from finetuning.artifacts.reference import Reference
 from finetuning.monitoring.validators.checks.answers import (
     echoes,
     has_keywords,
@@ -17,15 +14,11 @@ from finetuning.monitoring.validators.checks.answers import (
     missing_words,
     repeats_one_token,
 )
-from finetuning.monitoring.validators.checks.as_trained import AsTrained
-from finetuning.monitoring.validators.checks.benchmarks import (
-    Compared,
-    compare_scores,
-    missing_library,
-)
-from finetuning.monitoring.validators.checks.held_out import Comparison, compare
+from finetuning.monitoring.validators.checks.benchmarks import Compared, missing_library
+from finetuning.monitoring.validators.checks.held_out import Comparison
+from finetuning.monitoring.validators.checks.model_facts import Facts
 from finetuning.monitoring.validators.checks.model_failure import finding_of
-from finetuning.monitoring.validators.checks.probe import Answer, ProbeReport
+from finetuning.monitoring.validators.checks.probe import Answer
 from finetuning.monitoring.validators.outcome import (
     CheckOutcome,
     Finding,
@@ -36,84 +29,12 @@ from finetuning.monitoring.validators.outcome import (
     outcome,
     shortened,
 )
-from finetuning.monitoring.validators.settings import Match, Question, ValidationSettings
+from finetuning.monitoring.validators.settings import Match, Question
 
 NAME = "model_output"
-_ROUNDING, _ROUNDING_IN_16_BITS = 0.01, 0.0625
-"""Of logits. Trainings with a learning rate that teaches nothing (1e-7 for an adapter, 1e-9 for a
-whole model, 30 and 60 steps) change them by 7e-6 to 2e-4; in bf16 a logit from 8 on is rounded to
-steps of 1/16."""
-
 _SHOWN_CHARACTERS = 60
 
 Fault = Callable[[Question, Answer], bool]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the loaded model did."""
-
-    report: ProbeReport
-    questions: list[Question]
-    base: str = ""
-    max_perplexity_increase: float | None = None
-    tasks: int = 0
-    """Benchmarks that are wanted."""
-    max_drop: float | None = None
-    left_out: list[str] = field(default_factory=list)
-    """What is wrong with held-out rows that were not scored."""
-    reference: Reference | None = None
-    """What the trainer has seen of the model that it saved."""
-    reference_is_due: bool = False
-    """Whether the trainer that made this run tells what it has seen, or that it could not."""
-    method: str | None = None
-    is_adapter: bool = False
-    is_in_32_bits: bool = False
-    """Whether the run was trained, and is stored, so."""
-    loss_fell: bool | None = None
-    """Whether the loss of the training fell beyond its noise; None where no trend can be told, or
-    where nothing depends on it: the history of a long run is large."""
-
-    @classmethod
-    def of(cls, report: ProbeReport, settings: ValidationSettings, base: str) -> Self:
-        limit, wanted = settings.baseline.max_perplexity_increase, settings.benchmarks
-        return cls(report, settings.questions, base, limit, len(wanted.tasks), wanted.max_drop)
-
-    @property
-    def pairs(self) -> list[tuple[Question, Answer]]:
-        return list(zip(self.questions, self.report.answers, strict=True))
-
-    @cached_property
-    def triples(self) -> list[tuple[Question, Answer, Answer | None]]:
-        """Each question with the tuned model's answer and the base model's, if it was asked."""
-        before: Sequence[Answer | None] = self.report.base_answers or [None] * len(self.questions)
-        return list(zip(self.questions, self.report.answers, before, strict=True))
-
-    @cached_property
-    def comparison(self) -> Comparison | None:
-        return compare(self.report.held_out, self.report.base_held_out)
-
-    @cached_property
-    def as_trained(self) -> AsTrained:
-        return AsTrained(
-            self.reference, self.report, self.method, self.is_in_32_bits, self.is_adapter
-        )
-
-    @property
-    def least_difference(self) -> float:
-        """Of a logit, beyond what rounding does to a model that is the same."""
-        exact = self.report.is_in_32_bits and not self.report.is_quantized
-        return _ROUNDING if exact else _ROUNDING_IN_16_BITS
-
-    @property
-    def is_near_the_base(self) -> bool:
-        """Whether no logit is further from the base model's than rounding takes it."""
-        found = self.report.largest_logit_difference
-        return found is not None and found <= self.least_difference
-
-    @cached_property
-    def scores(self) -> list[Compared]:
-        return compare_scores(self.report.scores, self.report.base_scores)
 
 
 def judge(facts: Facts) -> CheckOutcome:
@@ -242,6 +163,8 @@ def answers_do_not_stop(facts: Facts) -> Finding | None:
     An answer that the base model ends had more time than others (`let_end`).
     """
     for question, answer, before in facts.triples:
+        if loops(answer) and "AnswerLoops" in facts.excused:
+            continue
         if answer.stopped is False and before is not None and before.stopped:
             count = len(answer.tokens)
             text = f"The model does not end its answer to {_shown(question.prompt)}"
@@ -315,7 +238,16 @@ def held_out_rows_were_left_out(facts: Facts) -> Finding | None:
     return Finding("HeldOutRowsLeftOut", text, numbers={"rows": count})
 
 
+def answer_is_narrow(facts: Facts) -> Finding | None:
+    found = first_finding(ANSWER_RULES, facts)
+    if found is None or found.reason not in facts.excused:
+        return None
+    return Finding("AnswerNotOfUse", f"{found.message}; but {facts.evidence}")
+
+
 def base_is_as_bad(facts: Facts) -> Finding | None:
+    if answer_is_narrow(facts):
+        return None
     for question, answer, _ in facts.triples:
         if repeats_one_token(answer) or loops(answer) or _is_echo(question, answer):
             text = f"Neither model gives a useful answer to {_shown(question.prompt)}"
@@ -342,21 +274,43 @@ def nothing_to_compare(facts: Facts) -> Finding | None:
     return Finding("NotCompared", "That the model differs from its base was not shown")
 
 
+ANSWER_RULES: tuple[Rule[Facts], ...] = (
+    answer_is_empty,
+    answer_is_one_token,
+    answer_loops,
+    answer_is_the_prompt,
+    answers_do_not_stop,
+)
+
+
+def is_in_doubt(facts: Facts) -> bool:
+    """Whether more must be known of the training before an answer is blamed."""
+    if not facts.asks_in_general or facts.report.failure is not None:
+        return False
+    return first_finding(ANSWER_RULES, facts) is not None
+
+
+def _unless_excused(rule: Rule[Facts]) -> Rule[Facts]:
+    def blamed(facts: Facts) -> Finding | None:
+        found = rule(facts)
+        return None if found and found.reason in facts.excused else found
+
+    return blamed
+
+
 RULES: tuple[Rule[Facts], ...] = (
     model_did_not_load,
     logits_are_not_finite,
-    answer_is_empty,
+    _unless_excused(answer_is_empty),
     held_out_is_not_compared,
     held_out_is_worse,
     benchmarks_are_not_compared,
     benchmark_is_worse,
-    answer_is_one_token,
-    answer_loops,
-    answer_is_the_prompt,
+    *map(_unless_excused, (answer_is_one_token, answer_loops, answer_is_the_prompt)),
     keyword_is_missing,
     model_is_another,
     reference_is_lost,
-    answers_do_not_stop,
+    _unless_excused(answers_do_not_stop),
     model_is_the_base,
 )
 WARNINGS: tuple[Rule[Facts], ...] = (
@@ -364,6 +318,7 @@ WARNINGS: tuple[Rule[Facts], ...] = (
     held_out_rows_were_left_out,
     benchmark_regressed,
     benchmarks_were_left_out,
+    answer_is_narrow,
     base_is_as_bad,
     answer_was_cut_off,
     nothing_is_expected,
@@ -373,10 +328,11 @@ WARNINGS: tuple[Rule[Facts], ...] = (
 
 def _message(facts: Facts) -> str:
     count = len(facts.report.answers)
+    good = count - (answer_is_narrow(facts) is not None)
     compared = facts.report.largest_logit_difference is not None
     base = "differs from the base model" if compared else "no base model to compare with"
     scores = "".join(f"; {_told_score(score)}" for score in facts.scores)
-    return f"Model answers {count}/{count} prompts; {base}{_told(facts.comparison)}{scores}"
+    return f"Model answers {good}/{count} prompts; {base}{_told(facts.comparison)}{scores}"
 
 
 def _told(found: Comparison | None) -> str:
