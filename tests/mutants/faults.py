@@ -40,6 +40,8 @@ class Fault:
     """Whether rows may be compared: where they are, they are the first to tell of most damage."""
     told_nothing: bool = False
     """Whether the model is judged by the default prompt alone, without words or rows."""
+    told_rows: bool = False
+    """The same with held-out rows, without a limit on what they may cost."""
     on_another_base: bool = False
     or_reason: str = ""
     """What a model without sense says follows from how the processor rounds."""

@@ -138,9 +138,12 @@ BROKEN: dict[str, Recipe] = {
         "--method lora --no-fp16 --target-modules all-linear --learning-rate 0.15", steps=40
     ),
     "lora, nothing learned": Recipe("--method lora --no-fp16 --learning-rate 1e-7"),
+    "full, wrecked by preferences": Recipe(
+        "--method full --no-fp16 --objective dpo --learning-rate 0.003", steps=60, shape="pairs"
+    ),
     "full, nothing learned": Recipe("--method full --no-fp16 --learning-rate 1e-9"),
 }
-"""Trainings that end in order and teach nothing."""
+"""Trainings that end in order and teach nothing, or worse."""
 
 NARROW: dict[str, Recipe] = {
     "lora, yes or no": Recipe("--method lora --no-fp16", steps=60, shape="labels"),
@@ -295,11 +298,13 @@ def model_outcome(
     *,
     held_out: bool = True,
     told_nothing: bool = False,
+    told_rows: bool = False,
 ) -> CheckOutcome:
     """model_output, its process shared with the other folders."""
     what = subject_of(folder, base)
-    if told_nothing:
-        bare = ValidationSettings(base_model_path=str(base), require_all=True)
+    if told_nothing or told_rows:
+        rows = HeldOut(source=str(HELD_OUT)) if told_rows else HeldOut()
+        bare = ValidationSettings(base_model_path=str(base), require_all=True, held_out=rows)
         what = replace(what, settings=bare)
     elif not held_out:
         what = replace(what, settings=what.settings.model_copy(update={"held_out": HeldOut()}))

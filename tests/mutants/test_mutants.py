@@ -26,8 +26,14 @@ def test_a_damaged_run_is_caught(
     base = maker.another_base if fault.on_another_base else maker.base
     outcomes = file_outcomes(folder, base)
     if fault.loads_model:
-        how = {"held_out": fault.held_out, "told_nothing": fault.told_nothing}
-        outcomes[fault.check] = model_outcome(folder, base, prober, **how)
+        outcomes[fault.check] = model_outcome(
+            folder,
+            base,
+            prober,
+            held_out=fault.held_out,
+            told_nothing=fault.told_nothing,
+            told_rows=fault.told_rows,
+        )
     matrix.add(fault, outcomes)
     found = outcomes[fault.check]
     assert found.result is CheckResult.FAIL, found.message
@@ -44,7 +50,9 @@ def test_a_healthy_run_is_not_blamed(
     outcomes["model_output"] = model_outcome(folder, maker.base, prober)
     bare = model_outcome(folder, maker.base, prober, told_nothing=True)
     assert "NothingExpected" not in (bare.warned or [])
-    matrix.healthy[name] = blamed(outcomes) | blamed({"model_output, told nothing": bare})
+    rows = model_outcome(folder, maker.base, prober, told_rows=True)
+    others = {"model_output, told nothing": bare, "model_output, told rows": rows}
+    matrix.healthy[name] = blamed(outcomes) | blamed(others)
     assert matrix.healthy[name] == {}, {check: x.message for check, x in outcomes.items()}
 
 

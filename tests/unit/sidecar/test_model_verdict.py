@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.sidecar.judging import asking
 
-from finetuning.artifacts.models import CheckResult
+from finetuning.artifacts.models import Check, CheckResult, ValidationResult, render_report
 from finetuning.artifacts.reference import Reference
 from finetuning.monitoring.validators.checks.answers import has_keywords, loop_of
 from finetuning.monitoring.validators.checks.model_facts import Facts
@@ -214,7 +214,7 @@ def held_out(tuned: list[float], base: list[float] | None, **facts: Any) -> Chec
 BEFORE = [8.0, 8.4, 7.6, 8.2, 7.8, 8.0]
 
 
-@pytest.mark.parametrize(("change", "verdict"), [(-4.0, "better"), (0.0, "same"), (4.0, "worse")])
+@pytest.mark.parametrize(("change", "verdict"), [(-4.0, "better"), (0.0, "same"), (1.2, "worse")])
 def test_held_out_rows_are_compared_with_the_base_model(change: float, verdict: str) -> None:
     noise = (0.3, -0.3, 0.1, -0.1, 0.2, -0.2)
     tuned = [nats + change + wobble for nats, wobble in zip(BEFORE, noise, strict=True)]
@@ -231,6 +231,21 @@ def test_held_out_rows_are_compared_with_the_base_model(change: float, verdict: 
     assert ("HeldOutRegressed" in [w.reason for w in found.warnings]) == (verdict == "worse")
 
 
+def test_a_warning_stands_in_the_text_with_its_remedy() -> None:
+    found = held_out([nats + 1.2 for nats in BEFORE], BEFORE)
+    text = render_report(ValidationResult(checks=[found]))
+    warning = "HeldOutRegressed: Held-out perplexity 9.974, base 7.389"
+    remedy = "train fewer epochs or with a lower learningRate"
+    assert text.splitlines()[2:6] == [
+        "✓ PASS - model_output",
+        f"  {found.message}",
+        f"  Warning: {warning} ({remedy})",
+        "",
+    ]
+    shorter = Check.model_validate(found.model_dump())
+    assert "\n  Warning: HeldOutRegressed\n" in render_report(ValidationResult(checks=[shorter]))
+
+
 def test_few_rows_say_nothing_about_the_difference() -> None:
     assert held_out([1.0] * 4, [9.0] * 4).message.endswith(": same")
 
@@ -241,6 +256,21 @@ def test_a_limit_on_the_perplexity_fails_a_model_that_got_worse() -> None:
     assert (found.result, found.reason) == (CheckResult.FAIL, "HeldOutWorse")
     assert found.numbers["increase"] == pytest.approx(math.exp(0.25) - 1)
     assert held_out(worse, BEFORE, max_perplexity_increase=0.3).passed
+
+
+def test_without_a_limit_only_what_is_far_worse_beyond_doubt_fails() -> None:
+    wrecked = [nats + 2 for nats in BEFORE]
+    found = held_out(wrecked, BEFORE)
+    assert (found.result, found.reason) == (CheckResult.FAIL, "HeldOutWorse")
+    assert found.numbers == {
+        "increase": pytest.approx(math.exp(0.5) - 1),
+        "maxPerplexityIncrease": 0.5,
+    }
+    assert held_out(wrecked, BEFORE, max_perplexity_increase=1.0).passed
+    assert held_out([nats + 1.6 for nats in BEFORE], BEFORE).passed, "e to the 0.4 is 1.49"
+    uncertain = [nats + by for nats, by in zip(BEFORE, (9, -4, 8, -5, 9, -4), strict=True)]
+    assert held_out(uncertain, BEFORE).passed
+    assert held_out([40.0] * 4, [8.0] * 4).passed, "of four rows nothing is certain"
 
 
 def test_a_limit_on_the_perplexity_that_is_held_against_nothing_is_an_error() -> None:

@@ -142,8 +142,10 @@ _MODEL_OUTPUT = (
            "with `maxPerplexityIncrease` rows and base model are there to hold it against",
            "name the base model's folder with --base-model, or give shorter rows", _ERROR),
     Reason("HeldOutWorse",
-           "the held-out perplexity is at most `maxPerplexityIncrease` above the base model's",
-           "train fewer epochs or with a lower learningRate"),
+           "the held-out perplexity is at most `maxPerplexityIncrease` above the base model's; "
+           "without that limit it is not 1.5 times as high or more, beyond 3 standard errors",
+           "train fewer epochs or with a lower learningRate; where the rows are of another kind "
+           "than those trained on, set maxPerplexityIncrease"),
     Reason("BenchmarksNotCompared", "with `benchmarks.maxDrop` both models do all tasks",
            "build the trainer's image with lm-evaluation-harness, and give tasks whose data are "
            "at hand", _ERROR),

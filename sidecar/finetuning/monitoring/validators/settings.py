@@ -57,7 +57,10 @@ class Baseline(_Setting):
 
     compare: bool = True
     max_perplexity_increase: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """The held-out perplexity may be at most (1 + this) times the base model's."""
+    """The held-out perplexity may be at most (1 + this) times the base model's.
+
+    None fails what is 1.5 times as high or more, beyond 3 standard errors.
+    """
 
 
 class Benchmarks(_Setting):

@@ -12,6 +12,10 @@ FEWEST_ROWS = 5
 SIGNIFICANT = 1.96
 """Standard errors: less than one in twenty is by chance."""
 
+WRECKED, BEYOND_DOUBT = 0.5, 3.0
+"""Share by which the perplexity lies above the base model's, and standard errors of the loss, from
+which on a model fails that nobody has set a limit for."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -36,6 +40,14 @@ class Comparison:
     def increase(self) -> float | None:
         """Of the perplexity, as a share of the base model's."""
         return None if self.base_loss is None else _exp(self.loss - self.base_loss) - 1
+
+    @property
+    def is_wrecked(self) -> bool:
+        """Whether it is far worse than the base model beyond any doubt."""
+        if self.base_loss is None or self.standard_error is None or self.increase is None:
+            return False
+        certain = self.loss - self.base_loss > BEYOND_DOUBT * self.standard_error
+        return certain and self.increase > WRECKED
 
     @property
     def verdict(self) -> str:

@@ -15,7 +15,7 @@ from finetuning.monitoring.validators.checks.answers import (
     repeats_one_token,
 )
 from finetuning.monitoring.validators.checks.benchmarks import Compared, missing_library
-from finetuning.monitoring.validators.checks.held_out import Comparison
+from finetuning.monitoring.validators.checks.held_out import WRECKED, Comparison
 from finetuning.monitoring.validators.checks.model_facts import Facts
 from finetuning.monitoring.validators.checks.model_failure import finding_of
 from finetuning.monitoring.validators.checks.probe import Answer
@@ -211,9 +211,13 @@ def reference_is_lost(facts: Facts) -> Finding | None:
 
 
 def held_out_is_worse(facts: Facts) -> Finding | None:
+    """Without a limit of the user's only what is far worse, beyond any doubt."""
     found, limit = facts.comparison, facts.max_perplexity_increase
-    if found is None or found.increase is None or limit is None or found.increase <= limit:
+    if found is None or found.increase is None:
         return None
+    if not found.is_wrecked if limit is None else found.increase <= limit:
+        return None
+    limit = WRECKED if limit is None else limit
     return Finding(
         "HeldOutWorse",
         f"Held-out perplexity {found.perplexity:.4g} is {found.increase:.1%} above the base "
