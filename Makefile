@@ -46,6 +46,7 @@ check: setup  ## Lint, format, types, import rules, generated files
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/rumdl check --quiet --no-cache
 	$(PY) -m finetuning.codegen --check
 
 .PHONY: test-unit
@@ -69,6 +70,27 @@ $(EVAL)/.ready: $(STAMP) requirements/eval.lock
 .PHONY: test-eval
 test-eval: $(EVAL)/.ready  ## Benchmarks of the validation, by the real lm-evaluation-harness
 	OMP_NUM_THREADS=1 $(EVAL)/bin/python -m pytest tests/benchmarks
+
+# The site's generator, away from what it documents.
+DOCS := $(VENV)/docs
+$(DOCS)/.ready: $(STAMP) requirements/docs.lock
+	@echo "setup: mkdocs into $(DOCS)"
+	@test -x $(DOCS)/bin/python || $(PYTHON) -m venv --without-pip $(DOCS)
+	@$(VENV)/bin/uv pip sync --quiet --python $(DOCS)/bin/python --require-hashes requirements/docs.lock
+	@touch $@
+
+# With --quiet there are no warnings, and nothing for --strict to stop at.
+.PHONY: docs
+docs: $(DOCS)/.ready  ## The documentation as a site, into site/; any warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict --clean
+
+.PHONY: docs-serve
+docs-serve: $(DOCS)/.ready  ## The same on http://127.0.0.1:8080, renewed when a page changes
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs serve --strict --dev-addr 127.0.0.1:8080
+
+.PHONY: test-docs
+test-docs: docs  ## The site in a browser: links, width, light and dark, nothing from other hosts
+	SITE=site $(PY) -m pytest tests/docs
 
 .PHONY: bench-validate
 bench-validate: setup  ## Speed and memory of the validator on a model of 1 GB, and its parts on the demo's
@@ -142,4 +164,4 @@ lock: setup  ## Resolve the dependencies again
 
 .PHONY: clean
 clean:  ## Remove the Python environment and caches of this checkout (not the cluster)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist site

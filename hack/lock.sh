@@ -16,3 +16,4 @@ trackers=(--extra tensorboard --extra mlflow --extra wandb)
 "${compile[@]}" --extra operator --extra trainer "${trackers[@]}" --extra dev \
   --excludes requirements/excludes.txt --overrides requirements/overrides.txt \
   pyproject.toml requirements/torch-cpu.in requirements/s3-server.in -o requirements/dev.lock
+"${compile[@]}" requirements/docs.in -o requirements/docs.lock

@@ -32,6 +32,8 @@ from finetuning.monitoring.validators import reasons
 from finetuning.observability import grafana, runbooks
 from finetuning.observability.boards import DASHBOARDS
 from finetuning.observability.rules import rule_file
+from finetuning.reference import chart_values, command_line
+from finetuning.reference.cells import allowed, cell
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = "charts/finetuning-operator"
@@ -143,8 +145,8 @@ def _fields(schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dic
 
 
 def _row(path: str, schema: dict[str, Any], need: str) -> str:
-    cells = (f"`{path}`", _type(schema), need, _allowed(schema))
-    return f"| {' | '.join(cells)} | {_cell(schema['description'])} |"
+    cells = (f"`{path}`", _type(schema), need, allowed(schema))
+    return f"| {' | '.join(cells)} | {cell(schema['description'])} |"
 
 
 def _type(schema: dict[str, Any]) -> str:
@@ -164,18 +166,6 @@ def _default(schema: dict[str, Any]) -> str:
     return f"`{default if isinstance(default, str) else json.dumps(default)}`"
 
 
-def _allowed(schema: dict[str, Any]) -> str:
-    if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
-    above = ">" if schema.get("exclusiveMinimum") else "≥"
-    below = "<" if schema.get("exclusiveMaximum") else "≤"
-    bounds = (
-        f"{above} {schema['minimum']}" if "minimum" in schema else "",
-        f"{below} {schema['maximum']}" if "maximum" in schema else "",
-    )
-    return ", ".join(filter(None, bounds))
-
-
 def reasons_reference() -> str:
     """Every reason of a job's status and of its conditions, with what helps."""
     lines = ["# Reasons of a FineTuningJob", "", f"<!-- {MARK} -->", ""]
@@ -183,7 +173,7 @@ def reasons_reference() -> str:
     for title, section in SECTIONS.items():
         lines += ["", f"## {title}", "", "| reason | meaning | what helps |", "|---|---|---|"]
         lines += [
-            f"| `{reason}` | {_cell(told.meaning)} | {_cell(told.remedy)} |"
+            f"| `{reason}` | {cell(told.meaning)} | {cell(told.remedy)} |"
             for reason, told in section.items()
         ]
     return "\n".join(lines) + "\n"
@@ -209,7 +199,7 @@ def _fault(name: str, row: Mapping[str, Any]) -> str:
     happened = row.get("happened", "as expected") if not row["failed"] else "**not as expected**"
     tests = f"{row['passed']} of {row['passed'] + row['failed']}"
     cells = (name, row["expected"], happened, tests, f"`{row['where']}`")
-    return f"| {' | '.join(_cell(each) for each in cells)} |"
+    return f"| {' | '.join(cell(each) for each in cells)} |"
 
 
 _FAULTS = (
@@ -257,13 +247,36 @@ def validation_reference() -> str:
     return "\n".join(lines) + "\n"
 
 
+def command_line_reference() -> str:
+    """Every command and module that is started by hand or by a pod, with its options."""
+    lines = ["# Commands and options", "", f"<!-- {MARK} -->", "", *textwrap.wrap(_COMMANDS, 120)]
+    return "\n".join([*lines, "", *command_line.reference()])
+
+
+_COMMANDS = (
+    "What each command's `--help` says. [The command line](../command-line.md) shows the commands "
+    "at work, [the trainer](../trainer.md), [validation](../validation.md), "
+    "[monitoring](../monitoring.md) and [publishing](../publishing.md) the modules."
+)
+
+
+def chart_reference() -> str:
+    """Every value of the chart."""
+    values = (ROOT / CHART / "values.yaml").read_text()
+    schema = json.loads((ROOT / CHART / "values.schema.json").read_text())
+    lines = ["# Values of the chart", "", f"<!-- {MARK} -->", "", *textwrap.wrap(_VALUES, 120), ""]
+    return "\n".join([*lines, *chart_values.reference(values, schema)]) + "\n"
+
+
+_VALUES = (
+    "For `helm install --set` or a file of values. A value that makes no sense is refused with its "
+    f"path. What you want and which values say so: [the chart's page](../../{CHART}/README.md)."
+)
+
+
 def _metric_row(metric: Metric) -> str:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
-    return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.unit} | {_cell(metric.help)} |"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.unit} | {cell(metric.help)} |"
 
 
 def _project() -> dict[str, Any]:
@@ -300,6 +313,8 @@ TARGETS: Mapping[str, Callable[[], str]] = {
     RUNBOOKS: runbook_page,
     "docs/reference/finetuningjob.md": api_reference,
     "docs/reliability.md": reliability_page,
+    "docs/reference/chart-values.md": chart_reference,
+    "docs/reference/command-line.md": command_line_reference,
     "docs/reference/metrics.md": metrics_reference,
     "docs/reference/reasons.md": reasons_reference,
     "docs/reference/validation.md": validation_reference,

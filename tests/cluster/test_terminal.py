@@ -32,6 +32,9 @@ def test_events_and_top_tell_a_jobs_story(workspace: Cluster) -> None:
         assert "loss " in lines[row + 1]
         assert "lora · finetuning-examples/tiny-qwen2" in lines[row + 1]
         assert f"{workspace.namespace}/{name} " in top(workspace, "--all-namespaces")
+        service = f"/api/v1/namespaces/{workspace.namespace}/services/{name}-metrics:8000"
+        scraped = workspace.kubectl("get", "--raw", f"{service}/proxy/metrics")
+        assert f'\nfinetuning_training_step{{job_name="{name}"' in scraped
 
         workspace.kubectl("patch", "ftj", name, "--type=merge", "--patch", PAUSE)
         workspace.wait("the pause", lambda: "Suspended" in reasons(workspace, name), 120)

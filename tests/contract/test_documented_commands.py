@@ -38,6 +38,7 @@ LOCAL = "unit/local/test_real_runs.py::"
 PUBLISHING = "unit/publish/test_publish_to_s3.py::"
 AIM = "cluster/test_aim_on_a_cluster.py::"
 MERGING = "unit/publish/test_merge.py::"
+TOLD = "cluster/test_terminal.py::"
 ANEW = "unit/controller/test_publishing.py::"
 
 RUN_ELSEWHERE: dict[str, str] = {
@@ -48,6 +49,9 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^kubectl wait --for=condition=Published": VALIDATION + "test_a_validated_model_is_published",
     r"^kubectl annotate ftj .*/republish=": ANEW + "test_a_failure_is_told",
     r"^kubectl create secret generic store-writer ": VALIDATION
+    + "test_a_validated_model_is_published",
+    r"^kubectl get --raw /api/v1/namespaces/.*-metrics:8000/": TOLD + "test_events_and_top_tell",
+    r"^kubectl patch ftj tiny-lora .*publish\.yaml$": VALIDATION
     + "test_a_validated_model_is_published",
     r"^kubectl get ftj .*status\.serving": AIM + "test_amds_definitions",
     r"^kubectl get ftj .*status\.publish": VALIDATION + "test_a_validated_model_is_published",
@@ -75,7 +79,7 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^kubectl get ftj .*validation.report": DEMO + "test_make_demo_trains",
     r"^(export KUBECONFIG=|kubectl get nodes)": DEMO + "test_the_commands_it_suggests_work",
     # The same file, by buildah where there is no Docker daemon.
-    r"docker build -f Dockerfile\.trainer": DEMO + "test_both_images_were_built",
+    r"docker build -f Dockerfile\.(trainer|operator)": DEMO + "test_both_images_were_built",
     r"python examples/tiny-model/make_model\.py": LOCAL + "test_a_model_is_trained_watched",
     r"python examples/tiny-model/make_data\.py": "unit/examples/test_data.py::test_every_derived",
     r"python examples/ask\.py ": DEMO + "test_make_demo_fetches_the_model_and_shows",
@@ -96,7 +100,7 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^finetuning top": "unit/top/test_command.py::test_a_pipe_gets_one_frame",
     r"^finetuning estimate job\.yaml": "unit/estimate/test_command.py::test_a_job_that_fits",
     r"^finetuning report tiny-lora$": LOCAL + "test_a_model_is_trained_watched",
-    r"^kubectl describe ftj tiny-lora$": "cluster/test_terminal.py::test_events_and_top_tell",
+    r"^kubectl describe ftj tiny-lora$": TOLD + "test_events_and_top_tell",
     r"finetuning run examples/finetuningjob-lora": LOCAL + "test_a_model_is_trained_watched",
 }
 """Pattern of a command: the test that runs it, as file::name below tests/."""

@@ -26,7 +26,13 @@ def test_every_generated_file_says_so() -> None:
 def test_the_check_names_a_stale_file_and_the_command_that_mends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "pyproject.toml").write_text((codegen.ROOT / "pyproject.toml").read_text())
+    (tmp_path / codegen.CHART).mkdir(parents=True)
+    for path in (
+        "pyproject.toml",
+        f"{codegen.CHART}/values.yaml",
+        f"{codegen.CHART}/values.schema.json",
+    ):
+        (tmp_path / path).write_text((codegen.ROOT / path).read_text())
     monkeypatch.setattr(codegen, "ROOT", tmp_path)
     assert codegen.main([]) == 0
     assert codegen.main(["--check"]) == 0

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arrive otherwise, and none can be lost while the libraries load.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-    parser = _parser()
+    parser = command_line()
     args = parser.parse_args(argv)
     try:
         tls = tls_context(args.tls_cert, args.tls_key, args.tls_client_ca)
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python3 -m finetuning.monitoring.metrics_server",
         description="Serve the figures of a fine-tuning run to Prometheus.",

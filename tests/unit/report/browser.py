@@ -64,11 +64,12 @@ class Page:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    async def open(self, path: Path) -> None:
+    async def open(self, where: Path | str) -> None:
+        """A file, or an address."""
         self.events.clear()
         for domain in ("Page", "Network", "Log", "Runtime"):
             await self.call(f"{domain}.enable")
-        await self.call("Page.navigate", url=path.as_uri())
+        await self.call("Page.navigate", url=where if isinstance(where, str) else where.as_uri())
         while not any(each["method"] == "Page.loadEventFired" for each in self.events):
             self.events.append(await self._socket.receive_json(timeout=PATIENCE))
 

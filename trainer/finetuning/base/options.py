@@ -133,7 +133,7 @@ def parse(argv: list[str] | None, environ: Mapping[str, str] | None = None) -> O
         ConfigError: a value is not allowed, or a file cannot be read.
     """
     environ = os.environ if environ is None else environ
-    given = vars(_parser().parse_args(argv))
+    given = vars(command_line().parse_args(argv))
     flags = _nested(given)
     file = _from_file(Path(given["config"])) if "config" in given else {}
     inherited = _from_json(environ[ENV], f"${ENV}") if environ.get(ENV) else {}
@@ -142,7 +142,7 @@ def parse(argv: list[str] | None, environ: Mapping[str, str] | None = None) -> O
     return Options(config, given["overwrite_output_dir"], given["check_data"], _metrics_port(given))
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python3 -m finetuning.base.app",
         usage="%(prog)s --model-id ID --dataset-path PATH [--output-dir DIR] [--method METHOD] ...",

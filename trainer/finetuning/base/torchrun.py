@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run this machine's share of the processes; the exit code stands for all of them."""
     environment.prepare()
     console.set_up()
-    options, trainer = _parser().parse_known_args(argv)
+    options, trainer = command_line().parse_known_args(argv)
     options.trainer = trainer
     last_words.clear()
     if finished_already(options.trainer):
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     return _launch(options, hosts=node == "0")
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python3 -m finetuning.base.torchrun",
         usage="%(prog)s [--nnodes N] [--nproc-per-node N] [--rdzv-endpoint HOST:PORT] FLAG ...",

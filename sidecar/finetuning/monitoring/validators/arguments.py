@@ -48,7 +48,7 @@ class Job:
 
 def read_arguments(argv: Sequence[str] | None) -> Job:
     """Flags over $FINETUNING_VALIDATION_CONFIG over defaults; raises UsageError."""
-    args = _parser().parse_args(argv)
+    args = command_line().parse_args(argv)
     settings = _settings(args)
     job = Job(
         args.training_info,
@@ -64,7 +64,7 @@ def read_arguments(argv: Sequence[str] | None) -> Job:
     return job
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python3 -m finetuning.monitoring.validate_job",
         description="Judge the files that a fine-tuning run left: loss, model, checkpoints, "
