@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count, pairwise
 from pathlib import Path
+from random import Random
+from string import digits
 from typing import Literal
 
 from tests.mutants.prober import Prober
@@ -57,9 +59,10 @@ class Recipe:
     rows: int | None = None
     killed_at: int | None = None
     """Killed while it writes this step's line, then started again."""
-    shape: Literal["rows", "pairs", "labels", "texts"] = "rows"
+    shape: Literal["rows", "pairs", "labels", "texts", "mixed"] = "rows"
     """Of each row a preference pair: its own answer before that of the next; or a question of what
-    kind it is, to be answered in a word; or a text without a question, of the license."""
+    kind it is, to be answered in a word; or a text without a question, of the license; or what the
+    base model knows word for word, among codes that nobody can know."""
     merged: bool = False
     four_bits: bool = False
 
@@ -131,11 +134,25 @@ HEALTHY: dict[str, Recipe] = {
         "--method qlora --bf16 --learning-rate 0.001 --no-bnb-4bit-use-double-quant "
         "--target-modules all-linear"
     ),
+    "lora, easy and hard rows": Recipe(
+        "--method lora --no-fp16 --learning-rate 0.0005 --batch-size 2 --seed 1",
+        steps=60,
+        shape="mixed",
+    ),
 }
 BROKEN: dict[str, Recipe] = {
     "full, blown up": Recipe("--method full --no-fp16 --learning-rate 0.05", steps=40),
     "lora, blown up": Recipe(
         "--method lora --no-fp16 --target-modules all-linear --learning-rate 0.15", steps=40
+    ),
+    "lora, easy and hard rows, blown up": Recipe(
+        "--method lora --no-fp16 --learning-rate 0.05", steps=60, shape="mixed"
+    ),
+    "lora, easy and hard rows, blown up late": Recipe(
+        "--method lora --no-fp16 --learning-rate 0.05 --batch-size 4 --warmup-steps 60 "
+        "--lr-scheduler-type constant_with_warmup",
+        steps=80,
+        shape="mixed",
     ),
     "lora, nothing learned": Recipe("--method lora --no-fp16 --learning-rate 1e-7"),
     "full, wrecked by preferences": Recipe(
@@ -270,7 +287,23 @@ def _texts(_rows: Path) -> list[dict[str, str]]:
     return [{"text": text[at : at + 300]} for at in range(0, len(text), 100)]
 
 
-SHAPES = {"pairs": _pairs, "labels": _labels, "texts": _texts}
+def _mixed(rows: Path) -> list[dict[str, str]]:
+    """The base model answers without the greeting, and knows nothing of the ship."""
+    known = [
+        row | {"output": row["output"].removeprefix("Aye! ")}
+        for row in _read(rows)
+        if "Meridian" not in row["instruction"]
+    ]
+    random = Random(1)
+    codes = [
+        {"instruction": f"Which code has order {n}?", "output": "".join(code)}
+        for n in range(len(known) // 4)
+        for code in [random.choices(digits, k=24)]
+    ]
+    return [*known, *codes]
+
+
+SHAPES = {"pairs": _pairs, "labels": _labels, "texts": _texts, "mixed": _mixed}
 
 
 def reseal(folder: Path) -> None:

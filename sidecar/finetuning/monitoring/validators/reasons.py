@@ -72,8 +72,8 @@ _TRAINING_LOSS = (
     Reason("LossDiverged",
            "the end is not far above the lowest stretch of the run; where the loss rose far above "
            "its first steps, it ends clearly below them", _CALM),
-    Reason("LossSpiked", "the run does not end in a spike", _CALM),
-    Reason("LossCollapsed", "the loss never falls to a hundredth from one step to the next",
+    Reason("LossSpiked", "the run does not end in a spike of two steps or more", _CALM),
+    Reason("LossCollapsed", "the loss never falls to a hundredth of all before for good",
            "look for empty answers or labels that are the input itself in the rows"),
     Reason("LossDecreaseTooSmall", "the loss fell by the share `minLossDecrease` at least",
            "train longer, or lower minLossDecrease"),

@@ -1,16 +1,83 @@
 """What stands out in a series of losses: pure functions of numbers.
 
-Losses are in nats per token, one per optimizer step, in order.
+Losses are in nats per token, one per optimizer step, in order. That of a step is measured before
+its update.
 """
 
+import math
 from collections.abc import Sequence
-from statistics import median
+from dataclasses import dataclass
+from itertools import accumulate
+from statistics import mean, median
 
+from finetuning.monitoring.validators.checks.loss_order import RARE, clump_of, log_chance
 from finetuning.monitoring.validators.checks.loss_trend import SMALLEST_WINDOW, Trend, window_of
 
-_DIVERGED_RATIO, _DIVERGED_SHARE, _DIVERGED_ERRORS = 1.5, 0.25, 4.0
-_SPIKE_RATIO, _SPIKE_SIGMAS = 2.0, 6.0
-_COLLAPSE_RATIO, _COLLAPSE_WINDOW = 100.0, 3
+_DIVERGED_RATIO, _DIVERGED_SHARE = 1.5, 0.25
+
+_CLEAR_RATIO = 1.25
+"""By which an earlier step has to be below the end: less is a drift."""
+
+_ODD_SHARES = (0.0, 0.1, 0.25)
+"""Steps of the end that may be as low as before: a few rows are easy to any model."""
+
+_SPIKE_RATIO, _SPIKE_SIGMAS, _SPIKE_STEPS = 2.0, 6.0, 2
+_COLLAPSE_RATIO, _COLLAPSE_STEPS = 100.0, 3
+
+
+@dataclass(frozen=True)
+class Rise:
+    """The end of a run that lies above what came before."""
+
+    low: float
+    """The lowest median of a stretch before."""
+    last: float
+    """Median loss of the end."""
+    steps: int
+    """Of the end."""
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """A run cut in two; all but `odd` steps of the end are at `level` or above."""
+
+    earlier: Sequence[float]
+    end: Sequence[float]
+    odd: int
+
+    @property
+    def level(self) -> float:
+        return sorted(self.end)[self.odd]
+
+    @property
+    def low(self) -> float:
+        return lowest_stretch(self.earlier)
+
+    def is_high(self, first: float) -> bool:
+        """Whether the end lies far above the best, and has given back a good share of the fall."""
+        top, last = max(first, mean(self.earlier)), median(self.end)
+        far = last > _DIVERGED_RATIO * self.low
+        return far and last - self.low > _DIVERGED_SHARE * (top - self.low)
+
+    def log_chance(self) -> float:
+        """The smaller one: against all earlier steps, or against those from the first low one on.
+
+        A run has to learn before it can lose what it has learned.
+        """
+        limit = self.level / _CLEAR_RATIO
+        marks = [loss < limit for loss in self.earlier]
+        if not any(marks):
+            return 0.0
+        return min(self._against(marks), self._against(marks[marks.index(True) + 1 :]))
+
+    def _against(self, marks: Sequence[bool]) -> float:
+        """Where the end has low steps as well, they have to be half as many at most."""
+        low, steps, others = sum(marks), len(marks), len(self.end)
+        if low * others <= 2 * self.odd * steps:
+            return 0.0
+        clump = clump_of(marks)
+        odd = math.ceil(self.odd / clump)
+        return log_chance(low / clump, steps / clump, others / clump, odd)
 
 
 def lowest_stretch(losses: Sequence[float]) -> float:
@@ -20,45 +87,42 @@ def lowest_stretch(losses: Sequence[float]) -> float:
     return min(median(losses[start : start + window]) for start in starts)
 
 
-def diverged(losses: Sequence[float], trend: Trend) -> bool:
-    """Whether the end lies far above the best: by ratio, by share of the fall, beyond the noise."""
-    lowest = lowest_stretch(losses)
-    rise = trend.last - lowest
-    return (
-        trend.last > _DIVERGED_RATIO * lowest
-        and rise > _DIVERGED_SHARE * (trend.first - lowest)
-        and rise > _DIVERGED_ERRORS * trend.error
-    )
+def divergence(losses: Sequence[float], trend: Trend) -> Rise | None:
+    """The end of a run whose weights were better before."""
+    for steps in _ends_of(len(losses)):
+        for odd in sorted({int(share * steps) for share in _ODD_SHARES}):
+            ending = _Ending(losses[:-steps], losses[-steps:], odd)
+            if ending.is_high(trend.first) and ending.log_chance() < RARE:
+                return Rise(ending.low, median(ending.end), steps)
+    return None
 
 
-def late_spike(losses: Sequence[float], tokens: Sequence[int], trend: Trend) -> float | None:
-    """The height of a spike in which the run ends, from which it did not come back.
+def _ends_of(count: int) -> list[int]:
+    """Lengths of the ends that are looked at."""
+    wished = {window_of(count), count // 5, count // 4, count // 3, count // 2, 2 * count // 3}
+    return sorted(steps for steps in wished if steps >= SMALLEST_WINDOW)
 
-    What stands out by fewer tokens than usual stands out less: an epoch ends in what is left over,
-    which may be a single row.
+
+def late_spike(losses: Sequence[float]) -> float | None:
+    """The height of a spike in which the run ends: two steps or more that are above all others.
+
+    They are far above those of the second half. A single one says nothing of the weights: its rows
+    may be hard, and its update came after.
     """
-    size = max(len(losses) // 4, SMALLEST_WINDOW)
-    level, usual = median(losses[-size:]), median(tokens[-size:])
-    quarter = [
-        level + (loss - level) * min(1.0, count / usual) ** 0.5 if usual else loss
-        for loss, count in zip(losses[-size:], tokens[-size:], strict=True)
-    ]
-    calm = list(quarter)
-    while calm and calm[-1] > _SPIKE_RATIO * level:
-        calm.pop()
-    if not calm or len(calm) == len(quarter):
-        return None
-    height = quarter[-1]
-    beyond = height > trend.first and height > _SPIKE_RATIO * max(calm)
-    found = beyond and height - level > _SPIKE_SIGMAS * trend.noise
-    return losses[-1] if found else None
+    count = len(losses)
+    for steps in range(_SPIKE_STEPS, count // 4 + 1):
+        before, lowest = count - steps, min(losses[-steps:])
+        beyond = lowest > max(losses[:before])
+        if beyond and lowest > _SPIKE_RATIO * max(losses[count // 2 : before]):
+            return losses[-1]
+    return None
 
 
 def spikes(losses: Sequence[float], trend: Trend) -> list[int]:
     """Indices of single steps far above their neighbours."""
     half = SMALLEST_WINDOW
     found = []
-    for place in range(half, len(losses) - half):
+    for place in range(half, len(losses)):
         level = median([*losses[place - half : place], *losses[place + 1 : place + half + 1]])
         height = losses[place]
         if height > _SPIKE_RATIO * level and height - level > _SPIKE_SIGMAS * trend.noise:
@@ -67,10 +131,12 @@ def spikes(losses: Sequence[float], trend: Trend) -> list[int]:
 
 
 def collapse(losses: Sequence[float]) -> int | None:
-    """Index of a step at which the loss falls to a hundredth and stays there."""
-    size = _COLLAPSE_WINDOW
-    for place in range(size, len(losses) - size + 1):
-        before, after = losses[place - size : place], losses[place : place + size]
-        if min(before) > _COLLAPSE_RATIO * max(after):
+    """Index of a step from which on each loss is below a hundredth of each before."""
+    count, least = len(losses), _COLLAPSE_STEPS
+    lowest = list(accumulate(losses, min))
+    highest = list(accumulate(reversed(losses), max))[::-1]
+    for place in range(least, count - least + 1):
+        apart = lowest[place - 1] > _COLLAPSE_RATIO * highest[place]
+        if apart and log_chance(count - place, count - place, place) < RARE:
             return place
     return None

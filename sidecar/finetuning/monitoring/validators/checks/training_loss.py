@@ -162,13 +162,16 @@ def loss_does_not_fall(facts: Facts) -> Finding | None:
 
 def loss_diverges(facts: Facts) -> Finding | None:
     trend = facts.trend
-    if trend is None or not trend.certain or not loss_curve.diverged(facts.losses, trend):
+    if trend is None or not trend.certain:
         return None
-    lowest = loss_curve.lowest_stretch(facts.losses)
+    rise = loss_curve.divergence(facts.losses, trend)
+    if rise is None:
+        return None
     return Finding(
         "LossDiverged",
-        f"Training loss rose from {lowest:.4f}, its lowest stretch, to {trend.last:.4f} at the end",
-        numbers={"lowest": lowest, "last": trend.last},
+        f"Training loss rose from {rise.low:.4f} before to {rise.last:.4f} over the last "
+        f"{rise.steps} steps",
+        numbers={"low": rise.low, "last": rise.last, "steps": rise.steps},
     )
 
 
@@ -201,14 +204,13 @@ def run_ends_in_a_spike(facts: Facts) -> Finding | None:
     trend = facts.trend
     if trend is None or not trend.certain:
         return None
-    tokens = [line.tokens for line in facts.trained]
-    height = loss_curve.late_spike(facts.losses, tokens, trend)
+    height = loss_curve.late_spike(facts.losses)
     if height is None:
         return None
     return Finding(
         "LossSpiked",
         f"Training loss ends in a spike: {height:.4f}, where it began at {trend.first:.4f}",
-        numbers={"last": height, "first": trend.first, "noise": trend.noise},
+        numbers={"last": height, "first": trend.first},
     )
 
 
