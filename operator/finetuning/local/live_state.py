@@ -6,10 +6,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from finetuning.api.v1alpha1 import FineTuningJobStatus, Phase
-from finetuning.artifacts import LOSS_HISTORY, STATE_FILE
+from finetuning.artifacts import GPUS_FILE, LOSS_HISTORY, STATE_FILE
 from finetuning.artifacts.files import UnreadableFileError, read_bounded, read_json
 from finetuning.artifacts.history import read_history
-from finetuning.artifacts.models import STATE_MAX_BYTES, TrainingState
+from finetuning.artifacts.models import STATE_MAX_BYTES, GpuFigures, TrainingState
 
 
 def read(folder: Path) -> TrainingState | None:
@@ -17,6 +17,15 @@ def read(folder: Path) -> TrainingState | None:
     try:
         data = read_bounded(folder / STATE_FILE, STATE_MAX_BYTES)
         return TrainingState.model_validate_json(data)
+    except (UnreadableFileError, ValidationError):
+        return None
+
+
+def pulse(folder: Path) -> float | None:
+    """When the trainer last said that it lives, in Unix seconds; None where it never did."""
+    try:
+        data = read_bounded(folder / GPUS_FILE, STATE_MAX_BYTES)
+        return GpuFigures.model_validate_json(data).updated_at
     except (UnreadableFileError, ValidationError):
         return None
 

@@ -34,8 +34,13 @@ from finetuning.top.source import SourceError
 STATUS_MAX_BYTES = 1 << 20
 CHUNK = 8 << 20
 """Bytes of a history that are held at once; a longer line ends the reading."""
-SILENCE = timedelta(minutes=2)
-"""A trainer writes its state at least this often, unless it saves or evaluates for long."""
+SILENCE = timedelta(minutes=1)
+"""A trainer that has loaded its libraries tells every few seconds that it lives."""
+WITHOUT_A_PULSE = timedelta(minutes=2)
+"""One that loads them, or of another make, has no such file."""
+
+_PRESENT = ("tokens_per_second", "samples_per_second", "estimated_remaining_seconds")
+"""What is not so any more of a run that is silent."""
 
 _PHASES = {
     RunState.STARTING: Phase.PENDING,
@@ -171,7 +176,8 @@ def _status(folder: Path) -> tuple[FineTuningJobStatus, str]:
     live = live_state.read(folder / STATE_DIR)
     if live is None:
         return FineTuningJobStatus(), "its status cannot be read"
-    return _status_of(live), _silence(live)
+    note = _silence(live, live_state.pulse(folder / STATE_DIR))
+    return _status_of(live.model_copy(update=dict.fromkeys(_PRESENT)) if note else live), note
 
 
 def _status_of(live: TrainingState) -> FineTuningJobStatus:
@@ -197,10 +203,13 @@ def _moment(seconds: float | None) -> datetime | None:
         return None
 
 
-def _silence(live: TrainingState) -> str:
-    updated = _moment(live.updated_at)
-    silent = datetime.now(UTC) - updated if updated else SILENCE
-    if live.state.is_terminal or silent < SILENCE:
+def _silence(live: TrainingState, pulse: float | None) -> str:
+    """Since the last word or sign of life; empty while that is no wonder."""
+    beats = pulse is not None and pulse >= (live.process_started_at or 0.0)
+    allowed = SILENCE if beats else WITHOUT_A_PULSE
+    updated = _moment(max(live.updated_at, pulse or 0.0))
+    silent = datetime.now(UTC) - updated if updated else allowed
+    if live.state.is_terminal or silent < allowed:
         return ""
     return f"no sign of life for {progress.duration(silent.total_seconds())}"
 

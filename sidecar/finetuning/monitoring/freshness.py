@@ -3,8 +3,8 @@
 from finetuning.artifacts.models import TrainingState
 from finetuning.monitoring.source import Origin, Snapshot
 
-GPU_SECONDS = 60.0
-"""A living trainer tells of its GPUs every few seconds, also while a step stands."""
+PULSE_SECONDS = 60.0
+"""A living trainer tells of its GPUs, and that it lives, every few seconds, also in a long step."""
 RATE_SECONDS = 300.0
 STEPS = 3
 """A run of long steps tells its speed at each; after so many of its own it stands."""
@@ -18,10 +18,13 @@ def present(snapshot: Snapshot) -> TrainingState | None:
     if state is None or snapshot.origin is Origin.RESULT:
         return state
     over = state.state.is_terminal
+    silent = snapshot.read_at - max(state.updated_at, snapshot.gpus_at) > PULSE_SECONDS
+    # Who has no pulse, as a trainer of another make, may be silent between two steps.
+    dead = silent and snapshot.gpus_at > 0
     gone: dict[str, object] = {}
-    if over or snapshot.read_at - state.updated_at > rate_seconds(state):
+    if over or dead or snapshot.read_at - state.updated_at > rate_seconds(state):
         gone |= dict.fromkeys(_RATES)
-    if over or snapshot.read_at - max(state.updated_at, snapshot.gpus_at) > GPU_SECONDS:
+    if over or silent:
         gone |= {"gpus": []}
     return state.model_copy(update=gone) if gone else state
 

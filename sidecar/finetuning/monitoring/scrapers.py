@@ -38,7 +38,7 @@ class Scrapers:
             self._served = others | {client} if final else others
 
     def regular(self, seconds: float) -> frozenset[str]:
-        """Those who came within so many seconds and will again: a Prometheus, who came twice.
+        """Those who came within so many seconds and will again: a Prometheus, or who came twice.
 
         Their visit before was as many seconds earlier at most.
         """

@@ -49,6 +49,20 @@ def test_after_silence_speeds_and_gpus_are_unknown(
     assert stay < seen
 
 
+@pytest.mark.parametrize(("silent", "expected"), [(59, {*SPEEDS, END}), (61, set())])
+def test_a_trainer_whose_pulse_has_stopped_has_no_speed(
+    told: Snapshot, silent: float, expected: set[str]
+) -> None:
+    """Nobody else tells a server outside a cluster that the process was killed."""
+    seen = shown(replace(told, gpus_at=TOLD_AT - 40, read_at=TOLD_AT + silent))
+    assert seen & {*SPEEDS, END} == expected
+
+
+def test_a_long_step_of_a_living_trainer_keeps_its_speed(told: Snapshot) -> None:
+    seen = shown(replace(told, gpus_at=TOLD_AT + 250, read_at=TOLD_AT + 255))
+    assert seen & {*SPEEDS, END} == {*SPEEDS, END}
+
+
 def test_gpus_of_which_is_told_while_the_step_stands_are_shown(told: Snapshot) -> None:
     hung = replace(told, read_at=TOLD_AT + 36000, gpus_at=TOLD_AT + 35990)
     assert shown(hung) & {*SPEEDS, END, GPU} == {GPU}

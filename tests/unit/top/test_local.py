@@ -95,6 +95,19 @@ async def test_a_trainer_that_runs_alone_is_shown_by_its_state(
     assert row.note == ("no sign of life for 10m0s" if silent else "")
 
 
+@pytest.mark.parametrize(("pulse", "note"), [(5, ""), (90, "no sign of life for 1m30s")])
+async def test_a_trainer_that_was_killed_has_no_speed_and_a_long_step_has(
+    pulse: float, note: str, tmp_path: Path
+) -> None:
+    now = time.time()
+    state = {"state": "training", "step": 3, "totalSteps": 9, "tokensPerSecond": 900.0}
+    (tmp_path / "state").mkdir()
+    write_json(tmp_path / "state" / "rank-0.json", state | {"updatedAt": now - 100})
+    write_json(tmp_path / "state" / "gpus.json", {"updatedAt": now - pulse, "gpus": []})
+    (row,) = await rows(tmp_path)
+    assert (row.note, row.status.tokens_per_second) == (note, None if note else 900.0)
+
+
 HOSTILE = {
     "empty": b"",
     "binary": bytes(range(256)) * 40,

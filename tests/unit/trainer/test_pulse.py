@@ -83,22 +83,33 @@ def test_a_driver_that_fails_is_told_once_and_asked_again(
     assert caplog.text.count("the driver is gone") == 1
 
 
-@pytest.mark.parametrize("gpu", [True, False])
-def test_without_a_gpu_or_beside_the_first_process_there_is_no_thread(
-    tmp_path: Path, *, gpu: bool
-) -> None:
-    live = LiveState(tmp_path, reports=not gpu)
-    if gpu:
-        live.gpus = lambda: [GpuState(index=0)]
+def told_at(folder: Path) -> float:
+    path = folder / "gpus.json"
+    return float(json.loads(path.read_text())["updatedAt"]) if path.exists() else 0.0
+
+
+def test_beside_the_first_process_there_is_no_thread(tmp_path: Path) -> None:
+    live = LiveState(tmp_path, reports=False)
+    live.gpus = lambda: [GpuState(index=0)]
     with beating(live, INTERVAL):
         assert "gpu-pulse" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_run_without_a_gpu_says_that_it_lives(tmp_path: Path) -> None:
+    with beating(LiveState(tmp_path), INTERVAL):
+        assert until(lambda: told_at(tmp_path) > 0)
+        first = told_at(tmp_path)
+        assert until(lambda: told_at(tmp_path) > first)
+    assert json.loads((tmp_path / "gpus.json").read_text())["gpus"] == []
 
 
 def test_while_the_trainer_tells_the_thread_is_silent(tmp_path: Path) -> None:
     live = LiveState(tmp_path)
     live.gpus = lambda: [GpuState(index=0)]
     with beating(live, 0.5):
+        assert until(lambda: told_at(tmp_path) > 0)  # That there is a pulse.
+        first = told_at(tmp_path)
         for _ in range(10):
             live.event(RunState.TRAINING)
             time.sleep(0.1)
-    assert not (tmp_path / "gpus.json").exists()
+    assert told_at(tmp_path) == first

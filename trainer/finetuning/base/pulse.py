@@ -1,7 +1,8 @@
 """The GPUs' figures while the trainer has nothing to tell: a long step, an evaluation, a hang.
 
 They are in a file of their own, so that no step ever waits for this thread, whatever the driver or
-the disk does to it. When the trainer last told anything stays as it is: alerts go by that.
+the disk does to it. When the trainer last told anything stays as it is: alerts go by that. Without
+a GPU the file says only that the process is there: of one that was killed nobody else may tell.
 """
 
 import logging
@@ -22,9 +23,9 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def beating(live: LiveState, interval: float = INTERVAL_SECONDS) -> Iterator[None]:
-    """Tell the figures of the GPUs of `live`, if it has any, beside what runs inside."""
+    """Tell the figures of the GPUs of `live`, and that it lives, beside what runs inside."""
     done = threading.Event()
-    if live.reports and live.gpus is not list:
+    if live.reports:
         # A driver that hangs holds its thread; the process ends without it.
         arguments = (live, interval, done)
         threading.Thread(target=_beat, args=arguments, daemon=True, name="gpu-pulse").start()
@@ -35,10 +36,12 @@ def beating(live: LiveState, interval: float = INTERVAL_SECONDS) -> Iterator[Non
 
 
 def _beat(live: LiveState, interval: float, done: threading.Event) -> None:
-    warned = False
-    while not done.wait(interval):
-        if live.silence < interval:
+    warned, begins = False, True
+    while begins or not done.wait(interval):
+        # The first one tells readers that there is a pulse, whose absence means something.
+        if live.silence < interval and not begins:
             continue
+        begins = False
         try:
             tell(live)
         except Exception as error:  # noqa: BLE001 - drivers fail in ways of their own
