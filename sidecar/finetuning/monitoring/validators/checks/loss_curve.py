@@ -109,11 +109,13 @@ def late_spike(losses: Sequence[float]) -> float | None:
     They are far above those of the second half. A single one says nothing of the weights: its rows
     may be hard, and its update came after.
     """
-    count = len(losses)
-    for steps in range(_SPIKE_STEPS, count // 4 + 1):
-        before, lowest = count - steps, min(losses[-steps:])
-        beyond = lowest > max(losses[:before])
-        if beyond and lowest > _SPIKE_RATIO * max(losses[count // 2 : before]):
+    half = len(losses) // 2
+    highest, of_the_half = list(accumulate(losses, max)), list(accumulate(losses[half:], max))
+    lowest = list(accumulate(reversed(losses), min))
+    for steps in range(_SPIKE_STEPS, len(losses) // 4 + 1):
+        before, height = len(losses) - steps, lowest[steps - 1]
+        limit = max(highest[before - 1], _SPIKE_RATIO * of_the_half[before - half - 1])
+        if height > limit:
             return losses[-1]
     return None
 
