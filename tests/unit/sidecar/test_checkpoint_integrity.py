@@ -138,6 +138,90 @@ def test_folders_that_others_write_are_not_judged(run_of: RunOf) -> None:
     assert judge(output).passed
 
 
+def put(name: str, contents: bytes = b"") -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(contents)
+
+    return spoil
+
+
+def linked(name: str, target: str) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(target)
+
+    return spoil
+
+
+def naming_code(folder: Path) -> None:
+    """Sealed with its configuration, so that only the module is one too many."""
+    path = folder / "tokenizer_config.json"
+    named = json.loads(path.read_text()) | {"auto_map": {"AutoTokenizer": "chat.Tokenizer"}}
+    path.write_text(json.dumps(named))
+    (folder / "manifest.json").unlink()
+    seal(folder, [path.name for path in folder.iterdir() if path.is_file()])
+    (folder / "chat.py").write_text("")
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        put("._config.json", b"\0\5\x16\7"),
+        put("._adapter_model.safetensors", b"\0\5\x16\7"),
+        put("checkpoints/checkpoint-20/._adapter_model.safetensors", b"\0\5\x16\7"),
+        put(".snapshot/hourly/adapter_config.json", b"{}"),
+        linked(".snapshot/latest", "/nowhere"),
+        put(".vscode/settings.json", b"{// not JSON"),
+        put("onnx/config.json", b"{}"),
+        put("onnx/model.safetensors", b"x"),
+        put("eval/results.json", b"{// not JSON"),
+        put("results/samples.jsonl"),
+        put("chat.py", b"print()"),
+        put("notes.json"),
+        linked("checkpoints/latest", "checkpoint-40"),
+        linked("tracking/wandb/latest-run", "run-1"),
+    ],
+)
+def test_what_lies_beside_a_model_and_is_not_loaded_is_no_fault(
+    run_of: RunOf, add: Callable[[Path], None]
+) -> None:
+    output = run_of("lora")
+    add(output)
+    found = judge(output, output / "checkpoints")
+    assert found.passed, found.message
+
+
+@pytest.mark.parametrize(
+    ("add", "reason"),
+    [
+        (put("config.json", b"{}"), "FileNotListed"),
+        (put("tekken.json", b"{}"), "FileNotListed"),
+        (put("model.bin", b"x"), "FileNotListed"),
+        (put("modeling_evil.py", b"x"), "FileNotListed"),
+        (put("additional_chat_templates/tool_use.jinja", b"x"), "FileNotListed"),
+        (put("custom_generate/generate.py", b"x"), "FileNotListed"),
+        (put("checkpoints/checkpoint-20/model.safetensors", b"x"), "WeightsMalformed"),
+        (naming_code, "FileNotListed"),
+        (put(".adapter_config.json.x.tmp", b"x"), "WriteInterrupted"),
+        (linked("latest", "checkpoints/checkpoint-40"), "NotAFile"),
+        (linked("results/latest", "../tokenizer.json"), "NotAFile"),
+        (linked("checkpoints/latest", "/etc"), "NotAFile"),
+        (linked("checkpoints/latest", "../adapter_model.safetensors"), "NotAFile"),
+        (linked("checkpoints/latest", "latest"), "NotAFile"),
+        (linked("checkpoints/checkpoint-60", "checkpoint-40"), "NotAFile"),
+        (linked("checkpoints/checkpoint-20/x", "trainer_state.json"), "NotAFile"),
+    ],
+)
+def test_what_is_loaded_must_be_sealed_and_no_link(
+    run_of: RunOf, add: Callable[[Path], None], reason: str
+) -> None:
+    output = run_of("lora")
+    add(output)
+    found = judge(output, output / "checkpoints")
+    assert found.reason == reason, found.message
+
+
 WEIGHTS = "adapter_model.safetensors"
 SHARD = "model-00002-of-00003.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -14,8 +14,9 @@ from finetuning.artifacts import (
     MANIFEST,
     MODEL_DIR_FILES,
     TRAINING_INFO,
+    VOCABULARIES,
 )
-from finetuning.artifacts.files import UnreadableFileError
+from finetuning.artifacts.files import UnreadableFileError, is_pointer
 from finetuning.artifacts.manifest import contents_problem, size_problem
 from finetuning.artifacts.models import CheckResult
 from finetuning.artifacts.trainer_state import OPTIMIZER
@@ -26,6 +27,7 @@ from finetuning.monitoring.validators.checks.base_model import ADAPTER_CONFIG, b
 from finetuning.monitoring.validators.checks.checkpoints import checkpoints_in
 from finetuning.monitoring.validators.checks.run import Run
 from finetuning.monitoring.validators.checks.tree import (
+    LEFTOVER,
     Tree,
     model_tree,
     no_file,
@@ -43,23 +45,17 @@ from finetuning.monitoring.validators.outcome import (
 from finetuning.monitoring.validators.subject import Subject
 
 NAME = "checkpoint_integrity"
-VOCABULARIES = (
-    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json",
-    ".model", ".spm", ".tiktoken",
-)  # fmt: skip
-"""Names, or their ends, one of which every tokenizer has."""
-
 _DATA_SUFFIXES = (".safetensors", ".json", ".jsonl", ".model")
-_POINTERS = (b"version https://git-lfs", b"# xet version")
-_LEFTOVER = re.compile(r"^\.tmp-|^\..*\.tmp$")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 _INDEX_SUFFIX = ".safetensors.index.json"
 _LOADED = re.compile(
-    r"(.*/)?(config|generation_config|adapter_config|tokenizer|tokenizer_config|vocab|"
+    r"(config|generation_config|adapter_config|tokenizer|tokenizer_config|vocab|params|tekken|"
     r"special_tokens_map|added_tokens|preprocessor_config|processor_config|chat_template)\.json|"
-    r"(vocab|merges)\.txt|.*\.(safetensors|safetensors\.index\.json|model|jinja|py|tiktoken|spm)"
+    r"(vocab|merges)\.txt|[^/]*\.(safetensors|safetensors\.index\.json|model|jinja|tiktoken|spm)|"
+    r"(modeling|configuration|tokenization|(image_|video_)?processing|processor|generate|handler|"
+    r"feature_extraction|pipeline)(_\w+)?\.py|additional_chat_templates/[^/]*|custom_generate/.*"
 )
-"""What the libraries read of a model's folder."""
+"""What the libraries read of a model's folder: of folders in it, these two alone."""
 
 _ABOUT_THE_RUN = (TRAINING_INFO, AIM_PROFILE, LOSS_HISTORY)
 """What the other checks read."""
@@ -116,21 +112,21 @@ def link_or_device(tree: Tree) -> Finding | None:
 
 def leftover_of_a_write(tree: Tree) -> Finding | None:
     for name in tree.files:
-        if any(_LEFTOVER.search(part) for part in Path(name).parts):
+        if any(LEFTOVER.search(part) for part in Path(name).parts):
             return Finding("WriteInterrupted", f"{name} is left over from an interrupted write")
     return None
 
 
 def file_is_empty(tree: Tree) -> Finding | None:
-    for name in tree.files:
+    for name in _of_the_model(tree):
         if name.endswith(_DATA_SUFFIXES) and (tree.root / name).lstat().st_size == 0:
             return Finding("FileEmpty", f"{name} is empty")
     return None
 
 
 def file_is_an_lfs_pointer(tree: Tree) -> Finding | None:
-    for name in tree.files:
-        if name.endswith(_DATA_SUFFIXES) and _is_pointer(tree.root / name):
+    for name in _of_the_model(tree):
+        if name.endswith(_DATA_SUFFIXES) and is_pointer(tree.root / name):
             text = f"{name} is a Git LFS pointer, not the file; run `git lfs pull`"
             return Finding("LfsPointer", text)
     return None
@@ -180,7 +176,8 @@ def tokenizer_is_missing(tree: Tree) -> Finding | None:
 
 
 def json_is_unreadable(tree: Tree) -> Finding | None:
-    for name, document in tree.documents.items():
+    for name in _of_the_model(tree):
+        document = tree.document(name)
         if document.problem:
             return Finding("JsonUnreadable", document.problem)
         if name in MODEL_DIR_FILES and not isinstance(document.value, dict):
@@ -247,14 +244,31 @@ def _index(fields: dict[str, Any]) -> dict[str, str] | None:
 
 def file_is_not_sealed(tree: Tree) -> Finding | None:
     """What the trainer did not write would be loaded all the same."""
-    about = () if tree.is_checkpoint else _ABOUT_THE_RUN
-    loaded = {
-        name
-        for name in tree.files
-        if _LOADED.fullmatch(name) or name.endswith(PICKLES) or name in about
-    }
-    strange = sorted(loaded - set(tree.manifest.files))
+    strange = sorted(_loaded(tree) - set(tree.manifest.files))
     return Finding("FileNotListed", f"{strange[0]} is not in {MANIFEST}") if strange else None
+
+
+def _of_the_model(tree: Tree) -> list[str]:
+    """What was sealed, and what is loaded all the same; anything else may lie there as it likes."""
+    try:
+        listed = set(tree.manifest.files)
+    except UnreadableFileError:
+        listed = set(tree.files)
+    return sorted({*listed, *_loaded(tree)} & {*tree.files})
+
+
+def _loaded(tree: Tree) -> set[str]:
+    """By libraries, or by the checks; pickles where libraries would look for weights."""
+    about = () if tree.is_checkpoint else _ABOUT_THE_RUN
+    ends = (*PICKLES, ".py") if _names_code(tree) else PICKLES
+    own = {name for name in tree.files if _LOADED.fullmatch(name) or name in about}
+    return own | {*tree.top_level(*ends)}
+
+
+def _names_code(tree: Tree) -> bool:
+    """Whether a configuration tells libraries to import what lies beside it."""
+    settings = (tree.document(name).fields for name in tree.top_level("config.json"))
+    return any(each.get("auto_map") or each.get("custom_pipelines") for each in settings)
 
 
 def weights_are_ambiguous(tree: Tree) -> Finding | None:
@@ -336,11 +350,6 @@ RUN_RULES: tuple[Rule[Run], ...] = (
     *resuming.RULES,
 )
 """Of all trees together."""
-
-
-def _is_pointer(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(max(map(len, _POINTERS))).startswith(_POINTERS)
 
 
 def _details(tree: Tree) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,10 @@ _NOT_SEALED = (
     "lost+found",
 )
 """Folders beside the result: judged apart, still written to, or the file system's own."""
+
+
+LEFTOVER = re.compile(r"^\.tmp-|^\..*\.tmp$")
+"""How what the trainer has not finished is called."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ def no_file(tree: Tree) -> str | None:
         mode = (tree.root / name).lstat().st_mode
         if stat.S_ISDIR(mode):
             return f"{name} lies more than {_DEEPEST} folders deep"
-        if not stat.S_ISREG(mode) and not _is_a_trackers_own(tree.root, name):
+        if not stat.S_ISREG(mode) and not _stays_beside(tree.root, name):
             return f"{name} is a link or a device; the file itself is needed"
     return None
 
@@ -170,11 +175,19 @@ def _beside(root: Path) -> Iterator[str]:
             yield from _walk(root, folder, ())
 
 
-def _is_a_trackers_own(root: Path, name: str) -> bool:
-    """Its newest run is a link of wandb's; nothing else is served or read from there."""
-    path, folder = root / name, root / TRACKING_DIR
-    inside = path.is_symlink() and not folder.is_symlink() and path.parent.is_relative_to(folder)
-    return inside and path.resolve().is_relative_to(folder.resolve())
+def _stays_beside(root: Path, name: str) -> bool:
+    """A link beside the result that stays there, as to the newest run or checkpoint.
+
+    Nothing is read by it: a checkpoint that is a link is judged where they are looked for.
+    """
+    path, first = root / name, Path(name).parts[0]
+    folder = root / first
+    if first not in _NOT_SEALED or path == folder or folder.is_symlink() or not path.is_symlink():
+        return False
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # It leads to itself.
+        return False
 
 
 def step_of(folder: Path) -> int | None:
@@ -185,12 +198,16 @@ def step_of(folder: Path) -> int | None:
 
 
 def _walk(root: Path, folder: Path, skipped: tuple[str, ...]) -> Iterator[str]:
-    """Files and links below `folder`, no link followed; a folder that lies too deep as a name."""
+    """Files and links below `folder`, no link followed; a folder that lies too deep as a name.
+
+    Without what is hidden, which systems and editors leave everywhere and no library reads.
+    """
     waiting = [(folder, 0)]
     while waiting:
         here, depth = waiting.pop()
         for entry in os.scandir(here):
-            if depth == 0 and entry.name in skipped:
+            hidden = entry.name.startswith(".") and not LEFTOVER.search(entry.name)
+            if hidden or (depth == 0 and entry.name in skipped):
                 continue
             if entry.is_dir(follow_symlinks=False) and depth < _DEEPEST:
                 waiting.append((Path(entry.path), depth + 1))
