@@ -118,11 +118,46 @@ def test_a_folder_that_is_not_there_is_refused(refuse: Any, rows_file: Path) -> 
     check(outcome, "ModelUnavailable", "--model-id none: no such folder")
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n"
+
+
 def copy_of(model: Path, target: Path, *, without: str = "") -> Path:
     shutil.copytree(model, target)
     if without:
         (target / without).unlink()
     return target
+
+
+def test_rows_can_be_checked_without_any_weights(
+    tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    model = copy_of(tiny_model, tmp_path / "model")
+    (model / "model.safetensors").write_bytes(POINTER)
+    command = ["--model-id", str(model), "--dataset-path", str(rows_file), "--check-data"]
+    assert main([*command, "--output-dir", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json"])
+def test_settings_that_are_damaged_are_refused(
+    name: str, refuse: Any, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    model = copy_of(tiny_model, tmp_path / "model")
+    (model / name).write_text("{", encoding="utf-8")
+    outcome = refuse("--model-id", model, "--dataset-path", rows_file)
+    remedies = {"tokenizer.json": "put the model's own", "config.json": "download the model again"}
+    check(outcome, "ModelUnavailable", str(model), remedies[name])
+
+
+def test_settings_that_no_model_can_have_are_refused_by_their_name(
+    refuse: Any, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    """The library tells of it in a second line."""
+    model = copy_of(tiny_model, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    config["num_hidden_layers"] += 1
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    outcome = refuse("--model-id", model, "--dataset-path", rows_file)
+    check(outcome, "ModelUnavailable", str(model), "`num_hidden_layers` (3)", "compare its files")
 
 
 def test_pickled_weights_are_refused(
@@ -148,7 +183,6 @@ def test_a_model_with_code_of_its_own_is_refused_and_never_run(
     assert not (tmp_path / "ran").exists()
 
 
-POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n"
 INDEX = "model.safetensors.index.json"
 
 

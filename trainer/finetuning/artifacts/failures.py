@@ -19,4 +19,7 @@ class DatasetError(TrainerError):
 
 def first_line(error: BaseException, limit: int | None = 300) -> str:
     """What a library's error says first, for a sentence of ours; its kind if it says nothing."""
-    return (str(error).strip() or type(error).__name__).split("\n", maxsplit=1)[0][:limit]
+    first, *rest = (str(error).strip() or type(error).__name__).splitlines()
+    # A line that ends so has what it is about below it.
+    text = f"{first} {rest[0].strip()}" if first.endswith(":") and rest else first
+    return text[:limit]

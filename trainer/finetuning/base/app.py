@@ -24,7 +24,7 @@ from finetuning.artifacts.spared import load, without_bitsandbytes
 from finetuning.base import console, data_report, environment, reading, tracking
 from finetuning.base.errors import ConfigError, InterruptedRun, WorkerLostError
 from finetuning.base.facts import differences, facts_of
-from finetuning.base.hub import settings_folder
+from finetuning.base.hub import require_weights, settings_folder
 from finetuning.base.last_words import figures_of, finished_result, paused_early, said, say
 from finetuning.base.live import LiveState
 from finetuning.base.options import Options, parse
@@ -150,6 +150,7 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop, rank: Rank
         return finished_result(done, output)
 
     run = Run(config, output, settings_folder(config), found, facts)
+    require_weights(config)
 
     log.info("Loading PyTorch and the model.")
     _load_libraries(config)

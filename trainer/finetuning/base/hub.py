@@ -70,10 +70,19 @@ def settings_folder(config: Named) -> Path:
             f"{folder}: has no tokenizer, which is one of {', '.join(VOCABULARIES[:5])}; put the "
             "tokenizer files of the model there, or take a model that has them"
         )
-    # Of a model from the Hub its client knows what is whole, and no weights are here yet.
-    if local_folder(config) is not None:
-        refuse_damaged(folder)
     return folder
+
+
+def require_weights(config: Named) -> None:
+    """Of a model that lies here, before the seconds that torch takes; the Hub's are not here yet.
+
+    Raises:
+        ModelError: they are not there, not whole, or pickled.
+    """
+    folder = local_folder(config)
+    if folder is not None:
+        refuse_damaged(folder)
+        weights_folder(config)
 
 
 def weights_folder(config: Named) -> Path:
@@ -174,5 +183,6 @@ def read_settings(folder: Path, name: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{folder / name}: not readable as JSON: {error}") from error
+        text = f"{folder / name}: not readable as JSON: {error}; download the model again"
+        raise ModelError(text) from error
     return data if isinstance(data, dict) else {}

@@ -41,7 +41,8 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:
         raise ModelError(
-            f"{folder}: has no tokenizer that can be loaded: {first_line(error)}"
+            f"{folder}: has no tokenizer that can be loaded: {type(error).__name__}: "
+            f"{first_line(error).rstrip('.')}; put the model's own tokenizer files there"
         ) from error
     if not tokenizer.is_fast:
         raise ModelError(
