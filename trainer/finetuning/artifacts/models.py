@@ -214,11 +214,6 @@ class Check(Artifact):
     """Reasons of findings that do not decide."""
 
     @property
-    def cautions(self) -> list[str]:
-        """What a reader of the report is told of these findings."""
-        return self.warned or []
-
-    @property
     def passed(self) -> bool:
         return self.result is CheckResult.PASS
 
@@ -330,5 +325,4 @@ def _check_lines(check: Check) -> list[str]:
     lines = [f"{_MARKS[check.result]} - {check.name}", f"  {check.message}{aside}"]
     if check.score is not None:
         lines.append(f"  Score: {check.score:.4f}")
-    lines += [f"  Warning: {caution}" for caution in check.cautions]
     return [*lines, ""]

@@ -87,7 +87,8 @@ def _check(config: RunConfig, output: Path) -> int:
     """Every row as a run would read it, and nothing else."""
     try:
         found = _read(config, output)
-        load("finetuning.base.data", "transformers.tokenization_utils_base")
+        with without_bitsandbytes():
+            load("finetuning.base.data", "transformers.modeling_utils")
         from finetuning.base.data import prepare  # noqa: PLC0415 - loads torch
         from finetuning.base.model import load_tokenizer  # noqa: PLC0415 - loads torch
         from finetuning.base.outline import outline_of  # noqa: PLC0415 - loads torch

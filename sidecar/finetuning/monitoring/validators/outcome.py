@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import Field
-from typing_extensions import override
 
 from finetuning.artifacts.models import Artifact, Check, CheckResult
 from finetuning.artifacts.plain import harmless, plain
@@ -38,12 +37,6 @@ class CheckOutcome(Check):
     @property
     def check_name(self) -> str:
         return self.name
-
-    @property
-    @override
-    def cautions(self) -> list[str]:
-        """With the remedy, which the shorter word that a cluster is told leaves out."""
-        return [_one_line(found) for found in self.warnings]
 
 
 @dataclass(frozen=True)
@@ -103,11 +96,6 @@ def outcome(
         warnings=[_warned(found) for found in warnings],
         details=_writable(details or {}),
     )
-
-
-def _one_line(found: Warned) -> str:
-    remedy = f" ({found.remedy})" if found.remedy else ""
-    return f"{found.reason}: {found.message}{remedy}"
 
 
 def _warned(found: Finding) -> Warned:
