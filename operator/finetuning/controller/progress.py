@@ -6,8 +6,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from finetuning.api.v1alpha1 import FineTuningJobStatus
     from finetuning.artifacts.models import TrainingResult, TrainingState
 
@@ -73,7 +71,3 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes}m"
     return f"{minutes}m{whole % 60}s" if minutes else f"{whole}s"
-
-
-def seconds_between(start: datetime | None, end: datetime | None) -> float | None:
-    return (end - start).total_seconds() if start and end else None

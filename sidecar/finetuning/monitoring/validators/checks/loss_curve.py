@@ -7,6 +7,7 @@ its update.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from statistics import mean, median
 
@@ -49,7 +50,7 @@ class _Ending:
     def level(self) -> float:
         return sorted(self.end)[self.odd]
 
-    @property
+    @cached_property
     def low(self) -> float:
         return lowest_stretch(self.earlier)
 

@@ -79,10 +79,11 @@ class _Start:
         rest = sorted(self.losses[self.steps : self.end])
         if len(rest) < SMALLEST_WINDOW:
             return False
-        found = self.blow_up()
+        found = self.blow_up
         far = found.peak > _PEAK_RATIO * found.first
         return far and rest[len(rest) // 4] - found.first > _SHARE * mean(rest)
 
+    @cached_property
     def log_chance(self) -> float:
         """Of so long a stretch; where steps go together afterwards, they did so before."""
         limit = self.lowest[-1]
@@ -96,16 +97,17 @@ class _Start:
         The second half tells the noise, whatever came before: its levels are part of it. A single
         low step has at least the noise of its rows.
         """
-        if self.odd or self.log_chance() > math.log(_UNLIKELY / self.low):
+        if self.odd or self.log_chance > math.log(_UNLIKELY / self.low):
             return False
         size, logs = SMALLEST_WINDOW, logs_of(self.losses[len(self.losses) // 2 :])
         stretches = [median(logs[at : at + size]) for at in range(len(logs) - size + 1)]
         noise = max(pstdev(logs), pstdev(stretches) * math.sqrt(size))
         if self.low == 1:
             noise = max(noise, ROW_NOISE / math.sqrt(rows))
-        height = logs_of([self.blow_up().peak])[0] - mean(logs_of(self.lowest))
+        height = logs_of([self.blow_up.peak])[0] - mean(logs_of(self.lowest))
         return height > _SURE * noise * math.sqrt(1 / self.low + 1 / size)
 
+    @cached_property
     def blow_up(self) -> BlowUp:
         losses, size = self.losses, SMALLEST_WINDOW
         starts = range(self.steps, self.end - size + 1)
@@ -118,10 +120,10 @@ class _Start:
 def blow_up(losses: Sequence[float], rows: int) -> BlowUp | None:
     """Of a run of steps of so many rows each: by its order alone, or by order and height."""
     starts = [start for start in _starts_of(losses) if start.is_far_below]
-    rarest = min(starts, key=_Start.log_chance, default=None)
-    if rarest is None or rarest.log_chance() > RARE:
+    rarest = min(starts, key=lambda start: start.log_chance, default=None)
+    if rarest is None or rarest.log_chance > RARE:
         rarest = next((start for start in starts if start.is_high_and_unlikely(rows)), None)
-    return rarest.blow_up() if rarest else None
+    return rarest.blow_up if rarest else None
 
 
 def _starts_of(losses: Sequence[float]) -> list[_Start]:
