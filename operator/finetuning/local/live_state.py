@@ -11,6 +11,11 @@ from finetuning.artifacts.files import UnreadableFileError, read_bounded, read_j
 from finetuning.artifacts.history import read_history
 from finetuning.artifacts.models import STATE_MAX_BYTES, GpuFigures, TrainingState
 
+SILENCE = 60.0
+"""Seconds. A trainer that has loaded its libraries tells every few seconds that it lives."""
+WITHOUT_A_PULSE = 120.0
+"""One that loads them, or of another make, has no such file."""
+
 
 def read(folder: Path) -> TrainingState | None:
     """None while there is no state that can be read."""
@@ -28,6 +33,15 @@ def pulse(folder: Path) -> float | None:
         return GpuFigures.model_validate_json(data).updated_at
     except (UnreadableFileError, ValidationError):
         return None
+
+
+def silence(live: TrainingState, beat: float | None, now: float) -> float | None:
+    """Seconds since the last word or sign of life; None while that is no wonder."""
+    beats = beat is not None and beat >= (live.process_started_at or 0.0)
+    silent = now - max(live.updated_at, beat or 0.0)
+    if live.state.is_terminal or silent < (SILENCE if beats else WITHOUT_A_PULSE):
+        return None
+    return silent
 
 
 def earlier_losses(output: Path) -> dict[int, float]:

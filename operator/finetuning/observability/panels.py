@@ -19,6 +19,20 @@ JOB_NAME = "{{namespace}}/{{job_name}} {{cluster}}"
 """Legend of a series that belongs to one job; the cluster is there where Prometheus has several."""
 
 
+def newest(series: str, matchers: str) -> str:
+    """What the last pod of each job told last; also of one that has ended.
+
+    Another job of the same name, deleted since, was told of by another pod: it is left out. The
+    address tells targets apart where there is no pod.
+    """
+    job = "cluster, namespace, job_name"
+    told = f"finetuning_last_update_timestamp_seconds{{{matchers}}}[$__range]"
+    return (
+        f"last_over_time({series}[$__range]) and on ({job}, pod, instance)"
+        f" topk by ({job}) (1, last_over_time({told}))"
+    )
+
+
 class Look(StrEnum):
     """How a panel draws its series."""
 

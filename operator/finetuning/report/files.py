@@ -30,6 +30,7 @@ from finetuning.artifacts.files import UnreadableFileError, read_bounded, read_j
 from finetuning.artifacts.history import HistoryLine, PerformanceLine, SampleLine, read_lines
 from finetuning.artifacts.manifest import Manifest, read_manifest, sha256_of
 from finetuning.artifacts.models import Artifact, TrainingState, ValidationResult
+from finetuning.local import live_state
 
 STATUS_FILE = "status.json"
 _SMALL_FILE = 4 << 20
@@ -54,6 +55,8 @@ class RunFiles:
     name: str
     status: FineTuningJobStatus | None = None
     state: TrainingState | None = None
+    pulse: float | None = None
+    """When the trainer last said that it lives, in Unix seconds."""
     info: Mapping[str, Any] = field(default_factory=dict)
     profile: Mapping[str, Any] = field(default_factory=dict)
     data: DataReport | None = None
@@ -81,6 +84,7 @@ def read(folder: Path) -> RunFiles:
     if run.status is None:
         # A local run keeps its live state elsewhere.
         run.state = look.model(f"{STATE_DIR}/{STATE_FILE}", TrainingState)
+        run.pulse = live_state.pulse(folder / STATE_DIR)
     # The one follows the other when a run has finished.
     run.info = look.mapping(TRAINING_INFO) or look.mapping(RUN_INFO)
     run.profile = look.mapping(AIM_PROFILE)
@@ -181,6 +185,11 @@ def phase(run: RunFiles) -> Phase | None:
     if run.manifest is not None and run.info:
         return Phase.SUCCEEDED
     return Phase.RUNNING if run.state is not None else None
+
+
+def silence(run: RunFiles, now: float) -> float | None:
+    """Seconds for which a trainer that should be at work has told nothing; None while it does."""
+    return live_state.silence(run.state, run.pulse, now) if run.state is not None else None
 
 
 def number(value: Any) -> float | None:

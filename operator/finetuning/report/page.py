@@ -13,7 +13,7 @@ from finetuning.artifacts.data_report import DataReport
 from finetuning.artifacts.models import CheckResult
 from finetuning.controller.progress import duration
 from finetuning.report import curves, samples
-from finetuning.report.files import RunFiles, brief, moment, number, phase
+from finetuning.report.files import RunFiles, brief, moment, number, phase, silence
 from finetuning.report.markup import Node, el, html, table
 
 _TONES = {Phase.SUCCEEDED: "good", Phase.FAILED: "bad"}
@@ -24,7 +24,7 @@ _FILES_SHOWN = 200
 def page(run: RunFiles, made: datetime, version: str) -> str:
     """The whole document; it needs nothing but itself."""
     style = package_files("finetuning.report").joinpath("style.css").read_text(encoding="utf-8")
-    body = el("main", *_head(run), *_sections(run), _foot(run, made, version))
+    body = el("main", *_head(run, made), *_sections(run), _foot(run, made, version))
     title = f"{_title(run)}: fine-tuning report"
     head = el(
         "head",
@@ -49,28 +49,34 @@ def _title(run: RunFiles) -> str:
     return brief(run.info.get("job_name") or run.name, 120)
 
 
-def _head(run: RunFiles) -> Iterator[Node]:
+def _head(run: RunFiles, made: datetime) -> Iterator[Node]:
     yield el("h1", _title(run))
     known = [run.info.get("method"), run.info.get("model_id")]
     told = " · ".join(brief(each, 200) for each in known if each)
     yield el("p", told or "Method and model are not recorded yet.", class_="soft")
-    yield el("p", *_badges(run), class_="badges")
+    yield el("p", *_badges(run, made), class_="badges")
     if (trouble := _trouble(run)) is not None:
         yield trouble
     yield el("dl", *_tiles(run), class_="tiles")
 
 
-def _badges(run: RunFiles) -> Iterator[Node]:
-    found = phase(run)
-    tone = _TONES.get(found, "wait") if found else "wait"
-    yield el(
-        "span", f"Training {found.lower()}" if found else "Not started", class_=f"badge {tone}"
-    )
+def _badges(run: RunFiles, made: datetime) -> Iterator[Node]:
+    yield _training(run, made)
     if run.validation is not None:
         told = f"{run.validation.passed}/{run.validation.total} checks passed"
         yield el("span", told, class_=f"badge {'good' if run.validation.ok else 'bad'}")
     else:
         yield el("span", "Not validated", class_="badge wait")
+
+
+def _training(run: RunFiles, made: datetime) -> Node:
+    found, silent = phase(run), silence(run, made.timestamp())
+    if found is None:
+        return el("span", "Not started", class_="badge wait")
+    if silent is not None:
+        told = f"Training stopped: no sign of life for {duration(silent)}"
+        return el("span", told, class_="badge bad")
+    return el("span", f"Training {found.lower()}", class_=f"badge {_TONES.get(found, 'wait')}")
 
 
 def _trouble(run: RunFiles) -> Node | None:
@@ -86,16 +92,19 @@ def _tiles(run: RunFiles) -> Iterator[Node]:
     last = run.history[-1] if run.history else None
     loss = number(results.get("final_loss")) or (last.loss if last else None)
     evals = [line.eval_loss for line in run.history if line.eval_loss is not None]
+    # That of the result, which may be the best of all weights and not the last.
+    held_out = number(results.get("eval_loss")) or (evals[-1] if evals else None)
     seconds = number(results.get("train_runtime"))
     if seconds is None and run.performance:
         seconds = run.performance[-1].seconds
     done = last.step if last else None
-    planned = number(results.get("total_steps")) or (status.total_steps if status else None)
+    told = status or run.state
+    planned = number(results.get("total_steps")) or (told.total_steps if told else None)
     speed = number(results.get("train_tokens_per_second"))
     if speed is None and run.performance:
         speed = run.performance[-1].tokens_per_second
     yield _tile("Training loss", _four_digits(loss), "nats per token")
-    yield _tile("Held-out loss", _four_digits(evals[-1] if evals else None), "nats per token")
+    yield _tile("Held-out loss", _four_digits(held_out), "nats per token")
     yield _tile(
         "Optimizer steps", f"{done:,}" if done else None, f"of {planned:,.0f}" if planned else ""
     )

@@ -3,10 +3,11 @@
 import json
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,6 @@ from finetuning.top.source import SourceError
 STATUS_MAX_BYTES = 1 << 20
 CHUNK = 8 << 20
 """Bytes of a history that are held at once; a longer line ends the reading."""
-SILENCE = timedelta(minutes=1)
-"""A trainer that has loaded its libraries tells every few seconds that it lives."""
-WITHOUT_A_PULSE = timedelta(minutes=2)
-"""One that loads them, or of another make, has no such file."""
 
 _PRESENT = ("tokens_per_second", "samples_per_second", "estimated_remaining_seconds")
 """What is not so any more of a run that is silent."""
@@ -204,14 +201,8 @@ def _moment(seconds: float | None) -> datetime | None:
 
 
 def _silence(live: TrainingState, pulse: float | None) -> str:
-    """Since the last word or sign of life; empty while that is no wonder."""
-    beats = pulse is not None and pulse >= (live.process_started_at or 0.0)
-    allowed = SILENCE if beats else WITHOUT_A_PULSE
-    updated = _moment(max(live.updated_at, pulse or 0.0))
-    silent = datetime.now(UTC) - updated if updated else allowed
-    if live.state.is_terminal or silent < allowed:
-        return ""
-    return f"no sign of life for {progress.duration(silent.total_seconds())}"
+    silent = live_state.silence(live, pulse, time.time())
+    return "" if silent is None else f"no sign of life for {progress.duration(silent)}"
 
 
 def _is_held(folder: Path) -> bool:

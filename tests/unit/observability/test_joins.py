@@ -169,7 +169,33 @@ RESTARTS = (
             ("after the end", 45, False))
     ),
 )  # fmt: skip
+LAST = "finetuning_last_update_timestamp_seconds"
+INFO = {"model_id": "m", "method": "lora"}
+AGAIN = (  # Deleted when it was done, and created again by the same name.
+    series(LAST, FIRST, "0+60x10 600x5 stale"), series(LAST, SECOND, "_x20 1200+60x10"),
+    series("finetuning_training_progress", FIRST, "0+10x10 100x5 stale"),
+    series("finetuning_training_progress", SECOND, "_x20 0+1x10"),
+    series("finetuning_tokens_total", FIRST, "0+5000x15 stale"),
+    series("finetuning_tokens_total", SECOND, "_x20 0+7x10"),
+    series("finetuning_training_info", FIRST, "1x15 stale", **INFO, precision="bf16"),
+    series("finetuning_training_info", SECOND, "_x20 1x2 stale", **INFO, precision=""),
+    series("finetuning_training_info", SECOND, "_x23 1x10", **INFO, precision="fp32"),
+    series("finetuning_training_progress", {**JOB, "job_name": "old", "pod": "z"}, "7x9 stale"),
+    series(LAST, {**JOB, "job_name": "old", "pod": "z"}, "0x9 stale"),
+)  # fmt: skip
+RERUNS = (
+    Case("the progress of a job by the name of an earlier one", AGAIN, panel("job", "Progress"),
+         [(JOB, 5), ({**JOB, "job_name": "old"}, 7)], 25),
+    Case("the same in the list", AGAIN, panel("fleet", "All jobs", 1),
+         [(JOB, 5), ({**JOB, "job_name": "old"}, 7)], 25),
+    Case("its tokens", AGAIN, panel("job", "Tokens"), [(JOB, 35)], 25),
+    Case("its settings", AGAIN, panel("job", "Settings"),
+         [({**JOB, **INFO, "precision": "fp32"}, 1)], 25),
+    Case("its settings while it starts", AGAIN, panel("job", "Settings"),
+         [({**JOB, **INFO}, 1)], 21),
+)  # fmt: skip
 CASES = (
+    *RERUNS,
     *(Case(name, TWO_CLUSTERS, expr, finds) for name, expr, finds in CLUSTERS),
     *EXPORTERS,
     *RESTARTS,

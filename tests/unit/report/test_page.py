@@ -131,6 +131,35 @@ def test_an_unfinished_run_tells_what_it_was_begun_with(make_run: Any) -> None:
     assert "secret" not in text
 
 
+def lone_trainer(folder: Path, silent: float) -> Path:
+    """Left by a trainer that wrote a word and then one sign of life, `silent` seconds ago."""
+    now = MADE.timestamp()
+    state = {"state": "training", "updatedAt": now - 600, "seq": 3, "step": 30, "totalSteps": 90}
+    (folder / "state").mkdir()
+    (folder / "state" / "rank-0.json").write_text(json.dumps(state))
+    gpus = {"gpus": [], "updatedAt": now - silent}
+    (folder / "state" / "gpus.json").write_text(json.dumps(gpus))
+    (folder / "status.json").unlink()
+    return folder
+
+
+def test_a_run_without_a_sign_of_life_is_not_called_running(make_run: Any) -> None:
+    text = document(lone_trainer(make_run("killed", 30, done=False), 360)).text
+    assert "Training stopped: no sign of life for 6m0s Not validated" in text
+    assert "Optimizer steps 30 of 90" in text
+    text = document(lone_trainer(make_run("slow", 30, done=False), 6)).text
+    assert "Training running Not validated" in text
+
+
+def test_the_held_out_loss_is_that_of_the_result(make_run: Any) -> None:
+    """Early stopping keeps the best weights, which need not be the last that were evaluated."""
+    folder = make_run("early")
+    path = folder / "training_info.json"
+    info = json.loads(path.read_text())
+    path.write_text(json.dumps(info | {"results": info["results"] | {"eval_loss": 0.4321}}))
+    assert "Held-out loss 0.4321" in document(folder).text
+
+
 def test_a_failed_run_begins_with_the_reason(tmp_path: Path) -> None:
     status = {"phase": "Failed", "reason": "DatasetInvalid", "message": "line 17 is no JSON"}
     (tmp_path / "status.json").write_text(json.dumps(status))

@@ -24,17 +24,27 @@ def on_disk(folder: Path) -> dict[str, Any]:
 
 
 def test_progress_is_written_once_a_second_and_events_at_once(tmp_path: Path) -> None:
-    clock = Clock()
-    live = LiveState(tmp_path, clock)
+    elapsed = Clock()
+    live = LiveState(tmp_path, elapsed=elapsed)
     live.event(RunState.TRAINING, total_steps=9)
     for step in range(1, 5):
-        clock.now += 0.3
+        elapsed.now += 0.3
         live.progress(step=step)
     assert on_disk(tmp_path)["step"] == 4
     live.progress(step=5)
     assert on_disk(tmp_path)["step"] == 4
     live.event(RunState.SAVING)
     assert (on_disk(tmp_path)["step"], on_disk(tmp_path)["state"]) == (5, "saving")
+
+
+def test_a_clock_that_is_set_back_silences_no_run(tmp_path: Path) -> None:
+    clock, elapsed = Clock(), Clock()
+    live = LiveState(tmp_path, clock, elapsed=elapsed)
+    live.event(RunState.TRAINING, total_steps=9)
+    clock.now -= 120
+    elapsed.now += 1
+    live.progress(step=1)
+    assert (on_disk(tmp_path)["step"], on_disk(tmp_path)["updatedAt"]) == (1, 880.0)
 
 
 def test_sequence_numbers_rise_also_over_a_restart(tmp_path: Path) -> None:

@@ -160,6 +160,7 @@ def test_a_signal_saves_the_state_and_the_same_command_continues(
 ) -> None:
     output, last_words = tmp_path / "out", tmp_path / "termination"
     command = arguments(tiny_model, rows_file, output, "--max-steps", 100_000, "--save-steps", 9999)
+    command += ["--logging-steps", "9999"]
     child = warm.start(*command, FINETUNING_TERMINATION_LOG=str(last_words))
     wait_until(lambda: len(losses(output)) > 3, "three steps")
     assert child.kill(number) == 143
@@ -167,6 +168,9 @@ def test_a_signal_saves_the_state_and_the_same_command_continues(
     assert checkpoints(output) == [f"checkpoint-{step}"]
     state = json.loads((output / "state" / "rank-0.json").read_text(encoding="utf-8"))
     assert (state["state"], state["step"]) == ("paused", step)
+    kept = (output / "checkpoints" / f"checkpoint-{step}" / "trainer_state.json").read_text()
+    assert state["tokensTotal"] == json.loads(kept)["tokens_total"]
+    assert state["samplesTotal"] == json.loads(kept)["samples_total"] > 0
     words = json.loads(last_words.read_text(encoding="utf-8"))
     assert (words["result"], words["step"]) == ("paused", step)
     assert words["checkpoint"] == f"checkpoints/checkpoint-{step}"

@@ -44,13 +44,20 @@ class LiveState:
     """Holds the present state and puts it on disk, at most once a second and at each event."""
 
     def __init__(
-        self, folder: Path, clock: Callable[[], float] = time.time, *, reports: bool = True
+        self,
+        folder: Path,
+        clock: Callable[[], float] = time.time,
+        *,
+        reports: bool = True,
+        elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder = folder
         self.reports = reports
         """False in a process that does not: another one of the same run does."""
         self._path = folder / STATE_FILE
         self.clock = clock
+        self._elapsed = elapsed
+        """Between two writes: a clock that is set back must not silence a run."""
         self._written = float("-inf")
         self._warned = False
         self.gpus: Callable[[], list[GpuState]] = list
@@ -63,7 +70,7 @@ class LiveState:
     @property
     def silence(self) -> float:
         """Seconds since the last write."""
-        return self.clock() - self._written
+        return self._elapsed() - self._written
 
     def event(self, state: RunState, **fields: Any) -> None:
         """A change that readers must see: written at once."""
@@ -93,7 +100,7 @@ class LiveState:
             self._set(seq=self.state.seq + 1, updated_at=now, gpus=gpus, energy_joules=energy)
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self._path, self.state.model_dump_json(by_alias=True).encode())
-            self._written = now
+            self._written = self._elapsed()
         except Exception as error:  # noqa: BLE001 - the border between training and its telemetry
             self._warn(f"The live state {self._path} cannot be written", error)
 

@@ -259,11 +259,12 @@ class Loop:
     def _tell(self, record: Record, rate: float, result: StepResult) -> None:
         """Publish the interval's figures when the step ends one, else that the step was done."""
         state, interval = self.state, self._interval
+        remaining = self._remaining()
+        counts = {**steps_of(state), "estimated_remaining_seconds": remaining}
         if state.global_step % self._settings.logging_steps and not self.done:
-            self._live.progress(step=state.global_step, epoch=state.epoch)
+            self._live.progress(**counts)
             return
         self._interval = _Interval()
-        remaining = self._remaining()
         speed = interval.tokens / interval.seconds
         record.figures(
             Figures(
@@ -277,18 +278,13 @@ class Loop:
             )
         )
         self._live.progress(
-            step=state.global_step,
-            epoch=state.epoch,
             loss=interval.loss,
             grad_norm=result.grad_norm,
             learning_rate=rate,
             samples_per_second=interval.samples / interval.seconds,
             tokens_per_second=speed,
             mfu_ratio=self._mfu_of(interval),
-            tokens_total=state.tokens_total,
-            samples_total=state.samples_total,
-            nonfinite_losses=state.nonfinite_losses,
-            estimated_remaining_seconds=remaining,
+            **counts,
         )
 
     def _mfu_of(self, interval: _Interval) -> float | None:
@@ -306,16 +302,23 @@ class Loop:
 def counts_of(state: TrainerState, plan: Plan) -> dict[str, Any]:
     """What the live state tells of how far the run is, known once its checkpoint is read."""
     return {
-        "step": state.global_step,
+        **steps_of(state),
         "total_steps": plan.total_steps,
-        "epoch": state.epoch,
         "total_epochs": plan.total_epochs,
-        "tokens_total": state.tokens_total,
-        "samples_total": state.samples_total,
-        "nonfinite_losses": state.nonfinite_losses,
         "checkpoints_total": state.checkpoints_total,
         "checkpoint_sizes_bytes": state.checkpoint_sizes_bytes,
         "checkpoint_interval_steps": plan.save_every,
+    }
+
+
+def steps_of(state: TrainerState) -> dict[str, Any]:
+    """What changes with every step, and is told with it: a run may end before its next figures."""
+    return {
+        "step": state.global_step,
+        "epoch": state.epoch,
+        "tokens_total": state.tokens_total,
+        "samples_total": state.samples_total,
+        "nonfinite_losses": state.nonfinite_losses,
     }
 
 

@@ -9,6 +9,7 @@ from finetuning.observability.panels import (
     Row,
     Variable,
     lines,
+    newest,
     number,
     quantiles,
 )
@@ -145,8 +146,8 @@ BOARD = Dashboard(
                             " (finetuning_operator_job_info{<ns>})"
                         ),
                         Query(
-                            "max by (cluster, namespace, job_name) (last_over_time("
-                            "finetuning_training_progress{<ns>}[$__range]))"
+                            "max by (cluster, namespace, job_name)"
+                            f" ({newest('finetuning_training_progress{<ns>}', '<ns>')})"
                         ),
                         Query(
                             "max by (cluster, namespace, job_name)"

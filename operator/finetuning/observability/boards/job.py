@@ -9,6 +9,7 @@ from finetuning.observability.panels import (
     Row,
     Variable,
     lines,
+    newest,
     number,
 )
 
@@ -24,7 +25,13 @@ _STATUS = {
 
 def _last(metric: str) -> str:
     """The newest value of each job, also of one that has ended."""
-    return f"{_BY_JOB} (last_over_time({metric}{{<job>}}[$__range]))"
+    return f"{_BY_JOB} ({newest(f'{metric}{{<job>}}', '<job>')})"
+
+
+def _settings(matchers: str) -> str:
+    """Of the trainer's info, whose precision is known once the model is loaded."""
+    found = newest(f"finetuning_training_info{{{matchers}}}", "<job>")
+    return f"max by (cluster, namespace, job_name, model_id, method, precision) ({found})"
 
 
 def _now(
@@ -113,8 +120,9 @@ _AT_A_GLANCE = Row(
             "What is trained and how.",
             (
                 Query(
-                    "max by (cluster, namespace, job_name, model_id, method, precision)"
-                    " (last_over_time(finetuning_training_info{<job>}[$__range]))"
+                    _settings('<job>,precision!=""')
+                    + " or on (cluster, namespace, job_name) "
+                    + _settings("<job>")
                 ),
                 Query(
                     "max by (cluster, namespace, job_name, gpus)"
