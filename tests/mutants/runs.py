@@ -130,6 +130,8 @@ HEALTHY: dict[str, Recipe] = {
     "lora, hardly moved": Recipe("--method lora --no-fp16 --learning-rate 0.0002"),
     "lora, bf16, hardly moved": Recipe("--method lora --bf16 --learning-rate 0.0005"),
     "qlora, bf16, hardly moved": Recipe("--method qlora --bf16 --learning-rate 0.0005"),
+    "full, hardly moved": Recipe("--method full --no-fp16 --learning-rate 0.00003"),
+    "full, bf16, hardly moved": Recipe("--method full --bf16 --learning-rate 0.00003"),
     "qlora, bf16, double quantisation off": Recipe(
         "--method qlora --bf16 --learning-rate 0.001 --no-bnb-4bit-use-double-quant "
         "--target-modules all-linear"

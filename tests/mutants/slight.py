@@ -1,10 +1,12 @@
-"""Damage to adapters that hardly change their base model, as after few steps at a low rate."""
+"""Damage to models that hardly differ from their base, as after few steps at a low rate."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
-from tests.mutants.faults import FILES, OUTPUT, Fault, everywhere, halved, tensors
-from tests.mutants.tensors import Tensors
+from tests.mutants.faults import FILES, OUTPUT, Fault, Spoil, everywhere, halved, tensors
+from tests.mutants.tensors import Array, Tensors, beside_the_base
 
 Change = Callable[[Tensors], None]
 
@@ -58,7 +60,35 @@ CHANGES = {
     "has lost a layer": scaled(0, "layers.1."),
     "has one kind of layer's rows reversed": reversed_rows,
 }
+WHOLE_RUNS = {"full, hardly moved": "a model", "full, bf16, hardly moved": "a model in bf16"}
+WHOLE_CHANGES: dict[str, Callable[[str, Array, Array], Array]] = {
+    "has a layer of its base": lambda name, value, own: own if ".layers.1." in name else value,
+    "has all layers of its base": lambda name, value, own: own if ".layers." in name else value,
+    "has half of what it learned": lambda _, value, own: (value + own) / 2,
+    "has twice what it learned": lambda _, value, own: 2 * value - own,
+    "has as much noise as it learned": lambda _, value, own: value + shuffled(value - own),
+}
+
+
+def shuffled(values: Array) -> Array:
+    return np.random.default_rng(0).permutation(values.ravel()).reshape(values.shape)
+
+
+def whole(change: Callable[[str, Array, Array], Array]) -> Spoil:
+    """In the result and in every checkpoint alike."""
+
+    def spoil(folder: Path) -> None:
+        base = Path(json.loads((folder / "training_info.json").read_text())["model_id"])
+        everywhere(lambda each: beside_the_base(each, base, change))(folder)
+
+    return spoil
+
+
 OUTPUTS: tuple[Fault, ...] = tuple(
+    Fault(f"{name} that hardly moved {what}", OUTPUT, "NotAsTrained", whole(change), run=run,
+          loads_model=True, told_nothing=True)
+    for run, name in WHOLE_RUNS.items() for what, change in WHOLE_CHANGES.items()
+) + tuple(
     Fault(f"{name} that hardly moved {what}", OUTPUT, "NotAsTrained",
           everywhere(tensors(change)), run=run, loads_model=True, told_nothing=True)
     for run, name in RUNS.items() for what, change in CHANGES.items()

@@ -64,6 +64,8 @@ class TrainingInfo(_Info):
     """What the model said of some texts when it was saved; null where it could not be asked."""
     base_weights: BaseWeights | None = None
     """Of the model that was tuned; null where they could not be read."""
+    added_chat_template_sha256: str | None = None
+    """Of the file that the trainer wrote for a base model without a chat template."""
     train_loss: WireFloat | None = None
     """Where a file made by hand may have it; `results` comes first."""
 

@@ -5,6 +5,7 @@
 import hashlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from typing import Any
 import pytest
 
 from finetuning.artifacts.history import PerformanceLine, read_lines
-from finetuning.artifacts.manifest import problem_with, read_manifest
+from finetuning.artifacts.manifest import problem_with, read_manifest, seal
+from finetuning.artifacts.reference import Reference
 from finetuning.base.app import main
-from finetuning.monitoring.validators.checks import aim_profile
+from finetuning.monitoring.validators.checks import aim_profile, checkpoint_integrity
 from finetuning.monitoring.validators.checks.base_model import base_folder
+from finetuning.monitoring.validators.checks.model_scoring import reference_losses
 from finetuning.monitoring.validators.settings import ValidationSettings
 from finetuning.monitoring.validators.subject import subject
 
@@ -120,6 +123,45 @@ def test_a_model_without_a_chat_template_gets_chatml_in_the_result(
     messages = [{"role": "user", "content": "Hi"}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert text == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert damaged(output) == ""
+    (output / "chat_template.jinja").write_text(
+        "{% for m in messages %}[{{ m.content }}]{% endfor %}"
+    )
+    assert damaged(output) == "ChatTemplateMismatch"
+    (output / "chat_template.jinja").unlink()
+    assert damaged(output) == "ChatTemplateMissing"
+
+
+def damaged(output: Path) -> str:
+    """What is wrong with a result that is sealed as it now is; empty where nothing is."""
+    (output / "manifest.json").unlink()
+    seal(output, [path.name for path in output.iterdir() if path.is_file()])
+    judged = subject(output / "training_info.json", output, None, None, ValidationSettings())
+    return checkpoint_integrity.check(judged).reason
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float32"])
+def test_the_reference_is_of_the_weights_that_are_saved(
+    kind: str, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    """In 32 bit, also where the training was in 16: whoever loads them finds the very same."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model, base)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=getattr(torch, kind))
+    model.save_pretrained(base)
+    output = train(base, rows_file, tmp_path / "out", "--method", "full", "--bf16")
+    told = Reference.model_validate(read(output / "training_info.json")["reference"])
+    assert told.in_32_bits
+
+    def distance(folder: Path) -> float | None:
+        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        return told.distance(reference_losses(loaded, AutoTokenizer.from_pretrained(folder)))
+
+    assert distance(output) == pytest.approx(0, abs=0.0005)
+    assert distance(base) != pytest.approx(0, abs=0.01)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

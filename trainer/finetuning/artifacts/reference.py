@@ -33,6 +33,8 @@ class Reference(BaseModel):
     texts: int = Field(ge=0)
     losses: str = Field(pattern=r"^-?[0-9.]+( -?[0-9.]+)*$", max_length=20_000)
     """In one line of a file that people read."""
+    in_32_bits: bool = False
+    """Whether they were computed so, whatever the training's precision."""
     base_losses: str = Field(default="", pattern=r"^(-?[0-9.]+( -?[0-9.]+)*)?$", max_length=20_000)
     """The same of an adapter's base as it was trained with, so in 4 bits where it was quantised."""
 
@@ -43,11 +45,18 @@ class Reference(BaseModel):
         return math.hypot(*told) / math.sqrt(len(told)) if told else None
 
     @classmethod
-    def of(cls, losses: Sequence[float], base_losses: Sequence[float] = ()) -> Self | None:
+    def of(
+        cls, losses: Sequence[float], base_losses: Sequence[float] = (), *, in_32_bits: bool = False
+    ) -> Self | None:
         """None where one is not finite, as in a model that computes nonsense already."""
         if not losses or not all(map(math.isfinite, [*losses, *base_losses])):
             return None
-        return cls(texts=VERSION, losses=_written(losses), base_losses=_written(base_losses))
+        return cls(
+            texts=VERSION,
+            losses=_written(losses),
+            in_32_bits=in_32_bits,
+            base_losses=_written(base_losses),
+        )
 
     def distance(self, losses: Sequence[float]) -> float | None:
         """Root of the mean square difference in nats; None where they cannot be compared."""

@@ -17,22 +17,27 @@ log = logging.getLogger(__name__)
 def reference_of(
     model: Any, tokenizer: Any, device: Device, places: int | None = None
 ) -> Reference | None:
-    """Of the model as it is saved; None where it cannot be computed, which is no reason to fail."""
+    """Of the model as it is saved; None where it cannot be computed, which is no reason to fail.
+
+    Weights in 32 bit are computed with so: then only what was lost on the way to the disk differs
+    for whoever loads them again.
+    """
     model.eval()
+    in_32_bits = all(weight.dtype == torch.float32 for weight in model.parameters())
     longest = max(len(tokenizer(text).input_ids) for text in TEXTS)
     if places is not None and longest > places:
         # A GPU does not go on after a place that is not there.
         log.warning("The model has %d places, a text of the reference %d tokens.", places, longest)
         return None
     try:
-        with torch.no_grad(), autocast(device):
+        with torch.no_grad(), contextlib.nullcontext() if in_32_bits else autocast(device):
             losses = _of_texts(model, tokenizer, device)
             with _without_adapter(model) as base:
                 base_losses = _of_texts(base, tokenizer, device) if base is not None else []
     except (RuntimeError, ValueError, IndexError) as error:
         log.warning("The trained model cannot be asked for a reference: %s", error)
         return None
-    return Reference.of(losses, base_losses)
+    return Reference.of(losses, base_losses, in_32_bits=in_32_bits)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,11 @@
 """The end of a run: training_info.json, the profile, and the last words."""
 
+import hashlib
 import math
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -48,21 +51,42 @@ def write_result(ending: Ending, model: Any, tokenizer: Any) -> TrainingResult:
     """Put the trained model and its description in place; raises StorageFullError."""
     config, settings = ending.run.config, ending.run.settings
     precision = saved_precision(settings)
-    if config.method is Method.FULL:
-        model.to(dtype_of(precision))
-    shape = _shape(model, config.method, precision, ending.data.limit)
     template = None if _has_template(settings) else tokenizer.chat_template
-    names = publish(ending.run.output, config, model, settings, template)
+    with _stored_in(precision, model) if config.method is Method.FULL else nullcontext():
+        shape = _shape(model, config.method, precision, ending.data.limit)
+        names = publish(ending.run.output, config, model, settings, template)
     reference = reference_of(model, tokenizer, ending.device, ending.data.outline.places)
-    info = training_info(ending, shape, reference)
+    info = training_info(ending, shape, reference, template)
     profile = aim_profile(config, info["model_id"], shape, info["results"])
     digest = describe(ending.run.output, names, info, profile)
     result = result_of(ending.state, RunState.FINISHED, path_of(ending.state.global_step))
     return result.model_copy(update={"manifest_sha256": digest})
 
 
+@contextmanager
+def _stored_in(precision: Precision, model: Any) -> Iterator[None]:
+    """Its weights in this format, and then in 32 bit again, with what they lost on the way.
+
+    What a model computes by itself, such as the angles of its positions, loses nothing: whoever
+    loads it computes that anew.
+    """
+    own = [
+        (module, name, buffer)
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    model.to(dtype_of(precision))
+    yield
+    model.float()
+    for module, name, buffer in own:
+        setattr(module, name, buffer)
+
+
 def training_info(
-    ending: Ending, shape: ModelShape, reference: Reference | None = None
+    ending: Ending,
+    shape: ModelShape,
+    reference: Reference | None = None,
+    added_template: str | None = None,
 ) -> dict[str, Any]:
     """What was trained, how, on what, with which outcome."""
     about = run_info(ending.run, ending.device, ending.started_at)
@@ -76,6 +100,7 @@ def training_info(
         # Null and not left out: whoever validates the run knows then that nothing was lost.
         "reference": reference.model_dump() if reference else None,
         "base_weights": base.model_dump() if base else None,
+        "added_chat_template_sha256": _digest(added_template) if added_template else None,
         "finished_at": time.time(),
     }
 
@@ -170,6 +195,10 @@ def _has_template(settings: Path) -> bool:
     if any((settings / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
         return True
     return bool(read_settings(settings, "tokenizer_config.json").get("chat_template"))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _mean_loss(output: Path) -> float | None:

@@ -11,6 +11,7 @@ from finetuning.monitoring.validators.checks import shapes
 from finetuning.monitoring.validators.checks.run import Run
 from finetuning.monitoring.validators.checks.same_weights import are_those_of
 from finetuning.monitoring.validators.checks.tokenizer import (
+    template_is_another,
     template_is_missing,
     template_was_changed,
     tokenizer_is_another,
@@ -238,6 +239,7 @@ RULES: tuple[Rule[Run], ...] = (
     settings_are_others,
     tokenizer_is_another,
     template_is_missing,
+    template_is_another,
     result_is_another,
 )
 WARNINGS: tuple[Rule[Run], ...] = (

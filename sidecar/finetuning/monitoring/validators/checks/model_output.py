@@ -195,7 +195,7 @@ def _request(
         held_out=rows.rows,
         left_out=rows.problems,
         reference=asks,
-        base_reference=asks and (is_adapter or _method(subject) == "qlora"),
+        base_reference=asks and (is_adapter or _method(subject) in ("qlora", "full")),
         four_bits=_four_bits(subject) if asks and is_adapter else None,
         benchmarks=tasks,
     )

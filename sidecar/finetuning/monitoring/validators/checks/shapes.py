@@ -182,11 +182,23 @@ def base_problem(adapter: Tree, base: Mapping[str, Tensor]) -> str:
     layers = list(_adapted_layers(adapter))
     if not any(f"{name}.weight" in base for name, _ in layers):
         return ""
-    swapped = bool(adapter.document("adapter_config.json").fields.get("fan_in_fan_out"))
+    config = adapter.document("adapter_config.json").fields
+    if config.get("target_parameters"):
+        layers = [layer for layer in layers if not _are_stacked(layer[0], base)]
+    swapped = bool(config.get("fan_in_fan_out"))
     # In 4 bits GPT-2's layers are stored as any other's are, and their adapter says so.
     ways = [True] if swapped else [False, True]
     problems = [_misfit(layers, base, swapped=way) for way in ways]
     return problems[0] if all(problems) else ""
+
+
+def _are_stacked(name: str, base: Mapping[str, Tensor]) -> bool:
+    """Experts in one parameter each, or as many layers in the files: no weight has their name.
+
+    Of a module with two such parameters the second one's matrices lie one level deeper.
+    """
+    module = name.removesuffix(".base_layer")
+    return f"{name}.weight" not in base and any(each.startswith(f"{module}.") for each in base)
 
 
 def _misfit(

@@ -1,5 +1,6 @@
 """Whether tokenizer and chat template are those that the model was trained with."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from finetuning.artifacts import CHAT_TEMPLATE
@@ -17,7 +18,7 @@ def tokenizer_is_another(run: Run) -> Finding | None:
     own = run.result.document("tokenizer.json")
     tokens = _vocabulary(own.value)
     size = run.result.document("config.json").fields.get("vocab_size")
-    if tokens and isinstance(size, int) and (highest := max(tokens.values())) >= size:
+    if isinstance(size, int) and (highest := _highest_of_its_own(run, tokens)) >= size:
         text = f"the tokenizer has a token {highest}, the model a vocabulary of {size}"
         return Finding("TokenizerMismatch", text, numbers={"token": highest, "vocabulary": size})
     if run.base is None:
@@ -30,6 +31,17 @@ def tokenizer_is_another(run: Run) -> Finding | None:
     if before.sha256 == own.sha256 or not tokens or not before.fields:
         return None
     return _other_words(before.value, own.value)
+
+
+def _highest_of_its_own(run: Run, tokens: Mapping[str, int]) -> int:
+    """The highest number of a token that is not the base model's, too; -1 where all are.
+
+    Some models have a token more than they have embeddings of, such as Gemma's for an image; it
+    was added to the vocabulary, which tells where there is no base to compare with.
+    """
+    before = run.base.document("tokenizer.json").value if run.base else None
+    known = _vocabulary(before) or _added(run.result.document("tokenizer.json").value)
+    return max((n for token, n in tokens.items() if known.get(token) != n), default=-1)
 
 
 def _file_problem(own: Tree, base: Tree) -> str:
@@ -93,9 +105,14 @@ def _vocabulary(tokenizer: Any) -> dict[str, int]:
         pairs = list(listed.items())
     elif isinstance(listed, list):  # Unigram: pairs of a piece and its score, in order.
         pairs = [(x[0], n) for n, x in enumerate(listed) if isinstance(x, list) and x]
-    for token in _list(tokenizer.get("added_tokens")):
-        if isinstance(token, dict):
-            pairs.append((token.get("content"), token.get("id")))
+    numbers = {str(token): number for token, number in pairs if isinstance(number, int)}
+    return numbers | _added(tokenizer)
+
+
+def _added(tokenizer: Any) -> dict[str, int]:
+    """Those that are no part of the model that divides words."""
+    listed = _list(tokenizer.get("added_tokens")) if isinstance(tokenizer, dict) else []
+    pairs = [(each.get("content"), each.get("id")) for each in listed if isinstance(each, dict)]
     return {str(token): number for token, number in pairs if isinstance(number, int)}
 
 
@@ -110,9 +127,29 @@ def tokenizer_was_changed(run: Run) -> Finding | None:
 
 
 def template_is_missing(run: Run) -> Finding | None:
-    if run.base is None or not template_of(run.base) or template_of(run.result):
+    if template_of(run.result):
         return None
-    return Finding("ChatTemplateMissing", "the base model has a chat template, the result has none")
+    if run.base is not None and template_of(run.base):
+        whose = "the base model has a chat template"
+    elif _added_template(run):
+        whose = "the trainer added a chat template"
+    else:
+        return None
+    return Finding("ChatTemplateMissing", f"{whose}, the result has none")
+
+
+def template_is_another(run: Run) -> Finding | None:
+    """Of a base model without one: what was trained answers to the form of the trainer's."""
+    told = _added_template(run)
+    if not told or (CHAT_TEMPLATE in run.result.files and run.result.sha256(CHAT_TEMPLATE) == told):
+        return None
+    text = f"{CHAT_TEMPLATE} is not what the trainer added to a base model without a chat template"
+    return Finding("ChatTemplateMismatch", text)
+
+
+def _added_template(run: Run) -> str | None:
+    """Its digest, of a result that is as the trainer wrote it."""
+    return run.info.added_chat_template_sha256 if run.info and run.is_as_trained else None
 
 
 def template_of(tree: Tree) -> str:
