@@ -9,6 +9,7 @@ from finetuning.api.base import ApiModel, Rule
 from finetuning.api.references import S3Spec
 from finetuning.api.resources import ResourceSpec
 from finetuning.api.text import (
+    MEBIBYTE,
     GpuModel,
     ImageName,
     ModelId,
@@ -18,6 +19,7 @@ from finetuning.api.text import (
     RegistryUrl,
     S3Uri,
     SubPath,
+    at_least,
 )
 
 
@@ -59,6 +61,13 @@ class StorageSpec(ApiModel):
             "whenDeleted is for the claim that the operator creates; one of your own (claimName) "
             "is never deleted: drop one of the two",
             field="whenDeleted",
+        ),
+        Rule(
+            "!has(self.size) || !isQuantity(string(self.size)) || "
+            "quantity(string(self.size)).compareTo(quantity('1Mi')) >= 0",
+            lambda storage: at_least(MEBIBYTE, storage.size),
+            "size is in bytes unless it has a unit: give 50Gi, not 50",
+            field="size",
         ),
     )
 

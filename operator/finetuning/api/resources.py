@@ -5,7 +5,9 @@ from typing import ClassVar
 from pydantic import Field
 
 from finetuning.api.base import ApiModel, Rule
-from finetuning.api.text import Resources, amount
+from finetuning.api.text import MEBIBYTE, Resources, amount, at_least
+
+_STORED = ("memory", "ephemeral-storage")
 
 
 def _devices_agree(resources: "ResourceSpec") -> bool:
@@ -27,6 +29,19 @@ def _requests_fit(resources: "ResourceSpec") -> bool:
     shared = resources.requests.keys() & resources.limits.keys()
     pairs = [(amount(resources.requests[name]), amount(resources.limits[name])) for name in shared]
     return all(least <= most for least, most in pairs if least is not None and most is not None)
+
+
+def _bytes_have_a_unit(resources: "ResourceSpec") -> bool:
+    entries = [*resources.requests.items(), *resources.limits.items()]
+    return all(at_least(MEBIBYTE, value) for name, value in entries if name in _STORED)
+
+
+def _at_least_a_mebibyte(part: str) -> str:
+    each = f"string(self.{part}[name])"
+    return (
+        f"(!has(self.{part}) || self.{part}.all(name, !(name in {list(_STORED)}) || "
+        f"!isQuantity({each}) || quantity({each}).compareTo(quantity('1Mi')) >= 0))"
+    )
 
 
 class ResourceSpec(ApiModel):
@@ -56,6 +71,11 @@ class ResourceSpec(ApiModel):
             ".compareTo(quantity(string(self.limits[name]))) <= 0)",
             _requests_fit,
             "no request may be larger than its limit: raise the limit or lower the request",
+        ),
+        Rule(
+            f"{_at_least_a_mebibyte('requests')} && {_at_least_a_mebibyte('limits')}",
+            _bytes_have_a_unit,
+            "memory and ephemeral-storage are bytes unless they have a unit: give 32Gi, not 32",
         ),
     )
 

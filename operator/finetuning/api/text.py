@@ -244,6 +244,12 @@ def amount(quantity: int | str) -> Decimal | None:
     return Decimal(text.removesuffix(suffix)) * _FACTORS.get(suffix, 1)
 
 
+def at_least(least: int, quantity: int | str) -> bool:
+    """Whether it is so much; what is no quantity is for another rule to say."""
+    found = amount(quantity)
+    return found is None or found >= least
+
+
 Quantity = Annotated[
     int | str,
     Field(json_schema_extra={"x-kubernetes-int-or-string": True, "maxLength": 32}),
@@ -253,6 +259,9 @@ Quantity = Annotated[
         "must be an amount of 0 or more such as 2, 500m, 32Gi or 1.5T",
     ),
 ]
+
+MEBIBYTE = 1 << 20
+"""Fewer bytes of anything that is stored are an amount whose unit was forgotten."""
 
 _RESOURCE = rf"({_OBJECT}/)?[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?"
 

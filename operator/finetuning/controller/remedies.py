@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.controller.desired import sources
 
-_SHORT_OF = re.compile(r"Insufficient ([-.a-zA-Z0-9]+/[-_a-zA-Z0-9]+)")
-"""An extended resource, as the scheduler says it."""
+_SHORT_OF = re.compile(r"Insufficient ([-.a-zA-Z0-9]+(?:/[-_a-zA-Z0-9]+)?)")
+"""A resource, as the scheduler says it."""
+_KEY = re.compile(r"non-existent config key: (\S+)|couldn't find key (\S+) in")
+"""Kubelet's words for a ConfigMap or a Secret that is there, and lacks a key."""
 
 IMAGE_TROUBLE = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
@@ -24,17 +26,53 @@ class Wanted:
     name: str
     field: str
     remedy: str
+    key: str = ""
+    """Where one key of it is enough."""
 
 
 def named(job: FineTuningJob, words: str) -> str:
     """Put field and remedy around scheduler's or kubelet's words."""
-    words = words.replace("not found. not found", "not found")
-    for wanted in _wanted(job):
-        missing = f'{wanted.kind} "{wanted.name}"' in words and "not found" in words
-        key_missing = wanted.kind == "configmap" and "non-existent config key" in words
-        if missing or key_missing:
-            return f"{wanted.field}: {words.rstrip('. ')}; {wanted.remedy}."
+    words = words.replace("not found. not found", "not found").replace("s. not found", "s")
+    if (wanted := _missing(job, words)) is not None:
+        return f"{wanted.field}: {words.rstrip('. ')}; {wanted.remedy}."
+    if (wanted := _without_key(job, words)) is not None:
+        return f"{wanted.field}: {words.rstrip('. ')}; {_key_remedy(job, wanted)}."
     return _without_room(job, words)
+
+
+def brief(job: FineTuningJob, words: str) -> str:
+    """Field and object alone, where there is no room for more; empty when none is missing."""
+    if (wanted := _missing(job, words)) is not None:
+        return f"{wanted.field}: {wanted.kind} {wanted.name} is not there: create it"
+    if (wanted := _without_key(job, words)) is not None:
+        return f"{wanted.field}: {wanted.kind} {wanted.name} has no key {wanted.key}: add it"
+    return ""
+
+
+def _missing(job: FineTuningJob, words: str) -> Wanted | None:
+    if "not found" not in words:
+        return None
+    return next((each for each in _wanted(job) if f'{each.kind} "{each.name}"' in words), None)
+
+
+def _without_key(job: FineTuningJob, words: str) -> Wanted | None:
+    """What wants the key that kubelet does not find; it seldom says of which object."""
+    found = _KEY.search(words)
+    if found is None:
+        return None
+    key = found[1] or found[2]
+    return next((each for each in _wanted(job) if each.key == key), None)
+
+
+def _key_remedy(job: FineTuningJob, wanted: Wanted) -> str:
+    make = f"create {wanted.kind} {wanted.name} --from-file={wanted.key}"
+    if wanted.kind == "secret":
+        make = f"create secret generic {wanted.name} --from-file={wanted.key}"
+    command = f"kubectl --namespace {job.metadata.namespace}"
+    return (
+        f"name a key that it has, or add this one with `{command} {make} --dry-run=client "
+        f"--output yaml | {command} apply --server-side --filename -`"
+    )
 
 
 def _without_room(job: FineTuningJob, words: str) -> str:
@@ -47,14 +85,26 @@ def _without_room(job: FineTuningJob, words: str) -> str:
         remedy = f"claim {claim} has no volume: {look} says why, `kubectl get storageclass` what"
         return f"spec.output.storage.{field}: {told}; {remedy} classes there are."
     if short := _SHORT_OF.search(words):
-        remedy = f"ask for fewer {short[1]}, or wait until a node has so many free"
-        return f"spec.resources.limits: {told}; {remedy}."
+        resource = short[1].rstrip(".")
+        return f"{_asked_for(job, resource)}: {told}; {_less(resource)}."
     if any(sign in words for sign in IMAGE_TROUBLE):
         return (
             f"{told}; mend image.trainer, image.operator or imagePullSecrets of the chart, then "
             "delete the job and create it again: a pod keeps the image that it was made with."
         )
     return words
+
+
+def _asked_for(job: FineTuningJob, resource: str) -> str:
+    """A request is what the scheduler counts; where only a limit is given, that is the request."""
+    asked = job.spec.resources.requests
+    return "spec.resources.requests" if resource in asked else "spec.resources.limits"
+
+
+def _less(resource: str) -> str:
+    if "/" in resource:
+        return f"ask for fewer {resource}, or wait until a node has so many free"
+    return f"ask for less {resource}, or wait until a node has so much free"
 
 
 def _wanted(job: FineTuningJob) -> Iterator[Wanted]:
@@ -71,7 +121,7 @@ def _wanted(job: FineTuningJob) -> Iterator[Wanted]:
             name, key = source.config_map
             file = key or "<folder with tasks>"
             make = f"kubectl --namespace {namespace} create configmap {name} --from-file={file}"
-            yield Wanted("configmap", name, field, f"create it with `{make}`")
+            yield Wanted("configmap", name, field, f"create it with `{make}`", key)
         if source is not None and source.claim is not None:
             yield _claim(source.claim, field, namespace)
     if output:
@@ -84,8 +134,8 @@ def _wanted(job: FineTuningJob) -> Iterator[Wanted]:
     token = job.spec.base_model.token_secret_ref
     if token is not None:
         make = f"kubectl --namespace {namespace} create secret generic {token.name}"
-        remedy = f"create it with `{make} --from-file={token.key}=<file with the token>`"
-        yield Wanted("secret", token.name, "spec.baseModel.tokenSecretRef", remedy)
+        remedy = f"create it with `{make} --from-file={token.key}`, a file that holds nothing else"
+        yield Wanted("secret", token.name, "spec.baseModel.tokenSecretRef", remedy, token.key)
     tracking = job.spec.tracking_secret_ref
     if tracking is not None:
         make = f"kubectl --namespace {namespace} create secret generic {tracking.name}"

@@ -29,7 +29,7 @@ from finetuning.artifacts.models import (
     render_report,
 )
 from finetuning.artifacts.plain import plain
-from finetuning.controller import attempts, last_words, naming, observed
+from finetuning.controller import attempts, last_words, naming, observed, remedies
 from finetuning.controller.attempts import Attempt
 from finetuning.controller.desired import sources
 from finetuning.controller.observed import BatchJob, Container, Pod
@@ -130,7 +130,7 @@ def _underway(seen: Seen, found: BatchJob | None) -> dict[str, object]:
         return {"phase": phase, "reason": reason, "summary": plain(problem.message, 128)}
     pods = seen.children.validation_pods if found is not None else ()
     stuck = trouble(pods[0], seen.hint) if pods else None
-    words = f"{stuck[0]}: {_remedy(stuck[0]) or stuck[1]}" if stuck else seen.hint
+    words = _in_the_way(seen, stuck)
     if words:
         reason = (stuck[0] if stuck else Reason.VALIDATION_PENDING).value
         phase = ValidationPhase.PENDING
@@ -140,6 +140,13 @@ def _underway(seen: Seen, found: BatchJob | None) -> dict[str, object]:
         "reason": Reason.VALIDATION_RUNNING.value,
         "summary": "checks are running",
     }
+
+
+def _in_the_way(seen: Seen, stuck: tuple[Reason, str] | None) -> str:
+    """The field and the object where one is missing; the room is for little more."""
+    told = stuck[1] if stuck else seen.hint
+    short = remedies.brief(seen.job, told)
+    return short or (f"{stuck[0]}: {_remedy(stuck[0]) or told}" if stuck else told)
 
 
 def _remedy(reason: Reason) -> str:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from tests.unit.controller.objects import job
 
-from finetuning.controller.remedies import named
+from finetuning.artifacts.plain import plain
+from finetuning.controller.remedies import brief, named
 
 CASES: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     (
@@ -16,7 +17,17 @@ CASES: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     (
         {"dataset": {"source": "configmap:rows:train.jsonl"}},
         "configmap references non-existent config key: train.jsonl",
-        ("spec.dataset.source: ", "--from-file=train.jsonl"),
+        ("spec.dataset.source: ", "create configmap rows --from-file=train.jsonl --dry-run=client"),
+    ),
+    (
+        {"dataset": {"source": "configmap:rows:a.jsonl", "evalSource": "configmap:rows:b.jsonl"}},
+        "configmap references non-existent config key: b.jsonl",
+        ("spec.dataset.evalSource: ", "--from-file=b.jsonl ", "apply --server-side --filename -`"),
+    ),
+    (
+        {"baseModel": {"modelId": "a/b", "tokenSecretRef": {"name": "hub", "key": "token"}}},
+        "CreateContainerConfigError: couldn't find key token in Secret ml/hub",
+        ("spec.baseModel.tokenSecretRef: ", "create secret generic hub --from-file=token --dry"),
     ),
     (
         {"dataset": {"source": "pvc://rows/train.jsonl"}},
@@ -56,7 +67,7 @@ CASES: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     (
         {"baseModel": {"modelId": "a/b", "tokenSecretRef": {"name": "hub", "key": "token"}}},
         'CreateContainerConfigError: secret "hub" not found',
-        ("spec.baseModel.tokenSecretRef: ", "create secret generic hub"),
+        ("spec.baseModel.tokenSecretRef: ", "secret generic hub --from-file=token`, a file that"),
     ),
     (
         {
@@ -77,6 +88,10 @@ def test_the_field_and_the_remedy_stand_beside_the_words(
     assert words.replace("not found. not found", "not found").rstrip(". ") in told
     for part in expected:
         assert part in told
+    assert plain(told, 1024) == told, "what is told in a status is told whole"
+    short = brief(job(**spec), words)
+    assert short.startswith(expected[0])
+    assert len(short) <= 128
 
 
 @pytest.mark.parametrize(
@@ -87,8 +102,12 @@ def test_the_field_and_the_remedy_stand_beside_the_words(
             ("spec.resources.limits: 0/1", "; ask for fewer amd.com/gpu, or wait until a node"),
         ),
         (
+            "0/1 nodes are available: 1 Insufficient memory. no new claims to deallocate",
+            ("spec.resources.limits: 0/1", "; ask for less memory, or wait until a node has so"),
+        ),
+        (
             "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found",
-            ("spec.output.storage.storageClassName: 0/1", "describe pvc demo-output`"),
+            ("spec.output.storage.storageClassName: 0/1", "Claims; claim", "pvc demo-output`"),
         ),
         (
             "Container finetuning: ImagePullBackOff: no such tag",

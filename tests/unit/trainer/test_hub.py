@@ -16,6 +16,10 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
+from finetuning.api.run_config import DatasetConfig
+from finetuning.artifacts.failures import DatasetError
+from finetuning.base import sources
+
 COMMIT = "a" * 40
 REFUSED = {
     "org/none": (404, "RepoNotFound"),
@@ -179,3 +183,23 @@ def test_a_hub_that_cannot_be_reached_is_told_with_the_remedy_and_tried_again_in
     assert code == expected
     assert "org/model: no such folder, and the Hugging Face Hub cannot be reached" in errors
     assert "--model-path" in errors
+
+
+@pytest.mark.parametrize(("pod", "expected"), [({}, 2), ({"KUBERNETES_SERVICE_HOST": "::1"}, 1)])
+def test_rows_of_a_hub_that_cannot_be_reached_are_asked_for_again_in_a_pod(
+    pod: dict[str, str], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants  # noqa: PLC0415 - takes seconds
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for name, value in pod.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DatasetError, match=r"hf://org/rows: cannot be loaded: .*HF_TOKEN") as told:
+        sources.read(DatasetConfig(path="hf://org/rows"))
+    assert told.value.exit_code == expected
+
+
+def test_a_key_of_the_optional_configmap_is_named_where_the_file_is_missing() -> None:
+    key = "the key rows.jsonl of the ConfigMap finetuning-templates"
+    with pytest.raises(DatasetError, match=key):
+        sources.read(DatasetConfig(path="/workspace/templates/rows.jsonl"))

@@ -159,9 +159,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _network_error(model: str, error: Exception) -> ModelError:
     """Not reached, or not answered: the second may be over at the next try."""
-    responses = (getattr(cause, "response", None) for cause in _chain(error))
-    status = next((r.status_code for r in responses if r is not None), None)
-    if status is not None and (status >= SERVER_TROUBLE or status == TOO_MANY_REQUESTS):
+    if status := trouble_of(error):
         result = ModelError(f"{model}: the Hugging Face Hub answers {status}; try again later")
         result.exit_code = ExitCode.FAILED
         return result
@@ -170,10 +168,26 @@ def _network_error(model: str, error: Exception) -> ModelError:
         f"{model}: no such folder, and the Hugging Face Hub cannot be reached ({first}); check the "
         "network and HF_HUB_OFFLINE, or give a local folder with --model-path"
     )
-    if _POD in os.environ:
-        # A node's network comes back, and the Job tries again; a person has to mend the command.
+    if in_a_pod():
         result.exit_code = ExitCode.FAILED
     return result
+
+
+def trouble_of(error: BaseException) -> int:
+    """The Hub's answer where the next one may be another; 0 where it gave none of that kind."""
+    responses = (getattr(cause, "response", None) for cause in _chain(error))
+    status = next((int(r.status_code) for r in responses if r is not None), 0)
+    return status if status >= SERVER_TROUBLE or status == TOO_MANY_REQUESTS else 0
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether no answer came at all, as the Hub's client and that of its data sets tell it."""
+    return any(isinstance(cause, ConnectionError | TimeoutError) for cause in _chain(error))
+
+
+def in_a_pod() -> bool:
+    """A node's network comes back, and the Job tries again; a person has to mend the command."""
+    return _POD in os.environ
 
 
 def read_settings(folder: Path, name: str) -> dict[str, Any]:

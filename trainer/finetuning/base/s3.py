@@ -184,7 +184,8 @@ def _explained(what: str, error: Exception, environ: Mapping[str, str]) -> Datas
         case Trouble.LATER:
             later = DatasetError(
                 f"{what}: {endpoint(environ) or 'the S3 endpoint'} cannot be reached or does not "
-                f"answer as S3 does; check AWS_ENDPOINT_URL and the network, or try again ({short})"
+                "answer as S3 does; check AWS_ENDPOINT_URL, in a cluster spec.dataset.s3.endpoint, "
+                f"and the network, or try again ({short})"
             )
             later.exit_code = ExitCode.FAILED
             return later

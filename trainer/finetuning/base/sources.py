@@ -8,11 +8,14 @@ from typing import Any, NoReturn
 from finetuning.api.dataset import DatasetFormat
 from finetuning.api.run_config import DatasetConfig
 from finetuning.artifacts.failures import DatasetError, first_line
-from finetuning.base import s3
+from finetuning.artifacts.models import ExitCode
+from finetuning.base import hub, s3
 from finetuning.dataset import files, streams
 from finetuning.dataset.rows import Row, Rows
 
 HUB_PREFIX = "hf://"
+TEMPLATES = "/workspace/templates/"
+"""Where an optional ConfigMap is mounted."""
 
 
 def read(config: DatasetConfig, flag: str = "--dataset-path") -> Rows:
@@ -47,8 +50,11 @@ def _read_any(config: DatasetConfig, flag: str) -> Rows:
 
 
 def _missing(path: str, flag: str) -> NoReturn:
-    hub = f", or {HUB_PREFIX}{path} for the Hub" if re.fullmatch(r"[^/]+/[^/]+", path) else ""
-    raise DatasetError(f"{flag} {path}: no such file or folder; check the path{hub}")
+    more = f", or {HUB_PREFIX}{path} for the Hub" if re.fullmatch(r"[^/]+/[^/]+", path) else ""
+    if path.startswith(TEMPLATES):
+        more = f"; in a cluster that is the key {path.removeprefix(TEMPLATES)} of the ConfigMap "
+        more += "finetuning-templates in the job's namespace: create it, then the job again"
+    raise DatasetError(f"{flag} {path}: no such file or folder; check the path{more}")
 
 
 def _from_folder(path: Path) -> Rows:
@@ -74,10 +80,13 @@ def _from_hub(name: str) -> Rows:
     try:
         data = datasets.load_dataset(name)
     except Exception as error:  # The network's and the Hub's failures are many.
-        raise DatasetError(
+        result = DatasetError(
             f"{source}: cannot be loaded: {first_line(error)}; check the name, the network and "
             "HF_TOKEN for private data, or give a local file"
-        ) from error
+        )
+        if hub.trouble_of(error) or (hub.is_unreachable(error) and hub.in_a_pod()):
+            result.exit_code = ExitCode.FAILED
+        raise result from error
     return _from_datasets(source, data)
 
 
