@@ -38,6 +38,14 @@ def fields(found: TrainingState | TrainingResult) -> dict[str, Any]:
     }
 
 
+def lost(found: TrainingState | TrainingResult) -> dict[str, None]:
+    """Losses that are no number: what was shown before is theirs no longer."""
+    told = {"train_loss": found.loss, "eval_loss": found.eval_loss}
+    return {
+        name: None for name, value in told.items() if value is not None and not math.isfinite(value)
+    }
+
+
 def percent(step: int | None, total: int | None) -> str:
     """Never 100 % before the model is saved: that figure belongs to success."""
     if step is None or not total:

@@ -187,7 +187,7 @@ def _reached(
     job: FineTuningJob, found: TrainingState | TrainingResult, checkpoint: str | None
 ) -> dict[str, Any]:
     return {
-        **_known(progress.fields(found)),
+        **_figures(found),
         **_share(found),
         **_checkpoint(job, checkpoint),
     }
@@ -207,7 +207,7 @@ def _final(job: FineTuningJob, result: TrainingResult | None) -> dict[str, Any]:
         "aim_profile_path": output.uri(AIM_PROFILE),
     }
     if result is not None:
-        fields |= _known(progress.fields(result)) | _checkpoint(job, result.checkpoint)
+        fields |= _figures(result) | _checkpoint(job, result.checkpoint)
         fields["message"] = _summary(result)
     return fields
 
@@ -219,8 +219,10 @@ def _summary(result: TrainingResult) -> str:
     return f"{steps}{took}." if loss is None else f"{steps}{took}; final loss {loss}."
 
 
-def _known(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
+def _figures(found: TrainingState | TrainingResult) -> dict[str, Any]:
+    """What is not known leaves the status as it was; a loss that is no number does not."""
+    known = {name: value for name, value in progress.fields(found).items() if value is not None}
+    return known | progress.lost(found)
 
 
 def _checkpoint(job: FineTuningJob, found: str | None) -> dict[str, str]:

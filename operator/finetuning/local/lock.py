@@ -4,6 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from finetuning.artifacts.files import UnreadableFileError, read_bounded
 from finetuning.local.problems import InputError
 
 LOCK = ".run.lock"
@@ -25,6 +26,21 @@ def hold(output: Path) -> int:
     os.truncate(handle, 0)
     os.write(handle, f"{os.getpid()}\n".encode())
     return handle
+
+
+def is_held(output: Path) -> bool:
+    """Whether the process that wrote itself into the lock is there.
+
+    The lock itself is not tried: for a moment that would keep a run from starting.
+    """
+    try:
+        owner = int(read_bounded(output / LOCK, 20))
+        os.kill(owner, 0)
+    except PermissionError:
+        return True
+    except (UnreadableFileError, ValueError, OverflowError, OSError):
+        return False
+    return owner > 0
 
 
 def _who(owner: str) -> str:

@@ -92,6 +92,8 @@ ALERTS: tuple[Alert, ...] = (
         """
         max by (cluster, namespace, job_name) (finetuning_operator_job_phase{phase="Running"}) == 1
         unless on (cluster, namespace, job_name) finetuning_job_status
+        unless on (cluster, namespace, job_name)
+          finetuning_operator_validation_phase{phase=~"Pending|Running"} == 1
         """,
         "No figures arrive from <job>",
         "The operator says that <job> is running, but Prometheus gets nothing from its sidecar.",
@@ -350,7 +352,7 @@ ALERTS: tuple[Alert, ...] = (
           (finetuning_operator_validation_phase{phase=~"Pending|Running"}) == 1
         and on (cluster, namespace, job_name)
           max by (cluster, namespace, job_name)
-            (finetuning_operator_job_phase{phase="Succeeded"}) == 1
+            (finetuning_operator_job_phase{phase=~"Running|Succeeded"}) == 1
         """,
         "The validation of <job> does not end",
         "<job> was trained more than an hour ago, and its validation has no verdict yet.",

@@ -30,7 +30,9 @@ from finetuning.artifacts.files import UnreadableFileError, read_bounded, read_j
 from finetuning.artifacts.history import HistoryLine, PerformanceLine, SampleLine, read_lines
 from finetuning.artifacts.manifest import Manifest, read_manifest, sha256_of
 from finetuning.artifacts.models import Artifact, TrainingState, ValidationResult
+from finetuning.controller.progress import duration
 from finetuning.local import live_state
+from finetuning.local.lock import LOCK, is_held
 
 STATUS_FILE = "status.json"
 _SMALL_FILE = 4 << 20
@@ -55,6 +57,8 @@ class RunFiles:
     name: str
     status: FineTuningJobStatus | None = None
     state: TrainingState | None = None
+    is_left: bool = False
+    """Whether the `finetuning run` that had it is gone."""
     pulse: float | None = None
     """When the trainer last said that it lives, in Unix seconds."""
     info: Mapping[str, Any] = field(default_factory=dict)
@@ -81,6 +85,7 @@ def read(folder: Path) -> RunFiles:
     run = RunFiles(name=folder.resolve().name or "run")
     look = _Reader(folder, run.missing)
     run.status = look.model(STATUS_FILE, FineTuningJobStatus)
+    run.is_left = (folder / LOCK).exists() and not is_held(folder)
     if run.status is None:
         # A local run keeps its live state elsewhere.
         run.state = look.model(f"{STATE_DIR}/{STATE_FILE}", TrainingState)
@@ -187,9 +192,14 @@ def phase(run: RunFiles) -> Phase | None:
     return Phase.RUNNING if run.state is not None else None
 
 
-def silence(run: RunFiles, now: float) -> float | None:
-    """Seconds for which a trainer that should be at work has told nothing; None while it does."""
-    return live_state.silence(run.state, run.pulse, now) if run.state is not None else None
+def stopped(run: RunFiles, now: float) -> str:
+    """Why a run that should be at work is not; empty where nothing speaks against it."""
+    if phase(run) not in {Phase.PENDING, Phase.RUNNING}:
+        return ""
+    if run.status is not None:
+        return "its process is gone" if run.is_left else ""
+    silent = live_state.silence(run.state, run.pulse, now) if run.state is not None else None
+    return f"no sign of life for {duration(silent)}" if silent is not None else ""
 
 
 def number(value: Any) -> float | None:

@@ -13,7 +13,7 @@ from finetuning.artifacts.data_report import DataReport
 from finetuning.artifacts.models import CheckResult
 from finetuning.controller.progress import duration
 from finetuning.report import curves, samples
-from finetuning.report.files import RunFiles, brief, moment, number, phase, silence
+from finetuning.report.files import RunFiles, brief, moment, number, phase, stopped
 from finetuning.report.markup import Node, el, html, table
 
 _TONES = {Phase.SUCCEEDED: "good", Phase.FAILED: "bad"}
@@ -70,12 +70,11 @@ def _badges(run: RunFiles, made: datetime) -> Iterator[Node]:
 
 
 def _training(run: RunFiles, made: datetime) -> Node:
-    found, silent = phase(run), silence(run, made.timestamp())
+    found, why = phase(run), stopped(run, made.timestamp())
     if found is None:
         return el("span", "Not started", class_="badge wait")
-    if silent is not None:
-        told = f"Training stopped: no sign of life for {duration(silent)}"
-        return el("span", told, class_="badge bad")
+    if why:
+        return el("span", f"Training stopped: {why}", class_="badge bad")
     return el("span", f"Training {found.lower()}", class_=f"badge {_TONES.get(found, 'wait')}")
 
 
@@ -104,12 +103,19 @@ def _tiles(run: RunFiles) -> Iterator[Node]:
     if speed is None and run.performance:
         speed = run.performance[-1].tokens_per_second
     yield _tile("Training loss", _four_digits(loss), "nats per token")
-    yield _tile("Held-out loss", _four_digits(held_out), "nats per token")
+    yield _tile("Held-out loss", _four_digits(held_out), _of_the_best(results))
     yield _tile(
         "Optimizer steps", f"{done:,}" if done else None, f"of {planned:,.0f}" if planned else ""
     )
     yield _tile("Time", duration(seconds) if seconds is not None else None, "training alone")
     yield _tile("Throughput", f"{speed:,.0f}" if speed is not None else None, "tokens per second")
+
+
+def _of_the_best(results: Mapping[str, Any]) -> str:
+    """Where the weights that were kept are not the last ones."""
+    best, last = number(results.get("best_global_step")), number(results.get("global_step"))
+    kept = best and best != last and results.get("eval_loss") == results.get("best_eval_loss")
+    return f"nats per token, of step {best:,.0f}, which was kept" if kept else "nats per token"
 
 
 def _four_digits(value: float | None) -> str | None:

@@ -27,7 +27,7 @@ from finetuning.artifacts.models import RunState, TrainingState
 from finetuning.artifacts.plain import plain
 from finetuning.controller import progress
 from finetuning.local import live_state
-from finetuning.local.lock import LOCK
+from finetuning.local.lock import is_held
 from finetuning.local.run import STATUS_FILE
 from finetuning.top.rows import Curve, Row
 from finetuning.top.source import SourceError
@@ -168,8 +168,11 @@ def _status(folder: Path) -> tuple[FineTuningJobStatus, str]:
     with suppress(UnreadableFileError, ValidationError):
         data = read_bounded(folder / STATUS_FILE, STATUS_MAX_BYTES)
         status = FineTuningJobStatus.model_validate_json(data)
-        gone = status.phase in {Phase.PENDING, Phase.RUNNING} and not _is_held(folder)
-        return status, "its process is gone; the same command continues" if gone else ""
+        if status.phase in {Phase.PENDING, Phase.RUNNING} and not is_held(folder):
+            speeds = dict.fromkeys(("tokens_per_second", "samples_per_second"))
+            stopped = status.model_copy(update={**speeds, "estimated_remaining": ""})
+            return stopped, "its process is gone; the same command continues"
+        return status, ""
     live = live_state.read(folder / STATE_DIR)
     if live is None:
         return FineTuningJobStatus(), "its status cannot be read"
@@ -203,18 +206,3 @@ def _moment(seconds: float | None) -> datetime | None:
 def _silence(live: TrainingState, pulse: float | None) -> str:
     silent = live_state.silence(live, pulse, time.time())
     return "" if silent is None else f"no sign of life for {progress.duration(silent)}"
-
-
-def _is_held(folder: Path) -> bool:
-    """Whether the process that wrote itself into the lock is there.
-
-    The lock itself is not tried: for a moment that would keep a run from starting.
-    """
-    try:
-        owner = int(read_bounded(folder / LOCK, 20))
-        os.kill(owner, 0)
-    except PermissionError:
-        return True
-    except (UnreadableFileError, ValueError, OverflowError, OSError):
-        return False
-    return owner > 0

@@ -274,7 +274,7 @@ EVAL_LOSS = Metric(
     Kind.GAUGE,
     _RUN,
     "nats per token",
-    "Loss on the held-out split at the last evaluation",
+    "Loss on the held-out rows at the last evaluation; in the end that of the weights kept",
     Group.PERFORMANCE,
 )
 GRAD_NORM = Metric(

@@ -141,7 +141,8 @@ def _state_samples(state: TrainingState, labels: Mapping[str, str]) -> Iterator[
     for metric, field in _FIELDS.items():
         yield Sample(metric, _number(getattr(state, field)), labels)
     yield Sample(catalog.TRAINING_PROGRESS, progress_percent(state), labels)
-    yield Sample(catalog.TRAIN_LOSS, state.loss, {**labels, "epoch": epoch_label(state.epoch)})
+    epoch = epoch_label(state.epoch if state.loss_epoch is None else state.loss_epoch)
+    yield Sample(catalog.TRAIN_LOSS, state.loss, {**labels, "epoch": epoch})
     yield Sample(catalog.ESTIMATED_COMPLETION, _estimated_completion(state), labels)
     for gpu in {gpu.index: gpu for gpu in state.gpus}.values():
         yield from _gpu_samples(gpu, labels)

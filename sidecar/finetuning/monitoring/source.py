@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from finetuning.api.hyperparameters import Precision
 from finetuning.artifacts import GPUS_FILE, STATE_FILE
 from finetuning.artifacts.files import UnreadableFileError, read_json
 from finetuning.artifacts.models import (
@@ -177,14 +178,21 @@ def read_artifact(path: Path, model: type[A]) -> A | None:
 
 
 def state_from_info(info: TrainingInfo, written_at: float) -> TrainingState:
-    """The final values of a finished run; what training_info.json does not say stays unset."""
+    """The final values of a finished run; what training_info.json does not say stays unset.
+
+    When the file was written stands for the end where it does not tell that itself.
+    """
     results = info.results
-    runtime = results.train_runtime
-    began = written_at - runtime if runtime is not None else None
+    ended = info.finished_at or written_at
+    began = info.started_at
+    if began is None and results.train_runtime is not None:
+        began = ended - results.train_runtime
+    precision = info.environment.get("precision")
     known = {
         "started_at": began,
         # The loading before that is not told; it is the best that is known.
         "process_started_at": began,
+        "precision": precision if precision in set(Precision) else None,
         "step": results.global_step,
         "loss": info.loss,
         "samples_per_second": results.train_samples_per_second,
@@ -195,7 +203,7 @@ def state_from_info(info: TrainingInfo, written_at: float) -> TrainingState:
         {
             "state": RunState.FINISHED,
             "updated_at": written_at,
-            "finished_at": written_at,
+            "finished_at": ended,
             **{name: value for name, value in known.items() if value is not None},
         }
     )

@@ -66,6 +66,8 @@ class TrainingInfo(_Info):
     """Of the model that was tuned; null where they could not be read."""
     added_chat_template_sha256: str | None = None
     """Of the file that the trainer wrote for a base model without a chat template."""
+    started_at: float | None = Field(default=None, ge=0)
+    finished_at: float | None = Field(default=None, ge=0)
     train_loss: WireFloat | None = None
     """Where a file made by hand may have it; `results` comes first."""
 

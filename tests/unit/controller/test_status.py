@@ -161,9 +161,10 @@ def test_a_failed_run_keeps_the_figures_that_it_reached() -> None:
     said = trainer_says(result="failed", reason="LossDiverged", message="NaN", step=12, loss="NaN")
     pods = pod(ended(1, said), phase="Failed")
     training = batch_job(failed="BackoffLimitExceeded", failed_pods=4)
-    found = status.status_of(seen(pods, training=training), NOW)
+    before = {"phase": "Running", "currentStep": 9, "trainLoss": 0.045, "evalLoss": 1.5}
+    found = status.status_of(seen(pods, of=job(before), training=training), NOW)
     assert (found.phase, found.reason, found.current_step) == (Phase.FAILED, "LossDiverged", 12)
-    assert found.train_loss is None
+    assert (found.train_loss, found.eval_loss) == (None, 1.5)
     assert found.completion_time is not None
     assert by_type(found)["Failed"].reason == "LossDiverged"
     assert "Validated" not in by_type(found)

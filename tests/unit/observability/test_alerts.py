@@ -190,6 +190,9 @@ CASES = (
     ),
     Case(DOWN, "the sidecar answers", (RUNNING, BUSY), 15),
     Case(DOWN, "just started", (RUNNING,), 8),
+    Case(DOWN, "a job that has to pass waits to be validated", (
+        RUNNING, operator("validation_phase", "_x5 1x195", **JOB, phase="Pending"),
+        operator("validation_phase", "_x5 0x195", **JOB, phase="Running")), 25),
     Case(DOWN, "it has ended", (operator("job_phase", "0x200", **JOB, phase="Running"),), 15),
     Case(
         NOT_FINITE, "the loss is NaN",
@@ -463,8 +466,12 @@ CASES = (
     ),
     Case(STUCK, "for half an hour", (
         SUCCEEDED, operator("validation_phase", "1x200", **JOB, phase="Running")), 40),
-    Case(STUCK, "still training", (
-        RUNNING, operator("validation_phase", "1x200", **JOB, phase="Pending")), 80),
+    Case(STUCK, "still training", (RUNNING,), 80),
+    Case(
+        STUCK, "a job that has to pass waits for a GPU to validate on", (
+            RUNNING, operator("validation_phase", "1x200", **JOB, phase="Pending")), 80,
+        "team/llama was trained more than an hour ago, and its validation has no verdict yet.",
+    ),
     Case(STUCK, "has a verdict", (
         SUCCEEDED, operator("validation_phase", "1x30 0x170", **JOB, phase="Running")), 80),
     Case(STUCK, "turned off", (SUCCEEDED,), 80),

@@ -147,6 +147,9 @@ def test_a_run_without_a_sign_of_life_is_not_called_running(make_run: Any) -> No
     text = document(lone_trainer(make_run("killed", 30, done=False), 360)).text
     assert "Training stopped: no sign of life for 6m0s Not validated" in text
     assert "Optimizer steps 30 of 90" in text
+    left = make_run("left", 30, done=False)
+    (left / ".run.lock").write_text("4194305\n")  # Above any process number of Linux.
+    assert "Training stopped: its process is gone" in document(left).text
     text = document(lone_trainer(make_run("slow", 30, done=False), 6)).text
     assert "Training running Not validated" in text
 
@@ -156,8 +159,10 @@ def test_the_held_out_loss_is_that_of_the_result(make_run: Any) -> None:
     folder = make_run("early")
     path = folder / "training_info.json"
     info = json.loads(path.read_text())
-    path.write_text(json.dumps(info | {"results": info["results"] | {"eval_loss": 0.4321}}))
-    assert "Held-out loss 0.4321" in document(folder).text
+    told = {"eval_loss": 0.4321, "best_eval_loss": 0.4321, "best_global_step": 1200}
+    path.write_text(json.dumps(info | {"results": info["results"] | told | {"global_step": 2000}}))
+    expected = "Held-out loss 0.4321 nats per token, of step 1,200, which was kept"
+    assert expected in document(folder).text
 
 
 def test_a_failed_run_begins_with_the_reason(tmp_path: Path) -> None:

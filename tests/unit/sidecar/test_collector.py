@@ -136,6 +136,11 @@ def test_only_the_current_epoch_has_a_loss_series(state: dict[str, Any]) -> None
         assert labels["epoch"] == label
 
 
+def test_a_loss_belongs_to_the_epoch_in_which_it_was_told(state: dict[str, Any]) -> None:
+    told = series_with(state, epoch=8.2, lossEpoch=7.9)["finetuning_train_loss"]
+    assert [labels["epoch"] for labels, _ in told] == ["8"]
+
+
 def test_zero_is_a_value(state: dict[str, Any]) -> None:
     series = series_with(state, learningRate=0.0, step=0, loss=0.0)
     assert value(series, "finetuning_learning_rate") == 0

@@ -167,6 +167,21 @@ def test_training_info_that_appears_gives_the_final_values(state_dir: Path, tmp_
     assert state.started_at == pytest.approx(state.finished_at - 90)
 
 
+def test_a_copied_training_info_tells_its_own_times_and_precision(
+    state_dir: Path, tmp_path: Path
+) -> None:
+    path = info_file(tmp_path)
+    times = {"started_at": 1000.0, "finished_at": 1100.5, "environment": {"precision": "bf16"}}
+    path.write_text(json.dumps(INFO | times))
+    state = FileSource(state_dir, path).read().state
+    assert state is not None
+    assert (state.started_at, state.finished_at, state.precision) == (1000.0, 1100.5, "bf16")
+    path.write_text(json.dumps(INFO | times | {"environment": {"precision": "<odd>"}}))
+    spoilt = FileSource(state_dir, path).read().state
+    assert spoilt is not None
+    assert spoilt.precision == ""
+
+
 def test_training_info_that_does_not_tell_the_step_leaves_it_unknown(
     state_dir: Path, tmp_path: Path
 ) -> None:

@@ -227,6 +227,24 @@ def test_training_info_tells_what_was_trained_and_how_it_went(
     assert 3 < sum(nats) / len(nats) < 9, "a model of 320 tokens that knows nothing of them"
 
 
+def test_what_a_finished_run_told_stands_whatever_is_started_there(
+    tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    """Its figures are scraped and shown; the same command has nothing to do, another is refused."""
+    output = train(tiny_model, rows_file, tmp_path / "out")
+    told = (output / "state" / "rank-0.json").read_bytes()
+    train(tiny_model, rows_file, output)
+    usual = ["--model-id", str(tiny_model), "--dataset-path", str(rows_file)]
+    assert main([*usual, "--output-dir", str(output), "--learning-rate", "1e-3"]) == 2
+    assert (output / "state" / "rank-0.json").read_bytes() == told
+    shutil.rmtree(output / "state")
+    train(tiny_model, rows_file, output)  # As in a pod that is made anew.
+    again, before = read(output / "state" / "rank-0.json"), json.loads(told)
+    assert again["state"] == "finished"
+    for name in ("step", "tokensTotal", "samplesTotal", "nonfiniteLosses", "loss", "startedAt"):
+        assert again[name] == pytest.approx(before[name], abs=1), name
+
+
 def test_a_base_model_that_a_folder_holds_under_another_name_is_found_again(
     tiny_model: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

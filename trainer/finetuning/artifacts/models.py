@@ -107,6 +107,8 @@ class TrainingState(Artifact):
     epoch: Amount | None = None
     total_epochs: Count | None = None
     loss: WireFloat | None = None
+    loss_epoch: Amount | None = None
+    """`epoch` when the loss was told: of the steps since then there is none yet."""
     eval_loss: WireFloat | None = None
     grad_norm: WireFloat | None = None
     learning_rate: Amount | None = None

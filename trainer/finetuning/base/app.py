@@ -25,7 +25,14 @@ from finetuning.base import console, data_report, environment, reading, tracking
 from finetuning.base.errors import ConfigError, InterruptedRun, WorkerLostError
 from finetuning.base.facts import differences, facts_of
 from finetuning.base.hub import require_weights, settings_folder
-from finetuning.base.last_words import figures_of, finished_result, paused_early, said, say
+from finetuning.base.last_words import (
+    figures_in,
+    figures_of,
+    finished_result,
+    paused_early,
+    said,
+    say,
+)
 from finetuning.base.live import LiveState
 from finetuning.base.options import Options, parse
 from finetuning.base.rank import Rank
@@ -70,10 +77,17 @@ def _leading(options: Options, rank: Rank) -> int:
     try:
         if options.check_data:
             return _check(options.config, output)
-        live = LiveState(Path(options.config.state_dir or output / STATE_DIR).expanduser())
-        return _locked(options, output, live, rank)
+        return _locked(options, output, _live(options, output), rank)
     finally:
         os.close(lock)
+
+
+def _live(options: Options, output: Path) -> LiveState:
+    """Silent where a finished run has told its end: what follows repeats it or is refused."""
+    live = LiveState(Path(options.config.state_dir or output / STATE_DIR).expanduser())
+    ended = live.found is not None and live.found.state is RunState.FINISHED
+    live.reports = not ended or options.overwrite or finished_info(output) is None
+    return live
 
 
 def _taking_part(options: Options, rank: Rank) -> int:
@@ -148,6 +162,7 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop, rank: Rank
                 "give another folder, or --overwrite-output-dir to begin anew"
             )
         log.info("%s holds the finished result of this very run; nothing to do.", output)
+        live.progress(**figures_in(done))
         return finished_result(done, output)
 
     run = Run(config, output, settings_folder(config), found, facts)

@@ -99,6 +99,15 @@ def finished_result(info: dict[str, Any], output: Path) -> TrainingResult:
     )
 
 
+def figures_in(info: dict[str, Any]) -> dict[str, Any]:
+    """What the live state shows of a finished run, from its training_info.json."""
+    results = info.get("results", {})
+    counted = ("tokens_total", "samples_total", "nonfinite_losses", "checkpoints_total")
+    names = (*counted, "checkpoint_sizes_bytes")
+    told = {name: results.get(name) for name in names} | {"started_at": info.get("started_at")}
+    return {name: value for name, value in told.items() if value is not None}
+
+
 def result_of(state: TrainerState, outcome: RunState, checkpoint: str | None) -> TrainingResult:
     """The last words of a run that ended as planned or was paused."""
     seconds = state.train_seconds

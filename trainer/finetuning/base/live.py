@@ -62,10 +62,12 @@ class LiveState:
         self._warned = False
         self.gpus: Callable[[], list[GpuState]] = list
         self._energy = Energy()
+        self.found = _read(self._path)
+        """What an earlier process of the run has left."""
         now = clock()
-        self.state = TrainingState(
-            updated_at=now, process_started_at=now, seq=_last_seq(self._path)
-        )
+        # A restarted trainer goes on counting, so that readers can tell new from old.
+        seq = self.found.seq if self.found else 0
+        self.state = TrainingState(updated_at=now, process_started_at=now, seq=seq)
 
     @property
     def silence(self) -> float:
@@ -118,9 +120,8 @@ class LiveState:
         self._warned = True
 
 
-def _last_seq(path: Path) -> int:
-    """A restarted trainer goes on counting, so that readers can tell new from old."""
+def _read(path: Path) -> TrainingState | None:
     try:
-        return TrainingState.model_validate(read_json(path, STATE_MAX_BYTES)).seq
+        return TrainingState.model_validate(read_json(path, STATE_MAX_BYTES))
     except ValueError:
-        return 0
+        return None

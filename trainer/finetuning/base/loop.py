@@ -251,6 +251,7 @@ class Loop:
             started_at=now - state.train_seconds,
             resumed_at=now,
             loss=state.loss,
+            loss_epoch=state.epoch,
             eval_loss=state.eval_loss,
             last_checkpoint=self._saver.saved,
             **counts_of(state, self._plan),
@@ -262,6 +263,8 @@ class Loop:
         remaining = self._remaining()
         counts = {**steps_of(state), "estimated_remaining_seconds": remaining}
         if state.global_step % self._settings.logging_steps and not self.done:
+            if not result.applied:
+                counts |= {"loss": interval.loss, "loss_epoch": state.epoch}
             self._live.progress(**counts)
             return
         self._interval = _Interval()
@@ -279,6 +282,7 @@ class Loop:
         )
         self._live.progress(
             loss=interval.loss,
+            loss_epoch=state.epoch,
             grad_norm=result.grad_norm,
             learning_rate=rate,
             samples_per_second=interval.samples / interval.seconds,

@@ -109,7 +109,13 @@ _AT_A_GLANCE = Row(
             "What the trainer does",
             "none",
             "Training, evaluating, saving: the loss stands still in the last two.",
-            (Query("max by (state) (finetuning_training_state{<job>})", "{{state}}"),),
+            (
+                Query(
+                    "max by (cluster, namespace, job_name, state)"
+                    " (finetuning_training_state{<job>})",
+                    f"{JOB_NAME} {{{{state}}}}",
+                ),
+            ),
             Look.STATES,
             12,
             {1: ("yes", "green"), 0: ("no", "transparent")},
