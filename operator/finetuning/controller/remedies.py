@@ -11,6 +11,8 @@ _SHORT_OF = re.compile(r"Insufficient ([-.a-zA-Z0-9]+(?:/[-_a-zA-Z0-9]+)?)")
 """A resource, as the scheduler says it."""
 _KEY = re.compile(r"non-existent config key: (\S+)|couldn't find key (\S+) in")
 """Kubelet's words for a ConfigMap or a Secret that is there, and lacks a key."""
+_UNNAMED = re.compile(r"failed quota: .*must specify ([-a-zA-Z0-9./,]+) for: ")
+"""A quota counts what a container does not name."""
 
 IMAGE_TROUBLE = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
@@ -87,6 +89,11 @@ def _without_room(job: FineTuningJob, words: str) -> str:
     if short := _SHORT_OF.search(words):
         resource = short[1].rstrip(".")
         return f"{_asked_for(job, resource)}: {told}; {_less(resource)}."
+    if found := _UNNAMED.search(words):
+        return f"spec.resources: {told}; set {found[1]} there."
+    if "exceeded quota" in words:
+        remedy = "ask for less, wait until others have ended, or have the quota raised"
+        return f"spec.resources: {told}; {remedy}."
     if any(sign in words for sign in IMAGE_TROUBLE):
         return (
             f"{told}; mend image.trainer, image.operator or imagePullSecrets of the chart, then "

@@ -138,8 +138,8 @@ def _suspended(seen: Seen) -> Standing | None:
     if any(trainer_runs(pod) for pod in seen.children.training_pods):
         message = "Saving a checkpoint before the pause."
         return Standing(Phase.RUNNING, Reason.SUSPENDED, message)
-    message = "Set spec.suspend to false to continue from the newest checkpoint."
-    return Standing(Phase.PAUSED, Reason.SUSPENDED, message)
+    goes_on = "continue from the newest checkpoint" if seen.job.status.checkpoint_path else "begin"
+    return Standing(Phase.PAUSED, Reason.SUSPENDED, f"Set spec.suspend to false to {goes_on}.")
 
 
 def _queued(seen: Seen) -> Standing | None:
@@ -171,7 +171,8 @@ def _no_pod(seen: Seen) -> Standing | None:
     if seen.children.training_pods:
         return None
     if seen.hint:
-        return Standing(Phase.PENDING, Reason.PODS_FORBIDDEN, seen.hint)
+        message = plain(remedies.named(seen.job, seen.hint), 1024)
+        return Standing(Phase.PENDING, Reason.PODS_FORBIDDEN, message)
     return _WAITING
 
 
@@ -285,7 +286,9 @@ def failure(job: FineTuningJob, training: BatchJob, pods: tuple[Pod, ...]) -> tu
     assert mark is not None, "only asked of a failed Job"  # noqa: S101 - for the type checker
     if mark.reason == "DeadlineExceeded":
         limit = job.spec.active_deadline_seconds
-        return Reason.DEADLINE_EXCEEDED, f"Ran longer than activeDeadlineSeconds ({limit} s)."
+        remedy = "create the job again with a longer one, or with fewer steps"
+        words = f"Ran longer than spec.activeDeadlineSeconds ({limit} s): {remedy}."
+        return Reason.DEADLINE_EXCEEDED, words
     reason, words = Reason.TRAINING_FAILED, mark.message
     if any(map(_ended_badly, pods)):
         reason, words = pod_failure(job, _most_telling(pods))

@@ -110,6 +110,14 @@ def test_the_field_and_the_remedy_stand_beside_the_words(
             ("spec.output.storage.storageClassName: 0/1", "Claims; claim", "pvc demo-output`"),
         ),
         (
+            "pods is forbidden: exceeded quota: gpus, requested: requests.amd.com/gpu=1, used: …",
+            ("spec.resources: pods is", "; ask for less, wait until others have ended, or have"),
+        ),
+        (
+            "forbidden: failed quota: q: must specify limits.cpu,requests.cpu for: finetuning",
+            ("spec.resources: forbidden", "for: finetuning; set limits.cpu,requests.cpu there."),
+        ),
+        (
             "Container finetuning: ImagePullBackOff: no such tag",
             ("Container finetuning: ImagePullBackOff: no such tag; mend image.trainer",),
         ),

@@ -325,7 +325,10 @@ def test_a_suspended_job_runs_while_the_trainer_saves_and_is_paused_then() -> No
 
 
 def test_a_job_that_is_suspended_from_the_start_is_paused_at_once() -> None:
-    assert standing(seen(of=job(suspend=True))).phase is Phase.PAUSED
+    found = standing(seen(of=job(suspend=True)))
+    assert (found.phase, found.message) == (Phase.PAUSED, "Set spec.suspend to false to begin.")
+    saved = job({"checkpointPath": "pvc://demo-output/checkpoints/checkpoint-9"}, suspend=True)
+    assert standing(seen(of=saved)).message.endswith("to continue from the newest checkpoint.")
 
 
 def test_a_job_that_ended_while_it_was_being_suspended_has_ended() -> None:

@@ -52,8 +52,9 @@ def require_space(folder: Path, needed: int) -> None:
 
 
 def megabytes(size: int) -> str:
-    """Decimal, with a digit behind the point where that matters."""
-    return f"{size / 1e6:,.1f} MB" if size < 1e7 else f"{size / 1e6:,.0f} MB"  # noqa: PLR2004
+    """Decimal, with digits behind the point where these matter."""
+    digits = 3 if size < 1e6 else 1 if size < 1e7 else 0  # noqa: PLR2004
+    return f"{size / 1e6:,.{digits}f} MB"
 
 
 def finish_files(folder: Path) -> list[str]:
