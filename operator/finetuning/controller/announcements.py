@@ -10,6 +10,7 @@ from finetuning.api.v1alpha1 import (
     Phase,
     Reason,
     ValidationPhase,
+    ValidationStatus,
 )
 from finetuning.artifacts import CHECKPOINT_PREFIX
 from finetuning.controller import (
@@ -139,15 +140,25 @@ def _of_monitoring(before: FineTuningJobStatus, new: FineTuningJobStatus) -> lis
 
 
 def _of_validation(before: FineTuningJobStatus, new: FineTuningJobStatus) -> list[Announcement]:
-    """One for each attempt, in the words of the condition."""
+    """One for each attempt, in the words of the condition, and one for what keeps it waiting."""
     found = new.validation
     if found is None or found.phase not in _JUDGED:
-        return []
+        return _of_an_obstacle(before.validation, found)
     if not attempts.is_news(before.validation, found):
         return []
     passed = found.phase is ValidationPhase.PASSED
     (told,) = conditions.validated(found)
     return [Announcement(told.reason, told.message, warning=not passed)]
+
+
+def _of_an_obstacle(
+    before: ValidationStatus | None, found: ValidationStatus | None
+) -> list[Announcement]:
+    if found is None or found.reason not in _WORRYING:
+        return []
+    if before is not None and before.reason == found.reason:
+        return []
+    return [Announcement(found.reason, f"The validation waits: {found.summary}.", warning=True)]
 
 
 def _of_publishing(before: FineTuningJobStatus, new: FineTuningJobStatus) -> list[Announcement]:

@@ -1,7 +1,7 @@
 """What stands in a pod's way: which field of the spec asked for it, and what to do."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from finetuning.api.v1alpha1 import FineTuningJob
@@ -33,37 +33,47 @@ class Wanted:
 
 
 def named(job: FineTuningJob, words: str) -> str:
-    """Put field and remedy around scheduler's or kubelet's words."""
+    """Put field and remedy around scheduler's or kubelet's words.
+
+    An operator that was restarted has them from the status, where they are already.
+    """
+    if words.startswith("spec."):
+        return words
     words = words.replace("not found. not found", "not found").replace("s. not found", "s")
-    if (wanted := _missing(job, words)) is not None:
+    wishes = list(_wanted(job))
+    if (wanted := _missing(wishes, words)) is not None:
         return f"{wanted.field}: {words.rstrip('. ')}; {wanted.remedy}."
-    if (wanted := _without_key(job, words)) is not None:
+    if (wanted := _without_key(wishes, words)) is not None:
         return f"{wanted.field}: {words.rstrip('. ')}; {_key_remedy(job, wanted)}."
     return _without_room(job, words)
 
 
 def brief(job: FineTuningJob, words: str) -> str:
-    """Field and object alone, where there is no room for more; empty when none is missing."""
-    if (wanted := _missing(job, words)) is not None:
+    """Of a validation the field and the object alone, since its summary has no room for more.
+
+    Empty when none is missing. The training had what it and the validation both need.
+    """
+    own = sorted(_wanted(job), key=lambda each: not each.field.startswith("spec.validation"))
+    if (wanted := _missing(own, words)) is not None:
         return f"{wanted.field}: {wanted.kind} {wanted.name} is not there: create it"
-    if (wanted := _without_key(job, words)) is not None:
+    if (wanted := _without_key(own, words)) is not None:
         return f"{wanted.field}: {wanted.kind} {wanted.name} has no key {wanted.key}: add it"
     return ""
 
 
-def _missing(job: FineTuningJob, words: str) -> Wanted | None:
+def _missing(wishes: Iterable[Wanted], words: str) -> Wanted | None:
     if "not found" not in words:
         return None
-    return next((each for each in _wanted(job) if f'{each.kind} "{each.name}"' in words), None)
+    return next((each for each in wishes if f'{each.kind} "{each.name}"' in words), None)
 
 
-def _without_key(job: FineTuningJob, words: str) -> Wanted | None:
+def _without_key(wishes: Iterable[Wanted], words: str) -> Wanted | None:
     """What wants the key that kubelet does not find; it seldom says of which object."""
     found = _KEY.search(words)
     if found is None:
         return None
     key = found[1] or found[2]
-    return next((each for each in _wanted(job) if each.key == key), None)
+    return next((each for each in wishes if each.key == key), None)
 
 
 def _key_remedy(job: FineTuningJob, wanted: Wanted) -> str:

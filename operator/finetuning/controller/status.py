@@ -134,6 +134,8 @@ def _of_training(seen: Seen) -> FineTuningJobStatus:
         update["restarts"] = max(0, training_status.tries(job, training) - last)
     if stand.phase is not Phase.RUNNING:
         update["estimated_remaining"] = ""
+    if stand.phase in {Phase.PENDING, Phase.PAUSED}:
+        update |= {"tokens_per_second": None, "samples_per_second": None}
     if stand.phase in {Phase.SUCCEEDED, Phase.FAILED}:
         update["completion_time"] = _ended_at(training)
     return job.status.model_copy(update=update)
@@ -216,7 +218,11 @@ def _summary(result: TrainingResult) -> str:
     steps = f"Trained {result.step} steps"
     took = f" in {progress.duration(result.train_seconds)}" if result.train_seconds else ""
     loss = progress.loss(result.loss)
-    return f"{steps}{took}." if loss is None else f"{steps}{took}; final loss {loss}."
+    early = ""
+    if result.planned_steps and result.planned_steps > result.step:
+        early = f" of {result.planned_steps} planned: the loss on held-out rows no longer fell"
+    told = "" if loss is None else f"; final loss {loss}"
+    return f"{steps}{early}{took}{told}."
 
 
 def _figures(found: TrainingState | TrainingResult) -> dict[str, Any]:

@@ -138,7 +138,8 @@ def _suspended(seen: Seen) -> Standing | None:
     if any(trainer_runs(pod) for pod in seen.children.training_pods):
         message = "Saving a checkpoint before the pause."
         return Standing(Phase.RUNNING, Reason.SUSPENDED, message)
-    goes_on = "continue from the newest checkpoint" if seen.job.status.checkpoint_path else "begin"
+    began = seen.job.status.start_time is not None
+    goes_on = "continue from the newest checkpoint" if began else "begin"
     return Standing(Phase.PAUSED, Reason.SUSPENDED, f"Set spec.suspend to false to {goes_on}.")
 
 

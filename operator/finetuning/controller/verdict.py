@@ -145,8 +145,13 @@ def _underway(seen: Seen, found: BatchJob | None) -> dict[str, object]:
 def _in_the_way(seen: Seen, stuck: tuple[Reason, str] | None) -> str:
     """The field and the object where one is missing; the room is for little more."""
     told = stuck[1] if stuck else seen.hint
-    short = remedies.brief(seen.job, told)
-    return short or (f"{stuck[0]}: {_remedy(stuck[0]) or told}" if stuck else told)
+    if short := remedies.brief(seen.job, told):
+        return short
+    if stuck is None:
+        return told
+    if stuck[0] is Reason.UNSCHEDULABLE:
+        return f"spec.validation.resources: {told.rstrip('. ')}"
+    return f"{stuck[0]}: {_remedy(stuck[0]) or told}"
 
 
 def _remedy(reason: Reason) -> str:

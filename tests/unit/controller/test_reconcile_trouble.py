@@ -228,12 +228,13 @@ async def test_what_events_said_outlives_a_restart_of_the_operator(
 ) -> None:
     world.apply()
     await process.settle()
-    said = {"reason": "PodsForbidden", "message": "FailedCreate: exceeded quota"}
+    told = "spec.resources: FailedCreate: exceeded quota; ask for less."
+    said = {"reason": "PodsForbidden", "message": told}
     world.patch(("finetuningjobs", *KEY), {"status": said}, only_status=True)
     before = len(world.writes)
     await Process(world, http).settle()
     assert len(world.writes) == before
-    assert world.status["reason"] == "PodsForbidden"
+    assert (world.status["reason"], world.status["message"]) == ("PodsForbidden", told)
 
 
 async def test_errors_of_the_server_reach_the_queue(world: World, process: Process) -> None:

@@ -88,6 +88,7 @@ def test_the_field_and_the_remedy_stand_beside_the_words(
     assert words.replace("not found. not found", "not found").rstrip(". ") in told
     for part in expected:
         assert part in told
+    assert named(job(**spec), told) == told
     assert plain(told, 1024) == told, "what is told in a status is told whole"
     short = brief(job(**spec), words)
     assert short.startswith(expected[0])

@@ -143,6 +143,23 @@ def test_success_takes_its_figures_from_the_last_words() -> None:
     assert found.completion_time == datetime(2026, 1, 1, 10, 6, tzinfo=UTC)
 
 
+def test_a_run_that_stopped_early_says_so() -> None:
+    said = trainer_says(step=80, totalSteps=80, plannedSteps=200, loss=0.5)
+    found = status.status_of(succeeded(said), NOW)
+    told = "Trained 80 steps of 200 planned: the loss on held-out rows no longer fell; final loss"
+    assert found.message == f"{told} 0.5."
+
+
+def test_a_job_that_does_not_train_has_no_speed() -> None:
+    before = {"phase": "Running", "tokensPerSecond": 3066.4, "samplesPerSecond": 9.5}
+    found = status.status_of(seen(of=job(before, suspend=True)), NOW)
+    assert (found.phase, found.tokens_per_second, found.samples_per_second) == (
+        Phase.PAUSED,
+        None,
+        None,
+    )
+
+
 def test_success_and_the_beginning_of_validation_are_one_status() -> None:
     found = status.status_of(succeeded(), NOW)
     assert found.validation is not None

@@ -327,7 +327,7 @@ def test_a_suspended_job_runs_while_the_trainer_saves_and_is_paused_then() -> No
 def test_a_job_that_is_suspended_from_the_start_is_paused_at_once() -> None:
     found = standing(seen(of=job(suspend=True)))
     assert (found.phase, found.message) == (Phase.PAUSED, "Set spec.suspend to false to begin.")
-    saved = job({"checkpointPath": "pvc://demo-output/checkpoints/checkpoint-9"}, suspend=True)
+    saved = job({"startTime": "2026-01-01T00:00:00Z"}, suspend=True)
     assert standing(seen(of=saved)).message.endswith("to continue from the newest checkpoint.")
 
 

@@ -20,9 +20,16 @@ from tests.unit.controller.objects import (
     waiting,
 )
 
-from finetuning.api.v1alpha1 import CheckStatus, Reason, ValidationPhase, ValidationStatus
+from finetuning.api.v1alpha1 import (
+    CheckStatus,
+    FineTuningJobStatus,
+    Reason,
+    ValidationPhase,
+    ValidationStatus,
+)
 from finetuning.artifacts.models import ValidatorExit
 from finetuning.controller import naming, verdict
+from finetuning.controller.announcements import announcements
 from finetuning.controller.desired import validation as desired_validation
 from finetuning.controller.last_words import MESSAGE_LIMIT
 from finetuning.controller.training_status import Problem
@@ -428,6 +435,35 @@ def test_a_validation_without_an_image_says_what_gives_it_another(waits: str) ->
     found = validation_status(seen(validation=batch_job(naming.VALIDATION), validation_pods=pods))
     told = "ImagePullFailed: mend the chart's images, then give "
     assert found.summary == f"{told}finetuning.aim.amd.com/revalidate a new value"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            'MountVolume.SetUp failed for volume "held-out" : configmap "rows" not found',
+            "spec.validation.heldOut.source: configmap rows is not there: create it",
+        ),
+        (
+            "MountVolume.SetUp failed: configmap references non-existent config key: a.jsonl",
+            "spec.validation.heldOut.source: configmap rows has no key a.jsonl: add it",
+        ),
+        ("exceeded quota: gpus", "exceeded quota: gpus"),
+    ],
+)
+def test_a_validation_without_its_rows_says_which_field_names_them(words: str, told: str) -> None:
+    wanting = job(validation={"heldOut": {"source": "configmap:rows:a.jsonl"}})
+    pods = (pod(waiting("ContainerCreating"), component=naming.VALIDATION),)
+    found = validation_status(
+        seen(validation=batch_job(naming.VALIDATION), validation_pods=pods, hint=words, of=wanting)
+    )
+    assert found.phase is ValidationPhase.PENDING
+    assert found.summary.removeprefix("ContainerConfigError: ") == told
+    (event,) = announcements(None, FineTuningJobStatus(validation=found))
+    assert (event.reason, event.warning) == ("ContainerConfigError", True)
+    assert event.message.endswith(f"{told}.")
+    status = FineTuningJobStatus(validation=found)
+    assert announcements(status, status) == []
 
 
 MISSING = 'MountVolume.SetUp failed for volume "heldout" : configmap "nothere" not found'

@@ -141,6 +141,8 @@ class TrainingResult(Artifact):
     message: str = Field(default="", max_length=1024)
     step: Count = 0
     total_steps: Count | None = None
+    planned_steps: Count | None = None
+    """More than the total where the run has stopped early; of a finished one alone."""
     epoch: Amount | None = None
     total_epochs: Count | None = None
     loss: WireFloat | None = None

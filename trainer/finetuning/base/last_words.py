@@ -87,6 +87,7 @@ def finished_result(info: dict[str, Any], output: Path) -> TrainingResult:
         result=RunState.FINISHED,
         step=step,
         total_steps=results.get("total_steps"),
+        planned_steps=results.get("planned_steps"),
         epoch=results.get("epoch"),
         total_epochs=results.get("total_epochs"),
         loss=results.get("final_loss"),

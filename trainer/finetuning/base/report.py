@@ -60,7 +60,8 @@ def write_result(ending: Ending, model: Any, tokenizer: Any) -> TrainingResult:
     profile = aim_profile(config, info["model_id"], shape, info["results"])
     digest = describe(ending.run.output, names, info, profile)
     result = result_of(ending.state, RunState.FINISHED, path_of(ending.state.global_step))
-    return result.model_copy(update={"manifest_sha256": digest})
+    told = {"manifest_sha256": digest, "planned_steps": ending.plan.total_steps}
+    return result.model_copy(update=told)
 
 
 @contextmanager
