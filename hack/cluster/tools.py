@@ -75,6 +75,7 @@ HELM = helm()
 KIND = Tool("kind", "kind", "sigs.k8s.io/kind")
 AGENT = Tool("agent", "agent", ".")
 PAUSE = Tool("pause", "pause", ".")
+READERS = Tool("readers", "readers", ".")
 KWOK = Tool("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok")
 PROMTOOL = Tool(
     "promtool", "prometheus", "github.com/prometheus/prometheus/cmd/promtool", PROMETHEUS_TAGS

@@ -54,15 +54,16 @@ def test_a_job_trains_and_its_model_passes_validation(workspace: Cluster, method
         assert [c["name"] for c in seen["validation"]["checks"]] == list(CHECKS)
         assert "Summary: 4/4 checks passed" in seen["validation"]["report"], seen["validation"]
         assert seen["validation"]["phase"] == "Passed"
-        for kind in ("Complete", "Validated", "ConfigValid"):
+        for kind in ("Complete", "Validated", "Ready", "ConfigValid"):
             found = condition(seen, kind)
             assert found["status"] == "True", found
             assert found["observedGeneration"] == 1
         for field in ("checkpointPath", "modelPath", "aimProfilePath"):
             assert seen[field].startswith(f"pvc://{naming.names(name).claim}"), field
-        assert "condition met" in workspace.kubectl(
-            "wait", "--for=condition=Validated", f"ftj/{name}", "--timeout=5s"
-        )
+        for kind in ("Validated", "Ready"):
+            assert "condition met" in workspace.kubectl(
+                "wait", f"--for=condition={kind}", f"ftj/{name}", "--timeout=5s"
+            )
         columns = workspace.kubectl("get", "ftj", name, "--output", "wide").splitlines()
         assert columns[0].split()[:5] == ["NAME", "PHASE", "METHOD", "MODEL", "PROGRESS"]
         assert columns[1].split()[1:3] == ["Succeeded", method]
@@ -75,7 +76,7 @@ def test_a_broken_line_in_the_data_fails_the_job_with_its_number(workspace: Clus
         assert (seen["phase"], seen["reason"]) == ("Failed", "DatasetInvalid")
         assert "line 17" in seen["message"]
         assert seen.get("restarts", 0) <= 1
-        assert condition(seen, "Failed")["status"] == "True"
+        assert condition(seen, "Failed")["status"] == condition(seen, "Stalled")["status"] == "True"
         job = workspace.get("job", f"{name}-train")
         assert job["status"]["failed"] == 1, "wrong data is not tried again"
 

@@ -46,6 +46,7 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^tensorboard --logdir ": TRACKING + "test_the_documented_tensorboard",
     r"^python3 -m finetuning\.publish .*--s3": PUBLISHING + "test_a_validated_run_is_copied_whole",
     r"^python3 -m finetuning\.publish .*--form Merged$": MERGING + "test_the_merged",
+    r"^kubectl wait --for=condition=Ready": TRAINING + "test_a_job_trains_and_its_model",
     r"^kubectl wait --for=condition=Published": VALIDATION + "test_a_validated_model_is_published",
     r"^kubectl annotate ftj .*/republish=": ANEW + "test_a_failure_is_told",
     r"^kubectl create secret generic store-writer ": VALIDATION

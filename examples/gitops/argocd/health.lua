@@ -11,25 +11,17 @@ end
 
 local held = {}
 for _, condition in ipairs(status.conditions or {}) do
-  held[condition.type] = condition
+  if condition.status == "True" then
+    held[condition.type] = condition
+  end
 end
 health.message = status.message or status.reason or status.phase
 
-local config = held["ConfigValid"]
-if config ~= nil and config.status == "False" then
-  health.status, health.message = "Degraded", config.message
-elseif status.phase == "Failed" then
-  health.status = "Degraded"
-elseif status.phase == "Paused" then
+if held["Stalled"] ~= nil then
+  health.status, health.message = "Degraded", held["Stalled"].message
+elseif held["Ready"] ~= nil then
+  health.status = "Healthy"
+elseif held["Suspended"] ~= nil then
   health.status = "Suspended"
-elseif status.phase == "Succeeded" then
-  local verdict = held["Validated"]
-  if verdict == nil or verdict.status == "True" or verdict.reason == "ValidationSkipped" then
-    health.status = "Healthy"
-  elseif verdict.status == "False" then
-    health.status, health.message = "Degraded", verdict.message
-  else
-    health.message = verdict.message
-  end
 end
 return health

@@ -90,7 +90,9 @@ def job_schema() -> dict[str, Any]:
     """The schema of the whole object; what Kubernetes says about metadata is left to it."""
     spec = structural_schema(FineTuningJobSpec)
     spec[CEL_RULES] = [*spec.get(CEL_RULES, []), *unchangeable(spec)]
+    # Until the operator has looked, generation 1 is not observed: kstatus takes no status for done.
     status = structural_schema(FineTuningJobStatus, defaults=False)
+    status["default"] = {"observedGeneration": 0}
     return {
         "type": "object",
         "description": FineTuningJob.__doc__,

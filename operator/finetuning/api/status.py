@@ -42,13 +42,15 @@ class PublishPhase(StrEnum):
 
 
 class ConditionType(StrEnum):
-    """The conditions of a FineTuningJob, in batch/v1's words where it has them."""
+    """The conditions of a FineTuningJob, in the words of batch/v1 and kstatus."""
 
     CONFIG_VALID = "ConfigValid"
     MONITORING_READY = "MonitoringReady"
     MEMORY_SUFFICIENT = "MemorySufficient"
     OUTPUT_SHARED = "OutputShared"
     SUSPENDED = "Suspended"
+    READY = "Ready"
+    STALLED = "Stalled"
     COMPLETE = "Complete"
     FAILED = "Failed"
     VALIDATED = "Validated"

@@ -70,9 +70,61 @@ def outcome(status: FineTuningJobStatus) -> list[Condition]:
             return []
 
 
-def withdrawn(old: Iterable[Condition], status: FineTuningJobStatus) -> list[Condition]:
+def readiness(status: FineTuningJobStatus) -> list[Condition]:
+    """Ready when all is there that the job asks for; Stalled when it will not be by itself.
+
+    kstatus takes an object without either for ready, whatever else it says: docs/gitops.md.
+    """
+    stage = next((each for each in _stages(status) if not _is_done(each)), None)
+    if stage is None:
+        return [condition(ConditionType.READY, TRUE, status.reason, status.message)]
+    if stage.status == FALSE and stage.reason != Reason.SUSPENDED:
+        return stalled(stage.reason, stage.message)
+    return [condition(ConditionType.READY, stage.status, stage.reason, _UNDER_WAY)]
+
+
+_UNDER_WAY = "status.message has where it is."
+"""Nothing that changes on the way: each change would be a write at once."""
+
+
+def _stages(status: FineTuningJobStatus) -> list[Condition]:
+    """In the order in which they count; a verdict that is awaited may turn all that follows."""
+    found = status.validation
+    if found is not None and found.rerun is not None:
+        return [condition(ConditionType.VALIDATED, UNKNOWN, Reason.VALIDATION_RUNNING)]
+    return [_trained(status), *validated(found), *published(status.publish)]
+
+
+def _trained(status: FineTuningJobStatus) -> Condition:
+    match status.phase:
+        case Phase.SUCCEEDED:
+            held = TRUE
+        case Phase.FAILED | Phase.PAUSED:
+            held = FALSE
+        case _:
+            held = UNKNOWN
+    return condition(ConditionType.COMPLETE, held, status.reason, status.message)
+
+
+def _is_done(stage: Condition) -> bool:
+    """Also what the job does not ask for, or no more."""
+    return stage.status == TRUE or stage.reason in {
+        Reason.VALIDATION_SKIPPED,
+        Reason.PUBLISH_SKIPPED,
+    }
+
+
+def stalled(reason: str, message: str) -> list[Condition]:
+    """In these words; the public prototype gave no reasons."""
+    kinds = {ConditionType.READY: FALSE, ConditionType.STALLED: TRUE}
+    return [condition(kind, status, reason, message) for kind, status in kinds.items()]
+
+
+def withdrawn(
+    old: Iterable[Condition], new: Iterable[Condition], status: FineTuningJobStatus
+) -> list[Condition]:
     """An end that holds no more: another verdict can turn Failed into Complete, and back."""
-    now = {each.type for each in outcome(status)}
+    now = {each.type for each in new}
     return [
         condition(ConditionType(each.type), FALSE, status.reason, status.message)
         for each in old
@@ -80,7 +132,7 @@ def withdrawn(old: Iterable[Condition], status: FineTuningJobStatus) -> list[Con
     ]
 
 
-_ENDS = {ConditionType.COMPLETE, ConditionType.FAILED}
+_ENDS = {ConditionType.COMPLETE, ConditionType.FAILED, ConditionType.STALLED}
 
 
 def validated(found: ValidationStatus | None) -> list[Condition]:

@@ -181,7 +181,7 @@ class Reconciler:
     def _remember(self, key: Key, custom: Custom) -> Memory:
         memory = self._memories.get(key)
         if memory is None or memory.uid != custom.meta.uid:
-            fresh = "status" not in custom.body
+            fresh = not status.is_written(custom.body.get("status"))
             memory = Memory(custom.meta.uid, wrote=self._clock() if fresh else NEVER)
             self._memories[key] = memory
         return memory
@@ -233,7 +233,7 @@ class Reconciler:
         new: FineTuningJobStatus,
     ) -> float | None:
         """Patch the status if it differs; says how long a small change should still wait."""
-        old = known if custom.body.get("status") else None
+        old = known if status.is_written(custom.body.get("status")) else None
         changes = status.patch(old, new)
         if not changes:
             return None

@@ -49,12 +49,21 @@ def parse(raw: Any) -> FineTuningJobStatus:
 def is_settled(job: FineTuningJob) -> bool:
     """All has been said, and the status speaks of the newest spec: no look changes anything."""
     old, found = job.status, job.status.validation
-    if old.observed_generation != job.metadata.generation:
+    if old.observed_generation != job.metadata.generation or _is_of_an_older_operator(old):
         return False
     if not training_status.is_trained(old):
         return old.phase is Phase.FAILED
     judged = found is not None and attempts.is_over(found) and found.rerun is None
     return judged and attempts.missing(job, Children()) is None and publications.is_settled(job)
+
+
+def _is_of_an_older_operator(status: FineTuningJobStatus) -> bool:
+    return conditions.find(status.conditions, ConditionType.READY) is None
+
+
+def is_written(status: Mapping[str, Any] | None) -> bool:
+    """Whether an operator wrote it: the API server gives a new job the schema's own."""
+    return bool((status or {}).get("phase"))
 
 
 def status_of(seen: Seen, now: datetime) -> FineTuningJobStatus:
@@ -106,7 +115,10 @@ def invalid(raw: Mapping[str, Any], message: str, now: datetime) -> FineTuningJo
     old = parse(raw.get("status"))
     generation = raw["metadata"].get("generation", 1)
     update: dict[str, Any] = {"observed_generation": generation}
-    found = [conditions.invalid_config(message)]
+    found = [
+        conditions.invalid_config(message),
+        *conditions.stalled(Reason.INVALID_SPEC, message),
+    ]
     if not old.training_job_name and not training_status.is_over(old):
         update |= {"phase": Phase.FAILED, "reason": Reason.INVALID_SPEC, "message": message}
         new = old.model_copy(update=update)
@@ -261,14 +273,15 @@ def _ended_at(training: BatchJob | None) -> datetime | None:
 def _with_conditions(seen: Seen, new: FineTuningJobStatus, now: datetime) -> FineTuningJobStatus:
     old, generation = seen.job.status, seen.job.metadata.generation
     kind = ConditionType.MONITORING_READY
+    ends = [*conditions.outcome(new), *conditions.readiness(new)]
     found = [
         conditions.config_valid(new),
         conditions.monitoring(seen.monitoring, conditions.find(old.conditions, kind)),
         *preflight.conditions(seen.job, seen.nodes),
         *preflight.output_shared(seen.job, seen.claim_modes),
         conditions.suspended(new),
-        *conditions.outcome(new),
-        *conditions.withdrawn(old.conditions, new),
+        *ends,
+        *conditions.withdrawn(old.conditions, ends, new),
         *conditions.validated(new.validation),
         *conditions.published(new.publish),
     ]

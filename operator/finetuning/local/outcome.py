@@ -63,10 +63,10 @@ def _put_off(status: FineTuningJobStatus, now: datetime) -> FineTuningJobStatus:
         reason=Reason.VALIDATION_PENDING.value,
         summary="the checks were interrupted",
     )
-    held = conditions.merge(
-        status.conditions, conditions.validated(put_off), status.observed_generation or 1, now
-    )
-    return status.model_copy(update={"validation": put_off, "conditions": held})
+    new = status.model_copy(update={"validation": put_off})
+    found = [*conditions.validated(put_off), *conditions.readiness(new)]
+    held = conditions.merge(status.conditions, found, status.observed_generation or 1, now)
+    return new.model_copy(update={"conditions": held})
 
 
 def localized(status: FineTuningJobStatus, job: FineTuningJob, output: Path) -> FineTuningJobStatus:

@@ -32,6 +32,7 @@ async def test_a_job_is_trained_and_validated(world: World, process: Process) ->
         "MonitoringReady": "True",
         "MemorySufficient": "Unknown",
         "Suspended": "False",
+        "Ready": "True",
         "Complete": "True",
         "Validated": "True",
     }

@@ -230,7 +230,12 @@ async def test_what_events_said_outlives_a_restart_of_the_operator(
     await process.settle()
     told = "spec.resources: FailedCreate: exceeded quota; ask for less."
     said = {"reason": "PodsForbidden", "message": told}
-    world.patch(("finetuningjobs", *KEY), {"status": said}, only_status=True)
+    held = [
+        each | ({"reason": said["reason"]} if each["type"] == "Ready" else {})
+        for each in world.status["conditions"]
+    ]
+    status = {"status": said | {"conditions": held}}
+    world.patch(("finetuningjobs", *KEY), status, only_status=True)
     before = len(world.writes)
     await Process(world, http).settle()
     assert len(world.writes) == before

@@ -235,7 +235,8 @@ def test_a_last_try_that_never_reached_a_step_takes_no_figure_back() -> None:
 )
 @pytest.mark.parametrize("training", [None, batch_job(), batch_job(failed="DeadlineExceeded")])
 def test_what_is_over_never_changes_again(written: dict[str, Any], training: Any) -> None:
-    said = {**written, "observedGeneration": 1}
+    ready = {"type": "Ready", "status": "True" if "validation" in written else "False"}
+    said = {**written, "observedGeneration": 1, "conditions": [ready]}
     policy = {"enabled": written.get("validation", {}).get("phase") != "Skipped"}
     problem = Problem(Reason.JOB_DELETED, "x", True)
     found = seen(of=job(said, validation=policy), training=training, problem=problem)

@@ -15,6 +15,7 @@ import aiohttp
 from tests.unit.controller.objects import ENDED, SETTINGS, STARTED, ended, job_body, running
 from typing_extensions import override
 
+from finetuning.api.crd import job_schema
 from finetuning.controller import naming, observed
 from finetuning.controller.cache import Cache, Store
 from finetuning.controller.errors import RetryLaterError
@@ -34,6 +35,8 @@ BEGINNING = [
 ]
 """What a process reads before anything else: what another mode left, and what the jobs have."""
 IDLE_SECONDS = 3.0
+STATUS_OF_THE_SCHEMA = job_schema()["properties"]["status"]["default"]
+"""What a job has from its creation on, before any operator looked."""
 Raw = dict[str, Any]
 Name = tuple[str, str, str]
 
@@ -70,6 +73,8 @@ class World:
             raise ApiError(409, "AlreadyExists", f"{plural} {name} already exists")
         meta.setdefault("uid", f"uid-{plural}-{version}")
         meta |= {"resourceVersion": version, "creationTimestamp": STARTED}
+        if plural == "finetuningjobs":
+            new["status"] = copy.deepcopy(STATUS_OF_THE_SCHEMA)
         self.objects[key] = new
         return copy.deepcopy(new)
 

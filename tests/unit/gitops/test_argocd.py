@@ -1,64 +1,44 @@
 """The health check for Argo CD in a real Lua, as Argo CD runs it: `obj` in, a table out."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from lupa import LuaRuntime
+from tests.unit.gitops.moments import ARGO, Moment
 
 FOLDER = Path(__file__).resolve().parents[3] / "examples" / "gitops" / "argocd"
 SCRIPT = (FOLDER / "health.lua").read_text()
 KEY = "resource.customizations.health.aim.amd.com_FineTuningJob"
 
 
-def health(status: dict[str, Any] | None, generation: int = 1) -> tuple[str, str]:
+def health(body: dict[str, Any]) -> tuple[str, str]:
     lua = LuaRuntime(unpack_returned_tuples=True)
-    body: dict[str, Any] = {"metadata": {"generation": generation}}
-    if status is not None:
-        body["status"] = {"observedGeneration": 1, **status}
     lua.globals().obj = lua.table_from(body, recursive=True)
     found = lua.execute(SCRIPT)
     return found["status"], found["message"]
 
 
-def validated(status: str, reason: str) -> dict[str, str]:
-    return {"type": "Validated", "status": status, "reason": reason, "message": f"so {reason}"}
+def test_each_turn_of_a_job_has_its_health(lives: list[Moment]) -> None:
+    found = {each.name: health(each.body) for each in lives}
+    assert {name: status for name, (status, _) in found.items()} == {
+        each.name: each.argo for each in lives
+    }
+    assert set(Counter(each.argo for each in lives)) == set(ARGO.values())
+    assert all(message for _, message in found.values())
 
 
-def trained(*conditions: dict[str, str]) -> dict[str, Any]:
-    return {"phase": "Succeeded", "message": "Trained.", "conditions": list(conditions)}
+def test_what_is_wrong_is_told(lives: list[Moment]) -> None:
+    told = {health(each.body)[1] for each in lives if each.argo == "Degraded"}
+    assert any("model_output" in each for each in told)
+    assert any("no such bucket" in each for each in told)
 
 
-REFUSED = {"type": "ConfigValid", "status": "False", "message": "no such method"}
-
-
-@pytest.mark.parametrize(
-    ("status", "expected"),
-    [
-        (None, ("Progressing", "Waiting for the operator")),
-        ({"phase": "Pending", "reason": "JobCreated"}, ("Progressing", "JobCreated")),
-        ({"phase": "Running", "message": "step 3"}, ("Progressing", "step 3")),
-        ({"phase": "Paused", "message": "Suspended."}, ("Suspended", "Suspended.")),
-        ({"phase": "Failed", "message": "Out of memory."}, ("Degraded", "Out of memory.")),
-        ({"phase": "Pending", "conditions": [REFUSED]}, ("Degraded", "no such method")),
-        (trained(validated("True", "ChecksPassed")), ("Healthy", "Trained.")),
-        (trained(validated("False", "ValidationSkipped")), ("Healthy", "Trained.")),
-        (trained(validated("False", "ChecksFailed")), ("Degraded", "so ChecksFailed")),
-        (trained(validated("False", "ValidatorError")), ("Degraded", "so ValidatorError")),
-        (
-            trained(validated("Unknown", "ValidationRunning")),
-            ("Progressing", "so ValidationRunning"),
-        ),
-    ],
-)
-def test_each_state_has_its_health(status: Any, expected: tuple[str, str]) -> None:
-    assert health(status) == expected
-
-
-def test_an_old_status_says_nothing_about_a_new_spec() -> None:
-    done = trained(validated("True", "ChecksPassed"))
-    assert health(done, generation=2)[0] == "Progressing"
+def test_a_job_that_no_operator_has_seen_is_under_way() -> None:
+    body = {"metadata": {"generation": 1}}
+    assert health(body) == ("Progressing", "Waiting for the operator")
+    assert health(body | {"status": {"observedGeneration": 0}})[0] == "Progressing"
 
 
 def test_the_patch_for_argo_cds_configmap_holds_the_same_text() -> None:

@@ -162,6 +162,7 @@ def test_a_model_is_trained_watched_and_validated_as_documented(
         "ConfigValid": "True",
         "MonitoringReady": "False",
         "Suspended": "False",
+        "Ready": "True",
         "Complete": "True",
         "Validated": "True",
     }
