@@ -11,6 +11,7 @@ import yaml
 from kubernetes.client import ApiException
 from tests.cluster.crd_cases import ACCEPTED, PROTOTYPE, REFUSED, Case, minimal, named
 from tests.cluster.jobs import KIND, PLURAL, custom_objects
+from tests.documented import example_jobs, shown_jobs
 
 from finetuning.api.crd import crd
 from finetuning.api.hyperparameters import Hyperparameters
@@ -77,6 +78,14 @@ def stored(api: Cluster, job: str) -> dict[str, Any]:
 @pytest.mark.parametrize("case", ACCEPTED, ids=named)
 def test_the_api_server_accepts(api: Cluster, case: Case) -> None:
     dry_run(api, case.manifest)
+
+
+@pytest.mark.parametrize(("name", "body"), [*example_jobs(), *shown_jobs()])
+def test_the_api_server_accepts_what_is_documented(
+    api: Cluster, name: str, body: dict[str, Any]
+) -> None:
+    metadata = {key: value for key, value in body["metadata"].items() if key != "namespace"}
+    dry_run(api, body | {"metadata": metadata})
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=named)

@@ -1,23 +1,16 @@
 """The published JSON Schema, by a validator as editors have one."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from jsonschema import Draft202012Validator
+from tests.documented import example_jobs, shown_jobs
 from tests.unit.controller.objects import job_body
 
 from finetuning.api.editor import editor_schema
 
-ROOT = Path(__file__).resolve().parents[3]
-JOBS = [
-    (path.name, document)
-    for path in sorted((ROOT / "examples").rglob("*.yaml"))
-    for document in yaml.safe_load_all(path.read_text())
-    if document and document.get("kind") == "FineTuningJob"
-]
+JOBS = [*example_jobs(), *shown_jobs()]
 
 
 def mistakes(job: Any) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from tests.cluster.crd_cases import ACCEPTED, PROTOTYPE, REFUSED, Case, minimal, named
+from tests.documented import example_jobs, shown_jobs
 
 from finetuning.api.base import CEL_RULES
 from finetuning.api.crd import job_schema
@@ -35,6 +36,13 @@ def complaints(case: Case) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("case", ACCEPTED, ids=named)
 def test_a_local_run_accepts(case: Case) -> None:
     FineTuningJob.from_body(case.manifest)
+
+
+@pytest.mark.parametrize(("name", "body"), [*example_jobs(), *shown_jobs()])
+def test_examples_and_manifests_of_the_documentation_are_accepted(
+    name: str, body: dict[str, Any]
+) -> None:
+    FineTuningJob.from_body(body)
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=named)
