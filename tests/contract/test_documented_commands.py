@@ -89,9 +89,14 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^kubectl create configmap finetuning-demo-data ": "cluster/conftest.py::workspace",
     r"^kubectl finetune list -A$": COMMANDS + "test_kubectl_takes_it_for_its_own",
     r"^source <\(finetuning completion bash": "unit/cli/test_completion.py::test_bash_completes",
+    r"^python examples/sweeps/sweep\.py ": "unit/readers/test_real_jobs.py::"
+    "test_every_rate_is_trained_and_the_best_one_comes_first",
+    # No Katib and no Argo here: their own libraries judge what these manifests ask for.
+    r"^kubectl (apply|create) -f examples/sweeps/": "unit/readers/test_katib_and_argo.py::"
+    "test_katib_sees_when_a_trial_has_ended",
     r"^kubectl kustomize examples/gitops": "cluster/test_gitops_on_a_cluster.py::test_the_kustom",
     # No Argo CD here: the script runs in a real Lua, and the patch is a ConfigMap with its text.
-    r"^kubectl -n argocd patch ": "unit/gitops/test_argocd.py::test_the_patch_for_argo_cds",
+    r"^kubectl -n argocd patch ": "unit/readers/test_argocd.py::test_the_patch_for_argo_cds",
     r"^finetuning doctor$": COMMANDS + "test_the_doctor_finds_this_cluster_well",
     r"^finetuning init --model": "unit/scaffold/test_init.py::test_a_small_file_becomes",
     r"^finetuning init$": "unit/scaffold/test_init.py::test_a_person_is_asked",

@@ -1,4 +1,4 @@
-"""Jobs of an operator that knew neither Ready nor Stalled; tests/unit/gitops has the others."""
+"""Jobs of an operator that knew neither Ready nor Stalled; tests/unit/readers has the others."""
 
 from typing import Any
 

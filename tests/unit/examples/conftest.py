@@ -26,7 +26,7 @@ def logging_as_before() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def _imported(folder: Path, name: str) -> ModuleType:
+def imported(folder: Path, name: str) -> ModuleType:
     sys.path.insert(0, str(folder))
     try:
         return importlib.import_module(name)
@@ -36,17 +36,17 @@ def _imported(folder: Path, name: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def knowledge() -> ModuleType:
-    return _imported(EXAMPLES / "tiny-model", "knowledge")
+    return imported(EXAMPLES / "tiny-model", "knowledge")
 
 
 @pytest.fixture(scope="session")
 def make_data() -> ModuleType:
-    return _imported(EXAMPLES / "tiny-model", "make_data")
+    return imported(EXAMPLES / "tiny-model", "make_data")
 
 
 @pytest.fixture(scope="session")
 def ask() -> ModuleType:
-    return _imported(EXAMPLES, "ask")
+    return imported(EXAMPLES, "ask")
 
 
 @pytest.fixture(scope="session")

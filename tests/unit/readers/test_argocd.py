@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 from lupa import LuaRuntime
-from tests.unit.gitops.moments import ARGO, Moment
+from tests.unit.readers.moments import ARGO, Moment
 
 FOLDER = Path(__file__).resolve().parents[3] / "examples" / "gitops" / "argocd"
 SCRIPT = (FOLDER / "health.lua").read_text()

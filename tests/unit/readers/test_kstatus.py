@@ -1,42 +1,38 @@
 """The real kstatus, by which Flux waits, over jobs at each of their turns."""
 
 import copy
-import json
-import subprocess
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.gitops.moments import BROKEN, DONE, WAITS, Moment
+from tests.unit.readers.conftest import Ask
+from tests.unit.readers.moments import BROKEN, DONE, WAITS, Moment
 
 pytestmark = pytest.mark.timeout(900)  # The first test may have to build it.
 
 
-def read(readers: Path, bodies: list[dict[str, Any]]) -> list[dict[str, str]]:
-    lines = "".join(json.dumps(each) + "\n" for each in bodies)
-    done = subprocess.run([readers], input=lines, capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+def read(ask: Ask, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return ask([{"object": each} for each in bodies])
 
 
 def test_a_job_is_ready_when_all_is_there_and_failed_when_it_never_will_be(
-    readers: Path, lives: list[Moment]
+    ask: Ask, lives: list[Moment]
 ) -> None:
-    found = read(readers, [each.body for each in lives])
+    found = read(ask, [each.body for each in lives])
     read_as = {each.name: it["kstatus"] for each, it in zip(lives, found, strict=True)}
     assert read_as == {each.name: each.kstatus for each in lives}
     assert min(Counter(read_as.values())[each] for each in (WAITS, DONE, BROKEN)) >= 5
 
 
-def test_flux_says_why_a_job_failed(readers: Path, lives: list[Moment]) -> None:
+def test_flux_says_why_a_job_failed(ask: Ask, lives: list[Moment]) -> None:
     broken = [each.body for each in lives if each.kstatus == BROKEN]
-    told = [each["message"] for each in read(readers, broken)]
+    told = [each["message"] for each in read(ask, broken)]
     assert all(told)
     assert any("no such bucket" in each for each in told)
 
 
 def test_without_the_two_conditions_every_job_would_be_taken_for_ready(
-    readers: Path, lives: list[Moment]
+    ask: Ask, lives: list[Moment]
 ) -> None:
     """The tests above could not fail if kstatus knew a job by anything else."""
     bodies = [copy.deepcopy(each.body) for each in lives]
@@ -45,10 +41,10 @@ def test_without_the_two_conditions_every_job_would_be_taken_for_ready(
         kept = [each for each in held if each["type"] not in {"Ready", "Stalled"}]
         body["status"]["conditions"] = kept
         body["status"]["observedGeneration"] = body["metadata"]["generation"]
-    assert {each["kstatus"] for each in read(readers, bodies)} == {DONE}
+    assert {each["kstatus"] for each in read(ask, bodies)} == {DONE}
 
 
-def test_a_job_that_is_being_deleted_is_that(readers: Path, lives: list[Moment]) -> None:
+def test_a_job_that_is_being_deleted_is_that(ask: Ask, lives: list[Moment]) -> None:
     body = copy.deepcopy(lives[-1].body)
     body["metadata"]["deletionTimestamp"] = "2026-01-01T10:00:00Z"
-    assert [each["kstatus"] for each in read(readers, [body])] == ["Terminating"]
+    assert [each["kstatus"] for each in read(ask, [body])] == ["Terminating"]
