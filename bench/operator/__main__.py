@@ -22,11 +22,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.operator import gate, pictures, report, rounds, stand_ins
+from bench.operator import gate, load, pictures, report, rounds, stand_ins, workload
 from bench.operator.plane import Plane
 from bench.operator.process import OperatorProcess
 from bench.operator.rounds import Contest
-from bench.operator.watcher import Client
+from bench.operator.watcher import Client, established, usable
 from bench.operator.workload import SETTINGS, SUBJECTS, Round, Subject
 from hack.cluster import monitoring
 from hack.cluster.shell import ClusterError, write
@@ -34,8 +34,11 @@ from hack.cluster.shell import ClusterError, write
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from bench.operator.load import Load
+
 ROOT = Path(__file__).resolve().parents[2]
 CRD = ROOT / "crds" / "finetuningjobs.aim.amd.com.yaml"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 IDLE_SECONDS = 10.0
 SMALL = {"rounds": "3x1,40", "pod_seconds": 2.0, "subjects": "floor,validated"}
 
@@ -47,6 +50,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--gpus", type=int, default=160, help="that the nodes offer")
     found.add_argument("--pod-seconds", type=float, default=10.0, help="that each pod runs")
     found.add_argument("--monitoring", default="perJob", help="the operator's monitoring mode")
+    found.add_argument("--rate", default="", help="of creations at once, such as 10/s")
+    found.add_argument("--failing", default="0", help="share of jobs whose training fails")
+    found.add_argument("--deleted", default="0", help="share deleted when their pod is there")
+    found.add_argument("--restart", default="", help="operator or apiserver, in the middle")
     found.add_argument("--limit", type=float, default=900.0, help="seconds that a round may take")
     found.add_argument("--small", action="store_true", help=f"the gate's form: {SMALL}")
     found.add_argument("--gate", action="store_true", help="exit 1 when a kept figure got worse")
@@ -82,15 +89,16 @@ def say(line: str) -> None:
 class Bench:
     """One run with its choices."""
 
-    def __init__(self, chosen: argparse.Namespace, folder: Path) -> None:
-        self.chosen, self.folder = chosen, folder
+    def __init__(self, chosen: argparse.Namespace, load: Load, folder: Path) -> None:
+        self.chosen, self.load, self.folder = chosen, load, folder
 
     def run(self, subjects: Iterable[Subject], wanted: list[Round]) -> dict[str, Any]:
-        about = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        about: dict[str, Any] = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         results = [self._contend(subject, wanted) for subject in subjects]
         chosen = {
             name: getattr(self.chosen, name) for name in ("gpus", "pod_seconds", "monitoring")
         }
+        about |= {"load": self.load.figures()}
         return {**about, "cpus": os.cpu_count(), **chosen, "subjects": results}
 
     def _contend(self, subject: Subject, wanted: list[Round]) -> dict[str, Any]:
@@ -114,17 +122,20 @@ class Bench:
         return folder and folder / f"{subject.name}.prof"
 
     async def _furnish(self, plane: Plane) -> None:
-        """Definitions and nodes."""
+        """Definitions, nodes, and the namespace where the operator has its Lease."""
         client = Client(plane)
         try:
             definitions = [CRD, *(f for f in monitoring.crds() if "servicemonitors" in f.name)]
-            path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
             for file in definitions:
-                await client.create_text(path, file.read_text())
+                await client.create_text(DEFINITIONS, file.read_text())
+            await client.until(DEFINITIONS, established)
+            plane.start_rest()
+            own = workload.named("Namespace", SETTINGS.deployment_namespace)
+            await client.create("/api/v1/namespaces", own)
             for number in range(-(-self.chosen.gpus // stand_ins.GPUS_PER_NODE)):
                 node = stand_ins.node(number, SETTINGS.gpu_resource_name)
                 await client.create("/api/v1/nodes", node)
-            await client.until_usable("/api/v1/nodes")
+            await client.until("/api/v1/nodes", usable)
         finally:
             await client.close()
 
@@ -133,7 +144,7 @@ class Bench:
     ) -> dict[str, Any]:
         client = Client(plane)
         try:
-            contest = Contest(plane, client, subject, operator, say)
+            contest = Contest(plane, client, subject, operator, self.load, say)
             found = await rounds.play(contest, wanted, self.chosen.limit)
         finally:
             await client.close()
@@ -155,6 +166,7 @@ def main(arguments: list[str]) -> int:
         vars(chosen).update(SMALL)
     try:
         subjects, wanted = read_subjects(chosen.subjects), read_rounds(chosen.rounds)
+        befalling = load.read(chosen.rate, chosen.failing, chosen.deleted, chosen.restart)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -162,7 +174,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="finetuning-bench-"))
     try:
-        found = Bench(chosen, folder).run(subjects, wanted)
+        found = Bench(chosen, befalling, folder).run(subjects, wanted)
     except KeyboardInterrupt:
         print("bench: interrupted; nothing is left running", file=sys.stderr)
         return 130

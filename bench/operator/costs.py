@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+T = TypeVar("T")
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 WHO = {
     "bench-load": "load",
@@ -45,20 +47,36 @@ def machine_seconds() -> tuple[float, float]:
 class Meter:
     """Reads everything at the start of a round and again at its end."""
 
-    pids: Mapping[str, int]
+    pids: Callable[[], Mapping[str, int]]
+    """Processes by name, as they are now."""
     audit_log: Path
     cpu: dict[str, float] = field(default_factory=dict)
+    known: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, float] = field(default_factory=dict)
     machine: tuple[float, float] = (0.0, 0.0)
     offset: int = 0
 
     def start(self) -> None:
-        self.cpu = {name: cpu_seconds(pid) for name, pid in self.pids.items()}
+        self.known = dict(self.pids())
+        self.cpu = {name: cpu_seconds(pid) for name, pid in self.known.items()}
         self.machine = machine_seconds()
         self.offset = self.audit_log.stat().st_size
 
     def used(self) -> dict[str, float]:
-        """Processor seconds since the start, by process."""
-        return {name: cpu_seconds(pid) - self.cpu[name] for name, pid in self.pids.items()}
+        """Processor seconds since the start, by process; of one that ended, as last seen."""
+        for name, pid in self.known.items():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                self.seen[name] = cpu_seconds(pid) - self.cpu[name]
+        return dict(self.seen)
+
+    def across(self, act: Callable[[], T]) -> T:
+        """Do what replaces processes, and count both lives of each; give what `act` gives."""
+        before = self.used()
+        given = act()
+        for name, pid in self.pids().items():
+            if pid != self.known[name]:
+                self.known[name], self.cpu[name] = pid, -before[name]
+        return given
 
     def busy_elsewhere(self, used: Mapping[str, float]) -> float:
         """Share of the machine that programs outside this bench took meanwhile."""

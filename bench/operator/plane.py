@@ -10,6 +10,7 @@ import json
 import shutil
 import socket
 import ssl
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -79,9 +80,10 @@ class Plane:
         return self.place.configs / f"{user}.conf"
 
     def __enter__(self) -> Self:
-        """Start on an empty database."""
+        """An API server on an empty database, with nothing behind it yet."""
         try:
-            self._start_all()
+            self.start("etcd", *config.etcd(self.place))
+            self.start_api()
         except BaseException:
             self.stop()
             raise
@@ -146,22 +148,31 @@ class Plane:
         }
         return f"{json.dumps(init)}\n---\n{json.dumps(cluster)}\n"
 
-    def _start_all(self) -> None:
+    def start_rest(self) -> None:
+        """The others, once all definitions are there.
+
+        The garbage collector looks for new ones every 30 seconds, and until then asks the API
+        server for each owner that it does not know.
+        """
         place = self.place
-        self.start("etcd", *config.etcd(place))
-        self.start_api()
         self.start("kube-controller-manager", *config.controller_manager(place), *RAISED)
         self.start("kube-scheduler", *config.scheduler(place), *RAISED)
         kubeconfig = f"--kubeconfig={self.kubeconfig('bench-kwok')}"
         settings = f"--config={self.folder / 'kwok.yaml'}"
         self.start("kwok", kubeconfig, settings, "--manage-all-nodes")
 
-    def start_api(self) -> None:
-        """Start the API server and wait until it answers."""
+    def stop_api(self) -> None:
+        """End the API server alone; what it knew stays in etcd."""
+        process.stop([self.processes["kube-apiserver"]])
+
+    def start_api(self) -> float:
+        """Start the API server; seconds until it answered."""
+        begun = time.monotonic()
         flags = ("--endpoint-reconciler-type=none", "--profiling=false")
         self.start("kube-apiserver", *config.apiserver(self.place), *flags)
         log = f"{self.folder}/logs/kube-apiserver.log"
         wait_until("the API server", self._answers, 120, log)
+        return time.monotonic() - begun
 
     def start(self, name: str, *arguments: str) -> None:
         program = self.programs[name]

@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING
 
 from bench.operator.plane import free_ports
 from bench.operator.workload import SETTINGS
+from hack.cluster.monitoring import answers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +38,8 @@ class OperatorProcess:
             "FINETUNING_OPERATOR_OPERATOR_IMAGE": SETTINGS.operator_image,
             "FINETUNING_OPERATOR_TRAINER_IMAGE": SETTINGS.trainer_image,
             "FINETUNING_OPERATOR_MONITORING_MODE": monitoring,
+            # As the chart has it, also for one replica.
+            "FINETUNING_OPERATOR_LEADER_ELECTION": "true",
             # Compiled modules, as in the image, whatever the environment says of them.
             "PYTHONDONTWRITEBYTECODE": "",
             "PYTHONPYCACHEPREFIX": str(plane.folder / "bytecode"),
@@ -57,24 +58,34 @@ class OperatorProcess:
 
     def start(self) -> float:
         """Seconds until it was ready; raises RuntimeError when it ends or takes too long."""
+        begun = time.monotonic()
+        child = self._child = self._spawn()
+        while not answers(f"http://127.0.0.1:{self._port}/readyz"):
+            passed = time.monotonic() - begun
+            if child.poll() is not None or passed > READY_SECONDS:
+                words = self._log.read_text()[-600:]
+                raise RuntimeError(f"the operator is not ready after {passed:.0f} s: {words}")
+            time.sleep(0.02)
+        return time.monotonic() - begun
+
+    def revive(self) -> bool:
+        """Start it again where it ended by itself, and say whether it had."""
+        if self._child is None or self._child.poll() is None:
+            return False
+        self._child = self._spawn()
+        return True
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
         profiled = ["-m", "cProfile", "-o", str(self._profile)] if self._profile else []
         self._profile = None
-        begun = time.monotonic()
         with self._log.open("ab") as log:
-            self._child = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, *profiled, *self._command],
                 env=self._env,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        while not self._ready():
-            passed = time.monotonic() - begun
-            if self._child.poll() is not None or passed > READY_SECONDS:
-                words = self._log.read_text()[-600:]
-                raise RuntimeError(f"the operator is not ready after {passed:.0f} s: {words}")
-            time.sleep(0.02)
-        return time.monotonic() - begun
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL for one that does not go."""
@@ -87,11 +98,3 @@ class OperatorProcess:
             self._child.kill()
             self._child.wait()
         self._child = None
-
-    def _ready(self) -> bool:
-        url = f"http://127.0.0.1:{self._port}/readyz"
-        try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                return bool(answer.status == 200)  # noqa: PLR2004
-        except (urllib.error.URLError, OSError):
-            return False

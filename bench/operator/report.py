@@ -39,9 +39,12 @@ ROWS: tuple[tuple[str, Callable[[Figures], float | None]], ...] = (
     ("create → Pod p50, s", _at("create_to_pod", "p50")),
     ("create → Pod p99, s", _at("create_to_pod", "p99")),
     ("last pod, s", _at("last_pod")),
+    ("pod end → Job end p50, s", _at("pod_end_to_job_end", "p50")),
     ("pod end → trained p50, s", _at("pod_end_to_trained", "p50")),
     ("pod end → validation pod p50, s", _at("pod_end_to_validation_pod", "p50")),
     ("validator's end → verdict p50, s", _at("validation_end_to_validated", "p50")),
+    ("deletion → pod gone p50, s", _at("delete_to_gone", "p50")),
+    ("ready after the restart, s", _at("restart_ready")),
     ("all done, s", _at("all_done")),
     ("operator: writes per job", _at("operator_writes")),
     ("operator: reads per job", _at("operator_reads")),
@@ -57,7 +60,9 @@ ROWS: tuple[tuple[str, Callable[[Figures], float | None]], ...] = (
 
 def name_of(found: Figures) -> str:
     jobs = found["jobs"]
-    return f"{jobs} in a row" if found["one_by_one"] else f"{jobs} at once"
+    if found["one_by_one"]:
+        return f"{jobs} in a row"
+    return ", ".join(filter(None, (f"{jobs} at once", found["load"])))
 
 
 def pairs(found: Figures) -> Iterator[tuple[str, dict[str, Figures]]]:
@@ -82,6 +87,8 @@ def table(found: Figures) -> str:
     console = Console(file=out, width=110)
     for name, subjects in pairs(found):
         console.print(_round(name, subjects))
+        if subjects.keys() - {"floor"}:
+            console.print(_sent(subjects))
     for subject in found["subjects"]:
         if "ready_again" in subject:
             idle = subject["idle"]
@@ -105,4 +112,22 @@ def _round(name: str, subjects: dict[str, Figures]) -> Table:
             base = read(floor) if floor else None
             drawn.add_row(title, *(cell(v, None if s == "floor" or "share" in title else base)
                                    for s, v in values.items()))  # fmt: skip
+    return drawn
+
+
+def sent(found: Figures) -> dict[str, float]:
+    """Requests of the operator per job: verb and resource, number."""
+    parts = ((*key.partition(" "), number) for key, number in found["requests"].items())
+    return {what: number for who, _, what, number in parts if who == "operator"}
+
+
+def _sent(subjects: dict[str, Figures]) -> Table:
+    """What the operator asks the API server for."""
+    drawn = Table(title="requests of the operator, per job", title_justify="left")
+    drawn.add_column("")
+    counted = {name: sent(each) for name, each in subjects.items() if name != "floor"}
+    for name in counted:
+        drawn.add_column(name, justify="right")
+    for what in sorted({key for each in counted.values() for key in each}):
+        drawn.add_row(what, *(cell(each.get(what), None) for each in counted.values()))
     return drawn

@@ -9,24 +9,26 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.operator import costs, workload
+from bench.operator import costs, mishaps, workload
 from bench.operator.costs import WRITES, Meter
-from bench.operator.watcher import CONCURRENT, Client, Stamps, Watcher
+from bench.operator.load import Load
+from bench.operator.watcher import CONCURRENT, GONE, POD, Client, Stamps, Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from bench.operator.plane import Plane
     from bench.operator.process import OperatorProcess
     from bench.operator.workload import Round, Subject
 
-POD = "training pod"
 SPANS = {
     "create_to_job": ("created", "training job"),
     "create_to_pod": ("created", POD),
+    "pod_end_to_job_end": ("training pod ended", "training job ended"),
     "pod_end_to_trained": ("training pod ended", "trained"),
     "pod_end_to_validation_pod": ("training pod ended", "validation pod"),
     "validation_end_to_validated": ("validation pod ended", "validated"),
+    "delete_to_gone": ("deleted", GONE),
 }
 """Name: from which step to which."""
 
@@ -39,6 +41,7 @@ class Contest:
     client: Client
     subject: Subject
     operator: OperatorProcess | None
+    load: Load
     say: Callable[[str], None]
 
     @property
@@ -59,30 +62,49 @@ async def play(contest: Contest, wanted: Round, limit: float) -> dict[str, Any]:
     namespace = f"{contest.subject.name}-{wanted.name}"
     for path, manifest in workload.surroundings(namespace):
         await contest.client.create(path, manifest)
-    path, objects = workload.objects(contest.subject, namespace, wanted.jobs)
+    load = Load() if wanted.one_by_one else contest.load
     watcher = Watcher(contest.client, namespace)
     await watcher.start(customs=contest.subject.operator)
-    meter = Meter(contest.pids(), contest.plane.place.audit_log)
+    meter = Meter(contest.pids, contest.plane.place.audit_log)
     meter.start()
     begun = time.monotonic()
-    tell = teller(contest, wanted, watcher, begun)
+    befall(contest, wanted, load, watcher)
+    if load.restart == "apiserver" and contest.operator is not None:
+        watcher.beside(mishaps.keep(meter, contest.operator, contest.say))
+    act = mishaps.action(load.restart, contest.plane, contest.operator)
     try:
-        creating = asyncio.create_task(create(contest, watcher, path, objects, wanted))
-        await watcher.wait(contest.last_step, wanted.jobs, tell, limit)
-        await creating
+        restarting = asyncio.create_task(mishaps.restart(watcher, meter, wanted.jobs, act))
+        await watcher.wait(contest.last_step, wanted.jobs, teller(contest, wanted, watcher), limit)
+        restarted = await restarting
     finally:
         await watcher.stop()
     return {
         "subject": contest.subject.name,
         "jobs": wanted.jobs,
         "one_by_one": wanted.one_by_one,
+        "load": load.told(),
+        "restart_ready": restarted,
         **times(watcher.stamps, begun, contest.last_step),
         **spent(contest, meter, wanted.jobs),
     }
 
 
-def teller(contest: Contest, wanted: Round, watcher: Watcher, begun: float) -> Callable[[], None]:
+def befall(contest: Contest, wanted: Round, load: Load, watcher: Watcher) -> None:
+    """Let the jobs come, and those leave again that shall, beside the watches."""
+    names = load.names(wanted.jobs)
+    path, objects = workload.objects(contest.subject, watcher.namespace, names)
+    watcher.beside(
+        in_a_row(contest, watcher, path, objects)
+        if wanted.one_by_one
+        else at_once(contest, watcher, path, objects, load.rate)
+    )
+    leaving = {n: f"{path}/{objects[n]['metadata']['name']}" for n in load.leaving(names)}
+    watcher.beside(mishaps.delete(contest.client, watcher, leaving))
+
+
+def teller(contest: Contest, wanted: Round, watcher: Watcher) -> Callable[[], None]:
     """Say how far the round is."""
+    begun = time.monotonic()
     steps = ("created", POD, contest.last_step)
 
     def tell() -> None:
@@ -93,24 +115,36 @@ def teller(contest: Contest, wanted: Round, watcher: Watcher, begun: float) -> C
     return tell
 
 
-async def create(
-    contest: Contest, watcher: Watcher, path: str, objects: dict[str, Any], wanted: Round
+async def in_a_row(
+    contest: Contest, watcher: Watcher, path: str, objects: Mapping[str, dict[str, Any]]
 ) -> None:
-    """All at once, a few at a time; or each when the pod of the one before it is there."""
-    gate = asyncio.Semaphore(CONCURRENT)
+    """Each when the pod of the one before it is there."""
+    for number, (name, manifest) in enumerate(objects.items(), start=1):
+        watcher.stamps[name]["created"] = time.monotonic()
+        await contest.client.create(path, manifest)
+        await watcher.wait(POD, number, lambda: None, 60)
+        await asyncio.sleep(0.2)
 
-    async def one(name: str, manifest: dict[str, Any]) -> None:
+
+async def at_once(
+    contest: Contest,
+    watcher: Watcher,
+    path: str,
+    objects: Mapping[str, dict[str, Any]],
+    rate: float,
+) -> None:
+    """A few at a time, or so many a second."""
+    gate, begun = asyncio.Semaphore(CONCURRENT), time.monotonic()
+    apart = 1 / rate if rate else 0.0
+
+    async def one(name: str, manifest: dict[str, Any], due: float) -> None:
+        await asyncio.sleep(due - time.monotonic())
         async with gate:
             watcher.stamps[name]["created"] = time.monotonic()
             await contest.client.create(path, manifest)
 
-    if not wanted.one_by_one:
-        await asyncio.gather(*(one(name, each) for name, each in objects.items()))
-        return
-    for number, (name, manifest) in enumerate(objects.items(), start=1):
-        await one(name, manifest)
-        await watcher.wait(POD, number, lambda: None, 60)
-        await asyncio.sleep(0.2)
+    every = enumerate(objects.items())
+    await asyncio.gather(*(one(*each, begun + number * apart) for number, each in every))
 
 
 def times(stamps: Stamps, begun: float, last_step: str) -> dict[str, Any]:
@@ -120,8 +154,9 @@ def times(stamps: Stamps, begun: float, last_step: str) -> dict[str, Any]:
         values = sorted(s[end] - s[start] for s in stamps.values() if start in s and end in s)
         if values:
             found[name] = {"p50": statistics.median(values), "p99": percentile(values, 0.99)}
-    found["last_pod"] = max(s[POD] for s in stamps.values()) - begun
-    found["all_done"] = max(s[last_step] for s in stamps.values()) - begun
+    found["last_pod"] = max(s[POD] for s in stamps.values() if POD in s) - begun
+    # A deleted job is done when nothing of it is left.
+    found["all_done"] = max(s.get(GONE, s.get(last_step, begun)) for s in stamps.values()) - begun
     return found
 
 
@@ -155,7 +190,7 @@ def total(counted: Iterable[tuple[tuple[str, str], int]], verbs: set[str]) -> in
 
 def idle(plane: Plane, operator: OperatorProcess, seconds: float) -> dict[str, float]:
     """What an operator does whose jobs are all finished: cores, and requests of any kind."""
-    meter = Meter({"operator": operator.pid}, plane.place.audit_log)
+    meter = Meter(lambda: {"operator": operator.pid}, plane.place.audit_log)
     time.sleep(1)
     meter.start()
     time.sleep(seconds)

@@ -11,12 +11,15 @@ import socket
 from typing import Any
 
 import yaml
+from bench.operator.load import FAILS
 
 from finetuning.api.v1alpha1 import CheckName
 from finetuning.artifacts.models import (
     Check,
     CheckResult,
+    ExitCode,
     RunState,
+    TrainFailure,
     TrainingResult,
     ValidationResult,
 )
@@ -78,13 +81,13 @@ containerStatuses:
   restartCount: 0
   state:
     terminated:
-      exitCode: 0
-      reason: Completed
+      exitCode: EXIT
+      reason: REASON
       startedAt: {{ $started | Quote }}
       finishedAt: {{ $now | Quote }}
       message: MESSAGE
 {{ end }}
-phase: Succeeded
+phase: PHASE
 """
 
 
@@ -113,6 +116,16 @@ def last_words() -> dict[str, str]:
     }
 
 
+def failure() -> str:
+    """What a trainer says of rows that it cannot use: no retry mends it."""
+    result = TrainingResult(
+        result=RunState.FAILED,
+        reason=TrainFailure.DATASET_INVALID,
+        message="row 17 has no field `completion`",
+    )
+    return result.model_dump_json(by_alias=True, exclude_none=True)
+
+
 def own_address() -> str:
     """An address of this machine that no packet has to leave it for: port 8000 refuses at once."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -124,7 +137,7 @@ def own_address() -> str:
 
 
 def configuration(pod_seconds: float) -> str:
-    """KWOK's configuration: its own settings, one stage for nodes, three for pods."""
+    """KWOK's configuration: its own settings, one stage for nodes, the others for pods."""
     options = {
         "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
         "kind": "KwokConfiguration",
@@ -132,10 +145,14 @@ def configuration(pod_seconds: float) -> str:
     }
     milliseconds = round(1000 * pod_seconds)
     ended = [
-        _stage(f"{part}-ended", "Pod", _ended(part), ENDED.replace("MESSAGE", json.dumps(words)),
-               milliseconds)
-        for part, words in last_words().items()
+        _stage(f"{part}-ended", "Pod", [_lives(), _phase("Running"), _is(part), _fails("NotIn")],
+               _end(0, told), milliseconds)
+        for part, told in last_words().items()
     ]  # fmt: skip
+    ended.append(
+        _stage("any-failed", "Pod", [_lives(), _phase("Running"), _fails("In")],
+               _end(ExitCode.INVALID, failure()), milliseconds)
+    )  # fmt: skip
     started = RUNNING.replace("ADDRESS", own_address())
     pending = [_lives(), _phase("Pending"), _has(".spec.nodeName")]
     parts = [
@@ -175,9 +192,23 @@ def _deletion() -> dict[str, Any]:
     return _named("pod-deleted", spec)
 
 
-def _ended(component: str) -> list[dict[str, Any]]:
+def _end(code: int, told: str) -> str:
+    words = {"EXIT": str(int(code)), "REASON": "Error" if code else "Completed",
+             "PHASE": "Failed" if code else "Succeeded", "MESSAGE": json.dumps(told)}  # fmt: skip
+    text = ENDED
+    for place, word in words.items():
+        text = text.replace(place, word)
+    return text
+
+
+def _fails(operator: str) -> dict[str, Any]:
+    name = f'.metadata.name | startswith("{FAILS}")'
+    return {"key": name, "operator": operator, "values": ["true"]}
+
+
+def _is(component: str) -> dict[str, Any]:
     label = f'.metadata.labels["{naming.COMPONENT_LABEL}"]'
-    return [_lives(), _phase("Running"), {"key": label, "operator": "In", "values": [component]}]
+    return {"key": label, "operator": "In", "values": [component]}
 
 
 def _phase(name: str) -> dict[str, Any]:

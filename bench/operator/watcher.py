@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections import defaultdict
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -16,13 +18,18 @@ from finetuning.api.v1alpha1 import PLURAL
 from finetuning.controller import naming
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bench.operator.plane import Plane
 
 CONCURRENT = 16
 """Creations under way at a time in a burst."""
 BUFFER = 2**20
+POD = f"{naming.TRAINING} pod"
+GONE = f"{POD} gone"
+"""A deleted job is done with its pod gone, wherever it had got to."""
+AGAIN_SECONDS = 0.2
+AWAY_SECONDS = 60
+"""An API server that restarts is back by then."""
+Steps = Callable[[dict[str, Any]], list[str]]
 Stamps = dict[str, dict[str, float]]
 """Job: step: time.monotonic() when it was first heard of."""
 
@@ -39,20 +46,38 @@ class Client:
 
     async def create(self, path: str, manifest: dict[str, Any]) -> None:
         """Raises RuntimeError with the API server's words when it refuses."""
-        async with self.http.post(path, json=manifest) as answer:
-            if answer.status >= 400:  # noqa: PLR2004
-                raise RuntimeError(f"POST {path}: {answer.status} {await answer.text()}")
+        await self._send("POST", path, manifest, fine=409)
+
+    async def delete(self, path: str) -> None:
+        """With all that belongs to it; raises RuntimeError as `create` does."""
+        await self._send("DELETE", path, {"propagationPolicy": "Background"}, fine=404)
+
+    async def _send(self, verb: str, path: str, body: dict[str, Any], fine: int) -> None:
+        """Again while the API server is away; `fine` answers what it had done before it went."""
+        for number in itertools.count():
+            try:
+                async with self.http.request(verb, path, json=body) as answer:
+                    status, said = answer.status, await answer.text()
+            except aiohttp.ClientError as error:
+                status, said = 503, str(error)
+            if status < 400 or (number and status == fine):  # noqa: PLR2004
+                return
+            if status < 500 or number * AGAIN_SECONDS > AWAY_SECONDS:  # noqa: PLR2004
+                raise RuntimeError(f"{verb} {path}: {status} {said}")
+            await asyncio.sleep(AGAIN_SECONDS)
 
     async def create_text(self, path: str, manifest: str) -> None:
         """The same for YAML."""
         await self.create(path, yaml.safe_load(manifest))
 
-    async def until_usable(self, path: str, limit: float = 60) -> None:
-        """Wait until the scheduler may use every node; raises TimeoutError."""
+    async def until(
+        self, path: str, ready: Callable[[dict[str, Any]], bool], limit: float = 60
+    ) -> None:
+        """Wait until every object there is ready; raises TimeoutError."""
         deadline = time.monotonic() + limit
-        while not all(map(usable, (await self.get(path))["items"])):
+        while not all(map(ready, (await self.get(path))["items"])):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the nodes are not ready after {limit:.0f} s")
+                raise TimeoutError(f"{path}: not ready after {limit:.0f} s")
             await asyncio.sleep(0.2)
 
     async def get(self, path: str) -> dict[str, Any]:
@@ -65,6 +90,11 @@ class Client:
 def usable(node: dict[str, Any]) -> bool:
     conditions = {each["type"]: each["status"] for each in node["status"].get("conditions", ())}
     return conditions.get("Ready") == "True" and not node["spec"].get("taints")
+
+
+def established(definition: dict[str, Any]) -> bool:
+    return any(each["type"] == "Established" and each["status"] == "True"
+               for each in (definition.get("status") or {}).get("conditions") or ())  # fmt: skip
 
 
 def key_of(item: dict[str, Any]) -> str:
@@ -97,11 +127,12 @@ def pod_steps(item: dict[str, Any]) -> list[str]:
 
 def custom_steps(item: dict[str, Any]) -> list[str]:
     found = item.get("status") or {}
-    trained = found.get("phase") in {"Succeeded", "Failed"} or found.get("reason") == "Validating"
+    failed = found.get("phase") == "Failed"
+    trained = failed or found.get("phase") == "Succeeded" or found.get("reason") == "Validating"
     return [
         "custom",
         *(["trained"] if trained else []),
-        *(["validated"] if trained and holds(item, "Validated") else []),
+        *(["validated"] if trained and (failed or holds(item, "Validated")) else []),
     ]
 
 
@@ -109,16 +140,20 @@ class Watcher:
     """Follows one namespace."""
 
     def __init__(self, client: Client, namespace: str) -> None:
-        self._client, self._namespace = client, namespace
+        self._client, self.namespace = client, namespace
         self.stamps: Stamps = defaultdict(dict)
         self._tasks: list[asyncio.Task[None]] = []
         self.news = asyncio.Event()
 
+    def beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do this meanwhile: what breaks it ends a wait, and it ends with the watcher."""
+        self._tasks.append(asyncio.create_task(work))
+
     async def start(self, *, customs: bool) -> None:
-        await self._follow(f"{JOBS}/namespaces/{self._namespace}/jobs", job_steps)
-        await self._follow(f"/api/v1/namespaces/{self._namespace}/pods", pod_steps)
+        await self._follow(f"{JOBS}/namespaces/{self.namespace}/jobs", job_steps)
+        await self._follow(f"/api/v1/namespaces/{self.namespace}/pods", pod_steps)
         if customs:
-            path = f"{CUSTOMS}/namespaces/{self._namespace}/{PLURAL}"
+            path = f"{CUSTOMS}/namespaces/{self.namespace}/{PLURAL}"
             await self._follow(path, custom_steps)
 
     async def stop(self) -> None:
@@ -127,17 +162,16 @@ class Watcher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def count(self, step: str) -> int:
-        return sum(step in steps for steps in self.stamps.values())
+        return sum(step in steps or GONE in steps for steps in self.stamps.values())
 
     async def wait(self, step: str, count: int, tell: Callable[[], None], limit: float) -> None:
-        """Until `count` jobs got there; raises TimeoutError, or what broke a watch."""
+        """Until `count` jobs got there; raises TimeoutError, or what broke a watch or the like."""
         deadline = time.monotonic() + limit
         told = time.monotonic()
         while self.count(step) < count:
             for task in self._tasks:
                 if task.done():
                     task.result()
-                    raise RuntimeError("the API server closed a watch")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.count(step)} of {count} jobs are at {step!r}")
             self.news.clear()
@@ -152,27 +186,63 @@ class Watcher:
                 told = time.monotonic()
                 tell()
 
-    async def _follow(self, path: str, steps: Callable[[dict[str, Any]], list[str]]) -> None:
+    async def _follow(self, path: str, steps: Steps) -> None:
         version = (await self._client.get(f"{path}?limit=1"))["metadata"]["resourceVersion"]
-        self._tasks.append(asyncio.create_task(self._watch(f"{path}?watch=1", version, steps)))
+        self._tasks.append(asyncio.create_task(self._stay(path, version, steps)))
 
-    async def _watch(
-        self, path: str, version: str, steps: Callable[[dict[str, Any]], list[str]]
-    ) -> None:
+    async def _stay(self, path: str, version: str, steps: Steps) -> None:
+        """Watch; after the API server was away, look at all that is there and watch on."""
+        there: dict[str, str] = {}
+        while True:
+            try:
+                await self._watch(f"{path}?watch=1&resourceVersion={version}", steps, there)
+            except aiohttp.ClientError:
+                await asyncio.sleep(AGAIN_SECONDS)
+            version = await self._look(path, steps, there)
+
+    async def _watch(self, url: str, steps: Steps, there: dict[str, str]) -> None:
+        """Until the API server ends it."""
         forever = aiohttp.ClientTimeout(total=None)
-        url = f"{path}&resourceVersion={version}&timeoutSeconds=7200"
-        async with self._client.http.get(url, timeout=forever) as answer:
+        async with self._client.http.get(f"{url}&timeoutSeconds=7200", timeout=forever) as answer:
             answer.raise_for_status()
             async for line in answer.content:
                 event = json.loads(line)
                 if event["type"] == "ERROR":
-                    raise RuntimeError(f"watch {path}: {event['object']}")
-                if event["type"] != "DELETED":
-                    self._note(event["object"], steps)
+                    raise RuntimeError(f"watch {url}: {event['object']}")
+                if event["type"] == "DELETED":
+                    self._miss(event["object"]["metadata"]["name"], steps, there)
+                else:
+                    self._hear(event["object"], steps, there)
 
-    def _note(self, item: dict[str, Any], steps: Callable[[dict[str, Any]], list[str]]) -> None:
-        now, known = time.monotonic(), self.stamps[key_of(item)]
-        for step in steps(item):
+    async def _look(self, path: str, steps: Steps, there: dict[str, str]) -> str:
+        """The version of a list of everything; raises what it met when it stays away too long."""
+        deadline = time.monotonic() + AWAY_SECONDS
+        while True:
+            try:
+                found = await self._client.get(path)
+                break
+            except aiohttp.ClientError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(AGAIN_SECONDS)
+        for name in there.keys() - {each["metadata"]["name"] for each in found["items"]}:
+            self._miss(name, steps, there)
+        for item in found["items"]:
+            self._hear(item, steps, there)
+        return str(found["metadata"]["resourceVersion"])
+
+    def _hear(self, item: dict[str, Any], steps: Steps, there: dict[str, str]) -> None:
+        there[item["metadata"]["name"]] = key_of(item)
+        self._note(key_of(item), steps(item))
+
+    def _miss(self, name: str, steps: Steps, there: dict[str, str]) -> None:
+        job = there.pop(name, "")
+        if steps is pod_steps and "deleted" in self.stamps[job]:
+            self._note(job, [GONE])
+
+    def _note(self, job: str, steps: list[str]) -> None:
+        now, known = time.monotonic(), self.stamps[job]
+        for step in steps:
             if step not in known:
                 known[step] = now
                 self.news.set()

@@ -7,11 +7,14 @@ the load client, with nobody behind them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetuning.api.v1alpha1 import GROUP, KIND, PLURAL, VERSION, FineTuningJob
 from finetuning.controller import desired
 from finetuning.controller.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 CLAIM = "results"
 SETTINGS = Settings(operator_image="bench/operator:1", trainer_image="bench/trainer:1")
@@ -76,9 +79,10 @@ def plain(namespace: str, name: str) -> dict[str, Any]:
     return {**made, "metadata": {**made["metadata"], "ownerReferences": []}}
 
 
-def objects(subject: Subject, namespace: str, count: int) -> tuple[str, dict[str, dict[str, Any]]]:
+def objects(
+    subject: Subject, namespace: str, names: Iterable[str]
+) -> tuple[str, dict[str, dict[str, Any]]]:
     """The path to create them at, and the objects by job."""
-    names = [f"j{number:05}" for number in range(count)]
     if not subject.operator:
         path = f"{JOBS}/namespaces/{namespace}/jobs"
         return path, {name: plain(namespace, name) for name in names}
@@ -92,10 +96,10 @@ def surroundings(namespace: str) -> list[tuple[str, dict[str, Any]]]:
     room = {"storage": "1Ti"}
     modes = ["ReadWriteMany"]
     return [
-        ("/api/v1/namespaces", _object("Namespace", {"name": namespace})),
+        ("/api/v1/namespaces", named("Namespace", namespace)),
         (
             "/api/v1/persistentvolumes",
-            _object("PersistentVolume", {"name": volume})
+            named("PersistentVolume", volume)
             | {
                 "spec": {
                     "accessModes": modes,
@@ -107,7 +111,7 @@ def surroundings(namespace: str) -> list[tuple[str, dict[str, Any]]]:
         ),
         (
             f"/api/v1/namespaces/{namespace}/persistentvolumeclaims",
-            _object("PersistentVolumeClaim", {"name": CLAIM})
+            named("PersistentVolumeClaim", CLAIM)
             | {
                 "spec": {
                     "accessModes": modes,
@@ -120,5 +124,5 @@ def surroundings(namespace: str) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _object(kind: str, metadata: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": kind, "metadata": metadata}
+def named(kind: str, name: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}}
