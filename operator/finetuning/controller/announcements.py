@@ -158,7 +158,8 @@ def _of_an_obstacle(
         return []
     if before is not None and before.reason == found.reason:
         return []
-    return [Announcement(found.reason, f"The validation waits: {found.summary}.", warning=True)]
+    end = "" if found.summary.endswith("…") else "."
+    return [Announcement(found.reason, f"The validation waits: {found.summary}{end}", warning=True)]
 
 
 def _of_publishing(before: FineTuningJobStatus, new: FineTuningJobStatus) -> list[Announcement]:

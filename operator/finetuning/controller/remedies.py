@@ -77,13 +77,13 @@ def _without_key(wishes: Iterable[Wanted], words: str) -> Wanted | None:
 
 
 def _key_remedy(job: FineTuningJob, wanted: Wanted) -> str:
-    make = f"create {wanted.kind} {wanted.name} --from-file={wanted.key}"
-    if wanted.kind == "secret":
-        make = f"create secret generic {wanted.name} --from-file={wanted.key}"
+    """A merge patch, since `apply` would take the keys away that it had before."""
+    kind = "secret generic" if wanted.kind == "secret" else wanted.kind
     command = f"kubectl --namespace {job.metadata.namespace}"
     return (
-        f"name a key that it has, or add this one with `{command} {make} --dry-run=client "
-        f"--output yaml | {command} apply --server-side --filename -`"
+        f"name a key that it has, or add this one with `{command} create {kind} {wanted.name} "
+        f"--from-file={wanted.key} --dry-run=client --output json | {command} patch {wanted.kind} "
+        f"{wanted.name} --type merge --patch-file /dev/stdin`"
     )
 
 

@@ -22,7 +22,11 @@ CASES: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     (
         {"dataset": {"source": "configmap:rows:a.jsonl", "evalSource": "configmap:rows:b.jsonl"}},
         "configmap references non-existent config key: b.jsonl",
-        ("spec.dataset.evalSource: ", "--from-file=b.jsonl ", "apply --server-side --filename -`"),
+        (
+            "spec.dataset.evalSource: ",
+            "--from-file=b.jsonl ",
+            "patch configmap rows --type merge --p",
+        ),
     ),
     (
         {"baseModel": {"modelId": "a/b", "tokenSecretRef": {"name": "hub", "key": "token"}}},
