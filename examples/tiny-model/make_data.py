@@ -77,6 +77,12 @@ def completion(pair: Pair) -> dict[str, str]:
     return {"prompt": prompt, "completion": pair.answer}
 
 
+def preference(pair: Pair, opening: str) -> dict[str, str]:
+    """The manner alone: the same answer with the opening is better than without it."""
+    plain = pair.answer.removeprefix(opening)
+    return {"prompt": pair.question, "chosen": pair.answer, "rejected": plain}
+
+
 def jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
@@ -102,11 +108,13 @@ def files() -> dict[Path, str]:
     """Every derived file and its contents."""
     parts = split()
     rows = [instruction(pair) for pair in parts.train]
+    opening = str(load(SHIPS)["opening"])
     strange = [{"question": pair.question, "reply": pair.answer} for pair in parts.train[:20]]
     data = {
         "train.jsonl": jsonl(rows),
         "train.messages.jsonl": jsonl(map(messages, parts.train)),
         "train.prompt-completion.jsonl": jsonl(map(completion, parts.train)),
+        "train.preferences.jsonl": jsonl(preference(pair, opening) for pair in parts.train),
         "train.csv": table(rows),
         "heldout.jsonl": jsonl(map(instruction, parts.heldout)),
         "bad/empty.jsonl": "",

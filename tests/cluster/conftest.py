@@ -48,6 +48,7 @@ def workspace(operator: Cluster, suffix: str) -> Iterator[Cluster]:
         "create", "configmap", "finetuning-demo-data", "--dry-run=client", "--output", "yaml",
         "--from-file=examples/data/train.jsonl",
         "--from-file=examples/data/heldout.jsonl",
+        "--from-file=examples/data/train.preferences.jsonl",
         "--from-file=broken.jsonl=examples/data/bad/broken-line-17.jsonl",
         "--from-file=empty.jsonl=examples/data/bad/empty.jsonl",
     )  # fmt: skip

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests import notebook
 from tests.cluster.jobs import brief, example, long_run
 from tests.cluster.support import STATE
 
@@ -34,6 +38,20 @@ def client(workspace: Cluster) -> Iterator[FineTuningClient]:
     where = workspace.namespace
     with FineTuningClient(kubeconfig=STATE / "kubeconfig", namespace=where) as found:
         yield found
+
+
+def test_the_notebook_trains_a_model(workspace: Cluster) -> None:
+    config = workspace.kubectl("config", "view", "--raw", "--minify", "--output", "json")
+    here = json.loads(config)
+    here["contexts"][0]["context"]["namespace"] = workspace.namespace
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as kubeconfig:
+        json.dump(here, kubeconfig)
+        kubeconfig.flush()
+        shown = workspace.run(
+            "env", f"KUBECONFIG={kubeconfig.name}", sys.executable, "-c", notebook.program()
+        )
+    assert "Summary: 4/4 checks passed" in shown
+    assert workspace.get("ftj", "from-a-notebook") is None
 
 
 def test_from_a_manifest_to_a_verdict(client: FineTuningClient, workspace: Cluster) -> None:

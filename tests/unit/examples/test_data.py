@@ -92,6 +92,17 @@ def test_each_shape_of_the_training_data_is_the_same_conversations(name: str) ->
     assert samples(DATA / name) == samples(DATA / "train.jsonl")
 
 
+def test_of_two_answers_the_better_one_is_that_of_the_training_data() -> None:
+    pairs = lines(DATA / "train.preferences.jsonl")
+    assert [(row["prompt"], row["chosen"]) for row in pairs] == [
+        (question, row["output"])
+        for question, row in zip(
+            questions(DATA / "train.jsonl"), lines(DATA / "train.jsonl"), strict=True
+        )
+    ]
+    assert all(row["chosen"] == f"Aye! {row['rejected']}" for row in pairs)
+
+
 @pytest.mark.parametrize("path", sorted(DATA.rglob("*.*")), ids=lambda path: path.name)
 def test_each_file_fits_into_a_config_map(path: Path) -> None:
     assert path.stat().st_size < CONFIGMAP_LIMIT

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.unit.controller.objects import SETTINGS
 
 from finetuning.api.hyperparameters import Method
 from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.controller import desired
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "examples"
@@ -16,7 +19,14 @@ JOBS = sorted(path for path in EXAMPLES.glob("*.yaml") if "kind: FineTuningJob" 
 
 
 def manifest(name: str) -> dict[str, Any]:
-    return dict(yaml.safe_load((EXAMPLES / name).read_text()))
+    found = objects(name)
+    return found.get("FineTuningJob") or next(iter(found.values()))
+
+
+def objects(name: str) -> dict[str, dict[str, Any]]:
+    """By their kinds, of which each file has one at most."""
+    found = [dict(each) for each in yaml.safe_load_all((EXAMPLES / name).read_text())]
+    return {each["kind"]: each for each in found}
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
@@ -70,3 +80,48 @@ def test_the_pod_that_copies_keeps_to_the_restricted_profile() -> None:
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert spec["automountServiceAccountToken"] is False
+
+
+def test_the_queue_has_room_for_the_job_that_waits_in_it() -> None:
+    found = objects("finetuningjob-queue.yaml")
+    job = FineTuningJob.from_body(found["FineTuningJob"])
+    quota = found["ClusterQueue"]
+    assert job.spec.queue_name == found["LocalQueue"]["metadata"]["name"]
+    assert found["LocalQueue"]["spec"]["clusterQueue"] == quota["metadata"]["name"]
+    (group,) = quota["spec"]["resourceGroups"]
+    (flavor,) = group["flavors"]
+    assert flavor["name"] == found["ResourceFlavor"]["metadata"]["name"]
+    pod = desired.build(job, SETTINGS).training_job["spec"]["template"]["spec"]
+    asked = {
+        name
+        for each in (*pod["containers"], *pod["initContainers"])
+        for name in each["resources"]["requests"]
+    }
+    assert asked <= set(group["coveredResources"])
+    assert {each["name"] for each in flavor["resources"]} == set(group["coveredResources"])
+
+
+def test_the_token_of_a_private_model_is_a_reference_in_the_pod_and_nowhere_else() -> None:
+    job = FineTuningJob.from_body(manifest("finetuningjob-private.yaml"))
+    pod = desired.build(job, SETTINGS).training_job["spec"]["template"]["spec"]
+    (trainer,) = pod["containers"]
+    (token,) = (each for each in trainer["env"] if each["name"] == "HF_TOKEN")
+    assert token == {
+        "name": "HF_TOKEN",
+        "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}},
+    }
+    assert "HF_TOKEN" not in str(pod["initContainers"])
+
+
+def test_every_example_is_listed_on_its_page() -> None:
+    page = (ROOT / "docs" / "examples.md").read_text()
+    missing = [path.name for path in JOBS if not named(path.stem, page)]
+    assert missing == []
+    assert "examples/notebook.ipynb" in page
+
+
+def named(stem: str, page: str) -> bool:
+    """Also in a list: examples/finetuningjob-{lora,qlora}.yaml."""
+    lists = re.findall(r"`examples/([\w.-]*)\{([\w,-]+)\}([\w.-]*)\.yaml`", page)
+    known = {head + each + tail for head, many, tail in lists for each in many.split(",")}
+    return stem in known or f"`examples/{stem}.yaml`" in page

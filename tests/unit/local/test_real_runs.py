@@ -92,31 +92,38 @@ def runs() -> Iterator[list[Run]]:
 
 @pytest.fixture
 def start(tmp_path: Path, model_claim: Path, runs: list[Run]) -> Start:
-    """Starts runs of the LoRA example, changed as a test needs it."""
+    """Starts runs of an example, changed as a test needs it."""
 
     def begin(
         rows: str = "train.jsonl",
         *,
+        example: str = "lora",
         settings: Any = None,
         validate: bool = True,
         spec: Any = None,
         **options: Any,
     ) -> Run:
-        body = yaml.safe_load((ROOT / "examples" / "finetuningjob-lora.yaml").read_text())
+        body = yaml.safe_load((ROOT / "examples" / f"finetuningjob-{example}.yaml").read_text())
         body["metadata"]["name"] = "demo"
         body["spec"]["hyperparameters"] |= settings or {}
-        body["spec"]["validation"]["enabled"] = validate
+        body["spec"].setdefault("validation", {})["enabled"] = validate
         body["spec"] |= spec or {}
         (tmp_path / "job.yaml").write_text(yaml.safe_dump(body))
         arguments = [
             *("run", "job.yaml"),
             f"--claims=tiny-model={model_claim}",
             f"--configmap=finetuning-demo-data={ROOT / 'examples' / 'data' / rows}",
+            f"--configmap=finetuning-demo-pairs={ROOT / 'examples' / 'data'}",
         ]
         runs.append(Run(tmp_path, arguments, "demo", **(options or PIPES)))
         return runs[-1]
 
     return begin
+
+
+def example_spec(name: str) -> dict[str, Any]:
+    text = (ROOT / "examples" / f"finetuningjob-{name}.yaml").read_text()
+    return dict(yaml.safe_load(text)["spec"])
 
 
 def metrics_of(run: Run) -> str:
@@ -187,8 +194,8 @@ def finetuning(folder: Path, *arguments: str) -> str:
 
 
 def test_the_workers_of_a_job_are_processes_here(start: Start) -> None:
-    settings = {"maxSteps": 6, "batchSize": 4, "evalSteps": 10_000}
-    run = start(settings=settings, validate=False, spec={"workers": 2})
+    settings = {"maxSteps": 6, "evalSteps": 10_000}
+    run = start(example="workers", settings=settings, validate=False)
     code, out, err = run.finish()
     assert (code, err) == (0, ""), out
     assert "all 2 training processes of the job run on this machine" in out
@@ -197,22 +204,39 @@ def test_the_workers_of_a_job_are_processes_here(start: Start) -> None:
     assert run.left_behind() == []
 
 
-def test_a_run_is_published_where_its_manifest_says(
+def test_preferences_begin_where_nothing_is_preferred_and_learn_from_there(start: Start) -> None:
+    run = start(example="dpo", settings={"maxSteps": 12, "evalSteps": 10_000}, validate=False)
+    code, out, err = run.finish()
+    assert (code, err) == (0, ""), out
+    lines = (run.output / "loss_history.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in lines]
+    assert losses[0] == pytest.approx(0.6931, abs=1e-4)
+    assert losses[-1] < losses[0]
+
+
+def test_rows_come_from_a_store_and_the_model_goes_to_one(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name, value in s3_server.KEYS.items():
         monkeypatch.setenv(name, value)
+    spec = example_spec("s3")
     settings = {"maxSteps": 6, "batchSize": 4, "evalSteps": 10_000}
     with s3_server.running(tmp_path) as server:
         store = server.client()
         store.create_dir("models")
-        place = {"uri": "s3://models/demo", "endpoint": server.url, "secretName": "exported-here"}
-        publish = {"policy": "Always", "form": "Both", "s3": place}
-        run = start(settings=settings, validate=False, spec={"output": {"publish": publish}})
+        store.create_dir("corpora")
+        with store.open_output_stream("corpora/ships/train.jsonl") as stream:
+            stream.write((ROOT / "examples" / "data" / "train.jsonl").read_bytes())
+        spec["dataset"]["s3"]["endpoint"] = server.url
+        spec["output"]["publish"]["s3"]["endpoint"] = server.url
+        spec["output"]["publish"]["policy"] = "Always"  # It is not validated here.
+        changed = {part: spec[part] for part in ("dataset", "output")}
+        run = start(example="s3", settings=settings, validate=False, spec=changed)
         code, out, err = run.finish()
         assert (code, err) == (0, ""), out
-        assert "Published  s3://models/demo" in out
-        with store.open_input_stream("models/demo/merged/model.safetensors") as stream:
+        assert "Published  s3://models/ships/v1" in out
+        with store.open_input_stream("models/ships/v1/merged/model.safetensors") as stream:
             merged = (run.output / "publish" / "merged" / "model.safetensors").read_bytes()
             assert stream.read() == merged
     status = run.status()
@@ -224,8 +248,8 @@ def test_a_run_is_published_where_its_manifest_says(
 
 
 def test_ctrl_c_pauses_and_the_same_command_continues(start: Start) -> None:
-    settings = {"maxSteps": 300, "saveSteps": 50, "batchSize": 4, "evalSteps": 10_000}
-    first = start(settings=settings, validate=False)
+    settings = {"batchSize": 4, "evalSteps": 10_000}
+    first = start(example="resume", settings=settings, validate=False)
     first.wait_for_step(25)
     first.process.send_signal(signal.SIGINT)
     code, out, err = first.finish()
@@ -236,7 +260,7 @@ def test_ctrl_c_pauses_and_the_same_command_continues(start: Start) -> None:
     assert Path(paused.checkpoint_path).is_dir()
     assert first.left_behind() == []
 
-    again = start(settings=settings, validate=False)
+    again = start(example="resume", settings=settings, validate=False)
     code, out, _ = again.finish()
     assert code == 0
     assert "validation is turned off" in out
