@@ -143,6 +143,7 @@ def test_defaults_stand_in_the_stored_object(api: Cluster) -> None:
         "loggingSteps": 1,
         "saveTotalLimit": 2,
         "objective": "sft",
+        "fsdp": False,
         "packing": False,
         "earlyStoppingThreshold": 0,
         "reportTo": [],

@@ -10,7 +10,6 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from finetuning.api.base import ApiModel, Rule
-from finetuning.api.dataset import EVALUATES, ROWS_TO_EVALUATE_ON, evaluates
 from finetuning.api.text import TargetModule
 
 
@@ -217,6 +216,13 @@ class Hyperparameters(ApiModel):
         "a device that cannot do it trains in 32 bit and says so.",
     )
     bf16: bool = Field(default=False, description="Train in bfloat16. Takes precedence over fp16.")
+    fsdp: bool = Field(
+        default=False,
+        description="Share the weights, their gradients and the optimizer's state out over the "
+        "processes of the run (torch's FSDP2), in place of a copy of all on each GPU; a layer is "
+        "put together while it computes. For methods lora and full with more than one GPU. 16 bit "
+        "is bf16 with it, also where fp16 is on.",
+    )
     seed: int = Field(
         default=42, ge=0, le=4_294_967_295, description="Seed of data order, dropout and adapters."
     )
@@ -443,51 +449,3 @@ class QuantizationConfig(ApiModel):
     bnb_4bit_quant_type: QuantType = Field(
         default=QuantType.NF4, alias="bnb4bitQuantType", description="4-bit data type."
     )
-
-
-def _of_the_adapter(name: str, is_set: str) -> Rule:
-    """An option that method full would ignore, and whoever wrote it would not know."""
-    alias = LoraConfig.model_fields[name].alias
-    return Rule(
-        f"self.method != 'full' || !has(self.loraConfig) || !({is_set})",
-        lambda config: (
-            config.method is not Method.FULL
-            or not config.lora_config
-            or not getattr(config.lora_config, name)
-        ),
-        f"{alias} is an option of the adapter, and method full has none: drop it, or set method "
-        "to lora or qlora",
-        field=f"loraConfig.{alias}",
-    )
-
-
-METHOD_RULES = (
-    _of_the_adapter("use_rslora", "self.loraConfig.useRslora"),
-    _of_the_adapter("use_dora", "self.loraConfig.useDora"),
-    _of_the_adapter("loraplus_lr_ratio", "has(self.loraConfig.loraplusLrRatio)"),
-    _of_the_adapter("modules_to_save", "size(self.loraConfig.modulesToSave) > 0"),
-    Rule(
-        f"!has(self.hyperparameters.earlyStoppingPatience) || {EVALUATES}",
-        lambda config: (
-            config.hyperparameters.early_stopping_patience is None or evaluates(config.dataset)
-        ),
-        f"earlyStoppingPatience {ROWS_TO_EVALUATE_ON}; or drop earlyStoppingPatience",
-        field="hyperparameters.earlyStoppingPatience",
-    ),
-    Rule(
-        "!has(self.hyperparameters.loadBestModelAtEnd) || "
-        f"!self.hyperparameters.loadBestModelAtEnd || {EVALUATES}",
-        lambda config: (
-            not config.hyperparameters.load_best_model_at_end or evaluates(config.dataset)
-        ),
-        f"loadBestModelAtEnd {ROWS_TO_EVALUATE_ON}; or drop loadBestModelAtEnd",
-        field="hyperparameters.loadBestModelAtEnd",
-    ),
-    Rule(
-        f"self.hyperparameters.sampleGenerations == 0 || {EVALUATES}",
-        lambda config: not config.hyperparameters.sample_generations or evaluates(config.dataset),
-        f"sampleGenerations {ROWS_TO_EVALUATE_ON}; or drop sampleGenerations",
-        field="hyperparameters.sampleGenerations",
-    ),
-)
-"""What must hold between the sections of a FineTuningJob's spec, and of a run's configuration."""

@@ -12,12 +12,12 @@ from pydantic import Field
 from finetuning.api.base import ApiModel
 from finetuning.api.dataset import EVALUATION_RULES, RowOptions
 from finetuning.api.hyperparameters import (
-    METHOD_RULES,
     Hyperparameters,
     LoraConfig,
     Method,
     QuantizationConfig,
 )
+from finetuning.api.method_rules import METHOD_RULES
 
 ENV = "FINETUNING_RUN_CONFIG"
 """Name of the environment variable that carries the run's configuration."""

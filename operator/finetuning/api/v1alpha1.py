@@ -20,13 +20,13 @@ from finetuning.api.dataset import (
     evaluates,
 )
 from finetuning.api.hyperparameters import (
-    METHOD_RULES,
     Hyperparameters,
     LoraConfig,
     Method,
     QuantizationConfig,
     ReportTo,
 )
+from finetuning.api.method_rules import METHOD_RULES
 from finetuning.api.output import (
     AccessMode,
     ModelForm,

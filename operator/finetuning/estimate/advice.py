@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from finetuning.api.hyperparameters import Hyperparameters, Method, Precision
-from finetuning.estimate.formula import Host, Job, Parts, checkpoint_copy, peak
+from finetuning.estimate.formula import Host, Job, Parts, of_the_host, peak
 from finetuning.estimate.gpus import GIB, PRODUCTS, Gpu, parse
 from finetuning.estimate.shape import Shape
 
@@ -30,7 +30,8 @@ class Verdict:
     parts: Parts
     usable: int
     host: int
-    """Of the host's memory, while a checkpoint is written beside the training."""
+    """Of the host's memory, while a checkpoint is written beside the training or, with fsdp, the
+    first process holds the whole model."""
     largest_batch: int
     """Most rows of maxSeqLength that fit; 0 where not even one does."""
     largest_sequence: int
@@ -60,7 +61,7 @@ def judge(shape: Shape, job: Job, gpu: Gpu) -> Verdict:
         gpu=gpu,
         parts=parts,
         usable=room,
-        host=checkpoint_copy(shape, job),
+        host=of_the_host(shape, job),
         largest_batch=largest(lambda n: fits(_with(job, batch_size=n)), 1, MOST_ROWS),
         largest_sequence=largest(
             lambda n: fits(_with(job, max_seq_length=n)),
@@ -109,9 +110,11 @@ def _changes(job: Job, fits: Callable[[Job], bool]) -> Iterator[Change]:
         if not fits(changed):
             for more, further in _fewer_rows(changed, fits):
                 yield f"{text}, {more.removeprefix('set ')}", further
+    if _can_shard(job):
+        yield "set fsdp to true", _with(job, fsdp=True)
     yield from _fewer_rows(job, fits)
     yield from _shorter_rows(job, fits)
-    for method in _lighter(job.method):
+    for method in _lighter(job):
         yield f"set method to {method}", replace(job, method=method)
 
 
@@ -135,12 +138,19 @@ def _shorter_rows(job: Job, fits: Callable[[Job], bool]) -> Iterator[Change]:
         yield f"set maxSeqLength to {found}", _with(job, max_seq_length=found)
 
 
-def _lighter(method: Method) -> list[Method]:
-    return {Method.FULL: [Method.LORA, Method.QLORA], Method.LORA: [Method.QLORA]}.get(method, [])
+def _can_shard(job: Job) -> bool:
+    return job.processes > job.shards and job.method is not Method.QLORA
+
+
+def _lighter(job: Job) -> list[Method]:
+    """Methods that take less; 4-bit weights cannot be in shards."""
+    order = [Method.FULL, Method.LORA, Method.QLORA]
+    lighter = order[order.index(job.method) + 1 :]
+    return [each for each in lighter if each is not Method.QLORA or not job.hyperparameters.fsdp]
 
 
 def _together(job: Job, fits: Callable[[Job], bool]) -> str | None:
-    """Checkpointing, 16 bit and a single row first, then the lighter methods."""
+    """Checkpointing, 16 bit, a single row and shards first, then the lighter methods."""
     settings = job.hyperparameters
     changes: dict[str, Any] = {}
     if not settings.gradient_checkpointing:
@@ -152,10 +162,11 @@ def _together(job: Job, fits: Callable[[Job], bool]) -> str | None:
         changes["gradient_accumulation_steps"] = (
             settings.batch_size * settings.gradient_accumulation_steps
         )
-    for method in (job.method, *_lighter(job.method)):
-        changed = replace(_with(job, **changes), method=method)
+    for method in (job.method, *_lighter(job)):
+        shards = {"fsdp": True} if _can_shard(replace(job, method=method)) else {}
+        changed = replace(_with(job, **changes, **shards), method=method)
         if fits(changed):
-            return "together: " + ", ".join(_words(changes, method, job.method))
+            return "together: " + ", ".join(_words(changes | shards, method, job.method))
     return None
 
 

@@ -38,12 +38,18 @@ class Job:
     lora: LoraConfig
     quantization: QuantizationConfig
     processes: int = 1
-    """That train together, each with a whole copy of the model."""
+    """That train together, each with a whole copy of the model, or with a part of it by fsdp."""
+
+    @property
+    def shards(self) -> int:
+        """Parts that weights, gradients and the optimizer's state are in, one on each GPU."""
+        return self.processes if self.hyperparameters.fsdp else 1
 
     @property
     def keeps_gradients(self) -> bool:
         """Over several forward passes, or in the buckets that travel between processes."""
-        return self.processes > 1 or self.hyperparameters.gradient_accumulation_steps > 1
+        buckets = self.processes > self.shards
+        return buckets or self.hyperparameters.gradient_accumulation_steps > 1
 
     @property
     def compute(self) -> int:
@@ -67,8 +73,11 @@ class Job:
 
     @property
     def residual(self) -> int:
-        """Bytes of a number between the layers: weights that are trained are in 32 bit."""
-        return _FLOAT if self.method is Method.FULL else self.compute
+        """Bytes of a number between the layers: weights that are trained are in 32 bit.
+
+        Those that are put together from shards come in the format that they compute in.
+        """
+        return _FLOAT if self.method is Method.FULL and self.shards == 1 else self.compute
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,8 @@ class Host:
     gpu: bool = True
     mapped: int = 0
     """Bytes of the model's file that stay mapped on a CPU beside the 4-bit weights made of it."""
+    leads: bool = True
+    """Whether it is the process that loads and saves."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +104,11 @@ class Parts:
     casts: int
     activations: int
     loss: int
+    gathered: int = 0
+    """Layers put together from their shards, and their gradients on the way to them."""
     checkpoint: int = 0
-    """The copy that is written beside the training; on a CPU it takes the same memory."""
+    """The copy that is written beside the training; on a CPU it takes the same memory. Of
+    a model in shards also the whole of it, before it is shared out and when it is the result."""
 
     @property
     def total(self) -> int:
@@ -114,15 +128,18 @@ def _moments(shape: Shape, job: Job, host: Host) -> Iterator[Parts]:
     trained = trained_parameters(shape, job)
     settings = job.hyperparameters
     kept = job.keeps_gradients
-    gradients, head = _FLOAT * trained, _FLOAT * _head_gradient(shape, job)
+    parts = job.shards
+    gradients = _FLOAT * trained // parts
+    head = _FLOAT * _head_gradient(shape, job) // parts
     layer = layer_activations(shape, job, host)
     saved = saved_activations(shape, job, host)
     fixed = {
-        "weights": base_weights(shape, job) + (host.mapped if in_four_bit(job) else 0),
-        "reference": _reference(shape, job),
-        "trained": 0 if job.method is Method.FULL else _FLOAT * trained,
-        "optimizer": _ADAMW * trained,
+        "weights": base_weights(shape, job) // parts + (host.mapped if in_four_bit(job) else 0),
+        "reference": _reference(shape, job) // parts,
+        "trained": 0 if job.method is Method.FULL else _FLOAT * trained // parts,
+        "optimizer": _ADAMW * trained // parts,
     }
+    forward, backward = gathered(shape, job) if parts > 1 else (0, 0)
     casts = _casts(shape, job)
     working = _working(shape, job)
     again = layer if settings.gradient_checkpointing else 0
@@ -132,6 +149,7 @@ def _moments(shape: Shape, job: Job, host: Host) -> Iterator[Parts]:
         casts=casts,
         activations=saved,
         loss=loss_bytes(shape, job),
+        gathered=forward,
         **fixed,
     )
     yield Parts(
@@ -140,6 +158,7 @@ def _moments(shape: Shape, job: Job, host: Host) -> Iterator[Parts]:
         casts=0 if settings.gradient_checkpointing else casts,
         activations=saved + again + working,
         loss=0,
+        gathered=backward,
         **fixed,
     )
     yield Parts(
@@ -148,11 +167,37 @@ def _moments(shape: Shape, job: Job, host: Host) -> Iterator[Parts]:
         casts=0,
         activations=layer + working,
         loss=0,
+        gathered=backward,
         **fixed,
     )
-    if not host.gpu:
+    if host.leads and not host.gpu:
         rest = dict.fromkeys(("gradients", "casts", "activations", "loss"), 0)
-        yield Parts(moment="checkpoint", checkpoint=checkpoint_copy(shape, job), **rest, **fixed)
+        yield Parts(moment="checkpoint", checkpoint=of_the_host(shape, job), **rest, **fixed)
+
+
+def gathered(shape: Shape, job: Job) -> tuple[int, int]:
+    """What comes and goes beside the shards, in the forward and in the backward pass.
+
+    Embeddings and head are there from the first layer to the last and back. Of the layers there
+    is the one that computes, the one that comes, and the buffer that it comes in. Gradients travel
+    in 32 bit.
+    """
+    outside = _trained_outside(shape, job)
+    around = shape.embedding + shape.head + (0 if job.method is Method.FULL else outside)
+    within = trained_parameters(shape, job) - outside
+    others = 0 if job.method is Method.FULL else within
+    layer = (shape.in_linears + others) // shape.layers
+    forward = job.compute * (around + 3 * layer)
+    return forward, forward + job.compute * outside + _FLOAT * within // shape.layers
+
+
+def of_the_host(shape: Shape, job: Job) -> int:
+    """Most of the host's memory that the first process takes beside a GPU's."""
+    whole = 0
+    if job.shards > 1:
+        others = 0 if job.method is Method.FULL else _FLOAT * trained_parameters(shape, job)
+        whole = base_weights(shape, job) + others
+    return max(whole, checkpoint_copy(shape, job))
 
 
 def checkpoint_copy(shape: Shape, job: Job) -> int:
@@ -200,10 +245,21 @@ def trained_parameters(shape: Shape, job: Job) -> int:
         lora.r * (each.fan_in + each.fan_out) + directions * each.fan_out
         for each in adapted(shape, job)
     )
-    whole = {name.rsplit(".", maxsplit=1)[-1] for name in lora.modules_to_save}
+    whole = _whole_modules(job)
     linears = sum(each.parameters for each in shape.linears if each.name in whole)
-    outside = shape.embedding * len(whole & {"lm_head", "embed_tokens"})
-    return shape.layers * (adapters + linears) + outside
+    return shape.layers * (adapters + linears) + _trained_outside(shape, job)
+
+
+def _whole_modules(job: Job) -> set[str]:
+    """Those that are trained in full beside the adapter."""
+    return {name.rsplit(".", maxsplit=1)[-1] for name in job.lora.modules_to_save}
+
+
+def _trained_outside(shape: Shape, job: Job) -> int:
+    """Parameters of embeddings and head that are trained."""
+    if job.method is Method.FULL:
+        return shape.embedding + shape.head
+    return shape.embedding * len(_whole_modules(job) & {"lm_head", "embed_tokens"})
 
 
 def _reference(shape: Shape, job: Job) -> int:
@@ -213,8 +269,8 @@ def _reference(shape: Shape, job: Job) -> int:
 
 
 def _casts(shape: Shape, job: Job) -> int:
-    """Autocast's copies of the trained matrices in 16 bit."""
-    if job.compute == _FLOAT:
+    """Autocast's copies of the trained matrices in 16 bit; shards are gathered in it."""
+    if job.compute == _FLOAT or job.shards > 1:
         return 0
     if job.method is Method.FULL:
         return job.compute * (shape.in_linears + shape.embedding)

@@ -15,6 +15,7 @@ _LABELS = {
     "optimizer": "optimizer (AdamW)",
     "gradients": "gradients",
     "casts": "16-bit copies",
+    "gathered": "gathered layers (fsdp)",
     "activations": "activations",
     "loss": "logits and loss",
 }
@@ -32,7 +33,7 @@ def in_json(name: str, model: str, parameters: int, verdict: Verdict) -> dict[st
         "peakBytes": verdict.parts.total,
         "peakAt": verdict.parts.moment,
         "partsBytes": dict(_sizes(verdict.parts)),
-        "hostCheckpointBytes": verdict.host,
+        "hostBytes": verdict.host,
         "fits": verdict.fits,
         "largestBatchSize": verdict.largest_batch,
         "largestMaxSeqLength": verdict.largest_sequence,
@@ -48,12 +49,12 @@ def in_text(name: str, model: str, parameters: int, job: Job, verdict: Verdict) 
         f"{name}: {job.method} of {model} ({_count(parameters)} parameters), "
         f"{settings.precision}, {settings.batch_size} x {settings.max_seq_length} tokens"
         + (", gradient checkpointing" if settings.gradient_checkpointing else "")
-        + (f", on each of {job.processes} GPUs" if job.processes > 1 else ""),
+        + (f", {_spread(job)} {job.processes} GPUs" if job.processes > 1 else ""),
         "",
         *(f"  {_LABELS[key]:<25}{gib(size):>12}" for key, size in _sizes(verdict.parts)),
         f"  {'peak':<25}{gib(verdict.parts.total):>12}   in the {_moment(verdict.parts)}",
         f"  {verdict.gpu.name:<25}{gib(verdict.usable):>12}   of {gib(verdict.gpu.memory)}",
-        f"  {'host, while saving':<25}{gib(verdict.host):>12}   for a checkpoint's copy",
+        f"  {'host, while saving':<25}{gib(verdict.host):>12}   {_of_the_host(job)}",
         "",
         *_outcome(job, verdict),
     ]
@@ -84,6 +85,16 @@ def _count(parameters: int) -> str:
     return f"{parameters / BILLION:,.2f} B"
 
 
+def _spread(job: Job) -> str:
+    return "on each of" if job.shards == 1 else "shared out over"
+
+
+def _of_the_host(job: Job) -> str:
+    if job.shards == 1:
+        return "for a checkpoint's copy"
+    return "for the whole model or a checkpoint's copy, in the first pod"
+
+
 def _outcome(job: Job, verdict: Verdict) -> Iterator[str]:
     settings = job.hyperparameters
     yield "It fits." if verdict.fits else "It does not fit."
@@ -104,7 +115,7 @@ def _remedy(verdict: Verdict) -> str:
         return f"To make it fit, {'; or '.join(verdict.advice)}."
     if verdict.smallest_gpu:
         return f"It needs a {verdict.smallest_gpu}."
-    return "No single GPU holds it: take a smaller model."
+    return "No single GPU holds it: take a smaller model, or more GPUs with fsdp."
 
 
 def _sizes(parts: Parts) -> Iterator[tuple[str, int]]:

@@ -24,6 +24,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 SIZES: dict[str, tuple[int, int, int, int, int, int]] = {
     "warm": (64, 128, 2, 4, 2, 512),
     "10M": (256, 1024, 8, 8, 4, 4096),
+    "30M": (512, 1536, 8, 8, 4, 4096),
     "100M": (768, 2560, 11, 12, 4, 8192),
 }
 """hidden, intermediate, layers, heads, key-value heads, vocabulary"""
@@ -49,12 +50,11 @@ def shape_of(size: str) -> Shape:
     return from_config(config_of(size))
 
 
-def job_of(*argv: str) -> Job:
+def job_of(*argv: str, processes: int = 1) -> Job:
     """The settings of a trainer's command line."""
     config = parse(["--model-id", "m", "--dataset-path", "d", "--no-fp16", *argv], {}).config
-    return Job(
-        config.method, config.hyperparameters, config.lora_config, config.quantization_config
-    )
+    sections = (config.lora_config, config.quantization_config)
+    return Job(config.method, config.hyperparameters, *sections, processes)
 
 
 @pytest.fixture(scope="session")

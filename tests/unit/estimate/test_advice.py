@@ -17,6 +17,7 @@ from finetuning.estimate.shape import Shape
 FIELDS = {
     "batchSize": "batch_size",
     "bf16": "bf16",
+    "fsdp": "fsdp",
     "gradientAccumulationSteps": "gradient_accumulation_steps",
     "gradientCheckpointing": "gradient_checkpointing",
     "maxSeqLength": "max_seq_length",
@@ -42,15 +43,16 @@ def carried_out(job: Job, advice: str) -> Job:
     )
 
 
+@pytest.mark.parametrize("processes", [1, 4])
 @pytest.mark.parametrize("gpu", ["MI210", "MI300X", "MI300X-CPX", "MI308X-DPX"])
 @pytest.mark.parametrize("method", list(Method))
 @pytest.mark.parametrize(
     "checkpointing", ["--gradient-checkpointing", "--no-gradient-checkpointing"]
 )
 def test_every_advice_makes_it_fit(
-    method: Method, checkpointing: str, gpu: str, shape: Shape
+    method: Method, checkpointing: str, gpu: str, processes: int, shape: Shape
 ) -> None:
-    job = job_of("--method", method, checkpointing, "--batch-size", "24")
+    job = job_of("--method", method, checkpointing, "--batch-size", "24", processes=processes)
     verdict = judge(shape, job, parse(gpu))
     assert not (verdict.fits and verdict.advice)
     for advice in verdict.advice:
@@ -88,6 +90,31 @@ def test_a_model_that_no_gpu_holds_is_said_to_be_too_large() -> None:
     assert verdict.smallest_gpu is None
     assert (verdict.largest_batch, verdict.largest_sequence) == (0, 0)
     assert verdict.advice == ("set method to qlora",)
+
+
+def test_a_model_that_one_gpu_does_not_hold_is_shared_out() -> None:
+    shape = known.shape_of("meta-llama/Llama-3.1-70B")
+    assert shape is not None
+    settings = ("--method", "full", "--bf16", "--batch-size", "1")
+    verdict = judge(shape, job_of(*settings, processes=8), parse("MI300X"))
+    assert "set fsdp to true" in verdict.advice
+    shards = judge(shape, job_of(*settings, "--fsdp", processes=8), parse("MI300X"))
+    assert shards.fits
+    assert shards.parts.optimizer == pytest.approx(verdict.parts.optimizer / 8)
+    alone = judge(shape, job_of(*settings, "--fsdp"), parse("MI300X"))
+    assert alone.parts == judge(shape, job_of(*settings), parse("MI300X")).parts
+
+
+@pytest.mark.parametrize("gpu", ["MI210", "MI300X"])
+@pytest.mark.parametrize("fsdp", ["--fsdp", "--no-fsdp"])
+@pytest.mark.parametrize("method", [Method.LORA, Method.FULL])
+def test_shards_of_4_bit_weights_are_never_advised(method: Method, fsdp: str, gpu: str) -> None:
+    shape = known.shape_of("meta-llama/Llama-3.1-70B")
+    assert shape is not None
+    job = job_of("--method", method, fsdp, "--batch-size", "64", processes=8)
+    changed = [carried_out(job, each) for each in judge(shape, job, parse(gpu)).advice]
+    assert changed
+    assert not any(job.method is Method.QLORA and job.hyperparameters.fsdp for job in changed)
 
 
 def test_the_margin_is_taken_off() -> None:

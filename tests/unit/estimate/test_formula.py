@@ -63,7 +63,8 @@ def _saved(model: Any, device: Any, rows: int, length: int) -> int:
     """Bytes that autograd keeps of the last of two layers; the first one's input needs none."""
     import torch
 
-    from finetuning.base.step import autocast, unwrapped
+    from finetuning.base.distribute import unwrapped
+    from finetuning.base.step import autocast
 
     layer = unwrapped(model).model.layers[1]
     elsewhere = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}

@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.estimate.conftest import MakeModel, job_of, shape_of
+from tests.unit.trainer.warm import free_port
 
 from finetuning.estimate import formula
 from finetuning.estimate.formula import Host
@@ -35,6 +38,37 @@ def test_the_peak_of_real_runs_is_estimated_within_15_percent(
         }
         for n, argv in enumerate(argvs)
     ]
+    measured = [figure for (figure,) in peaks(orders)]
+    shape = shape_of(size)
+    # The file, in 32 bit, stays mapped while a tensor of it is in use.
+    host = Host(gpu=False, mapped=4 * shape.in_linears)
+    expected = [formula.peak(shape, job_of(*argv), host).total for argv in argvs]
+    assert expected == pytest.approx(measured, rel=0.15)
+
+
+def test_shards_take_what_is_estimated_in_both_processes(
+    make_model: MakeModel, long_rows: Path, tmp_path: Path
+) -> None:
+    """The first one loads and saves as well; the second takes less than one with a whole copy."""
+    argvs = [[*RUNS[1][1], "--method", method, "--fsdp"] for method in ("lora", "full")]
+    orders = [
+        {
+            "warm": _command(make_model("warm"), long_rows, tmp_path / f"{n}-warm", argv),
+            "argv": _command(make_model("30M"), long_rows, tmp_path / str(n), argv),
+            "ports": [free_port(), free_port()],
+        }
+        for n, argv in enumerate(argvs)
+    ]
+    shape, hosts = shape_of("30M"), [Host(gpu=False, leads=leads) for leads in (True, False)]
+    for argv, measured in zip(argvs, peaks(orders), strict=True):
+        job = job_of(*argv, processes=2)
+        expected = [formula.peak(shape, job, host).total for host in hosts]
+        assert expected == pytest.approx(measured, rel=0.15)
+        assert measured[1] < formula.peak(shape, replace(job, processes=1), hosts[1]).total
+
+
+def peaks(orders: list[dict[str, Any]]) -> list[list[int]]:
+    """Bytes, of each process of each order."""
     done = subprocess.run(
         [sys.executable, str(MEASURE), json.dumps(orders)],
         env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "PYTHONWARNINGS": "ignore"},
@@ -43,12 +77,8 @@ def test_the_peak_of_real_runs_is_estimated_within_15_percent(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    shape = shape_of(size)
-    # The file, in 32 bit, stays mapped while a tensor of it is in use.
-    host = Host(gpu=False, mapped=4 * shape.in_linears)
-    expected = [formula.peak(shape, job_of(*argv), host).total for argv in argvs]
-    measured = json.loads(done.stdout)
-    assert expected == pytest.approx(measured, rel=0.15)
+    found: list[list[int]] = json.loads(done.stdout)
+    return found
 
 
 def _command(model: Path, rows: Path, output: Path, settings: list[str]) -> list[str]:

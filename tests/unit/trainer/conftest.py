@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.trainer.warm import WarmTrainer
+from tests.unit.trainer.warm import WarmTrainer, free_port
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -35,6 +35,7 @@ PAIRS = [
 ]
 
 Run = Callable[..., int]
+Pair = Callable[..., tuple[list[int], list[str]]]
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -110,3 +111,26 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmTrainer]:
     """Starts trainers in processes of their own, without the seconds that torch takes."""
     with WarmTrainer.started(tmp_path_factory.mktemp("warm")) as trainer:
         yield trainer
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory, warm: WarmTrainer) -> Iterator[Pair]:
+    """Runs the trainer as two processes, told what torchrun would tell them."""
+    with WarmTrainer.started(tmp_path_factory.mktemp("warm-1")) as second:
+
+        def run(*argv: object, kill_in: str = "") -> tuple[list[int], list[str]]:
+            ours = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+            ours |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+            children = [
+                trainer.start(
+                    *argv,
+                    kill_in=kill_in if number else "",
+                    **ours,
+                    RANK=str(number),
+                    LOCAL_RANK=str(number),
+                )
+                for number, trainer in enumerate((warm, second))
+            ]
+            return [child.wait() for child in children], [child.output() for child in children]
+
+        yield run

@@ -145,6 +145,8 @@ ELSEWHERE = {
     # They need rows of another shape; test_dpo.py shows what they change.
     ("hyperparameters", "objective"),
     ("hyperparameters", "beta"),
+    # One process has nothing to share out; test_processes.py and test_measured.py have two.
+    ("hyperparameters", "fsdp"),
     # test_tracking.py reads with each tracker's own reader what it was told.
     ("hyperparameters", "report_to"),
 }

@@ -56,6 +56,25 @@ def test_a_gpu_trains_in_what_was_wished_if_it_can(
 
 
 @pytest.mark.parametrize(
+    ("wish", "bf16", "given", "note"),
+    [
+        (Precision.BF16, True, Precision.BF16, ""),
+        (Precision.FP16, True, Precision.BF16, "fsdp does not go with fp16"),
+        (Precision.FP16, False, Precision.FP32, "fsdp does not go with fp16"),
+        (Precision.BF16, False, Precision.FP32, "this GPU has no bf16"),
+        (Precision.FP32, True, Precision.FP32, ""),
+    ],
+)
+def test_shards_are_never_trained_in_fp16(
+    wish: Precision,
+    bf16: bool,  # noqa: FBT001
+    given: Precision,
+    note: str,
+) -> None:
+    assert on_gpu(wish, bf16=bf16, shards=True) == (given, note)
+
+
+@pytest.mark.parametrize(
     ("wish", "found"),
     [
         (["q_proj"], ["q_proj"]),

@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.trainer.conftest import Pair
 from tests.unit.trainer.test_resume import arguments, checkpoints, history, losses
-from tests.unit.trainer.warm import WarmTrainer, wait_until
+from tests.unit.trainer.warm import WarmTrainer, free_port, wait_until
 
 from finetuning.artifacts.manifest import problem_with
 from finetuning.base.errors import ConfigError
@@ -32,40 +34,18 @@ VARIANTS = {
     "dpo": "--objective dpo --learning-rate 1e-3 --lora-dropout 0",
     "dpo-full": "--objective dpo --method full --learning-rate 1e-4",
     "accumulated": "--method full --gradient-accumulation-steps 2",
+    "shards-full": "--method full --gradient-accumulation-steps 2 --fsdp --sample-generations 2"
+    " --sample-max-new-tokens 4",
+    "shards-lora": "--lora-dropout 0 --modules-to-save lm_head --use-dora --fsdp"
+    " --sample-generations 1 --sample-max-new-tokens 4",
+    "shards-dpo": "--objective dpo --learning-rate 1e-3 --lora-dropout 0 --modules-to-save lm_head"
+    " --fsdp",
+    "shards-dpo-full": "--objective dpo --method full --learning-rate 1e-4 --fsdp",
+    "shards-best": "--method full --early-stopping-patience 1 --learning-rate 0.5 --eval-steps 1"
+    " --packing --max-seq-length 64 --fsdp",
     "best": "--method full --early-stopping-patience 1 --learning-rate 0.5 --eval-steps 1",
 }
 """None has noise of its own: each process draws another one."""
-
-Pair = Callable[..., tuple[list[int], list[str]]]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="session")
-def pair(tmp_path_factory: pytest.TempPathFactory, warm: WarmTrainer) -> Iterator[Pair]:
-    """Runs the trainer as two processes, told what torchrun would tell them."""
-    with WarmTrainer.started(tmp_path_factory.mktemp("warm-1")) as second:
-
-        def run(*argv: object, kill_in: str = "") -> tuple[list[int], list[str]]:
-            ours = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-            ours |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-            children = [
-                trainer.start(
-                    *argv,
-                    kill_in=kill_in if number else "",
-                    **ours,
-                    RANK=str(number),
-                    LOCAL_RANK=str(number),
-                )
-                for number, trainer in enumerate((warm, second))
-            ]
-            return [child.wait() for child in children], [child.output() for child in children]
-
-        yield run
 
 
 def same_losses(one: Path, two: Path) -> None:
@@ -75,6 +55,35 @@ def same_losses(one: Path, two: Path) -> None:
         assert [line.get(name) for line in after] == pytest.approx(
             [line.get(name) for line in before], abs=1e-4
         ), name
+
+
+def same_form(one: Path, two: Path) -> None:
+    """The same files, with tensors of the same names, sizes and types in them."""
+    assert files(one) == files(two)
+    for name in [each for each in files(one) if each.endswith(".safetensors")]:
+        headers = [safe_header(folder / name) for folder in (one, two)]
+        assert headers[0] == headers[1], name
+    for name in [each for each in files(one) if each.endswith("config.json")]:
+        texts = [(folder / name).read_text(encoding="utf-8") for folder in (one, two)]
+        assert texts[0] == texts[1], name
+    assert answers(one) == answers(two)
+
+
+def files(folder: Path) -> list[str]:
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path) for path in found if path.parts[0] != "state")
+
+
+def safe_header(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header: dict[str, Any] = json.loads(file.read(size))
+    return {name: {**entry, "data_offsets": None} for name, entry in header.items()}
+
+
+def answers(folder: Path) -> list[str]:
+    path = folder / "samples.jsonl"
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 @pytest.mark.training
@@ -96,7 +105,7 @@ def test_two_processes_train_what_one_trains_with_twice_the_batch(  # noqa: PLR0
     codes, words = pair(*two)
     assert codes == [0, 0], words
     same_losses(tmp_path / "one", tmp_path / "two")
-    assert checkpoints(tmp_path / "one") == checkpoints(tmp_path / "two")
+    same_form(tmp_path / "one", tmp_path / "two")
     assert problem_with(tmp_path / "two") is None
     info = json.loads((tmp_path / "two" / "training_info.json").read_text(encoding="utf-8"))
     assert info["training_config"]["processes"] == 2
@@ -126,6 +135,35 @@ def test_another_number_of_processes_continues_where_a_step_has_as_many_rows(
     assert "processes: 2 → 1" in said, "half the rows per step is another run"
     assert warm.run(*two(4))[0] == 0
     same_losses(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("variant", ["shards-full", "shards-lora"])
+def test_shards_that_were_killed_go_on_bit_by_bit_and_as_a_whole(  # noqa: PLR0917 - fixtures
+    variant: str, tiny_model: Path, rows_file: Path, tmp_path: Path, warm: WarmTrainer, pair: Pair
+) -> None:
+    def command(name: str, *more: object, size: int = 2) -> list[str]:
+        options = (*SPAN, *VARIANTS[variant].split(), "--batch-size", size)
+        return arguments(tiny_model, rows_file, tmp_path / name, *options, *more)
+
+    assert pair(*command("whole"))[0] == [0, 0]
+    codes, words = pair(*command("killed"), kill_in="finetuning.base.loop.HistoryLine:5")
+    assert codes == [1, -signal.SIGKILL]
+    assert "another process of the run was lost" in words[0]
+    shutil.copytree(tmp_path / "killed", tmp_path / "alone")
+
+    codes, words = pair(*command("killed"))
+    assert codes == [0, 0]
+    assert "Continuing from checkpoint-3" in words[0]
+    assert history(tmp_path / "killed") == history(tmp_path / "whole")
+    for name in [each for each in files(tmp_path / "whole") if each.endswith(".safetensors")]:
+        same = [(tmp_path / folder / name).read_bytes() for folder in ("killed", "whole")]
+        assert same[0] == same[1], name
+
+    code, said = warm.run(*command("alone", "--no-fsdp", size=4))
+    assert code == 0
+    assert "Continuing from checkpoint-3" in said
+    same_losses(tmp_path / "whole", tmp_path / "alone")
 
 
 def launcher(*argv: object, index: int = 0, **environ: str) -> "subprocess.Popen[str]":
@@ -219,7 +257,7 @@ def test_a_wish_to_stop_on_one_machine_stops_both_with_their_work_saved(
 ) -> None:
     output = tmp_path / "out"
     where = ("--nnodes", 2, "--rdzv-endpoint", f"localhost:{free_port()}")
-    argv = (*where, *arguments(tiny_model, rows_file, output, *LONG))
+    argv = (*where, *arguments(tiny_model, rows_file, output, *LONG, "--fsdp"))
     nodes = [launcher(*argv, index=index) for index in (0, 1)]
     with ended(*nodes) as outcome:
         wait_until(lambda: len(losses(output)) > 4, "steps of both", START)

@@ -62,7 +62,8 @@ def save(
         with space_for(final.name, root):
             temporary.mkdir(parents=True, exist_ok=True)
             write_weights(temporary)
-            save_file(optimizer, temporary / OPTIMIZER)
+            tensors = {name: tensor.contiguous() for name, tensor in optimizer.items()}
+            save_file(tensors, temporary / OPTIMIZER)
             write_json(temporary / TRAINER_STATE, state.model_dump(mode="json"))
             seal(temporary, finish_files(temporary))
             size = _size_of(temporary)
@@ -125,21 +126,24 @@ def clean(root: Path, step: int) -> None:
 def optimizer_tensors(optimizer: Any, names: dict[Any, str]) -> "dict[str, torch.Tensor]":
     """The optimizer's state as `<parameter>.<key>`: tensors with names need no pickle."""
     return {
-        f"{names[parameter]}.{key}": value.contiguous()
+        f"{names[parameter]}.{key}": value
         for parameter, entries in optimizer.state.items()
         for key, value in entries.items()
     }
 
 
 def restore_optimizer(optimizer: Any, names: dict[Any, str], folder: Path) -> None:
-    """Give every parameter the state that it had when the checkpoint was written."""
-    from safetensors.torch import load_file  # noqa: PLC0415 - loads torch
+    """Give every parameter the state that it had, or its part, one tensor after the other."""
+    from safetensors import safe_open  # noqa: PLC0415 - loads torch
+
+    from finetuning.base.distribute import like  # noqa: PLC0415 - loads torch
 
     parameters = {name: parameter for parameter, name in names.items()}
-    for full, tensor in load_file(folder / OPTIMIZER).items():
-        name, key = full.rsplit(".", maxsplit=1)
-        parameter = parameters[name]
-        optimizer.state[parameter][key] = tensor.to(parameter.device)
+    with safe_open(folder / OPTIMIZER, "pt") as file:
+        for full in file.keys():  # noqa: SIM118 - it has no other way
+            name, key = full.rsplit(".", maxsplit=1)
+            parameter = parameters[name]
+            optimizer.state[parameter][key] = like(parameter, file.get_tensor(full))
 
 
 def _size_of(folder: Path) -> int:

@@ -33,6 +33,11 @@ class Device:
         return self.device.type == "cuda"
 
     @property
+    def computes(self) -> bool:
+        """False of one that knows the shapes of tensors and has no memory for them."""
+        return self.device.type != "meta"
+
+    @property
     def compute_dtype(self) -> "torch.dtype":
         return dtype_of(self.precision)
 
@@ -47,7 +52,12 @@ def dtype_of(precision: Precision) -> "torch.dtype":
     }[precision]
 
 
-def choose(wish: Precision, rank: Rank = Rank()) -> Device:  # noqa: B008 - it is frozen
+def choose(
+    wish: Precision,
+    rank: Rank = Rank(),  # noqa: B008 - it is frozen
+    *,
+    shards: bool = False,
+) -> Device:
     """This process's GPU (torch calls ROCm's `cuda` too), else the CPU.
 
     Raises:
@@ -60,7 +70,7 @@ def choose(wish: Precision, rank: Rank = Rank()) -> Device:  # noqa: B008 - it i
         # Libraries that are not told a device take the current one.
         torch.cuda.set_device(rank.local)
         name = torch.cuda.get_device_name(rank.local) + _others(rank, torch.cuda.device_count())
-        precision, note = on_gpu(wish, bf16=torch.cuda.is_bf16_supported())
+        precision, note = on_gpu(wish, bf16=torch.cuda.is_bf16_supported(), shards=shards)
         return Device(torch.device("cuda", rank.local), name, precision, note)
     if torch.version.hip is not None:
         gpu_access.require(os.environ)
@@ -98,7 +108,12 @@ def unused_gpu(*, driver: bool, rocm: bool) -> str | None:
     )
 
 
-def on_gpu(wish: Precision, *, bf16: bool) -> tuple[Precision, str]:
+def on_gpu(wish: Precision, *, bf16: bool, shards: bool = False) -> tuple[Precision, str]:
+    """Torch's scaling of a loss in fp16 looks at each process's own part of the gradients only."""
+    if shards and wish is not Precision.FP32:
+        given = Precision.BF16 if bf16 else Precision.FP32
+        why = "fsdp does not go with fp16" if wish is Precision.FP16 else "this GPU has no bf16"
+        return given, "" if given is wish else why
     if wish is Precision.BF16 and not bf16:
         return Precision.FP16, "this GPU has no bf16"
     return wish, ""

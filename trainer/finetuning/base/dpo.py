@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from finetuning.base.step import Batch, collate, targets_of, undistributed
+from finetuning.base.distribute import undistributed
+from finetuning.base.step import Batch, collate, targets_of
 from finetuning.dataset.encode import Pack
 
 DEFAULT_BETA = 0.1

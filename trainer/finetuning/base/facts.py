@@ -14,6 +14,7 @@ PER_STEP = ("batch_size", "gradient_accumulation_steps", "processes")
 `BINDING` does; the rest (rates, lengths, intervals) may be changed on the way."""
 
 COSMETIC = (
+    "fsdp",
     "logging_steps",
     "save_steps",
     "save_total_limit",

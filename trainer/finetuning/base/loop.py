@@ -78,6 +78,7 @@ class Loop:
         *,
         samples: Samples,
         found: Checkpoint | None,
+        form: Any,
     ) -> None:
         self.state = found.state.model_copy() if found else TrainerState()
         self.state.max_steps = max(plan.total_steps, self.state.global_step)
@@ -92,7 +93,7 @@ class Loop:
             (found.state.run, found.state.max_steps) != (run.facts, self.state.max_steps)
         )
         """Whether the checkpoint of the last step, where it is that, is of other settings."""
-        self._saver = Saver(run, stepper, live, saved)
+        self._saver = Saver(run, stepper, live, saved, form)
         if found:
             self._saver.restore(found.folder, found.state)
         method = run.config.method

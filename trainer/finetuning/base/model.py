@@ -257,7 +257,8 @@ def refuse_both(whole: list[str], targets: list[str], modules: list[str]) -> Non
 
 def _device_map(device: Device, *, quantized: bool) -> dict[str, str] | None:
     """Straight to the device, tensor by tensor: a large model never stands in the host's memory."""
-    return {"": str(device.device)} if device.on_gpu or quantized else None
+    direct = device.on_gpu or not device.computes or quantized
+    return {"": str(device.device)} if direct else None
 
 
 def _weights_dtype(method: Method, device: Device) -> "torch.dtype":

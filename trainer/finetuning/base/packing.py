@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from finetuning.base.device import Device
+from finetuning.base.distribute import unwrapped
 from finetuning.base.errors import ConfigError
-from finetuning.base.step import autocast, collate, forward, unwrapped
+from finetuning.base.step import autocast, collate, forward
 from finetuning.dataset.encode import Example, Pack
 
 _PROBE = 4

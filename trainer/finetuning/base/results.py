@@ -55,14 +55,20 @@ def write_weights(model: Any, config: RunConfig, folder: Path) -> None:
     weights_writer(model, config, copied=False)(folder)
 
 
-def weights_writer(model: Any, config: RunConfig, *, copied: bool) -> Callable[[Path], None]:
-    """What writes them into a folder; a copied one keeps the weights as they are now."""
+def weights_writer(
+    model: Any, config: RunConfig, *, copied: bool, state: dict[str, Any] | None = None
+) -> Callable[[Path], None]:
+    """What writes them into a folder; a copied one keeps the weights as they are now.
+
+    `state` has the trained weights of a model that holds only its part of them.
+    """
     if config.method is Method.FULL:
-        state = _copy_of(model.state_dict()) if copied else None
+        if state is None and copied:
+            state = _copy_of(model.state_dict())
         return partial(model.save_pretrained, state_dict=state)
     from peft import get_peft_model_state_dict  # noqa: PLC0415 - the model is peft's already
 
-    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    tensors = get_peft_model_state_dict(model, state_dict=state, save_embedding_layers=False)
     # A head that is tied to the embeddings shares their memory, which the format has no words for.
     apart = {name: tensor.cpu().clone().contiguous() for name, tensor in tensors.items()}
     return partial(_write_adapter, apart, _adapter_config(model, config))

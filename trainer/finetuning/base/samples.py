@@ -13,7 +13,8 @@ from finetuning.artifacts import SAMPLES
 from finetuning.artifacts.history import LineWriter, SampleLine
 from finetuning.base.data import Data
 from finetuning.base.device import Device
-from finetuning.base.group import SharedStop
+from finetuning.base.group import Group, SharedStop
+from finetuning.base.rank import Rank
 from finetuning.base.run import Run
 from finetuning.base.step import autocast
 from finetuning.base.storage import space_for
@@ -58,7 +59,8 @@ def questions_of(data: Data, objective: Objective, count: int) -> list[Question]
 class Samples:
     """Asks and writes down; nothing where none are wished for, or by processes that write nothing.
 
-    The likeliest token is taken each time, so the same weights give the same answers.
+    The likeliest token is taken each time, so the same weights give the same answers. Of a model in
+    shards all processes ask, since each holds a part of it, and one writes.
     """
 
     def __init__(
@@ -69,49 +71,55 @@ class Samples:
         most: int,
         device: Device,
         *,
+        group: Group,
         places: int | None = None,
     ) -> None:
         self._path, self._questions, self._tokenizer = path, questions, tokenizer
         self._most, self._device, self._places = most, device, places
+        self._group = group
         self._writer: LineWriter[SampleLine] | None = None
         self._full = False
 
     @classmethod
-    def of(cls, run: Run, data: Data, tokenizer: Any, device: Device, *, writes: bool) -> Self:
+    def of(cls, run: Run, data: Data, tokenizer: Any, device: Device, group: Group) -> Self:
         settings = run.config.hyperparameters
-        count = settings.sample_generations if writes else 0
+        alone = not settings.fsdp
+        count = settings.sample_generations if group.leads or not alone else 0
         questions = questions_of(data, settings.objective, count)
-        most = settings.sample_max_new_tokens
-        return cls(
-            run.output / SAMPLES, questions, tokenizer, most, device, places=data.outline.places
-        )
+        most, places = settings.sample_max_new_tokens, data.outline.places
+        asking = Group(Rank(), device.device) if alone else group
+        path = run.output / SAMPLES
+        return cls(path, questions, tokenizer, most, device, group=asking, places=places)
 
     def open(self, step: int) -> None:
         """Go on after `step`; raises StorageFullError."""
-        if self._questions:
+        if self._questions and self._group.leads:
             with space_for(SAMPLES, self._path.parent):
                 self._writer = LineWriter.open(self._path, step, SampleLine)
 
     def ask(self, model: Any, step: int, stop: SharedStop) -> None:
         """Write the model's answers down as those of `step`; raises StorageFullError."""
-        if self._writer is None or self._is_full():
+        if not self._questions or self._group.first(self._is_full()):
             return
         training = model.training
         model.eval()
         for number, question in enumerate(self._questions, start=1):
             if stop.requested:
                 break
-            line = self._line(step, number, question, self._answer(model, question))
+            self._write(self._line(step, number, question, self._answer(model, question)))
+        model.train(training)
+
+    def _write(self, line: SampleLine) -> None:
+        if self._writer is not None:
             with space_for(SAMPLES, self._path.parent):
                 self._writer.append(line)
-        model.train(training)
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
 
     def _is_full(self) -> bool:
-        if not self._full and self._path.stat().st_size >= FILE_LIMIT:
+        if self._writer is not None and not self._full and self._path.stat().st_size >= FILE_LIMIT:
             self._full = True
             log.warning("%s is full; no more answers are written.", SAMPLES)
         return self._full
@@ -129,7 +137,11 @@ class Samples:
         )
         with torch.no_grad(), autocast(self._device):
             whole = model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=config,
+                # All go on until the last one has its answer, however kernels may round.
+                synced_gpus=not self._group.rank.alone,
             )
         found: list[int] = whole[0, ids.shape[1] :].tolist()
         return found

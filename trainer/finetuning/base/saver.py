@@ -10,9 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from finetuning.api.hyperparameters import Method
 from finetuning.artifacts.models import RunState
 from finetuning.artifacts.trainer_state import TrainerState
 from finetuning.base import checkpoints
+from finetuning.base.distribute import gathered, is_sharded
 from finetuning.base.live import LiveState
 from finetuning.base.results import weights_writer
 from finetuning.base.run import Run
@@ -30,16 +32,24 @@ log = logging.getLogger(__name__)
 class Saver:
     """Writes the checkpoints of one run."""
 
-    def __init__(self, run: Run, stepper: Stepper, live: LiveState, saved: str | None) -> None:
+    def __init__(
+        self, run: Run, stepper: Stepper, live: LiveState, saved: str | None, form: Any
+    ) -> None:
+        """`form` is the model that is written, or one in its form where it is in shards."""
         self.saved = self.begun = saved
         """Path of the newest complete checkpoint, and of the newest that was begun."""
-        self._run, self._stepper, self._live = run, stepper, live
-        trained = (item for item in stepper.model.named_parameters() if item[1].requires_grad)
-        self._names = {parameter: name for name, parameter in trained}
+        self._run, self._stepper, self._live, self._form = run, stepper, live, form
+        self._trained = [
+            (name, parameter)
+            for name, parameter in stepper.model.named_parameters(remove_duplicate=False)
+            if parameter.requires_grad
+        ]
+        self._names = {parameter: name for name, parameter in reversed(self._trained)}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[tuple[Path, int]] | None = None
         self._size = checkpoint_bytes(stepper.model)
         self._warned = False
+        self._sharded = is_sharded(stepper.model)
 
     def restore(self, folder: Path, state: TrainerState) -> None:
         """Give optimizer and loss scaler what they had when the checkpoint was written."""
@@ -49,29 +59,42 @@ class Saver:
     def begin(self, state: TrainerState) -> None:
         """Take the state as it is now; raises what went wrong with the checkpoint before.
 
-        Rank 0 does; the others only note that it has begun.
+        Rank 0 does; the others give it their shards, if they have any, and note that it has begun.
         """
         self.begun = checkpoints.path_of(state.global_step)
-        if not self._stepper.group.leads:
+        leads = self._stepper.group.leads
+        if leads:
+            self.finish(state)
+        beside = leads and self._has_room_beside()
+        optimizer, weights = self._taken(copied=beside)
+        if not leads:
             self.saved = self.begun
             return
-        self.finish(state)
         state.loss_scaler = self._stepper.scaler_state()
-        settings, model = self._run.config.hyperparameters, self._stepper.model
-        beside = self._has_room_beside()
-        tensors = checkpoints.optimizer_tensors(self._stepper.optimizer, self._names)
+        settings = self._run.config.hyperparameters
         write = partial(
             checkpoints.save,
             self._run.checkpoints,
             state.model_copy(deep=True),
-            weights_writer(model, self._run.config, copied=beside),
-            _copied(tensors) if beside else tensors,
+            weights_writer(self._form, self._run.config, copied=beside, state=weights),
+            optimizer,
             settings.save_total_limit,
             spare=state.best_global_step if settings.keeps_best else None,
         )
         self._writing = self._thread.submit(write)
         if not beside:
             self.finish(state)
+
+    def _taken(self, *, copied: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The optimizer's tensors and, where it is in shards, what is trained of the model."""
+        tensors = checkpoints.optimizer_tensors(self._stepper.optimizer, self._names)
+        if not self._sharded:
+            return _copied(tensors) if copied else tensors, None
+        leads, full = self._stepper.group.leads, self._run.config.method is Method.FULL
+        weights = dict(self._trained)
+        if full:  # With its buffers.
+            weights = self._stepper.model.state_dict(keep_vars=True)
+        return gathered(tensors, keeps=leads), gathered(weights, keeps=leads)
 
     def poll(self, state: TrainerState) -> None:
         """Note a checkpoint that is complete by now; raises what went wrong with it."""

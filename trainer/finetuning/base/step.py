@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from finetuning.api.hyperparameters import Method, Precision
 from finetuning.api.run_config import RunConfig
 from finetuning.base.device import Device
+from finetuning.base.distribute import undistributed, unwrapped, whole
 from finetuning.base.group import Group, SharedStop
 from finetuning.base.rank import Rank
 from finetuning.dataset.encode import Pack
@@ -244,7 +245,10 @@ class Stepper:
         return total / self._objective.weight(packs)
 
     def _quiet_unless(self, *, last: bool) -> AbstractContextManager[Any]:
-        """Gradients travel once per step, with the last forward pass."""
+        """Gradients travel once per step, with the last forward pass.
+
+        Those of shards travel with each: nobody has room for all of them.
+        """
         model = self._objective.model
         if isinstance(model, DistributedDataParallel) and not last:
             return model.no_sync()
@@ -265,7 +269,7 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         self.scaler.unscale_(self.optimizer)
-        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._clip))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self._parameters, self._clip)))
         if not math.isfinite(norm) and not self.scaler.is_enabled():
             return False, None
         self.scaler.step(self.optimizer)  # Skips by itself while it searches its scale.
@@ -288,17 +292,6 @@ def shared_out(batches: Sequence[Batched], rank: Rank) -> list[tuple[Batched, in
     own = batches[rank.number :: rank.of]
     spare = math.ceil(len(batches) / rank.of) - len(own)
     return [*((packs, 1) for packs in own), *((batches[0], 0) for _ in range(spare))]
-
-
-def undistributed(model: Any) -> Any:
-    """The model itself, without what makes its gradients travel."""
-    return model.module if isinstance(model, DistributedDataParallel) else model
-
-
-def unwrapped(model: Any) -> Any:
-    """The model below an adapter, if there is one."""
-    model = undistributed(model)
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def make_optimizer(model: Any, config: RunConfig) -> torch.optim.AdamW:

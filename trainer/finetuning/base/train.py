@@ -18,7 +18,13 @@ from finetuning.base.checkpoints import Checkpoint
 from finetuning.base.console import duration
 from finetuning.base.data import Data, prepare
 from finetuning.base.device import Device, choose
-from finetuning.base.distribute import distributed, same_start
+from finetuning.base.distribute import (
+    distributed,
+    form_of,
+    is_sharded,
+    place_of_the_whole,
+    sharded,
+)
 from finetuning.base.dpo import DEFAULT_BETA, Dpo
 from finetuning.base.errors import ConfigError
 from finetuning.base.facts import binding_differences, differences
@@ -73,18 +79,14 @@ def _train(run: Run, live: LiveState, stop: Stop, device: Device, group: Group) 
     for finding in data_report.findings(report):
         log.info("%s.", finding)
 
-    model = _load_model(run, device, found)
-    if config.hyperparameters.packing:
-        refuse_mixing(model, device)
-    same_start(model, group)
-    optimizer = make_optimizer(model, config)
-    if group.leads:
-        require_space(run.output, checkpoint_bytes(model))
-    objective = _objective(run, distributed(model, device, group), device)
-    clip = config.hyperparameters.max_grad_norm
-    stepper = Stepper(objective, optimizer, device, clip, group)
-    samples = Samples.of(run, data, tokenizer, device, writes=group.leads)
-    loop = Loop(run, plan, data, stepper, live, samples=samples, found=found)
+    place = _place(config, device, group)
+    model = _load_model(run, place, found)
+    if config.hyperparameters.packing and place.computes:
+        refuse_mixing(model, place)
+    form = form_of(model) if _shards(config, group.rank) else model
+    stepper = _stepper(run, model, device, group)
+    samples = Samples.of(run, data, tokenizer, device, group)
+    loop = Loop(run, plan, data, stepper, live, samples=samples, found=found, form=form)
 
     stop.raises = False
     with Tracking(run) as tracking, closing(samples), closing(loop):
@@ -95,17 +97,30 @@ def _train(run: Run, live: LiveState, stop: Stop, device: Device, group: Group) 
         if not group.leads:
             return result_of(loop.state, RunState.FINISHED, None)
         live.event(RunState.SAVING, total_steps=loop.state.max_steps)
-        model = load_best(model, run, loop.state, device)
-        ending = Ending(run, loop.state, plan, data, device, started)
+        model = load_best(_whole(model, run, loop.state, place), run, loop.state, place)
+        ending = Ending(run, loop.state, plan, data, place, started)
         result = write_result(ending, model, tokenizer)
         tracking.outcome = Outcome.FINISHED
         return result
 
 
+def _shards(config: RunConfig, rank: Rank) -> bool:
+    return config.hyperparameters.fsdp and not rank.alone
+
+
+def _place(config: RunConfig, device: Device, group: Group) -> Device:
+    """Where models are loaded."""
+    return place_of_the_whole(device, group) if _shards(config, group.rank) else device
+
+
 def _choose_device(config: RunConfig, rank: Rank) -> Device:
-    device = choose(config.hyperparameters.precision, rank)
+    settings = config.hyperparameters
+    device = choose(settings.precision, rank, shards=_shards(config, rank))
+    if settings.fsdp and rank.alone:
+        log.info("fsdp has no effect: there is one process, and it holds the whole model.")
     note = f" ({device.note})" if device.note else ""
     many = "" if rank.alone else f" with {rank.of} processes"
+    many += ", each with a part of the model," if _shards(config, rank) else ""
     log.info("Training on %s%s in %s%s.", device.name, many, device.precision, note)
     return device
 
@@ -176,15 +191,39 @@ def _announce(run: Run, plan: Plan, data: Data, found: Checkpoint | None) -> Non
         log.info("Continuing from %s.", found.folder.name)
 
 
-def _objective(run: Run, model: Any, device: Device) -> Sft | Dpo:
+def _stepper(run: Run, model: Any, device: Device, group: Group) -> Stepper:
+    """Raises VolumeTooSmallError."""
+    spread = sharded if _shards(run.config, group.rank) else distributed
+    together = spread(model, device, group)
+    optimizer = make_optimizer(model, run.config)
+    if group.leads:
+        require_space(run.output, checkpoint_bytes(model))
+    objective = _objective(run, together, device, group)
+    clip = run.config.hyperparameters.max_grad_norm
+    return Stepper(objective, optimizer, device, clip, group)
+
+
+def _objective(run: Run, model: Any, device: Device, group: Group) -> Sft | Dpo:
     settings = run.config.hyperparameters
     if settings.objective is Objective.SFT:
         return Sft(model, device.device)
-    start = None
-    if run.config.method is Method.FULL:
-        start = load_base(weights_folder(run.config), run.config, device).eval()
-        start.requires_grad_(requires_grad=False)
+    start = _start(run, device, group) if run.config.method is Method.FULL else None
     return Dpo(model, start, device.device, settings.beta or DEFAULT_BETA)
+
+
+def _start(run: Run, device: Device, group: Group) -> Any:
+    """The frozen model that dpo compares with, where there is no adapter to leave out."""
+    config = run.config
+    start = load_base(weights_folder(config), config, _place(config, device, group)).eval()
+    start.requires_grad_(requires_grad=False)
+    return sharded(start, device, group) if _shards(config, group.rank) else start
+
+
+def _whole(model: Any, run: Run, state: TrainerState, place: Device) -> Any:
+    """Of one in shards what the last checkpoint has, since the other processes leave."""
+    if not is_sharded(model):
+        return model
+    return _load_model(run, place, checkpoints.read(run.checkpoints, state.global_step))
 
 
 def _load_model(run: Run, device: Device, found: Checkpoint | None) -> Any:
@@ -210,7 +249,7 @@ def _made(run: Run, device: Device, found: Checkpoint | None) -> Any:
     model = load_base(whole or weights_folder(config), config, device)
     if config.method is not Method.FULL:
         model = add_adapter(model, config)
-        if found:
+        if found and device.computes:
             load_adapter(model, found.folder)
     if config.hyperparameters.gradient_checkpointing:
         base = model if config.method is Method.FULL else model.get_base_model()
