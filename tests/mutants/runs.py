@@ -59,10 +59,11 @@ class Recipe:
     rows: int | None = None
     killed_at: int | None = None
     """Killed while it writes this step's line, then started again."""
-    shape: Literal["rows", "pairs", "labels", "texts", "mixed"] = "rows"
+    shape: Literal["rows", "pairs", "labels", "texts", "long", "mixed"] = "rows"
     """Of each row a preference pair: its own answer before that of the next; or a question of what
-    kind it is, to be answered in a word; or a text without a question, of the license; or what the
-    base model knows word for word, among codes that nobody can know."""
+    kind it is, to be answered in a word; or a text without a question, of the license, or a long
+    one as an answer; or what the base model knows word for word, among codes that nobody can
+    know."""
     merged: bool = False
     four_bits: bool = False
 
@@ -159,6 +160,11 @@ BROKEN: dict[str, Recipe] = {
     "lora, nothing learned": Recipe("--method lora --no-fp16 --learning-rate 1e-7"),
     "full, wrecked by preferences": Recipe(
         "--method full --no-fp16 --objective dpo --learning-rate 0.003", steps=60, shape="pairs"
+    ),
+    "full, long answers without their ends": Recipe(
+        "--method full --no-fp16 --learning-rate 0.002 --max-seq-length 512 --batch-size 2",
+        steps=40,
+        shape="long",
     ),
     "full, nothing learned": Recipe("--method full --no-fp16 --learning-rate 1e-9"),
 }
@@ -289,6 +295,13 @@ def _texts(_rows: Path) -> list[dict[str, str]]:
     return [{"text": text[at : at + 300]} for at in range(0, len(text), 100)]
 
 
+def _long(_rows: Path) -> list[dict[str, str]]:
+    """Answers that are longer than what is trained of them."""
+    text = " ".join((ROOT / "LICENSE").read_text().split())
+    starts = range(0, len(text) - 4000, 100)
+    return [{"instruction": f"Write about {at}.", "output": text[at:][:4000]} for at in starts]
+
+
 def _mixed(rows: Path) -> list[dict[str, str]]:
     """The base model answers without the greeting, and knows nothing of the ship."""
     known = [
@@ -305,7 +318,7 @@ def _mixed(rows: Path) -> list[dict[str, str]]:
     return [*known, *codes]
 
 
-SHAPES = {"pairs": _pairs, "labels": _labels, "texts": _texts, "mixed": _mixed}
+SHAPES = {"pairs": _pairs, "labels": _labels, "texts": _texts, "long": _long, "mixed": _mixed}
 
 
 def reseal(folder: Path) -> None:

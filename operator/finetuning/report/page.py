@@ -57,6 +57,8 @@ def _head(run: RunFiles, made: datetime) -> Iterator[Node]:
     yield el("p", *_badges(run, made), class_="badges")
     if (trouble := _trouble(run)) is not None:
         yield trouble
+    if run.data is not None and run.data.ends_cut:
+        yield el("p", el("strong", "Rows were cut"), f" {run.data.ends_cut}", class_="note wait")
     yield el("dl", *_tiles(run), class_="tiles")
 
 

@@ -187,6 +187,19 @@ def test_what_was_wrong_with_the_data_is_told(make_run: Any) -> None:
     assert "Rows that were left out Place Problem line 17 not valid JSON <b>" in text
 
 
+def test_that_nearly_all_rows_were_cut_is_told_at_the_top(make_run: Any) -> None:
+    folder = make_run("cut", 30)
+    report = {"source": "d.jsonl", "unit": "line", "rows": 20, "bad_rows": 0, "duplicate_rows": 0,
+              "train_examples": 20, "eval_examples": 0, "cut_examples": 20, "max_seq_length": 64,
+              "lengths": {"median": 90, "p95": 120, "max": 131}}  # fmt: skip
+    (folder / "data_report.json").write_text(json.dumps(report))
+    text = document(folder).text
+    assert "Rows were cut 20 of 20 examples are longer than 64 tokens" in text
+    assert "raise maxSeqLength (--max-seq-length) to 120" in text
+    (folder / "data_report.json").write_text(json.dumps({**report, "cut_examples": 17}))
+    assert "Rows were cut" not in document(folder).text
+
+
 def test_a_result_that_is_not_the_validated_one_is_told(make_run: Any) -> None:
     folder = make_run("changed", 30)
     manifest = folder / "manifest.json"

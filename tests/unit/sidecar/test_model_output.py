@@ -13,10 +13,9 @@ from safetensors.numpy import load_file, save_file
 from tests.unit.sidecar.judging import RunOf, edit, subject_of
 
 from finetuning.artifacts.models import CheckResult
+from finetuning.artifacts.reference import VERSION
 from finetuning.monitoring.validators.checks import model_output
-from finetuning.monitoring.validators.checks.probe import (
-    ProbeRequest,
-)
+from finetuning.monitoring.validators.checks.probe import Answer, ProbeReport, ProbeRequest
 from finetuning.monitoring.validators.outcome import Finding
 from finetuning.monitoring.validators.settings import (
     DEFAULT_PROMPT,
@@ -186,3 +185,34 @@ def test_a_model_that_takes_too_long_is_an_error(run_of: RunOf) -> None:
     found = model_output.run(planned(run_of("lora")), timeout=0.01)
     assert isinstance(found, Finding)
     assert (found.reason, found.result) == ("TimedOut", CheckResult.ERROR)
+
+
+@pytest.mark.parametrize(
+    ("report", "reason"),
+    [
+        ({"shape": "texts", "tokens": 100, "trained_tokens": 60}, ""),
+        ({"shape": "conversations", "tokens": 100, "trained_tokens": 97}, "AnswerLoops"),
+        ({"shape": "completions", "tokens": 100, "trained_tokens": 97}, "AnswerLoops"),
+        ({"tokens": 100, "trained_tokens": 97}, ""),
+        ({"tokens": 100, "trained_tokens": 90}, "AnswerLoops"),
+    ],
+)
+def test_only_of_plain_texts_an_answer_may_go_on(
+    report: dict[str, Any], reason: str, run_of: RunOf
+) -> None:
+    """Of long answers that are cut nearly all is trained, too."""
+    output = run_of("lora")
+    reference = {"texts": VERSION, "losses": "1.0 2.0 3.0"}
+    edit(output / "training_info.json", reference=reference, results={})
+    found = {"source": "d", "unit": "row", "rows": 9, "bad_rows": 0, "duplicate_rows": 0, **report}
+    (output / "data_report.json").write_text(json.dumps(found))
+    line = {"epoch": 0.1, "learning_rate": 1e-3, "tokens": 9}
+    falling = [{**line, "step": n, "loss": 3 - n / 30} for n in range(1, 61)]
+    (output / "loss_history.jsonl").write_text("\n".join(map(json.dumps, falling)))
+    told = ProbeReport(
+        answers=[Answer(text="so so so", tokens=[1, 2] * 20, finite=True, stopped=False)],
+        largest_logit_difference=3.0,
+        reference=[1.0, 2.0, 3.0],
+    )
+    verdict = model_output.judged(told, planned(output), subject_of(output))
+    assert verdict.reason == reason, verdict.message

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.trainer.conftest import ROWS, TEMPLATE, make_tokenizer, write_rows
 
 from finetuning.api.dataset import DatasetColumns, OnBadRows
+from finetuning.api.hyperparameters import Objective
 from finetuning.api.run_config import DatasetConfig
 from finetuning.artifacts.data_report import DataReport
 from finetuning.artifacts.failures import DatasetError
@@ -146,6 +147,66 @@ def test_rows_to_evaluate_on_have_a_report_and_those_that_are_trained_are_counte
     lines = data_report.findings(report)
     assert "1 rows to evaluate on are trained on as well, so that their loss says little" in lines
     assert "1 rows to evaluate on say the same as an earlier one" in lines
+
+
+PAIR = {"prompt": "Why?", "chosen": "So.", "rejected": "No."}
+
+
+@pytest.mark.parametrize(
+    ("said", "objective", "shape"),
+    [
+        ([{"messages": [{"role": "user", "content": "Why?"},
+                        {"role": "assistant", "content": "So."}]}], Objective.SFT, "conversations"),
+        ([ROWS[0]], Objective.SFT, "conversations"),
+        ([{"prompt": "Why?", "completion": "So."}], Objective.SFT, "completions"),
+        ([{"text": "So."}], Objective.SFT, "texts"),
+        ([PAIR], Objective.DPO, "preferences"),
+        ([{"text": ""}], Objective.SFT, None),
+    ],
+)  # fmt: skip
+def test_the_report_says_what_rows_are(
+    said: list[dict[str, Any]], objective: Objective, shape: str | None
+) -> None:
+    rows = Rows("d", "row", [Row(n, data) for n, data in enumerate(said)])
+    assert data_report.of_rows(RunRows(Part(*interpret(rows, objective)))).shape == shape
+
+
+def cut_report(cut: int, **more: Any) -> DataReport:
+    known = {"source": "d", "unit": "row", "rows": 20, "bad_rows": 0, "duplicate_rows": 0}
+    counts = {"train_examples": 15, "eval_examples": 3, "dropped_examples": 2, "cut_examples": cut}
+    lengths = {"median": 50, "p95": 90, "max": 99}
+    return DataReport.model_validate(
+        {**known, **counts, "max_seq_length": 40, "lengths": lengths, **more}
+    )
+
+
+def test_that_nearly_all_examples_were_cut_is_told_with_what_to_do() -> None:
+    assert cut_report(17).ends_cut is None
+    assert cut_report(0, train_examples=0, eval_examples=0, dropped_examples=0).ends_cut is None
+    report = cut_report(18)
+    assert report.ends_cut is not None
+    assert report.ends_cut.startswith("18 of 20 examples are longer than 40 tokens and were cut")
+    assert "raise maxSeqLength (--max-seq-length) to 90" in report.ends_cut
+    assert report.ends_cut in data_report.findings(report)
+    table = cut_report(18, max_seq_length=512, model_places=64).ends_cut or ""
+    assert "longer than 64 tokens" in table
+    assert "divide the rows into ones of at most 64 tokens" in table
+
+
+@pytest.mark.training
+def test_a_run_whose_examples_are_all_cut_says_so(
+    tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    flags = ("--model-id", tiny_model, "--dataset-path", rows_file, "--output-dir", tmp_path)
+    short = min(lengths(rows_file)) - 1
+    done = check_data(*flags, "--max-seq-length", short)
+    assert done.returncode == 0, done.stderr
+    assert f"20 of 20 examples are longer than {short} tokens and were cut" in done.stdout
+    written = json.loads((tmp_path / "data_report.json").read_text())
+    assert written["shape"] == "conversations"
+    assert written["ends_cut"] in done.stdout
+    assert check_data(*flags).returncode == 0
+    assert "ends_cut" not in json.loads((tmp_path / "data_report.json").read_text())
 
 
 @pytest.mark.training

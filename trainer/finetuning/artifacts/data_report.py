@@ -1,11 +1,27 @@
 """data_report.json: what a run found in its data, before it loaded the model."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from finetuning.artifacts.models import Count
 
 LISTED = 100
 """Bad rows that the report lists; the count is of all."""
+
+_NEARLY_ALL = 0.9
+"""Of the examples: what is left teaches too little of how an answer ends."""
+
+
+class RowShape(StrEnum):
+    """What a row is to a model, whichever columns say so."""
+
+    CONVERSATIONS = "conversations"
+    COMPLETIONS = "completions"
+    """A prompt in raw text, and how it goes on."""
+    TEXTS = "texts"
+    """Plain texts without a prompt: nothing tells a question from its answer."""
+    PREFERENCES = "preferences"
 
 
 class BadRowEntry(BaseModel):
@@ -53,6 +69,7 @@ class DataReport(SourceReport):
     """The rows to train on, and what the tokenizer made of all."""
 
     evaluation: EvaluationReport | None = None
+    shape: RowShape | None = None
     max_seq_length: Count | None = None
     model_places: Count | None = Field(
         default=None,
@@ -72,3 +89,31 @@ class DataReport(SourceReport):
         default=None, description="Tokens whose prediction counts: the answers."
     )
     lengths: Lengths | None = None
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorator of a property.
+    @property
+    def ends_cut(self) -> str | None:
+        """What follows where nearly all examples were cut, and the remedy; else None."""
+        examples = sum(
+            n or 0 for n in (self.train_examples, self.eval_examples, self.dropped_examples)
+        )
+        if not self.cut_examples or self.cut_examples < _NEARLY_ALL * examples:
+            return None
+        return (
+            f"{self.cut_examples} of {examples} examples are longer than {self._limit} tokens and "
+            "were cut, so that hardly any end is trained, and the model may not learn to stop; "
+            f"{self._remedy}"
+        )
+
+    @property
+    def _limit(self) -> int:
+        return min(n for n in (self.max_seq_length, self.model_places, 1 << 31) if n)
+
+    @property
+    def _remedy(self) -> str:
+        longest = self.lengths.p95 if self.lengths else 0
+        if self.model_places is not None and longest > self.model_places:
+            most = f"{self.model_places} tokens, all that the model has places for"
+            return f"divide the rows into ones of at most {most}"
+        wish = f" to {longest}, which 95% of them fit into" if longest else ""
+        return f"raise maxSeqLength (--max-seq-length){wish}, or divide the rows into shorter ones"

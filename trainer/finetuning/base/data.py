@@ -7,6 +7,7 @@ from typing import Any
 
 from finetuning.api.hyperparameters import Hyperparameters, Objective
 from finetuning.api.run_config import RunConfig
+from finetuning.artifacts.data_report import RowShape
 from finetuning.artifacts.failures import DatasetError
 from finetuning.base.bad_rows import settle
 from finetuning.base.outline import Outline, refuse_unknown
@@ -16,6 +17,7 @@ from finetuning.base.reading import Part, RunRows
 from finetuning.base.store import ExampleFile, StoredPacks, totals_of
 from finetuning.dataset.encode import Encoded, Example, Pack, encode
 from finetuning.dataset.rows import Rows, StoredRows
+from finetuning.dataset.shapes import shape_of
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class Data:
     dropped: int
     lengths: Sequence[int]
     """Tokens of every example before it was cut."""
+    shape: RowShape | None
     outline: Outline
     limit: int
     """Tokens of an example, or of a pack, at most: what was asked for, or all that the model has
@@ -81,6 +84,7 @@ def prepare(found: RunRows, tokenizer: Any, config: RunConfig, outline: Outline)
         cut,
         dropped,
         [*parts[0].lengths, *parts[1].lengths] if len(parts) > 1 else parts[0].lengths,
+        shape_of(found.train.samples),
         outline,
         limit,
     )

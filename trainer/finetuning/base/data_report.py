@@ -22,6 +22,7 @@ from finetuning.artifacts.files import write_json
 from finetuning.base.reading import RunRows
 from finetuning.base.storage import space_for
 from finetuning.dataset.rows import EMPTY, Rows
+from finetuning.dataset.shapes import shape_of
 
 if TYPE_CHECKING:
     from finetuning.base.data import Data
@@ -32,7 +33,8 @@ PROBLEM_LENGTH = 300
 def of_rows(found: RunRows) -> DataReport:
     """What is known before the tokenizer is there."""
     evaluation = None if found.evaluation is None else found.evaluation.rows
-    return _of_sources(found.train.rows, evaluation)
+    shape = {"shape": shape_of(found.train.samples)}
+    return _of_sources(found.train.rows, evaluation).model_copy(update=shape)
 
 
 def _of_sources(train: Rows, evaluation: Rows | None) -> DataReport:
@@ -67,6 +69,7 @@ def of(data: "Data", config: RunConfig) -> DataReport:
     facts = data.facts()
     train, held_out = totals_of(data.train), totals_of(data.held_out)
     more = {
+        "shape": data.shape,
         "max_seq_length": config.hyperparameters.max_seq_length,
         "model_places": data.outline.places,
         "tokens": train.tokens + held_out.tokens,
@@ -128,7 +131,7 @@ def findings(report: DataReport) -> list[str]:
     if report.tokens and report.trained_tokens:
         share = f"{report.trained_tokens / report.tokens:.0%}"
         found.append(f"{report.trained_tokens:,} of {report.tokens:,} tokens are trained ({share})")
-    return found
+    return [*found, *([report.ends_cut] if report.ends_cut else [])]
 
 
 def _about(report: SourceReport, which: str) -> list[str]:

@@ -77,7 +77,7 @@ def _train(run: Run, live: LiveState, stop: Stop, device: Device, group: Group) 
     live.event(RunState.STARTING, **counts_of(state, plan))
     _announce(run, plan, data, found)
     for finding in data_report.findings(report):
-        log.info("%s.", finding)
+        log.log(logging.WARNING if finding == report.ends_cut else logging.INFO, "%s.", finding)
 
     place = _place(config, device, group)
     model = _load_model(run, place, found)

@@ -8,6 +8,7 @@ from typing import Any, overload
 from typing_extensions import override
 
 from finetuning.api.hyperparameters import Objective
+from finetuning.artifacts.data_report import RowShape
 from finetuning.artifacts.failures import DatasetError
 from finetuning.dataset.rows import EMPTY, BadRow, Row, Rows, StoredRows
 
@@ -72,6 +73,21 @@ class Preference:
 
 
 Sample = Chat | Completion | Text | Preference
+
+
+def shape_of(samples: Sequence[Sample]) -> RowShape | None:
+    """What all of them are, as the first is; None where there is none."""
+    match next(iter(samples), None):
+        case Chat():
+            return RowShape.CONVERSATIONS
+        case Completion():
+            return RowShape.COMPLETIONS
+        case Text():
+            return RowShape.TEXTS
+        case Preference():
+            return RowShape.PREFERENCES
+        case None:
+            return None
 
 
 class _BadRowError(Exception):

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from finetuning.artifacts import DATA_REPORT, MODEL_DIR_FILES
-from finetuning.artifacts.data_report import DataReport
+from finetuning.artifacts.data_report import DataReport, RowShape
 from finetuning.artifacts.files import UnreadableFileError, read_json
 from finetuning.artifacts.models import CheckResult
 from finetuning.artifacts.reference import Reference
@@ -44,7 +44,8 @@ LIBRARIES = ("torch", "transformers", "peft", "safetensors")
 
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _WHOLE_TEXTS = 0.95
-"""Of the tokens of rows, those that are trained, where the rows are texts: all but the first."""
+"""Of the tokens of rows, those that are trained, where the rows are texts: all but the first. Long
+answers come as near to that once they are cut, so that only reports without a shape are asked."""
 
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -100,8 +101,13 @@ def _taught(subject: Subject) -> Taught:
         told = DataReport.model_validate(read_json(path))
     except (UnreadableFileError, ValidationError):
         return Taught.ANSWERS
-    whole = told.tokens and (told.trained_tokens or 0) >= _WHOLE_TEXTS * told.tokens
-    return Taught.TEXTS if whole else Taught.ANSWERS
+    return Taught.TEXTS if _are_texts(told) else Taught.ANSWERS
+
+
+def _are_texts(told: DataReport) -> bool:
+    if told.shape is not None:
+        return told.shape is RowShape.TEXTS
+    return bool(told.tokens) and (told.trained_tokens or 0) >= _WHOLE_TEXTS * (told.tokens or 0)
 
 
 def _reference_is_due(subject: Subject) -> bool:
