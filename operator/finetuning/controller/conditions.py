@@ -123,12 +123,16 @@ def stalled(reason: str, message: str) -> list[Condition]:
 def withdrawn(
     old: Iterable[Condition], new: Iterable[Condition], status: FineTuningJobStatus
 ) -> list[Condition]:
-    """An end that holds no more: another verdict can turn Failed into Complete, and back."""
+    """An end that holds no more: another verdict can turn Failed into Complete, and back.
+
+    With every end that comes instead it is said anew why, and of which generation.
+    """
     now = {each.type for each in new}
+    ended = not now.isdisjoint(_ENDS)
     return [
         condition(ConditionType(each.type), FALSE, status.reason, status.message)
         for each in old
-        if each.type in _ENDS and each.status == TRUE and each.type not in now
+        if each.type in _ENDS and each.type not in now and (ended or each.status == TRUE)
     ]
 
 

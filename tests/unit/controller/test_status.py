@@ -332,6 +332,22 @@ def test_turning_on_failure_moves_a_job_between_complete_and_failed() -> None:
     }
 
 
+def test_what_holds_no_more_is_told_of_the_newest_verdict() -> None:
+    complete = {"type": "Complete", "status": "False", "reason": "ValidationFailed",
+                "message": "an older one", "observedGeneration": 1}  # fmt: skip
+    before = {"phase": "Running", "reason": "Validating", "conditions": [complete]}
+    waiting = gated({"phase": "Running"}, before, **FAIL)
+    assert by_type(waiting)["Complete"].message == "an older one"
+    failed = gated({"phase": "Failed", "summary": "2/4 checks passed"}, before, **FAIL)
+    found, failure = (by_type(failed)[kind] for kind in ("Complete", "Failed"))
+    assert (found.status, failure.status) == ("False", "True")
+    assert (found.message, found.observed_generation) == (
+        failure.message,
+        failure.observed_generation,
+    )
+    assert "2/4" in found.message
+
+
 def test_a_policy_that_cannot_be_served_says_so_and_leaves_the_model_alone() -> None:
     body = job_body() | {"status": {"phase": "Succeeded", "validation": {"phase": "Passed"}}}
     body["metadata"]["generation"] = 2
