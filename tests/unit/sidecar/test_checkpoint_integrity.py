@@ -173,6 +173,7 @@ def naming_code(folder: Path) -> None:
         put(".snapshot/hourly/adapter_config.json", b"{}"),
         linked(".snapshot/latest", "/nowhere"),
         put(".vscode/settings.json", b"{// not JSON"),
+        put("params.json", b'{"note": "the third try"}'),
         put("onnx/config.json", b"{}"),
         put("onnx/model.safetensors", b"x"),
         put("eval/results.json", b"{// not JSON"),

@@ -49,7 +49,7 @@ _DATA_SUFFIXES = (".safetensors", ".json", ".jsonl", ".model")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 _INDEX_SUFFIX = ".safetensors.index.json"
 _LOADED = re.compile(
-    r"(config|generation_config|adapter_config|tokenizer|tokenizer_config|vocab|params|tekken|"
+    r"(config|generation_config|adapter_config|tokenizer|tokenizer_config|vocab|tekken|"
     r"special_tokens_map|added_tokens|preprocessor_config|processor_config|chat_template)\.json|"
     r"(vocab|merges)\.txt|[^/]*\.(safetensors|safetensors\.index\.json|model|jinja|tiktoken|spm)|"
     r"(modeling|configuration|tokenization|(image_|video_)?processing|processor|generate|handler|"
