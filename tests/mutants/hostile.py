@@ -373,6 +373,8 @@ INTEGRITY: tuple[Fault, ...] = (
           checkpoint(edited("trainer_state.json", "run", dataset_sha256="0" * 64))),
     Fault("the checkpoint is of another run's model", FILES, "CheckpointMismatch",
           checkpoint(edited("trainer_state.json", "run", model_id="org/other"))),
+    Fault("the checkpoint tells of another loss than the history", FILES, "CheckpointMismatch",
+          checkpoint(edited("trainer_state.json", loss=0.5))),
     Fault("a checkpoint is made up", FILES, "CheckpointMismatch", made_up_checkpoint),
     Fault("an older checkpoint is NaN", FILES, "WeightsNotFinite", oldest_is_nan),
     Fault("the optimizer does not know its steps", FILES, "OptimizerMismatch",

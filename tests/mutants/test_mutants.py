@@ -1,6 +1,8 @@
 """Every fault is seen by the check that must see it, for its reason; no healthy run is blamed."""
 
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +10,19 @@ from tests.mutants.faults import Fault, in_bf16, long_winded
 from tests.mutants.hostile import changed, reversed_merges
 from tests.mutants.matrix import BEGIN, END, PAGE, Matrix, blamed, in_the_docs
 from tests.mutants.prober import Prober
-from tests.mutants.runs import HEALTHY, NARROW, Maker, file_outcomes, model_outcome, reseal
+from tests.mutants.runs import (
+    HEALTHY,
+    NARROW,
+    Maker,
+    file_outcomes,
+    model_outcome,
+    reseal,
+    subject_of,
+)
 from tests.mutants.table import FAULTS, OUTPUTS
 
 from finetuning.artifacts.models import CheckResult
+from finetuning.monitoring.validators.checks import checkpoint_integrity
 
 pytestmark = pytest.mark.training
 
@@ -93,6 +104,21 @@ def test_a_result_that_was_rounded_to_16_bits_is_its_checkpoint(
     reseal(folder)
     found = file_outcomes(folder, maker.base)["checkpoint_integrity"]
     assert found.passed, found.message
+
+
+def test_a_checkpoint_of_a_run_that_differs_in_a_rate_alone_is_told(
+    maker: Maker, tmp_path: Path
+) -> None:
+    """Given by --checkpoint-path; of the same shapes, names, rows and steps."""
+    others = maker.run("lora, hardly moved") / "checkpoints"
+    folder = maker.run("lora, figures every 5 steps")
+    shutil.copytree(others / "checkpoint-20", tmp_path / "checkpoint-20")
+    judged = replace(subject_of(folder, maker.base), checkpoint_path=tmp_path)
+    found = checkpoint_integrity.check(judged)
+    assert found.reason == "CheckpointMismatch", found.message
+    assert "loss is" in found.message
+    own = folder / "checkpoints" / "checkpoint-20"
+    assert checkpoint_integrity.check(replace(judged, checkpoint_path=own)).passed
 
 
 def test_a_long_answer_that_ends_is_no_fault(maker: Maker, prober: Prober, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from finetuning.artifacts.trainer_state import BINDING, OPTIMIZER, TRAINER_STATE
 from finetuning.monitoring.validators.checks.run import Run
 from finetuning.monitoring.validators.checks.shapes import moment_of
 from finetuning.monitoring.validators.checks.tree import Tree, step_of
+from finetuning.monitoring.validators.checks.values import is_count
 from finetuning.monitoring.validators.checks.weights import Tensor, read_numbers
 from finetuning.monitoring.validators.outcome import Finding, Rule
 
@@ -30,6 +31,9 @@ _SMALLEST = 1e-36
 _MOST_RATIO = (1 - _BETAS[0]) ** 2 / ((1 - _BETAS[1]) * (1 - _BETAS[0] ** 2 / _BETAS[1]))
 """What the first moment's square can be of the second, whatever the gradients were: 52.9, by the
 inequality of Cauchy and Schwarz over their two sums. Healthy runs come up to 51.8."""
+
+_SAME_LOSS = 1e-6
+"""One process has computed both, of the same numbers."""
 
 _LONG_AGO = 5000
 """Steps after which 32 bit have rounded too often to tell."""
@@ -194,7 +198,11 @@ def is_resumable(tree: Tree) -> bool:
 def checkpoint_is_of_another_run(run: Run) -> Finding | None:
     """By its settings, and by where it says it is in the run."""
     for tree in filter(is_resumable, run.checkpoints):
-        problem = _other_settings(tree, run.training_config) or _other_place(tree, run)
+        problem = (
+            _other_settings(tree, run.training_config)
+            or _other_place(tree, run)
+            or _other_loss(tree, run)
+        )
         if problem:
             return Finding("CheckpointMismatch", f"{tree.label}: {problem}")
     return None
@@ -221,6 +229,22 @@ def _other_place(tree: Tree, run: Run) -> str:
     if known is None or math.isclose(told, known, rel_tol=1e-3, abs_tol=1e-3):
         return ""
     return f"{TRAINER_STATE}: epoch is {told}, in {LOSS_HISTORY} {known}"
+
+
+def _other_loss(tree: Tree, run: Run) -> str:
+    """Runs that differ in a rate or a limit, and so in no name or shape, soon differ in this.
+
+    The settings themselves may have been changed between a checkpoint and the end, the losses up
+    to the checkpoint have not.
+    """
+    state = TrainerState.model_validate(tree.document(TRAINER_STATE).fields)
+    told, window = state.loss, state.run.get("logging_steps")
+    if told is None or not is_count(window) or not math.isfinite(told):
+        return ""
+    known = run.mean_loss(state.global_step, window)
+    if known is None or math.isclose(told, known, rel_tol=_SAME_LOSS, abs_tol=_SAME_LOSS):
+        return ""
+    return f"{TRAINER_STATE}: loss is {told:.6g}, by {LOSS_HISTORY} {known:.6g}"
 
 
 def moments_went_back(run: Run) -> Finding | None:

@@ -1,5 +1,6 @@
 """One run's trees side by side: what the rules about agreement look at."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,7 +8,7 @@ from typing import Any
 
 from finetuning.artifacts import LOSS_HISTORY
 from finetuning.artifacts.files import UnreadableFileError
-from finetuning.artifacts.history import read_history
+from finetuning.artifacts.history import read_history, window_start
 from finetuning.monitoring.training_info import TrainingInfo
 from finetuning.monitoring.validators.checks.tree import Tree, step_of
 from finetuning.monitoring.validators.checks.weights import Tensor
@@ -63,22 +64,33 @@ class Run:
         return found.get(step) or (self.checkpoint if None in found else None)
 
     @cached_property
-    def _history(self) -> tuple[int | None, dict[int, float]]:
-        """The last step, and the epochs after the steps of the checkpoints."""
-        wanted, last, epochs = {step_of(tree.root) for tree in self.checkpoints}, None, {}
+    def _history(self) -> tuple[dict[int, float], dict[int, float]]:
+        """The losses of all steps, and the epochs after the steps of the checkpoints."""
+        losses: dict[int, float] = {}
+        wanted, epochs = {step_of(tree.root) for tree in self.checkpoints}, {}
         try:
             for line in read_history(self.result.root / LOSS_HISTORY):
-                last = line.step if last is None else max(last, line.step)
+                losses[line.step] = line.loss
                 if line.step in wanted:
                     epochs[line.step] = line.epoch
         except UnreadableFileError:
             pass  # Another check says so.
-        return last, epochs
+        return losses, epochs
 
     @property
     def last_step(self) -> int | None:
         """Of the history of losses."""
-        return self._history[0]
+        return max(self._history[0], default=None)
+
+    def mean_loss(self, step: int, window: int) -> float | None:
+        """What the trainer told after `step` where it tells of `window` steps each.
+
+        None where a line of them is lost, or a loss is no number.
+        """
+        steps = range(window_start(step, window) + 1, step + 1)
+        known = [self._history[0].get(each, math.nan) for each in steps]
+        mean = sum(known) / len(known)
+        return mean if math.isfinite(mean) else None
 
     @property
     def epochs(self) -> dict[int, float]:
