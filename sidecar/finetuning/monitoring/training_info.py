@@ -68,6 +68,8 @@ class TrainingInfo(_Info):
     """Of the file that the trainer wrote for a base model without a chat template."""
     started_at: float | None = Field(default=None, ge=0)
     finished_at: float | None = Field(default=None, ge=0)
+    added_generation_config_sha256: str | None = None
+    """Of the one that it wrote of a whole model whose base has none."""
     train_loss: WireFloat | None = None
     """Where a file made by hand may have it; `results` comes first."""
 

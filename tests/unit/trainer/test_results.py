@@ -132,6 +132,27 @@ def test_a_model_without_a_chat_template_gets_chatml_in_the_result(
     assert damaged(output) == "ChatTemplateMissing"
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_generation_settings_of_a_base_model_without_any_are_held(
+    method: str, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny_model, bare)
+    (bare / "generation_config.json").unlink(missing_ok=True)
+    output = train(bare, rows_file, tmp_path / "out", "--method", method)
+    own = output / "generation_config.json"
+    told = read(output / "training_info.json")["added_generation_config_sha256"]
+    assert damaged(output) == ""
+    if method == "lora":
+        assert (told, own.exists()) == (None, False)
+        return
+    assert told == hashlib.sha256(own.read_bytes()).hexdigest()
+    own.write_text(json.dumps(read(own) | {"min_new_tokens": 300}))
+    assert damaged(output) == "BaseFileChanged"
+    own.unlink()
+    assert damaged(output) == "BaseFileChanged"
+
+
 def damaged(output: Path) -> str:
     """What is wrong with a result that is sealed as it now is; empty where nothing is."""
     (output / "manifest.json").unlink()

@@ -4,7 +4,7 @@ import hashlib
 import math
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.api.hyperparameters import Method, Precision
-from finetuning.artifacts import LOSS_HISTORY, RUN_INFO
+from finetuning.artifacts import GENERATION_CONFIG, LOSS_HISTORY, RUN_INFO
 from finetuning.artifacts.base_weights import BaseWeights
 from finetuning.artifacts.files import write_json
 from finetuning.artifacts.history import read_history
+from finetuning.artifacts.manifest import sha256_of
 from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.artifacts.reference import Reference
 from finetuning.artifacts.trainer_state import TrainerState
@@ -56,7 +57,8 @@ def write_result(ending: Ending, model: Any, tokenizer: Any) -> TrainingResult:
         shape = _shape(model, config.method, precision, ending.data.limit)
         names = publish(ending.run.output, config, model, settings, template)
     reference = reference_of(model, tokenizer, ending.device, ending.data.outline.places)
-    info = training_info(ending, shape, reference, template)
+    added = {"chat_template": _digest(template), "generation_config": _own_settings(ending)}
+    info = training_info(ending, shape, reference, added)
     profile = aim_profile(config, info["model_id"], shape, info["results"])
     digest = describe(ending.run.output, names, info, profile)
     result = result_of(ending.state, RunState.FINISHED, path_of(ending.state.global_step))
@@ -86,10 +88,13 @@ def _stored_in(precision: Precision, model: Any) -> Iterator[None]:
 def training_info(
     ending: Ending,
     shape: ModelShape,
-    reference: Reference | None = None,
-    added_template: str | None = None,
+    reference: Reference | None,
+    added: Mapping[str, str | None],
 ) -> dict[str, Any]:
-    """What was trained, how, on what, with which outcome."""
+    """What was trained, how, on what, with which outcome.
+
+    `added` has the digests of files that were written where the base model has none.
+    """
     about = run_info(ending.run, ending.device, ending.started_at)
     base = BaseWeights.of(ending.run.settings)
     return {
@@ -101,7 +106,7 @@ def training_info(
         # Null and not left out: whoever validates the run knows then that nothing was lost.
         "reference": reference.model_dump() if reference else None,
         "base_weights": base.model_dump() if base else None,
-        "added_chat_template_sha256": _digest(added_template) if added_template else None,
+        **{f"added_{name}_sha256": digest for name, digest in added.items()},
         "finished_at": time.time(),
     }
 
@@ -198,8 +203,17 @@ def _has_template(settings: Path) -> bool:
     return bool(read_settings(settings, "tokenizer_config.json").get("chat_template"))
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _digest(text: str | None) -> str | None:
+    return hashlib.sha256(text.encode()).hexdigest() if text else None
+
+
+def _own_settings(ending: Ending) -> str | None:
+    """Of what transformers writes of a whole model for whose base nobody has written it."""
+    if ending.run.config.method is not Method.FULL:
+        return None
+    path = ending.run.output / GENERATION_CONFIG
+    is_own = path.is_file() and not (ending.run.settings / GENERATION_CONFIG).is_file()
+    return sha256_of(path) if is_own else None
 
 
 def _mean_loss(output: Path) -> float | None:

@@ -277,8 +277,8 @@ _CHECKPOINT_INTEGRITY = (
            "copy chat_template.jinja from the run's own output"),
     Reason("BaseFileChanged",
            "tokenizer files, and generation_config.json of a whole model, are the base model's, "
-           "byte for byte",
-           "copy the file from the base model that was tuned"),
+           "byte for byte; of a base model without the latter it is the trainer's",
+           "copy the file from the base model that was tuned, or from the run's own output"),
     Reason("ResultMismatch",
            "the result is the checkpoint of the step that was kept, as it is or rounded to 16 bit",
            _WHOLE),

@@ -347,6 +347,7 @@ RUN_RULES: tuple[Rule[Run], ...] = (
     *agreement.RULES,
     copied.architecture_is_another,
     copied.file_is_not_the_bases,
+    copied.generation_is_another,
     *resuming.RULES,
 )
 """Of all trees together."""

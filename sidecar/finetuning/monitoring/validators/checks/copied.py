@@ -23,6 +23,18 @@ def file_is_not_the_bases(run: Run) -> Finding | None:
     return None
 
 
+def generation_is_another(run: Run) -> Finding | None:
+    """Of a base model without such settings: whoever serves the model answers by those it has."""
+    told = run.info.added_generation_config_sha256 if run.info and run.is_as_trained else None
+    if told is None or run.result.is_adapter:
+        return None
+    problem = "is missing" if GENERATION_CONFIG not in run.result.files else ""
+    if not problem and run.result.sha256(GENERATION_CONFIG) != told:
+        problem = "was changed"
+    text = f"{GENERATION_CONFIG} {problem}: the base model has none, and the trainer wrote another"
+    return Finding("BaseFileChanged", text) if problem else None
+
+
 def _copied(result: Tree) -> tuple[str, ...]:
     return TOKENIZER_FILES if result.is_adapter else (*TOKENIZER_FILES, GENERATION_CONFIG)
 
