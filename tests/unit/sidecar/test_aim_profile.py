@@ -25,6 +25,10 @@ INFO = {"model_id": "org/base", "method": "lora", "results": {}}
 ABSENT = object()
 
 
+def gpus(count: int, **arguments: int) -> dict[str, Any]:
+    return {"metadata": {"gpu_count": count}, "engine_args": arguments}
+
+
 @pytest.fixture
 def judge(tmp_path: Path) -> Callable[..., CheckOutcome]:
     def run(profile: Any, settings: ValidationSettings | None = None) -> CheckOutcome:
@@ -72,6 +76,13 @@ def test_optional_fields_may_be_absent(judge: Callable[..., CheckOutcome], name:
         ({"precision": ["fp16"]}, "PrecisionUnknown", "fp16"),
         ({"base_model_id": "org/other"}, "RunMismatch", "org/other"),
         ({"fine_tuning_method": "full"}, "RunMismatch", "full"),
+        ({"note": float("nan")}, "WrongType", "note is nan, which is no number in JSON"),
+        ({"x": {"y": [1, {"z": float("inf")}]}}, "WrongType", "x.y[1].z is inf"),
+        ({"engine_args": {"model": "org/other"}}, "RunMismatch", "or give 'org/base-finetuned'"),
+        ({"engine_args": {"--max_model_len": 10**9}}, "ContextImplausible", "max-model-len"),
+        (gpus(1, tensor_parallel_size=8), "GpusMismatch", "over 8 GPUs, metadata.gpu_count is 1"),
+        (gpus(8, **{"tensor-parallel-size": 4, "pipeline-parallel-size": 4}), "GpusMismatch", "16"),
+        (gpus(8, **{"tensor-parallel-size": 3}), "GpusMismatch", "over 3 GPUs"),
     ],
 )
 def test_a_bad_profile_fails_for_its_reason(
@@ -134,3 +145,72 @@ def test_memory_below_the_weights_fails(judge: Callable[..., CheckOutcome], tmp_
     assert judge(changed(memory_gb=0.005, **tight)).passed
     halved = {"precision": "int8", "recommended_partition_gb": 0.005}
     assert judge(changed(memory_gb=0.001, **halved)).passed
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"engine_args": {"model": "org/base-finetuned", "max-model-len": 32768}},
+        {"engine_args": {"model": "org/base"}},  # An adapter is given beside its base model.
+        {"engine_args": {"model": "/workspace/model"}},
+        {"engine_args": {"model": "s3://models/elsewhere"}},
+        {"base_model_id": "/models/Llama-3.1-8B", "engine_args": {"model": "org/llama-3.1-8b-it"}},
+        gpus(8, **{"tensor-parallel-size": 8}),
+        gpus(8, **{"tensor-parallel-size": 2, "data-parallel-size": 4}),
+        gpus(8, **{"tensor-parallel-size": 4}),
+        gpus(8),
+        {"engine_args": {"tensor-parallel-size": 8}},
+    ],
+)
+def test_what_a_server_may_be_told(
+    judge: Callable[..., CheckOutcome], fields: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = ValidationSettings(model_id=fields.get("base_model_id", "org/base"))
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    found = judge(changed(**fields), settings)
+    assert found.passed, found.message
+
+
+def test_a_whole_model_is_not_served_as_its_base(
+    judge: Callable[..., CheckOutcome],
+) -> None:
+    found = judge(changed(engine_args={"model": "org/base"}))
+    assert found.reason == "RunMismatch", found.message
+    assert "the base model, untuned" in found.message
+
+
+def test_a_context_of_the_server_is_held_against_the_models_positions(
+    judge: Callable[..., CheckOutcome], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 1024}))
+    assert judge(changed(engine_args={"max-model-len": 8192})).passed
+    found = judge(changed(engine_args={"max-model-len": 8193}))
+    assert found.reason == "ContextImplausible", found.message
+
+
+OF_THE_TRAINER = {"lora_alpha": 32, "target_modules": ["all-linear"]}
+
+
+@pytest.mark.parametrize(
+    ("method", "lora", "words"),
+    [
+        ("lora", {"r": 8, **OF_THE_TRAINER}, ""),
+        ("lora", None, "lora_config is 'absent', the run was of 'lora'"),
+        ("lora", {}, "lora_config is 'absent'"),
+        ("lora", {"r": 8, "lora_alpha": 32}, "lora_config.target_modules is None"),
+        ("lora", {**OF_THE_TRAINER, "target_modules": ["gate_proj"]}, "target_modules is ['gate"),
+        ("full", None, ""),
+        ("full", {"r": 8, **OF_THE_TRAINER}, "lora_config is 'there', the run was of 'full'"),
+    ],
+)
+def test_the_trainers_own_profile_has_the_adapters_settings(
+    method: str, lora: dict[str, Any] | None, words: str, tmp_path: Path
+) -> None:
+    info = {**INFO, "method": method, "environment": {"device": "x"}}
+    if method == "lora":
+        info["training_config"] = OF_THE_TRAINER
+    path = tmp_path / "aim_profile.json"
+    path.write_text(json.dumps(changed(fine_tuning_method=method, lora_config=lora or ABSENT)))
+    judged = subject(info, tmp_path, None, path, ValidationSettings())
+    found = aim_profile.check(judged)
+    assert (found.reason, words in found.message) == ("RunMismatch" if words else "", True)

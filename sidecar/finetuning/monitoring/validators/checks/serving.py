@@ -18,6 +18,9 @@ _RUN_CODE = frozenset({
 """Arguments of vLLM that load code of others, open files of the machine, or are credentials."""
 
 _SIZES = re.compile(r".*-parallel-size|max-model-len|max-num-seqs|block-size")
+_DIVIDE = ("tensor", "pipeline", "data")
+"""The kinds of parallelism that take GPUs of their own; others share those of these."""
+
 MOST_GPUS = 1024
 _VARIABLES = re.compile(
     r"LD_.*|PYTHON.*|PATH|.*(TOKEN|SECRET|PASSWORD|CREDENTIAL|ACCESS_KEY|API_KEY).*"
@@ -28,10 +31,24 @@ _VARIABLES = re.compile(
 def unsafe_argument(arguments: Mapping[str, Any]) -> str:
     """What is wrong with the first one, without its value; empty where all are right."""
     for told, value in arguments.items():
-        name = str(told).lstrip("-").replace("_", "-").lower()
-        if problem := _argument_problem(name, value):
+        if problem := _argument_problem(_plain(told), value):
             return f"{told} {problem}"
     return ""
+
+
+def argument(profile: Mapping[str, Any], name: str) -> Any:
+    """Of a profile's `engine_args`, however its name is spelled; None where it is not given."""
+    told = profile.get("engine_args") or {}
+    return next((value for each, value in told.items() if _plain(each) == name), None)
+
+
+def gpus_of(profile: Mapping[str, Any]) -> int:
+    """Over how many GPUs `engine_args` divide and copy the model; what is not given is 1."""
+    return math.prod(argument(profile, f"{kind}-parallel-size") or 1 for kind in _DIVIDE)
+
+
+def _plain(name: Any) -> str:
+    return str(name).lstrip("-").replace("_", "-").lower()
 
 
 def _argument_problem(name: str, value: Any) -> str:
