@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from finetuning.api.v1alpha1 import FineTuningJob, Reason
 from finetuning.artifacts.plain import plain
-from finetuning.controller import naming
+from finetuning.controller import observed
 from finetuning.controller.observed import Children
 from finetuning.controller.training_status import Problem
 
@@ -25,14 +25,9 @@ def _waits_since(job: FineTuningJob, found: Children) -> datetime | None:
     if training is None:
         return job.metadata.creation_timestamp
     begun = not training.finished and not training.suspend and training.suspended is None
-    if not begun or _has_started(found):
+    if not begun or observed.began(found.training_pods, job.spec.workers) is not None:
         return None
     return training.started
-
-
-def _has_started(found: Children) -> bool:
-    trainers = (pod.container(naming.TRAINING_CONTAINER) for pod in found.training_pods)
-    return any(each is not None and each.started_at is not None for each in trainers)
 
 
 def too_late(job: FineTuningJob) -> Problem:

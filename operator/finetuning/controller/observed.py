@@ -363,6 +363,16 @@ def leading(pods: Iterable[Pod]) -> tuple[Pod, ...]:
     return tuple(pod for pod in pods if pod.index == 0)
 
 
+def began(pods: Iterable[Pod], workers: int) -> datetime | None:
+    """When the last worker's trainer began, of each the newest that ever did: they meet first."""
+    times: dict[int, datetime] = {}
+    for pod in pods:
+        trainer = pod.container(naming.TRAINING_CONTAINER)
+        if trainer is not None and trainer.started_at is not None:
+            times.setdefault(pod.index, trainer.started_at)
+    return max(times.values()) if len(times) >= workers else None
+
+
 def ended(pods: Iterable[Pod], container: str) -> Container | None:
     """The container of that name in the first of the Pods where it has ended."""
     found = (pod.container(container) for pod in pods)

@@ -157,8 +157,8 @@ def _run_fields(seen: Seen, stand: Standing) -> dict[str, Any]:
     """Times, progress and paths: from the last words when it is over, else from the sidecar."""
     trainer = _trainer(seen.children.training_pods)
     fields: dict[str, Any] = {}
-    if trainer is not None and seen.job.status.start_time is None:
-        fields["start_time"] = trainer.started_at
+    if seen.job.status.start_time is None:
+        fields["start_time"] = observed.began(seen.children.training_pods, seen.job.spec.workers)
     result = last_words.training_result(trainer) if trainer is not None else None
     if stand.phase is Phase.SUCCEEDED:
         fields |= _final(seen.job, result)
@@ -227,14 +227,13 @@ def _final(job: FineTuningJob, result: TrainingResult | None) -> dict[str, Any]:
 
 
 def _summary(result: TrainingResult) -> str:
-    steps = f"Trained {result.step} steps"
+    planned, loss = result.planned_steps or 0, progress.loss(result.loss)
+    early = planned > result.step
+    steps = f"Trained {result.step} steps" + (f" of {planned} planned" if early else "")
     took = f" in {progress.duration(result.train_seconds)}" if result.train_seconds else ""
-    loss = progress.loss(result.loss)
-    early = ""
-    if result.planned_steps and result.planned_steps > result.step:
-        early = f" of {result.planned_steps} planned: the loss on held-out rows no longer fell"
+    why = ", since the loss on held-out rows no longer fell" if early else ""
     told = "" if loss is None else f"; final loss {loss}"
-    return f"{steps}{early}{took}{told}."
+    return f"{steps}{took}{why}{told}."
 
 
 def _figures(found: TrainingState | TrainingResult) -> dict[str, Any]:

@@ -198,8 +198,9 @@ def _restarting(seen: Seen) -> Standing | None:
     if _is_last_try(seen, pod):
         message = f"Pod {pod.meta.name} ended; the Job is closing."
         return Standing(Phase.RUNNING, Reason.TRAINING, message)
-    _, why = pod_failure(seen.job, _most_telling(seen.children.training_pods))
-    message = f"Pod {pod.meta.name} ended and is being replaced. {why}"
+    telling = _most_telling(seen.children.training_pods)
+    _, why = pod_failure(seen.job, telling)
+    message = f"Pod {telling.meta.name} ended and is being replaced. {why}"
     return Standing(Phase.PENDING, Reason.RESTARTING, plain(message, 1024))
 
 

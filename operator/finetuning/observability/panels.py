@@ -25,12 +25,22 @@ def newest(series: str, matchers: str) -> str:
     Another job of the same name, deleted since, was told of by another pod: it is left out. The
     address tells targets apart where there is no pod.
     """
-    job = "cluster, namespace, job_name"
-    told = f"finetuning_last_update_timestamp_seconds{{{matchers}}}[$__range]"
-    return (
-        f"last_over_time({series}[$__range]) and on ({job}, pod, instance)"
-        f" topk by ({job}) (1, last_over_time({told}))"
-    )
+    told = f"last_over_time({_LAST}{{{matchers}}}[$__range])"
+    return f"last_over_time({series}[$__range]) and {_ON_THE_POD} {_TOPK} (1, {told})"
+
+
+def present(series: str, matchers: str) -> str:
+    """What the newest pod of each job tells now; any pod's where no trainer has told anything yet.
+
+    The one before it, which failed, is told of for a minute more: until Prometheus lets it go.
+    """
+    told = f"{series} and {_ON_THE_POD} {_TOPK} (1, {_LAST}{{{matchers}}})"
+    return f"{told} or on (cluster, namespace, job_name) {series}"
+
+
+_LAST = "finetuning_last_update_timestamp_seconds"
+_ON_THE_POD = "on (cluster, namespace, job_name, pod, instance)"
+_TOPK = "topk by (cluster, namespace, job_name)"
 
 
 class Look(StrEnum):

@@ -26,6 +26,7 @@ from tests.cluster.monitoring.conftest import monitor_the_operator
 from tests.cluster.scraping import query, renew
 from tests.cluster.support import STATE, Cluster, kill_container
 
+from finetuning.cli.__main__ import main
 from finetuning.monitoring import catalog
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ def test_prometheus_finds_every_metric_of_a_running_job(
         assert misnamed(prometheus, name, missing=WITHOUT_A_GPU | NOT_YET) == []
         what_somebody_deletes_comes_back(workspace, name)
         a_killed_trainer_is_seen(workspace, prometheus, killed)
+        what_it_left_is_fetched(workspace, killed, tmp_path)
         assert judged(workspace, shown)["validation"]["baseline"]["rows"] == 8
         the_result_says_the_same(workspace, prometheus, shown, tmp_path)
         for over in (shown, killed):
@@ -231,6 +233,16 @@ def a_killed_trainer_is_seen(workspace: Cluster, prometheus: str, job: str) -> N
     kill_container(pods_of(workspace, job)[0], "finetuning")
     workspace.wait(f"status 3 of {job}", lambda: seen() == 3, 60)
     assert ended(workspace, job, 60)["phase"] == "Failed"
+
+
+def what_it_left_is_fetched(workspace: Cluster, job: str, folder: Path) -> None:
+    """Its curves are those that somebody wants to see most."""
+    workspace.run("bash", "examples/fetch.sh", job, str(folder / job), workspace.namespace)
+    page = folder / "killed.html"
+    assert main(["report", str(folder / job), "--output", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "Training failed" in text
+    assert "Loss, nats per token" in text
 
 
 def the_result_says_the_same(workspace: Cluster, prometheus: str, job: str, folder: Path) -> None:

@@ -144,10 +144,10 @@ def test_success_takes_its_figures_from_the_last_words() -> None:
 
 
 def test_a_run_that_stopped_early_says_so() -> None:
-    said = trainer_says(step=80, totalSteps=80, plannedSteps=200, loss=0.5)
+    said = trainer_says(step=80, totalSteps=80, plannedSteps=200, loss=0.5, trainSeconds=9)
     found = status.status_of(succeeded(said), NOW)
-    told = "Trained 80 steps of 200 planned: the loss on held-out rows no longer fell; final loss"
-    assert found.message == f"{told} 0.5."
+    told = "Trained 80 steps of 200 planned in 9s, since the loss on held-out rows no longer fell"
+    assert found.message == f"{told}; final loss 0.5."
 
 
 def test_a_job_that_does_not_train_has_no_speed() -> None:

@@ -1,5 +1,6 @@
 """Jobs of several pods: what is made for them, and what their pods together say."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from finetuning.controller.observed import Pod
 from finetuning.controller.training_status import Seen, failure, standing, tries
 
 TWO: dict[str, Any] = {"workers": 2}
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +110,7 @@ MOURNS = pod(ended(1, LOST), name="demo-train-0-x", index=0, phase="Failed")
         ),
         ((RUNS, KILLED), Phase.PENDING, Reason.RESTARTING, "exit code 137"),
         ((MOURNS, KILLED), Phase.PENDING, Reason.RESTARTING, "exit code 137"),
+        ((MOURNS, KILLED), Phase.PENDING, Reason.RESTARTING, "Pod demo-train-1-x ended"),
         (
             (RUNS, pod(ended(0), name="b", index=1, phase="Succeeded")),
             Phase.RUNNING,
@@ -122,6 +125,19 @@ def test_a_group_is_as_far_as_the_last_of_its_pods(
     found = standing(seen(*together(*pods), of=job(**TWO), training=batch_job()))
     assert (found.phase, found.reason) == (phase, reason)
     assert words in found.message
+
+
+def test_a_group_begins_with_the_last_of_its_pods() -> None:
+    """One that waits for its place holds all of them, and nothing is trained yet."""
+    of = job({}, **TWO)
+    waits = pod(name="b", index=1, conditions=unscheduled("0/3 nodes: no amd.com/gpu"))
+    found = status.status_of(seen(*together(RUNS, waits), of=of, training=batch_job()), NOW)
+    assert found.start_time is None
+    late = pod(
+        {"running": {"startedAt": "2026-01-01T10:09:00Z"}}, name="b", index=1, phase="Running"
+    )
+    found = status.status_of(seen(*together(RUNS, late), of=of, training=batch_job()), NOW)
+    assert found.start_time == datetime(2026, 1, 1, 10, 9, tzinfo=UTC)
 
 
 def test_a_replaced_pod_counts_no_more() -> None:

@@ -183,7 +183,19 @@ AGAIN = (  # Deleted when it was done, and created again by the same name.
     series("finetuning_training_progress", {**JOB, "job_name": "old", "pod": "z"}, "7x9 stale"),
     series(LAST, {**JOB, "job_name": "old", "pod": "z"}, "0x9 stale"),
 )  # fmt: skip
+REPLACED = (  # Killed at the tenth minute; Prometheus forgets the pod at the twelfth.
+    series(LAST, FIRST, "0+60x10 600 stale"), series(LAST, SECOND, "_x11 660+60x20"),
+    series("finetuning_job_status", FIRST, "1x9 3 3 stale"),
+    series("finetuning_job_status", SECOND, "_x11 1x20"),
+    series("finetuning_train_loss", FIRST, "0.5x11 stale", epoch="3"),
+    series("finetuning_train_loss", SECOND, "_x11 0.7x20", epoch="2"),
+)  # fmt: skip
 RERUNS = (
+    *(Case(f"the status {when}", REPLACED, panel("job", "Status"), [(JOB, value)], minute)
+      for when, minute, value in (
+          ("while it trains", 5, 1), ("when it was killed", 10, 3),
+          ("as soon as its next pod tells anything", 11, 1))),
+    Case("the loss of the next pod", REPLACED, panel("job", "Loss"), [(JOB, 0.7)], 11),
     Case("the progress of a job by the name of an earlier one", AGAIN, panel("job", "Progress"),
          [(JOB, 5), ({**JOB, "job_name": "old"}, 7)], 25),
     Case("the same in the list", AGAIN, panel("fleet", "All jobs", 1),

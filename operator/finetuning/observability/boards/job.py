@@ -11,6 +11,7 @@ from finetuning.observability.panels import (
     lines,
     newest,
     number,
+    present,
 )
 
 _BY_JOB = "max by (cluster, namespace, job_name)"
@@ -40,7 +41,7 @@ def _now(
     """A line per job and metric; a word after the job's name tells the metrics apart."""
     queries = (
         Query(
-            f"{_BY_JOB} ({name}{{<job>}})",
+            f"{_BY_JOB} ({present(f'{name}{{<job>}}', '<job>')})",
             f"{{{{namespace}}}}/{{{{job_name}}}}{word} {{{{cluster}}}}",
         )
         for name, word in metrics.items()
@@ -100,7 +101,7 @@ _AT_A_GLANCE = Row(
             "Status",
             "none",
             "Status as the sidecar tells it; a gap is a time without a pod.",
-            (Query(f"{_BY_JOB} (finetuning_job_status{{<job>}})", JOB_NAME),),
+            (Query(f"{_BY_JOB} ({present('finetuning_job_status{<job>}', '<job>')})", JOB_NAME),),
             Look.STATES,
             12,
             _STATUS,
@@ -112,7 +113,7 @@ _AT_A_GLANCE = Row(
             (
                 Query(
                     "max by (cluster, namespace, job_name, state)"
-                    " (finetuning_training_state{<job>})",
+                    f" ({present('finetuning_training_state{<job>}', '<job>')})",
                     f"{JOB_NAME} {{{{state}}}}",
                 ),
             ),
