@@ -4,6 +4,8 @@ import json
 import shutil
 import signal
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,7 @@ def test_a_base_within_the_result_is_not_taken(run_of: RunOf, models: Path) -> N
     output = run_of("full")
     shutil.copytree(models / "full", output / "base")
     info = json.loads((output / "training_info.json").read_text())
-    info["training_config"]["model_id"] = str(output / "base")
+    info["training_config"]["model_id"] = info["model_id"] = str(output / "base")
     edit(output / "training_info.json", **info)
     assert planned(output).base is None
 
@@ -101,13 +103,58 @@ def test_the_base_that_is_named_outweighs_the_recorded_one(run_of: RunOf, models
     )
 
 
-def test_a_full_model_is_compared_when_its_base_is_here_and_not_downloaded_else(
-    run_of: RunOf, models: Path
+def test_a_full_model_is_compared_where_its_base_can_be_had(
+    run_of: RunOf, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from huggingface_hub import constants  # noqa: PLC0415 - takes seconds
+
     output = run_of("full")
     assert planned(output).base == str(models / "base")
     edit(output / "training_info.json", training_config={"model_id": "org/base"})
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert planned(output).base is None
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as hub:  # It answers: 501.
+        threading.Thread(target=hub.handle_request, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
+        request = planned(output)
+    assert (request.base, request.base_is_local) == ("org/base", False)
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_a_base_of_the_hub_is_taken_from_its_cache(
+    kind: str, run_of: RunOf, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There its files can be looked at as well, and no network is needed."""
+    from huggingface_hub import constants  # noqa: PLC0415 - takes seconds
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    kept = tmp_path / "hub" / "models--org--base"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("a" * 40)
+    snapshot = kept / "snapshots" / ("a" * 40)
+    shutil.copytree(models / "base", snapshot)
+    output = run_of(kind)
+    edit(output / "training_info.json", training_config={"model_id": "org/base"})
+    if kind == "lora":
+        edit(output / "adapter_config.json", base_model_name_or_path="org/base")
+    assert (planned(output).base, planned(output).base_is_local) == (str(snapshot), True)
+    (snapshot / "model.safetensors").unlink()  # A copy that was never finished.
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert planned(output).base == ("org/base" if kind == "lora" else None)
+
+
+def test_a_full_model_is_judged_where_the_hub_does_not_give_its_base(
+    run_of: RunOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = run_of("full")
+    edit(output / "training_info.json", training_config={"model_id": "org/base"})
+    for name, value in {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}.items():
+        monkeypatch.setenv(name, value)
+    found = model_output.check(subject_of(output))
+    assert found.passed, found.message
+    assert "NotCompared" in [warning.reason for warning in found.warnings]
 
 
 def test_the_folder_that_a_named_base_was_loaded_from_is_asked_before_the_hub(

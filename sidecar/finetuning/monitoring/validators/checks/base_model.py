@@ -13,6 +13,7 @@ from finetuning.monitoring.validators.subject import Subject
 
 ADAPTER_CONFIG, MODEL_CONFIG = MODEL_DIR_FILES
 _PATHS = (".", "/", "~")
+_HUB_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -27,26 +28,57 @@ class Base:
 def find_base(subject: Subject, folder: Path, *, is_adapter: bool) -> Base | Finding | None:
     """The folder that was named, else the one the run recorded, else the model's name on the Hub.
 
-    A full model needs no base to answer, so nothing is downloaded for it.
+    A full model needs no base to answer: where the Hub may not be asked, it has none.
     """
     named = subject.settings.base_model_path
     if named is not None:
-        if (Path(named) / MODEL_CONFIG).is_file():
+        if _is_folder(named):
             return Base(str(Path(named).resolve()), is_local=True)
         return base_missing(f"{named} holds no {MODEL_CONFIG}")
     recorded = _recorded(subject, folder)
     for name in recorded:
         path = Path(name).resolve()
         # A folder in the result would be the run's own choice of what it is compared with.
-        if (path / MODEL_CONFIG).is_file() and not path.is_relative_to(folder.resolve()):
+        if _is_folder(path) and not path.is_relative_to(folder.resolve()):
             return Base(str(path), is_local=True)
-    if not is_adapter:
-        return None
     hub = next((name for name in recorded if not name.startswith(_PATHS)), None)
     if hub is None:
-        return base_missing(f"{recorded[0]} is not there" if recorded else "nothing names it")
+        missing = base_missing(f"{recorded[0]} is not there" if recorded else "nothing names it")
+        return missing if is_adapter else None
     revision = subject.info.training_config.get("revision") if subject.info else None
-    return Base(hub, is_local=_offline(), revision=revision if isinstance(revision, str) else None)
+    found = _on_the_hub(hub, revision if isinstance(revision, str) else None)
+    if is_adapter or _is_folder(found.name):
+        return found
+    return None if found.is_local or not _hub_answers() else found
+
+
+def _on_the_hub(name: str, revision: str | None) -> Base:
+    """The copy in the Hub's cache where there is a whole one: its files can be looked at."""
+    try:
+        from huggingface_hub import snapshot_download  # noqa: PLC0415 - for a name on the Hub alone
+
+        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except Exception:  # noqa: BLE001 - its absence, a name of no model, a cache that is not readable
+        return Base(name, is_local=_offline(), revision=revision)
+    if _is_folder(folder) and any(folder.glob("*.safetensors")):
+        return Base(str(folder), is_local=True)
+    return Base(name, is_local=_offline(), revision=revision)
+
+
+def _hub_answers() -> bool:
+    """Whatever it says. Its client would try for minutes, and a whole model does without."""
+    address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    try:
+        from huggingface_hub import get_session  # noqa: PLC0415 - of the Hub alone
+
+        get_session().head(address, timeout=_HUB_SECONDS)
+    except Exception:  # noqa: BLE001 - the network's failures are many
+        return False
+    return True
+
+
+def _is_folder(name: str | Path) -> bool:
+    return (Path(name) / MODEL_CONFIG).is_file()
 
 
 def base_folder(subject: Subject) -> Path | None:

@@ -160,13 +160,12 @@ def _scored(model: Any, tokenizer: Any, request: ProbeRequest) -> tuple[list[flo
 def _probe_full(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
     """One after the other, so that the memory of one model is enough."""
     before, base_reference = None, []
-    if request.base is not None and request.compare:
-        with _stage("base"):
-            base = _load(request.base, request.revision, is_local=request.base_is_local)
+    base = _base_to_compare(request)
+    if base is not None:
         with _stage("generation"):
             before = observe(base, tokenizer, request)
             base_reference = reference_losses(base, tokenizer) if request.base_reference else []
-        del base
+    del base
     with _stage("model"):
         model = _load(request.model_path, None, is_local=True)
     with _stage("generation"):
@@ -175,6 +174,20 @@ def _probe_full(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
         reference = reference_losses(model, tokenizer) if request.reference else []
     report = _report(model, tuned, before, reference)
     return report.model_copy(update={"base_reference": base_reference})
+
+
+def _base_to_compare(request: ProbeRequest) -> Any | None:
+    """None also where the Hub does not give it: a whole model is judged without, and it is told."""
+    if request.base is None or not request.compare:
+        return None
+    try:
+        with _stage("base"):
+            return _load(request.base, request.revision, is_local=request.base_is_local)
+    except _StageError as error:
+        if request.base_is_local:
+            raise
+        log.warning("The base model %s is not compared with: %s", request.base, error)
+        return None
 
 
 def _report(model: Any, tuned: Seen, before: Seen | None, reference: list[float]) -> ProbeReport:
