@@ -64,6 +64,8 @@ class TrainingInfo(_Info):
     """What the model said of some texts when it was saved; null where it could not be asked."""
     base_weights: BaseWeights | None = None
     """Of the model that was tuned; null where they could not be read."""
+    base_files_sha256: dict[str, str] = Field(default_factory=dict)
+    """Of the files that the trainer copied from the base model, by name."""
     added_chat_template_sha256: str | None = None
     """Of the file that the trainer wrote for a base model without a chat template."""
     started_at: float | None = Field(default=None, ge=0)

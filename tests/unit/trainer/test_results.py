@@ -132,6 +132,22 @@ def test_a_model_without_a_chat_template_gets_chatml_in_the_result(
     assert damaged(output) == "ChatTemplateMissing"
 
 
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json"])
+def test_a_file_of_a_base_that_is_not_at_hand_is_missed(
+    name: str, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    """As that of a name on the Hub is in a validation pod, where no cache has it yet."""
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model, base)
+    output = train(base, rows_file, tmp_path / "out")
+    shutil.rmtree(base)
+    assert damaged(output) == ""
+    (output / name).write_text("{}")
+    assert damaged(output) == "BaseFileChanged"
+    (output / name).unlink()
+    assert damaged(output) == "BaseFileChanged"
+
+
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_generation_settings_of_a_base_model_without_any_are_held(
     method: str, tiny_model: Path, rows_file: Path, tmp_path: Path

@@ -28,7 +28,7 @@ from finetuning.base.hub import local_folder, read_settings
 from finetuning.base.last_words import result_of
 from finetuning.base.plan import Plan
 from finetuning.base.reference import reference_of
-from finetuning.base.results import describe, publish
+from finetuning.base.results import describe, digests_of_copies, publish
 from finetuning.base.run import Run
 from finetuning.base.storage import space_for
 
@@ -106,6 +106,7 @@ def training_info(
         # Null and not left out: whoever validates the run knows then that nothing was lost.
         "reference": reference.model_dump() if reference else None,
         "base_weights": base.model_dump() if base else None,
+        "base_files_sha256": digests_of_copies(ending.run.settings, ending.run.config.method),
         **{f"added_{name}_sha256": digest for name, digest in added.items()},
         "finished_at": time.time(),
     }

@@ -192,10 +192,18 @@ def _result_files(output: Path) -> list[str]:
 
 def _copy_from_base(source: Path, target: Path, method: Method) -> None:
     """Byte for byte: what this version of transformers writes does not load in older ones."""
+    for name in _of_the_base(source, method):
+        shutil.copyfile(source / name, target / name)
+
+
+def _of_the_base(source: Path, method: Method) -> list[str]:
     whole = (GENERATION_CONFIG,) if method is Method.FULL else ()
-    for name in (*TOKENIZER_FILES, *whole):
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
+    return [name for name in (*TOKENIZER_FILES, *whole) if (source / name).is_file()]
+
+
+def digests_of_copies(source: Path, method: Method) -> dict[str, str]:
+    """sha256 of each file that a result has from its base model."""
+    return {name: sha256_of(source / name) for name in _of_the_base(source, method)}
 
 
 def _adapter_config(model: Any, config: RunConfig) -> Any:

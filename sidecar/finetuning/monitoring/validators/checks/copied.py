@@ -14,8 +14,18 @@ _CAUSAL = ("ForCausalLM", "LMHeadModel")
 
 
 def file_is_not_the_bases(run: Run) -> Finding | None:
-    """Where the base model's folder is there, and the result is as the trainer left it."""
-    if run.base is None or not run.is_as_trained:
+    """By the digests that the trainer told, and by the base model's folder where it is there.
+
+    A result that is as the trainer left it is held against both.
+    """
+    if run.info is None or not run.is_as_trained:
+        return None
+    for name, told in run.info.base_files_sha256.items():
+        if name not in run.result.files:
+            return Finding("BaseFileChanged", f"{name} is missing, the base model had it")
+        if run.result.sha256(name) != told:
+            return Finding("BaseFileChanged", f"{name} is not what the base model had")
+    if run.base is None:
         return None
     for name in _copied(run.result):
         if problem := _problem_of(name, run.result, run.base):
