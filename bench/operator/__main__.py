@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.operator import gate, load, pictures, report, rounds, stand_ins, workload
+from bench.operator import gate, load, pictures, report, rounds, sizes, stand_ins, workload
 from bench.operator.plane import Plane
 from bench.operator.process import OperatorProcess
 from bench.operator.rounds import Contest
@@ -146,6 +146,9 @@ class Bench:
         try:
             contest = Contest(plane, client, subject, operator, self.load, say)
             found = await rounds.play(contest, wanted, self.chosen.limit)
+            if subject.validation:
+                objects = await sizes.one_job(client, contest.namespace(wanted))
+                write(self.chosen.output / "objects.json", json.dumps(objects) + "\n")
         finally:
             await client.close()
         say(f"{subject.name} {wanted.name}: all done after {found['all_done']:.1f} s")

@@ -7,11 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from typing import TYPE_CHECKING
 
 from bench.operator.plane import free_ports
 from bench.operator.workload import SETTINGS
 from hack.cluster.monitoring import answers
+from prometheus_client.parser import text_string_to_metric_families
+
+from finetuning.monitoring.operator_catalog import RECONCILE_TOTAL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +59,14 @@ class OperatorProcess:
         if self._child is None:
             raise RuntimeError("the operator is not running")
         return self._child.pid
+
+    def looks(self) -> float:
+        """Looks at jobs since its start, by its own metrics."""
+        url = f"http://127.0.0.1:{self._port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+            return sum(each.value for family in families for each in family.samples
+                       if each.name == RECONCILE_TOTAL.name)  # fmt: skip
 
     def start(self) -> float:
         """Seconds until it was ready; raises RuntimeError when it ends or takes too long."""

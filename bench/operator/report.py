@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+from bench.operator import sizes
 from rich.console import Console
 from rich.table import Table
 
@@ -34,6 +35,10 @@ def _requests(who: str) -> Callable[[Figures], float | None]:
     return read
 
 
+def _kept(found: Figures) -> float:
+    return sizes.kept_bytes(found["sizes"]) / 1024
+
+
 ROWS: tuple[tuple[str, Callable[[Figures], float | None]], ...] = (
     ("create → Job p50, s", _at("create_to_job", "p50")),
     ("create → Pod p50, s", _at("create_to_pod", "p50")),
@@ -48,12 +53,15 @@ ROWS: tuple[tuple[str, Callable[[Figures], float | None]], ...] = (
     ("all done, s", _at("all_done")),
     ("operator: writes per job", _at("operator_writes")),
     ("operator: reads per job", _at("operator_reads")),
+    ("operator: looks per job", _at("operator_looks")),
     ("controller manager: requests per job", _requests("controller-manager")),
     ("operator: CPU per job, ms", _at("cpu_ms", "operator")),
     ("API server: CPU per job, ms", _at("cpu_ms", "kube-apiserver")),
     ("everything: CPU per job, ms", _at("cpu_ms_all")),
     ("operator: memory, MiB", _at("rss_mib")),
     ("operator: peak memory, MiB", _at("peak_mib")),
+    ("objects: kept per job, KiB", _kept),
+    ("etcd: size of the database, MiB", _at("etcd_mib")),
     ("machine busy with others, share", _at("machine_busy_elsewhere")),
 )
 

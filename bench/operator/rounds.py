@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.operator import costs, mishaps, workload
+from bench.operator import costs, mishaps, sizes, workload
 from bench.operator.costs import WRITES, Meter
 from bench.operator.load import Load
 from bench.operator.watcher import CONCURRENT, GONE, POD, Client, Stamps, Watcher
@@ -50,6 +50,10 @@ class Contest:
             return "training job ended"
         return "validated" if self.subject.validation else "trained"
 
+    def namespace(self, wanted: Round) -> str:
+        """Where a round's jobs are."""
+        return f"{self.subject.name}-{wanted.name}"
+
     def pids(self) -> dict[str, int]:
         found = {name: each.pid for name, each in self.plane.processes.items()}
         if self.operator is not None:
@@ -59,17 +63,18 @@ class Contest:
 
 async def play(contest: Contest, wanted: Round, limit: float) -> dict[str, Any]:
     """Give the figures of one round; raises TimeoutError after `limit` seconds."""
-    namespace = f"{contest.subject.name}-{wanted.name}"
+    namespace = contest.namespace(wanted)
     for path, manifest in workload.surroundings(namespace):
         await contest.client.create(path, manifest)
     load = Load() if wanted.one_by_one else contest.load
     watcher = Watcher(contest.client, namespace)
     await watcher.start(customs=contest.subject.operator)
     meter = Meter(contest.pids, contest.plane.place.audit_log)
+    looked = contest.operator.looks() if contest.operator is not None else 0.0
     meter.start()
     begun = time.monotonic()
     befall(contest, wanted, load, watcher)
-    if load.restart == "apiserver" and contest.operator is not None:
+    if contest.operator is not None and load.restart != "operator":
         watcher.beside(mishaps.keep(meter, contest.operator, contest.say))
     act = mishaps.action(load.restart, contest.plane, contest.operator)
     try:
@@ -78,6 +83,9 @@ async def play(contest: Contest, wanted: Round, limit: float) -> dict[str, Any]:
         restarted = await restarting
     finally:
         await watcher.stop()
+    costs_now = spent(contest, meter, wanted.jobs)
+    if contest.operator is not None and not load.restart:
+        costs_now["operator_looks"] = (contest.operator.looks() - looked) / wanted.jobs
     return {
         "subject": contest.subject.name,
         "jobs": wanted.jobs,
@@ -85,7 +93,9 @@ async def play(contest: Contest, wanted: Round, limit: float) -> dict[str, Any]:
         "load": load.told(),
         "restart_ready": restarted,
         **times(watcher.stamps, begun, contest.last_step),
-        **spent(contest, meter, wanted.jobs),
+        **costs_now,
+        "sizes": await sizes.measure(contest.client, namespace, wanted.jobs),
+        "etcd_mib": sizes.database_mib(contest.plane.folder),
     }
 
 

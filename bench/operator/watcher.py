@@ -80,6 +80,12 @@ class Client:
                 raise TimeoutError(f"{path}: not ready after {limit:.0f} s")
             await asyncio.sleep(0.2)
 
+    async def text(self, path: str, accept: str) -> bytes:
+        """What the API server answers in a form that `accept` names."""
+        async with self.http.get(path, headers={"Accept": accept}) as answer:
+            answer.raise_for_status()
+            return await answer.read()
+
     async def get(self, path: str) -> dict[str, Any]:
         async with self.http.get(path) as answer:
             answer.raise_for_status()

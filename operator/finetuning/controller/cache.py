@@ -33,6 +33,8 @@ class Store(Generic[T]):
         self._by_key: defaultdict[Key, set[str]] = defaultdict(set)
         self._by_folder: defaultdict[Key, set[str]] = defaultdict(set)
         self._clock = itertools.count(1)
+        self.changes = 0
+        """Grows with whatever is put or dropped."""
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -54,6 +56,7 @@ class Store(Generic[T]):
         if known is not None and not listed and known.meta.version >= item.meta.version:
             return False
         self._objects[uid] = item
+        self.changes += 1
         self._by_key[self._key_of(item.meta)].add(uid)
         if folder := self._folder_of(item):
             self._by_folder[item.meta.namespace, folder].add(uid)
@@ -65,6 +68,7 @@ class Store(Generic[T]):
         if item is None:
             return None
         self._stamps.pop(uid, None)
+        self.changes += 1
         key = self._key_of(item.meta)
         _discard(self._by_key, key, uid)
         _discard(self._by_folder, (item.meta.namespace, self._folder_of(item)), uid)
@@ -116,10 +120,17 @@ class Cache:
         self.customs: Store[Custom] = Store(_own_key)
         self.jobs: Store[BatchJob] = Store(_parent_key, lambda job: job.folder)
         self.pods: Store[Pod] = Store(_parent_key, lambda pod: pod.folder)
+        self._asked: tuple[Key, str, int, int] | None = None
+        self._answer = Children()
 
     def custom(self, key: Key) -> Custom | None:
         """The newest object of this name: a deleted one may linger beside its successor."""
         return max(self.customs.of(key), key=lambda each: each.meta.version, default=None)
 
     def children(self, key: Key, uid: str) -> Children:
-        return observed.children(uid, self.jobs.of(key), self.pods.of(key))
+        """Asked for several times in one look: the same answer while nothing changed."""
+        asked = (key, uid, self.jobs.changes, self.pods.changes)
+        if asked != self._asked:
+            self._answer = observed.children(uid, self.jobs.of(key), self.pods.of(key))
+            self._asked = asked
+        return self._answer

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 
 from finetuning.api.v1alpha1 import (
     Condition,
@@ -25,6 +26,7 @@ MONITORED = frozenset(
 """The reasons for which MonitoringReady is true, one for each mode."""
 
 
+@lru_cache(maxsize=512)
 def condition(kind: ConditionType, status: str, reason: str, message: str = "") -> Condition:
     return Condition(type=kind.value, status=status, reason=str(reason), message=message)
 

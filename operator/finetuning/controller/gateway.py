@@ -24,7 +24,7 @@ import msgspec
 from kubernetes.aio import client, config
 
 from finetuning.api.v1alpha1 import GROUP, PLURAL, VERSION
-from finetuning.controller import naming
+from finetuning.controller import naming, wire
 
 CONNECT_SECONDS = 3.0
 TOTAL_SECONDS = 10.0
@@ -177,13 +177,34 @@ class Gateway:
         self, resource: Resource, namespace: str | None, **selectors: str
     ) -> AsyncIterator[Raw]:
         """Whole objects; `selectors` are labelSelector and fieldSelector."""
-        async for item in self._pages(resource, namespace, "application/json", selectors):
-            yield item
+        query = {**selectors, "limit": str(PAGE)}
+        while True:
+            page = await self._call("list", resource, "GET", resource.path(namespace), query=query)
+            for item in page.get("items") or ():
+                yield item
+            token = (page.get("metadata") or {}).get("continue")
+            if not token:
+                return
+            query["continue"] = token
 
     async def uids(self, resource: Resource, namespace: str | None, **selectors: str) -> set[str]:
         """Only who is there: the server sends no specs and no states."""
-        pages = self._pages(resource, namespace, _METADATA_ONLY, selectors)
-        return {item["metadata"]["uid"] async for item in pages}
+        found: set[str] = set()
+        query = {**selectors, "limit": str(PAGE)}
+        while True:
+            text = await self._ask(
+                "list",
+                resource,
+                "GET",
+                resource.path(namespace),
+                query=query,
+                accept=_METADATA_ONLY,
+            )
+            page = wire.names(text)
+            found |= {each.metadata.uid for each in page.items or ()}
+            if not page.metadata.more:
+                return found
+            query["continue"] = page.metadata.more
 
     async def page(
         self, resource: Resource, namespace: str | None, more: str, **selectors: str
@@ -265,21 +286,6 @@ class Gateway:
                     yield piece
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(error, silent=code > 0) from error
-
-    async def _pages(
-        self, resource: Resource, namespace: str | None, accept: str, selectors: dict[str, str]
-    ) -> AsyncIterator[Raw]:
-        query = {**selectors, "limit": str(PAGE)}
-        while True:
-            page = await self._call(
-                "list", resource, "GET", resource.path(namespace), query=query, accept=accept
-            )
-            for item in page.get("items") or ():
-                yield item
-            token = (page.get("metadata") or {}).get("continue")
-            if not token:
-                return
-            query["continue"] = token
 
     async def _find(self, verb: str, resource: Resource, path: str) -> Raw | None:
         try:

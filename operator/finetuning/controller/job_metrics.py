@@ -80,17 +80,9 @@ def shown(known: Iterable[Custom], finished: int) -> list[Custom]:
         other = newest.get(custom.key)
         if other is None or other.meta.version < custom.meta.version:
             newest[custom.key] = custom
-    ended = [custom for custom in newest.values() if _ended_at(custom)]
-    ended.sort(key=_ended_at, reverse=True)
-    return [custom for custom in newest.values() if not _ended_at(custom)] + ended[:finished]
-
-
-def _ended_at(custom: Custom) -> str:
-    """Time of the end as the API writes it, which sorts; empty before the end."""
-    found = custom.body.get("status") or {}
-    if found.get("phase") not in ENDED:
-        return ""
-    return str(found.get("completionTime") or custom.body["metadata"].get("creationTimestamp", "?"))
+    ended = [custom for custom in newest.values() if custom.ended_at]
+    ended.sort(key=lambda custom: custom.ended_at, reverse=True)
+    return [custom for custom in newest.values() if not custom.ended_at] + ended[:finished]
 
 
 def samples(custom: Custom, gpu_resource: str) -> Iterator[Sample]:

@@ -4,6 +4,8 @@ It was written by code of the user's choice: it is parsed with bounds, cleaned o
 characters and of what looks like a credential, and shortened.
 """
 
+from functools import lru_cache
+
 from pydantic import ValidationError
 
 from finetuning.artifacts.models import PublishResult, TrainingResult, ValidationResult
@@ -13,12 +15,18 @@ from finetuning.controller.observed import Container
 MESSAGE_LIMIT = 4096
 """kubelet keeps this many bytes of a message; more was not written by a kubelet."""
 
+KEPT = 256
+"""Texts of a trainer that are asked for at every look until its verdict is there."""
+
 
 def training_result(container: Container) -> TrainingResult | None:
     """The trainer's result; None when there is none that can be read."""
     text = container.exit_message
-    if not text or len(text) > MESSAGE_LIMIT:
-        return None
+    return _training_result(text) if text and len(text) <= MESSAGE_LIMIT else None
+
+
+@lru_cache(maxsize=KEPT)
+def _training_result(text: str) -> TrainingResult | None:
     try:
         return TrainingResult.model_validate_json(text)
     except ValidationError:

@@ -114,6 +114,7 @@ class Reconciler:
             new = status.invalid(custom.body, _problem_text(error), status.now())
             return await self._write(custom, memory, status.parse(custom.body.get("status")), new)
         if status.is_settled(job):
+            self._memories.pop(key, None)
             await children.expire(self._gateway, self._cache, job)
             await self._monitors.remove(wanted)
             return None

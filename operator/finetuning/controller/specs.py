@@ -1,9 +1,9 @@
 """What was read of the jobs' specs lately: a job is looked at many times, and changes seldom."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus
 from finetuning.controller import desired, status
 from finetuning.controller.desired import Desired
 from finetuning.controller.observed import Custom, Key, Raw
@@ -13,13 +13,19 @@ KEPT = 1000
 """About 10 MB; with more jobs under way at once than that, some are read again."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Known:
     """A job without its status, and what it was read from."""
 
     metadata: Raw
     spec: Any
     job: FineTuningJob
+    checked: bool = False
+    """Whether all that it needs in its life can be had."""
+    written: Any = None
+    """The status as it was read last,"""
+    status: FineTuningJobStatus = field(default_factory=FineTuningJobStatus)
+    """and what it says."""
 
 
 class Specs:
@@ -39,20 +45,24 @@ class Specs:
         if known is None or known.metadata != metadata or known.spec != spec:
             body = {name: part for name, part in custom.body.items() if name != "status"}
             known = _Known(metadata, spec, FineTuningJob.from_body(body))
+        found = _now(known, custom)
+        # Of a job that is over nothing is made any more.
+        if not known.checked and not status.is_settled(found):
             desired.build(known.job, self._settings)
+            known.checked = True
         self._known[custom.key] = known
         if len(self._known) > self._kept:
             del self._known[next(iter(self._known))]
-        return self._now(known.job, custom)
-
-    def _now(self, job: FineTuningJob, custom: Custom) -> tuple[FineTuningJob, Desired]:
-        version = custom.body["metadata"].get("resourceVersion", "")
-        update = {
-            "metadata": job.metadata.model_copy(update={"resource_version": version}),
-            "status": status.parse(custom.body.get("status")),
-        }
-        found = job.model_copy(update=update)
         return found, Desired(found, self._settings)
+
+
+def _now(known: _Known, custom: Custom) -> FineTuningJob:
+    written = custom.body.get("status")
+    if written is not known.written:
+        known.written, known.status = written, status.parse(written)
+    version = custom.body["metadata"].get("resourceVersion", "")
+    metadata = known.job.metadata.model_copy(update={"resource_version": version})
+    return known.job.model_copy(update={"metadata": metadata, "status": known.status})
 
 
 def _lasting(body: Raw) -> Raw:

@@ -95,6 +95,25 @@ class Page(msgspec.Struct):
     items: list[msgspec.Raw] | None = None
 
 
+class Uid(msgspec.Struct):
+    """Of metadata, who it is."""
+
+    uid: str
+
+
+class Name(msgspec.Struct):
+    """Of an object, who it is: managed fields are most of what is left without spec and status."""
+
+    metadata: Uid
+
+
+class Names(msgspec.Struct):
+    """Some of the objects of a list, by their uids alone."""
+
+    metadata: ListMeta
+    items: list[Name] | None = None
+
+
 class Details(msgspec.Struct):
     """More about a refusal."""
 
@@ -118,6 +137,7 @@ class Bookmark(msgspec.Struct):
 
 event = msgspec.json.Decoder(Event).decode
 page = msgspec.json.Decoder(Page).decode
+names = msgspec.json.Decoder(Names).decode
 status = msgspec.json.Decoder(Status).decode
 bookmark = msgspec.json.Decoder(Bookmark).decode
 

@@ -3,6 +3,7 @@ from typing import Any
 
 from tests.unit.controller.objects import UID, job_body
 
+from finetuning.api.v1alpha1 import KIND
 from finetuning.controller import naming, observed
 from finetuning.controller.cache import Cache
 
@@ -113,3 +114,24 @@ def test_a_list_is_no_news_where_it_says_the_same_or_something_newer_came_meanwh
     cache.customs.put(custom(9))
     assert not cache.customs.put(custom(6), since=began)
     assert cache.customs.put(custom(10), since=began)
+
+
+def test_what_belongs_to_a_job_is_sorted_out_again_when_anything_changed() -> None:
+    cache = Cache()
+    cache.jobs.put(batch_job(1, "training"))
+    first = cache.children(KEY, UID)
+    assert first.training is not None
+    assert cache.children(KEY, UID) is first
+    assert cache.children(KEY, "another").training is None
+    cache.jobs.put(batch_job(2, "validation"))
+    assert cache.children(KEY, UID).validation is not None
+    cache.jobs.drop("validation")
+    assert cache.children(KEY, UID).validation is None
+
+
+def batch_job(version: int, component: str) -> observed.BatchJob:
+    labels = {naming.JOB_NAME_LABEL: "demo", naming.COMPONENT_LABEL: component}
+    owners = [{"uid": UID, "kind": KIND, "controller": True}]
+    meta = {"name": f"demo-{component}", "namespace": "team", "uid": component, "labels": labels}
+    version_of = {"resourceVersion": str(version), "ownerReferences": owners}
+    return observed.batch_job({"metadata": {**meta, **version_of}})

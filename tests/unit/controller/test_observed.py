@@ -22,6 +22,18 @@ def test_the_kept_body_of_a_job_has_no_managed_fields() -> None:
     assert observed.custom(raw).body == {"metadata": {"name": "a"}, "spec": {"x": 1}}
 
 
+def test_the_end_of_a_job_is_known_without_reading_its_body() -> None:
+    def ended_at(**found: str) -> str:
+        body = {"metadata": {"name": "a", "creationTimestamp": "2026-01-01T10:00:00Z"}}
+        return observed.custom(body | {"status": found}).ended_at
+
+    assert ended_at(phase="Running", completionTime="2026-01-02T10:00:00Z") == ""
+    assert ended_at(phase="Succeeded", completionTime="2026-01-02T10:00:00Z").startswith(
+        "2026-01-02"
+    )
+    assert ended_at(phase="Failed") == "2026-01-01T10:00:00Z"
+
+
 def test_a_job_with_our_labels_but_another_owner_is_not_ours() -> None:
     stranger = batch_job()
     assert observed.children("another-uid", [stranger], []).training is None

@@ -359,3 +359,9 @@ async def test_the_end_of_the_only_try_is_told_once(world: World, process: Proce
     world.end_job("demo-train", "Failed", "BackoffLimitExceeded")
     await process.settle()
     assert events(world) == [("Normal", "TrainingStarted"), ("Warning", "BackoffLimitExceeded")]
+
+
+async def test_nothing_is_remembered_of_a_job_that_is_over(world: World, process: Process) -> None:
+    await tell(world, process, STORY)
+    assert world.status["validation"]["phase"] == "Passed"
+    assert process.reconciler._memories == {}

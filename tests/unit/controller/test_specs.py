@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from tests.unit.controller.objects import SETTINGS, job_body
 
 from finetuning.api.run_config import ENV, RunConfig
-from finetuning.api.v1alpha1 import FineTuningJob, Phase
-from finetuning.controller import observed
+from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase
+from finetuning.controller import observed, status
 from finetuning.controller.desired import pod
 from finetuning.controller.desired.pod import LONGEST_VARIABLE
 from finetuning.controller.desired.validation import CONFIG_ENV
@@ -46,6 +46,24 @@ def test_a_spec_is_parsed_once_and_the_rest_is_as_it_is_now(parses: list[str]) -
     assert parses == ["demo"]
     assert (job.status.phase, job.metadata.resource_version) == (Phase.RUNNING, "2")
     assert wanted.training_job["metadata"]["name"] == "demo-train"
+
+
+def test_a_status_is_read_once_and_a_new_one_counts_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[Any] = []
+    parse = status.parse
+
+    def note(raw: Any) -> FineTuningJobStatus:
+        read.append(raw)
+        return parse(raw)
+
+    monkeypatch.setattr(status, "parse", note)
+    specs, pending, running = Specs(SETTINGS), custom(phase="Pending"), custom(2, phase="Running")
+    phases = [specs.read(each)[0].status.phase for each in (pending, pending, running, pending)]
+    assert phases == [Phase.PENDING, Phase.PENDING, Phase.RUNNING, Phase.PENDING]
+    assert len(read) == 3
+    assert specs.read(custom(3))[0].status.phase is FineTuningJobStatus().phase
 
 
 def test_what_a_user_changes_counts_at_once(parses: list[str]) -> None:

@@ -7,6 +7,7 @@ the status subresource, garbage collection by owner. Jobs get Pods; Pods do what
 import asyncio
 import copy
 import itertools
+import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -214,7 +215,7 @@ def merge(target: Any, patch: Any) -> Any:
 
 
 class FakeGateway(Gateway):
-    """The real gateway down to its one method that would send something."""
+    """The real gateway down to its methods that would send something."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -244,6 +245,10 @@ class FakeGateway(Gateway):
         if method == "GET":
             return self._read(verb, resource.plural, path, query or {})
         return self._write(verb, resource.plural, path, body)
+
+    @override
+    async def _ask(self, verb: str, resource: Any, method: str, path: str, **rest: Any) -> bytes:
+        return json.dumps(await self._call(verb, resource, method, path, **rest)).encode()
 
     def _read(self, verb: str, plural: str, path: str, query: Mapping[str, str]) -> Raw:
         self.world.reads.append((verb, plural))
