@@ -21,7 +21,7 @@ from finetuning.controller.observed import Key
 from finetuning.controller.reconcile import Reconciler
 from finetuning.controller.resync import Resync
 from finetuning.controller.settings import Settings
-from finetuning.controller.watching import Watches
+from finetuning.controller.watching import SOON, Watches
 from finetuning.controller.workqueue import ClosedError, WorkQueue
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Operator:
                 self._settings,
                 metrics=self._metrics,
                 keeper=keeper,
-                wake=self._queue.add,
+                wake=lambda key: self._queue.add_within(key, SOON),
             )
             server = await endpoints.serve(
                 self._settings.http_port, self._metrics.registry, lambda: self._ready

@@ -29,13 +29,16 @@ from finetuning.controller.gateway import (
     Gateway,
     Resource,
 )
-from finetuning.controller.observed import Key, Meta
+from finetuning.controller.observed import BatchJob, Key, Meta, Pod
 from finetuning.controller.workqueue import Turn, WorkQueue
 
 log = logging.getLogger(__name__)
 
 FIRST_DELAY, MAX_DELAY = 0.5, 10.0
 """Seconds; after an outage of the API server the longest is what jobs wait besides."""
+
+SOON, LATER = 0.1, 1.0
+"""Seconds: events come in rows, as of a Pod that is made and bound and of a Job that closes."""
 
 STEADY_SECONDS = 10.0
 """A watch that the server ended after so long was well, also where nothing happened in it."""
@@ -56,16 +59,40 @@ class Kind:
     store: Store[Any]
     key_of: Callable[[Meta], Key]
     selectors: dict[str, str]
+    patience: Callable[[Any], float]
+    """Seconds that a look at news of an object may wait for the next ones."""
 
 
 def kinds(cache: Cache) -> list[Kind]:
     """The jobs, and the Jobs and Pods that are ours by their labels."""
     ours = {"labelSelector": naming.CHILD_SELECTOR}
     return [
-        Kind(CUSTOMS, wire.custom, cache.customs, lambda meta: (meta.namespace, meta.name), {}),
-        Kind(JOBS, wire.job, cache.jobs, lambda meta: meta.parent_key, ours),
-        Kind(PODS, wire.pod, cache.pods, lambda meta: meta.parent_key, ours),
+        Kind(CUSTOMS, wire.custom, cache.customs, _own_key, {}, lambda _: SOON),
+        Kind(JOBS, wire.job, cache.jobs, _parent_key, ours, job_patience),
+        Kind(PODS, wire.pod, cache.pods, _parent_key, ours, pod_patience),
     ]
+
+
+def _own_key(meta: Meta) -> Key:
+    return (meta.namespace, meta.name)
+
+
+def _parent_key(meta: Meta) -> Key:
+    return meta.parent_key
+
+
+def job_patience(job: BatchJob) -> float:
+    """That a Job has begun, or has a Pod more or less, is not what anybody waits for."""
+    turns = (job.complete, job.failed, job.failing, job.suspended, job.failed_pods, job.suspend)
+    return SOON if any(turns) or job.meta.deleting else LATER
+
+
+def pod_patience(pod: Pod) -> float:
+    """Nor are the ways of a Pod to its node, and to its end when all is well: the Job follows."""
+    bad = any(each.exit_code for each in pod.containers) or pod.phase == "Failed"
+    runs = any(each.running_since for each in pod.containers) and not pod.over
+    counts = pod.meta.component == naming.TRAINING and runs
+    return SOON if bad or counts or pod.disrupted or pod.meta.deleting else LATER
 
 
 class Watch:
@@ -164,8 +191,12 @@ class Watch:
             self._kind.store.drop(item.meta.uid)
         elif not self._kind.store.put(item):
             return
-        new = event.type == "ADDED" and self._kind.resource is CUSTOMS
-        self._queue.add(self._kind.key_of(item.meta), Turn.NEW if new else Turn.NEWS)
+        key = self._kind.key_of(item.meta)
+        if event.type == "ADDED" and self._kind.resource is CUSTOMS:
+            self._queue.add(key, Turn.NEW)
+        else:
+            gone = event.type == "DELETED"
+            self._queue.add_within(key, SOON if gone else self._kind.patience(item))
 
     def _view(self, text: msgspec.Raw) -> Any:
         """None for an object of a shape that no API server sends: the others still count."""

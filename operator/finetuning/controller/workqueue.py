@@ -37,6 +37,7 @@ class WorkQueue(Generic[K]):
         self._working: set[K] = set()
         self._dirty: dict[K, Turn] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
+        self._gathering: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
         self._wake = asyncio.Event()
         self._closed = False
@@ -56,7 +57,26 @@ class WorkQueue(Generic[K]):
             self._lanes[self._waiting[key]].remove(key)
             self._enqueue(key, turn)
 
+    def add_within(self, key: K, seconds: float) -> None:
+        """Ask for one look at what comes within so many seconds; any look before it will do."""
+        if key in self._waiting:
+            self.add(key)
+            return
+        loop, known = asyncio.get_running_loop(), self._gathering.get(key)
+        if known is not None:
+            if known.when() <= loop.time() + seconds:
+                return
+            known.cancel()
+        self._gathering[key] = loop.call_later(seconds, self._gathered, key)
+
+    def _gathered(self, key: K) -> None:
+        del self._gathering[key]
+        self.add(key)
+
     def _enqueue(self, key: K, turn: Turn) -> None:
+        if timer := self._gathering.pop(key, None):
+            timer.cancel()
+            turn = min(turn, Turn.NEWS)
         self._waiting[key] = turn
         self._lanes[turn].append(key)
         self._wake.set()
@@ -109,7 +129,8 @@ class WorkQueue(Generic[K]):
     def close(self) -> None:
         """Wake every worker for the last time."""
         self._closed = True
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        for timers in (self._timers, self._gathering):
+            for timer in timers.values():
+                timer.cancel()
+            timers.clear()
         self._wake.set()

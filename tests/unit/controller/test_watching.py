@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from tests.unit.controller.objects import job_body
+from tests.unit.controller.objects import batch_job, ended, job_body, pod, running, waiting
 from tests.unit.controller.test_gateway import config
 
-from finetuning.controller import gateway, naming, watching
+from finetuning.controller import gateway, naming, observed, watching
 from finetuning.controller.cache import Cache
 from finetuning.controller.gateway import ApiError, Gateway
-from finetuning.controller.watching import Watch, Watches, goes_on, is_refusal, kinds
+from finetuning.controller.watching import (
+    LATER,
+    SOON,
+    Watch,
+    Watches,
+    goes_on,
+    is_refusal,
+    job_patience,
+    kinds,
+    pod_patience,
+)
 from finetuning.controller.workqueue import Turn, WorkQueue
 
 if TYPE_CHECKING:
@@ -452,3 +462,44 @@ async def test_a_new_token_is_used_by_the_next_watch(server: Server, api: Gatewa
     lone.task.cancel()
     await asyncio.wait([lone.task])
     assert seen == ["Bearer token-0", "Bearer token-1"]
+
+
+def of_validation(state: Raw, **fields: Any) -> observed.Pod:
+    return pod(state, component=naming.VALIDATION, **fields)
+
+
+@pytest.mark.parametrize(
+    ("news", "seconds"),
+    [
+        (job_patience(batch_job()), LATER),
+        (job_patience(batch_job(complete=True)), SOON),
+        (job_patience(batch_job(failed="BackoffLimitExceeded")), SOON),
+        (job_patience(batch_job(condition="FailureTarget")), SOON),
+        (job_patience(batch_job(failed_pods=1)), SOON),
+        (job_patience(batch_job(condition="Suspended")), SOON),
+        (pod_patience(pod(phase="Pending")), LATER),
+        (pod_patience(pod(waiting("ContainerCreating"), phase="Pending")), LATER),
+        (pod_patience(pod(running(), phase="Running")), SOON),
+        (pod_patience(pod(ended(0), phase="Succeeded")), LATER),
+        (pod_patience(pod(ended(137), phase="Running")), SOON),
+        (pod_patience(pod(phase="Failed")), SOON),
+        (pod_patience(of_validation(running(), phase="Running")), LATER),
+        (pod_patience(of_validation(ended(4), phase="Failed")), SOON),
+    ],
+)
+def test_what_people_wait_for_is_looked_at_soon_and_the_rest_with_it(
+    news: float, seconds: float
+) -> None:
+    assert news == seconds
+
+
+async def test_news_wait_for_the_next_ones_and_are_one_look(server: Server, lone: Lone) -> None:
+    server.objects = [body("a", 1)]
+    await lone.until(lone.watch.listed.is_set)
+    lone.queue.done(await lone.queue.get())
+    for version in (101, 102, 103):
+        lone.watch._take(line("MODIFIED", body("a", version)))
+    assert lone.queue.depth == 0
+    lone.queue.done(await lone.queue.get())
+    await asyncio.sleep(2 * SOON)
+    assert lone.queue.depth == 0

@@ -47,6 +47,52 @@ async def test_a_job_that_nobody_has_looked_at_goes_before_the_news_of_others() 
     assert await drain(queue) == ["c", "b", "a"]
 
 
+async def test_news_of_a_job_are_gathered_for_one_look() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    clock = asyncio.get_running_loop().time
+    begun = clock()
+    queue.add_within("a", 0.2)
+    queue.add_within("a", 0.05)
+    queue.add_within("a", 0.2)
+    assert queue.depth == 0
+    assert await queue.get() == "a"
+    assert clock() - begun == pytest.approx(0.05, abs=0.04)
+    queue.done("a")
+    await asyncio.sleep(0.25)
+    assert queue.depth == 0
+
+
+async def test_news_during_a_look_bring_another_one() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    held = await queue.get()
+    queue.add_within("a", 0.01)
+    await asyncio.sleep(0.05)
+    queue.done(held)
+    assert await drain(queue) == ["a"]
+
+
+async def test_what_is_new_or_due_takes_the_news_along_and_waits_for_none() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("new", Turn.NEW)
+    queue.add("due", Turn.ROUTINE)
+    queue.add("both", Turn.ROUTINE)
+    queue.add_within("both", 0.05)
+    queue.add_within("soon", 0.05)
+    queue.add("soon", Turn.ROUTINE)
+    assert await drain(queue) == ["new", "both", "soon", "due"]
+    await asyncio.sleep(0.1)
+    assert queue.depth == 0, "nobody looks again for news that were taken along"
+
+
+async def test_no_news_are_gathered_for_a_queue_that_is_closed() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add_within("a", 0.01)
+    queue.close()
+    await asyncio.sleep(0.05)
+    assert queue.depth == 0
+
+
 async def test_no_two_workers_have_the_same_key() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add("a")
