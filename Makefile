@@ -118,8 +118,8 @@ bench-operator: setup  ## The operator's speed and cost beside plain Jobs, on co
 	$(PY) -m bench.operator
 
 .PHONY: bench-operator-gate
-bench-operator-gate: setup  ## Its small form: fails where requests or processor time grew by a fifth
-	@$(PY) -m bench.operator --small --gate
+bench-operator-gate: setup  ## Its small form: fails where requests or processor time grew by a fifth (GATE=counted: requests)
+	@$(PY) -m bench.operator --small --gate $(GATE)
 
 .PHONY: test-cluster
 test-cluster: setup  ## Tests on a real cluster; says so in one line where none is possible

@@ -70,7 +70,7 @@ async def play(contest: Contest, wanted: Round, limit: float) -> dict[str, Any]:
     watcher = Watcher(contest.client, namespace)
     await watcher.start(customs=contest.subject.operator)
     meter = Meter(contest.pids, contest.plane.place.audit_log)
-    looked = contest.operator.looks() if contest.operator is not None else 0.0
+    looked = looks(contest)
     meter.start()
     begun = time.monotonic()
     befall(contest, wanted, load, watcher)
@@ -84,8 +84,9 @@ async def play(contest: Contest, wanted: Round, limit: float) -> dict[str, Any]:
     finally:
         await watcher.stop()
     costs_now = spent(contest, meter, wanted.jobs)
-    if contest.operator is not None and not load.restart:
-        costs_now["operator_looks"] = (contest.operator.looks() - looked) / wanted.jobs
+    now = looks(contest)
+    if now and now.keys() == looked.keys():
+        costs_now["operator_looks"] = sum(now[pid] - looked[pid] for pid in now) / wanted.jobs
     return {
         "subject": contest.subject.name,
         "jobs": wanted.jobs,
@@ -97,6 +98,12 @@ async def play(contest: Contest, wanted: Round, limit: float) -> dict[str, Any]:
         "sizes": await sizes.measure(contest.client, namespace, wanted.jobs),
         "etcd_mib": sizes.database_mib(contest.plane.folder),
     }
+
+
+def looks(contest: Contest) -> dict[int, float]:
+    """Looks at jobs by the operator's process: another one begins at zero."""
+    operator = contest.operator
+    return {operator.pid: operator.looks()} if operator is not None else {}
 
 
 def befall(contest: Contest, wanted: Round, load: Load, watcher: Watcher) -> None:

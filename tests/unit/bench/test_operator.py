@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,13 +44,46 @@ def test_requests_are_counted_by_who_sent_them_and_watches_are_not() -> None:
     }
 
 
-def test_the_gate_names_what_got_worse_or_is_missing() -> None:
-    writes, reads = gate.COUNTED
-    kept = {writes: 7.0, reads: 0.0, "CPU": 0.2, "gone": 1.0}
-    lines = gate.worse({writes: 8.6, reads: 0.2, "CPU": 0.25}, kept)
-    assert [line.partition(":")[0] for line in lines] == ["CPU", "gone"]
-    lines = gate.worse({writes: 8.7, reads: 0.3, "CPU": 0.24, "gone": 0.0}, kept)
-    assert [line.partition(":")[0] for line in lines] == [writes, reads]
+def test_the_gate_names_what_got_worse() -> None:
+    writes, ratio = "40 at once, validated: create jobs", f"40 at once, validated: {gate.RATIO}"
+    kept = {writes: 2.0, ratio: 0.2}
+    assert gate.worse({writes: 2.6, ratio: 0.24}, kept) == {}
+    assert list(gate.worse({writes: 2.7, ratio: 0.25}, kept)) == [writes, ratio]
+    assert gate.worse({ratio: 0.1}, kept) == {}
+    assert "not measured" in gate.worse({writes: 2.0}, kept)[ratio]
+    assert list(gate.worse({"40 at once, validated: get jobs": 0.3, ratio: 0.1}, kept)) == [
+        "40 at once, validated: get jobs"
+    ]
+
+
+def run_of(*, jobs: float, milliseconds: float) -> dict[str, Any]:
+    """A run of 40 jobs with so many Jobs and so much processor time a job."""
+    one = {"jobs": 40, "one_by_one": False, "load": ""}
+    floor = {**one, "cpu_ms_all": 100.0, "requests": {}}
+    asked = {"operator create jobs": jobs, "operator create events": 9.0, "kwok patch pods": 9.0}
+    validated = {**one, "cpu_ms": {"operator": milliseconds}, "requests": asked}
+    return {
+        "subjects": [
+            {"subject": "floor", "rounds": [floor]},
+            {"subject": "validated", "rounds": [validated]},
+        ]
+    }
+
+
+def test_counts_alone_decide_where_the_machine_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gate, "KEPT", tmp_path / "kept.json")
+    assert gate.judge(run_of(jobs=2, milliseconds=30)) == 1, "nothing was kept"
+    gate.keep(run_of(jobs=2, milliseconds=30))
+    slow, chatty = run_of(jobs=2, milliseconds=60), run_of(jobs=3, milliseconds=30)
+    assert gate.judge(run_of(jobs=2, milliseconds=30)) == 0
+    assert gate.judge(slow) == 1
+    assert gate.judge(slow, counted=True) == 0
+    assert gate.judge(chatty, counted=True) == 1
+    told = capsys.readouterr()
+    assert "CPU / floor: 0.6, kept 0.3" in told.out
+    assert "create jobs: 3, kept 2" in told.err
 
 
 def test_pods_end_with_words_that_the_operator_reads() -> None:
