@@ -77,6 +77,7 @@ AGENT = Tool("agent", "agent", ".")
 PAUSE = Tool("pause", "pause", ".")
 READERS = Tool("readers", "readers", ".")
 KWOK = Tool("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok")
+KUEUE = Tool("kueue", "kueue", "sigs.k8s.io/kueue/cmd/kueue")
 PROMTOOL = Tool(
     "promtool", "prometheus", "github.com/prometheus/prometheus/cmd/promtool", PROMETHEUS_TAGS
 )

@@ -180,7 +180,7 @@ def reasons_reference() -> str:
 
 
 _REASONS = (
-    "`kubectl get ftj -o wide` shows the reason, `.status.message` the details: the words of "
+    "`kubectl get ftj -o wide` shows the reason and the message with the details: the words of "
     "whoever knew, and the field to change. The list is closed: scripts and alerts can rely on it."
 )
 

@@ -274,6 +274,7 @@ STATUS = {
     "tokensPerSecond": 812.5,
     "estimatedRemaining": "3m20s",
     "reason": "Training",
+    "message": "Training in pod crd-case-train-x.",
     "validation": {"phase": "Failed", "result": "3/4"},
 }
 
@@ -292,8 +293,11 @@ def test_kubectl_get_shows_what_matters(api: Cluster, job: str) -> None:
 def test_the_wide_view_adds_speed_and_reason(api: Cluster, job: str) -> None:
     change(api, job, {"status": STATUS}, "--subresource=status")
     head, line = api.kubectl("get", job, "--output", "wide").splitlines()
-    assert head.split()[7:] == ["STEP", "TOKENS/S", "ETA", "WORKERS", "PUBLISHED", "REASON", "AGE"]
-    assert line.split()[7:-1] == ["42", "812.5", "3m20s", "1", "Training"]
+    assert head.split()[7:] == [
+        "STEP", "TOKENS/S", "ETA", "WORKERS", "PUBLISHED", "REASON", "AGE", "MESSAGE",
+    ]  # fmt: skip
+    assert line.split()[7:12] == ["42", "812.5", "3m20s", "1", "Training"]
+    assert line.endswith("  Training in pod crd-case-train-x.")
 
 
 @pytest.mark.parametrize("word", ["ftj", "ftjob", "finetuningjob", "finetuningjobs"])

@@ -94,6 +94,8 @@ RUN_ELSEWHERE: dict[str, str] = {
     # No Katib and no Argo here: their own libraries judge what these manifests ask for.
     r"^kubectl (apply|create) -f examples/sweeps/": "unit/readers/test_katib_and_argo.py::"
     "test_katib_sees_when_a_trial_has_ended",
+    r"^kubectl (apply|create) -f examples/kueue/": "faults/test_kueue.py::"
+    "test_a_real_kueue_admits_preempts_and_admits_again",
     r"^kubectl kustomize examples/gitops": "cluster/test_gitops_on_a_cluster.py::test_the_kustom",
     # No Argo CD here: the script runs in a real Lua, and the patch is a ConfigMap with its text.
     r"^kubectl -n argocd patch ": "unit/readers/test_argocd.py::test_the_patch_for_argo_cds",

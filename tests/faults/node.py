@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from tests.unit.controller.objects import trainer_says, validator_says
@@ -36,6 +37,7 @@ class Node:
         self.ending: Callable[[Raw], Ending | None] = lambda pod: (0, FINAL[component(pod)])
         """None lets the Pod run on."""
         self.most_writers = 0
+        """Trainers of one job that ran at the same time."""
         self.started: list[str] = []
 
     async def look(self) -> None:
@@ -46,8 +48,9 @@ class Node:
             )
         ]
         alive = [p for p in pods if p["status"].get("phase") in {"Pending", "Running"}]
-        writers = sum(1 for p in alive if component(p) == naming.TRAINING and _runs(p))
-        self.most_writers = max(self.most_writers, writers)
+        writing = (p for p in alive if component(p) == naming.TRAINING and _runs(p))
+        writers = Counter(parent(p) for p in writing)
+        self.most_writers = max(self.most_writers, *writers.values(), 0)
         going = [p for p in pods if p not in alive and "deletionTimestamp" in p["metadata"]]
         for pod in going:
             with contextlib.suppress(ApiError):
@@ -63,11 +66,16 @@ class Node:
             await self._remove(pod)
         elif not pod["spec"].get("nodeName"):
             await self._bind(pod)
-            await self._tell(pod, "Running", {"running": {"startedAt": "2026-01-01T00:00:00Z"}})
-            self.started.append(pod["metadata"]["name"])
+            await self._start(pod)
+        elif pod["status"].get("phase") == "Pending":  # Bound, and the API server was gone then.
+            await self._start(pod)
         elif (ending := self.ending(pod)) is not None:
             code, words = ending
             await self._tell(pod, "Failed" if code else "Succeeded", _ended(code, words))
+
+    async def _start(self, pod: Raw) -> None:
+        await self._tell(pod, "Running", {"running": {"startedAt": "2026-01-01T00:00:00Z"}})
+        self.started.append(pod["metadata"]["name"])
 
     async def _remove(self, pod: Raw) -> None:
         path = PODS.path(self._namespace, pod["metadata"]["name"])
@@ -93,6 +101,10 @@ class Node:
 
 def component(pod: Raw) -> str:
     return str(pod["metadata"]["labels"][naming.COMPONENT_LABEL])
+
+
+def parent(pod: Raw) -> str:
+    return str(pod["metadata"]["labels"][naming.JOB_NAME_LABEL])
 
 
 def _runs(pod: Raw) -> bool:

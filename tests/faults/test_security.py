@@ -30,6 +30,7 @@ NOT_IN_THIS_STORY = {
     ("get", "persistentvolumeclaims"),  # A claim that was there before.
     ("create", "persistentvolumeclaims"),  # A job without a claim of the user's.
     ("list", "events"),  # A Pod that does not come.
+    ("list", "workloads"),  # A job in a queue.
     ("create", "services"),  # Metrics in other modes, and several workers.
     ("get", "services"),
     ("list", "services"),  # What another mode left.

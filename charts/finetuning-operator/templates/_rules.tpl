@@ -45,6 +45,12 @@
   - list
   - create
 - apiGroups:
+  - kueue.x-k8s.io
+  resources:
+  - workloads
+  verbs:
+  - list
+- apiGroups:
   - ''
   resources:
   - services

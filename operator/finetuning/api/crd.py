@@ -76,6 +76,7 @@ def printer_columns() -> list[dict[str, Any]]:
         _column("Published", ".status.publish.phase", "Where the copies are made.", wide=True),
         _column("Reason", ".status.reason", "Why the job is where it is.", wide=True),
         _column("Age", ".metadata.creationTimestamp", "Time since creation.", kind="date"),
+        _column("Message", ".status.message", "The same in words.", wide=True),
     ]
 
 

@@ -29,7 +29,8 @@ WAITING: Mapping[Reason, Explained] = {
     Reason.QUEUED: Explained(
         "Kueue has not admitted the job yet, or has preempted it; it continues from its newest "
         "checkpoint.",
-        "`kubectl describe workload` says what the queue lacks.",
+        "The message has Kueue's own words: what the queue lacks, or what took the place. Wait, "
+        "ask for less, or ask who looks after the ClusterQueue.",
     ),
     Reason.JOB_CREATED: Explained(
         "The training Job is made, and Kubernetes has made no pod of it yet."

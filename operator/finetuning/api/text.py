@@ -52,6 +52,22 @@ QueueName = Annotated[
     ),
 ]
 
+PriorityClassName = Annotated[
+    str,
+    Field(max_length=253),
+    Rule.matching(
+        _OBJECT,
+        "must be the name of a PriorityClass (kubectl get priorityclasses): lowercase letters, "
+        "digits, '-' and '.', starting and ending with a letter or digit",
+    ),
+    Rule(
+        "!self.startsWith('system-')",
+        lambda name: not name.startswith("system-"),
+        "system-... are the classes of Kubernetes' own pods: choose one of your cluster's own "
+        "(kubectl get priorityclasses)",
+    ),
+]
+
 DataKey = Annotated[
     str,
     Field(max_length=253),

@@ -65,6 +65,7 @@ from finetuning.api.text import (
     DatasetSource,
     JobName,
     ModelId,
+    PriorityClassName,
     ProfileName,
     PvcUri,
     QueueName,
@@ -344,6 +345,12 @@ class FineTuningJobSpec(ApiModel):
         description="LocalQueue of Kueue in the job's namespace. Kueue then decides when the "
         "training runs: it waits for quota, and gives its place back after a checkpoint when Kueue "
         "preempts it. The validation is not queued.",
+    )
+    priority_class_name: PriorityClassName | None = Field(
+        default=None,
+        description="PriorityClass of the job's pods. The scheduler, and Kueue where queueName is "
+        "set, let those of a higher one go first and take the place of those of a lower one, which "
+        "save a checkpoint first and go on later.",
     )
     suspend: bool = Field(
         default=False,

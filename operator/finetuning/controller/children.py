@@ -11,6 +11,7 @@ from finetuning.controller import (
     apply,
     attempts,
     deadlines,
+    kueue,
     naming,
     observed,
     publications,
@@ -221,28 +222,41 @@ def _lacks(claim: Manifest, pods: tuple[Pod, ...]) -> bool:
     return mark is not None and missing in mark.message
 
 
-def waits_for(found: Children) -> Meta | None:
-    """The object whose events tell why nothing runs: a Job without Pod, or a Pod not started.
+@dataclass(frozen=True)
+class Obstructed:
+    """The object of which others say why nothing runs."""
 
-    None for a Pod that waits for a node: it says so itself, however many of them wait.
+    about: Meta
+    in_queue: bool = False
+    """A Job that Kueue has not admitted; else one without Pod, or a Pod not started."""
+
+
+def waits_for(found: Children) -> Obstructed | None:
+    """Whom to ask about; None where nothing waits.
+
+    None for a Pod that waits for a node as well: it says so itself, however many of them wait.
     """
     for job, pods in (
         (found.publishing, found.publishing_pods),
         (found.validation, found.validation_pods),
         (found.training, found.training_pods),
     ):
-        if job is None or job.finished or job.suspend:
+        if job is None or job.finished or (job.suspend and not job.queued):
             continue
-        if not pods:
-            return job.meta
+        if job.suspend or not pods:
+            return Obstructed(job.meta, in_queue=job.suspend)
         pod = pods[0]
         started = any(each.started_at for each in pod.containers)
-        return None if started or pod.over or pod.unscheduled is not None else pod.meta
+        waits = not (started or pod.over or pod.unscheduled is not None)
+        return Obstructed(pod.meta) if waits else None
     return None
 
 
-async def hint(gateway: Gateway, about: Meta) -> str:
-    """The newest warning about an object that still holds; empty when there is none."""
+async def hint(gateway: Gateway, waits: Obstructed) -> str:
+    """Kueue's words, or the newest warning that still holds; empty when there is none."""
+    about = waits.about
+    if waits.in_queue:
+        return await kueue.hint(gateway, about)
     fields = f"involvedObject.uid={about.uid},type=Warning"
     try:
         found = [

@@ -31,7 +31,7 @@ class Memory:
     service_looked: float = NEVER
     waiting: float = NEVER
     waiting_for: str = ""
-    """The uid of the Job without Pod, or of the Pod that does not start."""
+    """Which Job without Pod, Pod that does not start, or Job in a queue."""
     claim_modes: tuple[str, ...] | None = None
     """How the user's own claim for the output may be mounted, once somebody looked."""
     hint: str = ""

@@ -56,6 +56,12 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission("", "persistentvolumeclaims", ("get", "create"), "<job>-output"),
     Permission("", "events", ("list", "create"), "why a pod waits; what `kubectl describe` shows"),
     Permission(
+        "kueue.x-k8s.io",
+        "workloads",
+        ("list",),
+        "why a job with a queueName waits, where Kueue is installed",
+    ),
+    Permission(
         "",
         "services",
         ("get", "list", "create", "delete"),

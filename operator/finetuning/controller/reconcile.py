@@ -20,6 +20,7 @@ from finetuning.controller import (
     apply,
     children,
     deadlines,
+    kueue,
     monitors,
     observed,
     publications,
@@ -213,18 +214,18 @@ class Reconciler:
         return memory.claim_modes
 
     async def _ask_events(self, job: FineTuningJob, found: Children, memory: Memory) -> None:
-        """Quotas, pod security and mounts say only in events why nothing starts."""
-        about = None if job.spec.suspend else children.waits_for(found)
-        now, uid = self._clock(), about.uid if about is not None else ""
-        if uid != memory.waiting_for:
+        """Quotas, pod security and mounts say why nothing starts in events, Kueue elsewhere."""
+        waits = None if job.spec.suspend else children.waits_for(found)
+        now, about = self._clock(), _waiting_for(waits)
+        if about != memory.waiting_for:
             # After a restart, what an earlier life of this process read is still the best answer.
-            first = not memory.waiting_for and job.status.reason in _FROM_EVENTS
-            memory.hint = job.status.message if first and about is not None else ""
-            memory.waiting_for, memory.waiting, memory.hinted = uid, now, NEVER
-        if about is None or now < _next_hint(memory) or not self._event_reads.take():
+            first = not memory.waiting_for and waits is not None
+            memory.hint = _read_before(job) if first else ""
+            memory.waiting_for, memory.waiting, memory.hinted = about, now, NEVER
+        if waits is None or now < _next_hint(memory) or not self._event_reads.take():
             return
         memory.hinted = now
-        memory.hint = await children.hint(self._gateway, about)
+        memory.hint = await children.hint(self._gateway, waits)
 
     async def _write(
         self,
@@ -290,6 +291,20 @@ class Reconciler:
         job = seen.job.model_copy(update={"status": new})
         left = deadlines.to_start(job, seen.children, self._gateway.now())
         return None if left is None else max(0.0, left.total_seconds())
+
+
+def _waiting_for(waits: children.Obstructed | None) -> str:
+    if waits is None:
+        return ""
+    return f"{waits.about.uid} in a queue" if waits.in_queue else waits.about.uid
+
+
+def _read_before(job: FineTuningJob) -> str:
+    """What the status has of an earlier hint."""
+    status_then = job.status
+    if status_then.reason == Reason.QUEUED:
+        return kueue.kept(status_then.message)
+    return status_then.message if status_then.reason in _FROM_EVENTS else ""
 
 
 def _next_hint(memory: Memory) -> float:

@@ -149,12 +149,12 @@ def _queued(seen: Seen) -> Standing | None:
     if training is None or not (training.queued and training.suspend):
         return None
     if any(trainer_runs(pod) for pod in seen.children.training_pods):
-        message = "Kueue takes the place back; saving a checkpoint first."
-        return Standing(Phase.RUNNING, Reason.QUEUED, message)
+        message = f"Kueue takes the place back; saving a checkpoint first. {seen.hint}"
+        return Standing(Phase.RUNNING, Reason.QUEUED, message.strip())
     message = f"Waiting for Kueue to admit it to LocalQueue {seen.job.spec.queue_name}."
     if seen.job.status.start_time is not None:
         message += " It continues from its newest checkpoint."
-    return Standing(Phase.PENDING, Reason.QUEUED, message)
+    return Standing(Phase.PENDING, Reason.QUEUED, f"{message} {seen.hint}".strip())
 
 
 def _not_created(seen: Seen) -> Standing | None:

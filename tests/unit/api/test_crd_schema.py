@@ -106,7 +106,7 @@ def test_the_narrow_view_fits_and_the_wide_one_has_the_rest() -> None:
     wide = [c["name"] for c in printer_columns() if c.get("priority")]
     narrow = [c["name"] for c in printer_columns() if not c.get("priority")]
     assert narrow == ["Phase", "Method", "Model", "Progress", "Loss", "Validated", "Age"]
-    assert wide == ["Step", "Tokens/s", "ETA", "Workers", "Published", "Reason"]
+    assert wide == ["Step", "Tokens/s", "ETA", "Workers", "Published", "Reason", "Message"]
 
 
 class Inner(BaseModel):

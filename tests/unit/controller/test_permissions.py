@@ -69,6 +69,14 @@ def changes(world: World) -> None:
             ours["spec"]["selector"] = {"changed": "by-hand"}
 
 
+async def waits_in_a_queue(world: World, process: Process) -> None:
+    world.apply(queueName="gpus")
+    await process.settle()
+    process.time += 9
+    await process.settle()
+    world.delete("finetuningjobs", "demo")
+
+
 async def live(world: World, settings: Settings) -> None:
     async with aiohttp.ClientSession() as http:
         for name, plural in (
@@ -86,6 +94,7 @@ async def live(world: World, settings: Settings) -> None:
         world.delete("finetuningjobs", "demo")
         world.delete("persistentvolumeclaims", "demo-output")
         world.delete("services", "demo-workers")
+        await waits_in_a_queue(world, Process(world, http, settings))
         world.create("servicemonitors", {"metadata": {"name": "demo-metrics", "namespace": "team"}})
         process = Process(world, http, settings)
         world.apply(workers=2)

@@ -1,11 +1,15 @@
 """Kueue's contract for Jobs: it alone suspends and unsuspends what carries its label."""
 
+from typing import Any
+
+import pytest
 from tests.unit.controller.objects import ended, trainer_says
 from tests.unit.controller.story import STORY, tell
 from tests.unit.controller.test_lifecycle import OWN, neighbour
 from tests.unit.controller.world import Process, World
 
-from finetuning.controller import naming
+from finetuning.controller import kueue, naming
+from finetuning.controller.gateway import ApiError
 
 TRAIN = ("jobs", "team", "demo-train")
 
@@ -64,3 +68,89 @@ async def test_the_folder_of_a_queued_job_is_taken_before_it_runs(
     world.apply(**OWN)
     await process.settle()
     assert world.status["reason"] == "OutputInUse"
+
+
+# What Kueue says
+
+
+def condition(name: str, message: str, *, holds: bool) -> dict[str, Any]:
+    return {"type": name, "status": "True" if holds else "False", "message": message}
+
+
+LACKS = condition("QuotaReserved", "insufficient unused quota for amd.com/gpu", holds=False)
+EVICTED = condition("Evicted", "Preempted to accommodate a workload", holds=True)
+RESERVED = condition("QuotaReserved", "Quota reserved in ClusterQueue gpus", holds=True)
+CHECKS = [{"name": "nodes", "state": "Pending", "message": "two more"}, {"state": "Ready"}]
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        ({}, ""),
+        ({"conditions": [LACKS]}, "insufficient unused quota for amd.com/gpu."),
+        (
+            {"conditions": [LACKS, EVICTED]},
+            "Preempted to accommodate a workload. insufficient unused quota for amd.com/gpu.",
+        ),
+        (
+            {"conditions": [{**LACKS, "message": EVICTED["message"]}, EVICTED]},
+            "Preempted to accommodate a workload.",
+        ),
+        (
+            {"conditions": [RESERVED], "admissionChecks": CHECKS},
+            "it has its quota and waits for the admission checks nodes (two more).",
+        ),
+        ({"conditions": [RESERVED, condition("Admitted", "It is.", holds=True)]}, ""),
+    ],
+)
+def test_the_words_of_a_workload(status: dict[str, Any], says: str) -> None:
+    assert kueue.words({"status": status}) == says
+
+
+async def waited(world: World, process: Process) -> str:
+    process.time += 9
+    await process.settle()
+    assert world.status["reason"] == "Queued"
+    return str(world.status["message"])
+
+
+async def test_a_queued_job_says_what_kueue_says(world: World, process: Process) -> None:
+    world.apply(queueName="gpus")
+    await process.settle()
+    assert "kind workloads.kueue.x-k8s.io" in await waited(world, process)
+    world.kinds.add("workloads")
+    process.time += 9
+    assert "Kueue: has made no Workload of Job demo-train" in await waited(world, process)
+    uid = world.get("jobs", "demo-train")["metadata"]["uid"]
+    meta = {"name": "job-demo-train", "namespace": "team", "labels": {kueue.JOB_UID_LABEL: uid}}
+    world.create("workloads", {"metadata": meta, "status": {"conditions": [LACKS]}})
+    process.time += 9
+    message = await waited(world, process)
+    assert message.endswith("Kueue: insufficient unused quota for amd.com/gpu.")
+    written = len(world.writes)
+    again = Process(world, process.reconciler._listener._http)
+    await again.settle()
+    assert world.status["message"] == message
+    assert len(world.writes) == written
+    admit(world)
+    await process.settle()
+    assert world.status["reason"] == "JobCreated"
+    assert "Kueue" not in world.status["message"]
+
+
+async def test_where_nobody_may_read_workloads_the_queue_is_named(
+    world: World, process: Process
+) -> None:
+    refused = ApiError(403, "Forbidden", "no")
+    world.fail_with = lambda _, plural: refused if plural == "workloads" else None
+    world.apply(queueName="gpus")
+    await process.settle()
+    assert (await waited(world, process)).endswith("LocalQueue gpus.")
+
+
+async def test_the_pods_of_a_job_have_its_priority(world: World, process: Process) -> None:
+    world.apply(priorityClassName="urgent")
+    await process.settle()
+    await tell(world, process, STORY[1:])
+    classes = [raw["spec"]["template"]["spec"].get("priorityClassName") for raw in world.of("jobs")]
+    assert classes == ["urgent", "urgent"]

@@ -125,3 +125,15 @@ def named(stem: str, page: str) -> bool:
     lists = re.findall(r"`examples/([\w.-]*)\{([\w,-]+)\}([\w.-]*)\.yaml`", page)
     known = {head + each + tail for head, many, tail in lists for each in many.split(",")}
     return stem in known or f"`examples/{stem}.yaml`" in page
+
+
+def test_a_queue_has_quota_for_all_that_its_example_requests() -> None:
+    documents = yaml.safe_load_all((EXAMPLES / "kueue/queues.yaml").read_text())
+    found = {each["kind"]: each for each in documents}
+    spec = FineTuningJob.from_body(manifest("kueue/job.yaml")).spec
+    assert spec.queue_name == found["LocalQueue"]["metadata"]["name"]
+    assert found["LocalQueue"]["spec"]["clusterQueue"] == found["ClusterQueue"]["metadata"]["name"]
+    (group,) = found["ClusterQueue"]["spec"]["resourceGroups"]
+    assert {*spec.resources.requests, *spec.resources.limits} <= set(group["coveredResources"])
+    assert spec.validation.resources is not None
+    assert spec.validation.resources.limits["amd.com/gpu"] in (0, "0")

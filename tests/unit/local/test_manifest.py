@@ -70,9 +70,9 @@ WRONG_FIELDS = {
     "  loraConfig: 3\n": ("job.yaml:10: spec.loraConfig: Invalid value: 3: must be of type object"),
     "  zzz: 1\n": (
         'job.yaml:10: unknown field "spec.zzz"; known here: activeDeadlineSeconds, backoffLimit, '
-        "baseModel, dataset, hyperparameters, loraConfig, method, output, processesPerWorker, "
-        "quantizationConfig, queueName, resources, startDeadlineSeconds, suspend, "
-        "trackingSecretRef, ttlSecondsAfterFinished, validation, workers"
+        "baseModel, dataset, hyperparameters, loraConfig, method, output, priorityClassName, "
+        "processesPerWorker, quantizationConfig, queueName, resources, startDeadlineSeconds, "
+        "suspend, trackingSecretRef, ttlSecondsAfterFinished, validation, workers"
     ),
     "sepc: 1\n": 'job.yaml:10: unknown field "sepc"; did you mean "spec"?',
 }

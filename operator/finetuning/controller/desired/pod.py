@@ -23,7 +23,7 @@ SHM_LIMIT = "8Gi"
 """Upper bound of /dev/shm; it counts as the pod's memory only as far as it is used."""
 
 
-def spec(settings: Settings, **fields: Any) -> Manifest:
+def spec(job: FineTuningJob, settings: Settings, **fields: Any) -> Manifest:
     """The pod's spec; `fields` has its containers and volumes."""
     pod: Manifest = {
         "restartPolicy": "Never",
@@ -33,6 +33,8 @@ def spec(settings: Settings, **fields: Any) -> Manifest:
         "securityContext": _pod_security(settings),
         **fields,
     }
+    if job.spec.priority_class_name is not None:
+        pod["priorityClassName"] = job.spec.priority_class_name
     if settings.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
     return pod

@@ -79,6 +79,7 @@ def _failure_rules() -> list[Manifest]:
 def _pod_spec(job: FineTuningJob, settings: Settings, publish: PublishSpec) -> Manifest:
     base = _base(job, publish)
     return pod.spec(
+        job,
         settings,
         terminationGracePeriodSeconds=GRACE_SECONDS,
         containers=[_publisher(job, settings, publish)],

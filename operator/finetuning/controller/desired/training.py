@@ -66,6 +66,7 @@ def _on_exit(action: str, container: str, *codes: int) -> Manifest:
 
 def _pod_spec(job: FineTuningJob, settings: Settings) -> Manifest:
     return pod.spec(
+        job,
         settings,
         terminationGracePeriodSeconds=max(GRACE_SECONDS, linger_seconds(settings) + 10),
         **group.pod_fields(job),

@@ -76,6 +76,7 @@ def _failure_rules() -> list[Manifest]:
 
 def _pod_spec(job: FineTuningJob, settings: Settings) -> Manifest:
     return pod.spec(
+        job,
         settings,
         terminationGracePeriodSeconds=30,
         containers=[_validator(job, settings)],
