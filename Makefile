@@ -129,6 +129,11 @@ test-cluster: setup  ## Tests on a real cluster; says so in one line where none 
 test-faults: setup  ## Faults against a control plane of their own: a crash after each write (minutes of CPU)
 	@$(PY) -m hack.tests faults
 
+MINUTES ?= 60
+.PHONY: soak
+soak: setup  ## An hour (MINUTES=n) of random faults against a stream of jobs: what was lost or doubled, and the memory
+	@$(PY) -m tests.faults.soak --minutes $(MINUTES) $(if $(filter 1,$(RECORD)),--record)
+
 .PHONY: audit
 audit: setup  ## Known vulnerabilities of the pinned packages, risky code, a list of what the images contain
 	@bash hack/audit.sh

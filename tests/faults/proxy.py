@@ -89,7 +89,10 @@ class Proxy:
         if kind == "reset":
             return _abort(request)
         if request.query.get("watch"):
-            return await self._watch(request, cut=kind == "half line")
+            try:
+                return await self._watch(request, cut=kind == "half line")
+            except aiohttp.ClientConnectorError:
+                return web.Response(status=502, text="{}")
         answer = await self._forward(request)
         if request.method in WRITES and answer.status < 300:
             self.writes.append(f"{request.method} {request.path}")

@@ -20,7 +20,8 @@ WAITING: Mapping[Reason, Explained] = {
     Reason.PREVIOUS_RUN_TERMINATING: Explained(
         "A deleted job of the same name still has a Job, a claim or a pod that saves its last "
         "checkpoint.",
-        "Wait; a pod has two minutes. A claim stays for as long as any pod mounts it.",
+        "Wait; a pod has two minutes. A claim stays for as long as any pod mounts it. Where the "
+        "message has a command, Kubernetes' garbage collector may have forgotten it.",
     ),
     Reason.OUTPUT_IN_USE: Explained(
         "Another FineTuningJob uses the same folder of the same claim.",

@@ -6,6 +6,7 @@ import aiohttp
 import pytest
 from tests.unit.controller.objects import (
     SETTINGS,
+    STARTED,
     ended,
     trainer_says,
 )
@@ -274,6 +275,12 @@ async def test_a_job_created_again_waits_for_its_predecessors_children(
         process.time += 10
         await process.reconciler.reconcile(KEY)
     assert world.status["reason"] == "PreviousRunTerminating"
+    remedy = "kubectl --namespace team delete persistentvolumeclaim demo-output"
+    assert world.status["message"].endswith(remedy), "the garbage collector may have forgotten it"
+    claim["metadata"]["deletionTimestamp"] = STARTED
+    process.time += 10
+    await process.reconciler.reconcile(KEY)
+    assert world.status["message"].endswith("is still being deleted.")
     world.delete("jobs", "demo-train")
     world.delete("persistentvolumeclaims", "demo-output")
     await process.settle()
