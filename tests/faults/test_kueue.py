@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from tests.faults.controlplane import ControlPlane
     from tests.faults.scene import Raw, Site
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+# The first test may have to build Kueue.
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(2700)]
 
 SECONDS = 15.0
 EXAMPLES = ROOT / "examples/kueue"
