@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.cluster.jobs import example, judged, running, status
+import yaml
+from tests.cluster.jobs import EXAMPLES, example, judged, running, status
 from tests.cluster.jobs import with_spec as changed
 
 from finetuning.controller import naming
@@ -26,13 +27,14 @@ def test_preferences_are_learned_and_nothing_is_forgotten(workspace: Cluster) ->
 
 
 def test_a_job_of_a_queue_waits_for_kueue(workspace: Cluster) -> None:
-    with running(workspace, example("queue", "in-a-queue")) as name:
+    manifest = yaml.safe_load((EXAMPLES / "kueue" / "job.yaml").read_text())
+    with running(workspace, manifest) as name:
         workspace.wait(
             "it is queued", lambda: status(workspace, name).get("reason") == "Queued", 60
         )
         job = workspace.get("job", naming.names(name).training)
         assert job["spec"]["suspend"] is True
-        assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+        assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
 
 
 def test_a_private_model_waits_for_the_secret_with_its_token(workspace: Cluster) -> None:

@@ -82,25 +82,6 @@ def test_the_pod_that_copies_keeps_to_the_restricted_profile() -> None:
     assert spec["automountServiceAccountToken"] is False
 
 
-def test_the_queue_has_room_for_the_job_that_waits_in_it() -> None:
-    found = objects("finetuningjob-queue.yaml")
-    job = FineTuningJob.from_body(found["FineTuningJob"])
-    quota = found["ClusterQueue"]
-    assert job.spec.queue_name == found["LocalQueue"]["metadata"]["name"]
-    assert found["LocalQueue"]["spec"]["clusterQueue"] == quota["metadata"]["name"]
-    (group,) = quota["spec"]["resourceGroups"]
-    (flavor,) = group["flavors"]
-    assert flavor["name"] == found["ResourceFlavor"]["metadata"]["name"]
-    pod = desired.build(job, SETTINGS).training_job["spec"]["template"]["spec"]
-    asked = {
-        name
-        for each in (*pod["containers"], *pod["initContainers"])
-        for name in each["resources"]["requests"]
-    }
-    assert asked <= set(group["coveredResources"])
-    assert {each["name"] for each in flavor["resources"]} == set(group["coveredResources"])
-
-
 def test_the_token_of_a_private_model_is_a_reference_in_the_pod_and_nowhere_else() -> None:
     job = FineTuningJob.from_body(manifest("finetuningjob-private.yaml"))
     pod = desired.build(job, SETTINGS).training_job["spec"]["template"]["spec"]
