@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.cluster.jobs import brief, condition, ended, long_run, running, status, with_spec
-from tests.cluster.monitoring.conftest import release
+from tests.cluster.monitoring.conftest import hack, release
 from tests.cluster.scraping import pools, query, renew
 from tests.cluster.support import OPERATOR_NAMESPACE, Cluster
 
@@ -45,9 +45,16 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def job(workspace: Cluster) -> Iterator[str]:
-    """One that trains through all of this, begun before the cluster knows any monitor."""
+def unmonitored(workspace: Cluster) -> None:
+    """Also in a cluster that somebody had made with MONITORING=1."""
+    if workspace.get("crd", "servicemonitors.monitoring.coreos.com") is not None:
+        hack("monitoring", "off")
     assert workspace.get("crd", "servicemonitors.monitoring.coreos.com") is None
+
+
+@pytest.fixture(scope="module")
+def job(workspace: Cluster, unmonitored: None) -> Iterator[str]:
+    """One that trains through all of this, begun before the cluster knows any monitor."""
     with running(workspace, long_run("lora", "moded", "150m")) as name:
         workspace.wait("a trainer", lambda: status(workspace, name).get("phase") == "Running")
         yield name
@@ -73,10 +80,11 @@ def monitoring_reason(workspace: Cluster, job: str) -> str:
     return str(condition(status(workspace, job), "MonitoringReady").get("reason"))
 
 
-def test_without_the_servicemonitor_crd_the_job_runs_and_says_so(workspace: Cluster) -> None:
-    assert workspace.get("crd", "servicemonitors.monitoring.coreos.com") is None
-    unmonitored = with_spec(brief("lora", "unmonitored"), validation={"enabled": False})
-    with running(workspace, unmonitored) as name:
+def test_without_the_servicemonitor_crd_the_job_runs_and_says_so(
+    workspace: Cluster, unmonitored: None
+) -> None:
+    manifest = with_spec(brief("lora", "unmonitored"), validation={"enabled": False})
+    with running(workspace, manifest) as name:
         seen = ended(workspace, name)
         assert seen["phase"] == "Succeeded"
         missing = condition(seen, "MonitoringReady")
