@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 FIRST_DELAY, MAX_DELAY = 0.5, 10.0
 """Seconds; after an outage of the API server the longest is what jobs wait besides."""
 
-SOON, LATER = 0.1, 1.0
+AT_ONCE, SOON, LATER = 0.0, 0.1, 1.0
 """Seconds: events come in rows, as of a Pod that is made and bound and of a Job that closes."""
 
 STEADY_SECONDS = 10.0
@@ -88,11 +88,16 @@ def job_patience(job: BatchJob) -> float:
 
 
 def pod_patience(pod: Pod) -> float:
-    """Nor are the ways of a Pod to its node, and to its end when all is well: the Job follows."""
+    """Nor are the ways of a Pod to its node, and to its end when all is well: the Job follows.
+
+    Of one that ended otherwise the last words go with it, as soon as it is deleted.
+    """
     bad = any(each.exit_code for each in pod.containers) or pod.phase == "Failed"
     runs = any(each.running_since for each in pod.containers) and not pod.over
     counts = pod.meta.component == naming.TRAINING and runs
-    return SOON if bad or counts or pod.disrupted or pod.meta.deleting else LATER
+    if bad:
+        return AT_ONCE
+    return SOON if counts or pod.disrupted or pod.meta.deleting else LATER
 
 
 class Watch:

@@ -59,7 +59,7 @@ class WorkQueue(Generic[K]):
 
     def add_within(self, key: K, seconds: float) -> None:
         """Ask for one look at what comes within so many seconds; any look before it will do."""
-        if key in self._waiting:
+        if key in self._waiting or seconds <= 0:
             self.add(key)
             return
         loop, known = asyncio.get_running_loop(), self._gathering.get(key)

@@ -16,6 +16,7 @@ from finetuning.controller import gateway, naming, observed, watching
 from finetuning.controller.cache import Cache
 from finetuning.controller.gateway import ApiError, Gateway
 from finetuning.controller.watching import (
+    AT_ONCE,
     LATER,
     SOON,
     Watch,
@@ -481,10 +482,11 @@ def of_validation(state: Raw, **fields: Any) -> observed.Pod:
         (pod_patience(pod(waiting("ContainerCreating"), phase="Pending")), LATER),
         (pod_patience(pod(running(), phase="Running")), SOON),
         (pod_patience(pod(ended(0), phase="Succeeded")), LATER),
-        (pod_patience(pod(ended(137), phase="Running")), SOON),
-        (pod_patience(pod(phase="Failed")), SOON),
+        (pod_patience(pod(ended(137), phase="Running")), AT_ONCE),
+        (pod_patience(pod(ended(143), phase="Failed")), AT_ONCE),
+        (pod_patience(pod(phase="Failed")), AT_ONCE),
         (pod_patience(of_validation(running(), phase="Running")), LATER),
-        (pod_patience(of_validation(ended(4), phase="Failed")), SOON),
+        (pod_patience(of_validation(ended(4), phase="Failed")), AT_ONCE),
     ],
 )
 def test_what_people_wait_for_is_looked_at_soon_and_the_rest_with_it(
