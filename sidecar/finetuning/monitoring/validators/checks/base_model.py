@@ -30,6 +30,21 @@ def find_base(subject: Subject, folder: Path, *, is_adapter: bool) -> Base | Fin
 
     A full model needs no base to answer: where the Hub may not be asked, it has none.
     """
+    found = _at_hand(subject, folder)
+    if found is not None:
+        return found
+    recorded = _recorded(subject, folder)
+    hub = _name_on_the_hub(recorded)
+    if hub is None:
+        missing = base_missing(f"{recorded[0]} is not there" if recorded else "nothing names it")
+        return missing if is_adapter else None
+    if not is_adapter and (_offline() or not _hub_answers()):
+        return None
+    return Base(hub, is_local=_offline(), revision=_revision(subject))
+
+
+def _at_hand(subject: Subject, folder: Path) -> Base | Finding | None:
+    """A folder on this machine, which no network is asked for; the Hub's cache has some, too."""
     named = subject.settings.base_model_path
     if named is not None:
         if _is_folder(named):
@@ -41,28 +56,29 @@ def find_base(subject: Subject, folder: Path, *, is_adapter: bool) -> Base | Fin
         # A folder in the result would be the run's own choice of what it is compared with.
         if _is_folder(path) and not path.is_relative_to(folder.resolve()):
             return Base(str(path), is_local=True)
-    hub = next((name for name in recorded if not name.startswith(_PATHS)), None)
-    if hub is None:
-        missing = base_missing(f"{recorded[0]} is not there" if recorded else "nothing names it")
-        return missing if is_adapter else None
+    hub = _name_on_the_hub(recorded)
+    kept = _in_the_cache(hub, _revision(subject)) if hub is not None else None
+    return Base(str(kept), is_local=True) if kept is not None else None
+
+
+def _name_on_the_hub(recorded: list[str]) -> str | None:
+    return next((name for name in recorded if not name.startswith(_PATHS)), None)
+
+
+def _revision(subject: Subject) -> str | None:
     revision = subject.info.training_config.get("revision") if subject.info else None
-    found = _on_the_hub(hub, revision if isinstance(revision, str) else None)
-    if is_adapter or _is_folder(found.name):
-        return found
-    return None if found.is_local or not _hub_answers() else found
+    return revision if isinstance(revision, str) else None
 
 
-def _on_the_hub(name: str, revision: str | None) -> Base:
-    """The copy in the Hub's cache where there is a whole one: its files can be looked at."""
+def _in_the_cache(name: str, revision: str | None) -> Path | None:
+    """The Hub's copy where there is a whole one: its files can be looked at."""
     try:
         from huggingface_hub import snapshot_download  # noqa: PLC0415 - for a name on the Hub alone
 
         folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
     except Exception:  # noqa: BLE001 - its absence, a name of no model, a cache that is not readable
-        return Base(name, is_local=_offline(), revision=revision)
-    if _is_folder(folder) and any(folder.glob("*.safetensors")):
-        return Base(str(folder), is_local=True)
-    return Base(name, is_local=_offline(), revision=revision)
+        return None
+    return folder if _is_folder(folder) and any(folder.glob("*.safetensors")) else None
 
 
 def _hub_answers() -> bool:
@@ -85,8 +101,8 @@ def base_folder(subject: Subject) -> Path | None:
     """The base model's folder, where it is on this machine."""
     if subject.model_path is None:
         return None
-    found = find_base(subject, subject.model_path, is_adapter=False)
-    return Path(found.name) if isinstance(found, Base) and found.is_local else None
+    found = _at_hand(subject, subject.model_path)
+    return Path(found.name) if isinstance(found, Base) else None
 
 
 def base_missing(why: str) -> Finding:
