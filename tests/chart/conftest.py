@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 from hack.cluster import tools
-from hack.cluster.shell import ClusterError, attempt
+from hack.cluster.shell import attempt
+from tests.built import program
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "finetuning-operator"
@@ -28,10 +29,7 @@ class HelmError(AssertionError):
 
 @pytest.fixture(scope="session")
 def helm() -> Path:
-    try:
-        return tools.build_all([tools.HELM])[tools.HELM.name]
-    except ClusterError as error:
-        pytest.skip(f"no helm, and none could be built: {error}")
+    return program(tools.HELM)
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hack.cluster import monitoring, tools
-from hack.cluster.shell import ClusterError
+from tests.built import program
 
 
 def until(true: Callable[[], object], seconds: float = 60) -> bool:
@@ -30,11 +29,7 @@ def free_port() -> int:
 @contextmanager
 def prometheus(folder: Path, scrapes: list[dict[str, Any]], rules: str = "") -> Iterator[str]:
     """Its URL; it scrapes, and evaluates `rules`, every second."""
-    tool = next(each for each in tools.MONITORING if each.name == "prometheus")
-    try:
-        program = tools.build_all([tool])[tool.name]
-    except ClusterError as error:
-        pytest.skip(f"no Prometheus, and none could be built: {error}")
+    server = program(next(each for each in tools.MONITORING if each.name == "prometheus"))
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": ["rules.yml"] if rules else [],
@@ -44,7 +39,7 @@ def prometheus(folder: Path, scrapes: list[dict[str, Any]], rules: str = "") -> 
     (folder / "rules.yml").write_text(rules)
     port = free_port()
     process = subprocess.Popen(
-        [program, "--config.file=prometheus.yml", "--storage.tsdb.path=data",
+        [server, "--config.file=prometheus.yml", "--storage.tsdb.path=data",
          f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"],
         cwd=folder, env={**os.environ, "GOMAXPROCS": "1"},
     )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from hack.cluster import tools
-from hack.cluster.shell import ClusterError
+from tests.built import program
 from tests.unit.readers.moments import Moment, moments
 
 Ask = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
@@ -20,10 +20,7 @@ def lives() -> list[Moment]:
 @pytest.fixture(scope="session")
 def readers() -> Path:
     """What Flux, Katib and Argo read a job with, built as the cluster's tools are."""
-    try:
-        return tools.build_all([tools.READERS])[tools.READERS.name]
-    except ClusterError as error:
-        pytest.skip(f"none of the readers, and they could not be built: {error}")
+    return program(tools.READERS)
 
 
 @pytest.fixture(scope="session")
