@@ -129,6 +129,11 @@ test-cluster: setup  ## Tests on a real cluster; says so in one line where none 
 test-faults: setup  ## Faults against a control plane of their own: a crash after each write (minutes of CPU)
 	@$(PY) -m hack.tests faults
 
+CASES ?= 5000
+.PHONY: fuzz
+fuzz: setup  ## Other jobs drawn from the schema than the tests have (CASES=n), on a control plane of their own
+	FUZZ=$(CASES) $(PY) -m pytest --timeout 0 -m "faults or not faults" tests/unit/api/test_any_job.py tests/faults/test_any_job_on_an_api_server.py
+
 MINUTES ?= 60
 .PHONY: soak
 soak: setup  ## An hour (MINUTES=n) of random faults against a stream of jobs: what was lost or doubled, and the memory

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from pydantic import ValidationError
-from tests.unit.api.any_job import specs
+from tests.unit.api.any_job import EXAMPLES, specs
 from tests.unit.api.test_any_job import SETTINGS, body
 
 from finetuning.api.v1alpha1 import FineTuningJob
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from tests.faults.scene import Site
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
-
-EXAMPLES = 600
 
 
 def drawn() -> list[dict[str, Any]]:

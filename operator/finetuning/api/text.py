@@ -14,7 +14,7 @@ from finetuning.api.base import Rule
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _SEGMENT = r"[A-Za-z0-9._~@+=,-]+"
 _OBJECT = r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
-_KEY = r"[-._A-Za-z0-9]+"
+_KEY = r"\.?[-_A-Za-z0-9][-._A-Za-z0-9]*"
 _PVC = rf"pvc://{_OBJECT}(/{_SEGMENT})*/?"
 
 NAME_MAX_LENGTH = 63
@@ -73,7 +73,7 @@ DataKey = Annotated[
     Field(max_length=253),
     Rule.matching(
         _KEY,
-        "must be a key of a Secret or ConfigMap: letters, digits, '-', '_' and '.'",
+        "must be a key of a Secret or ConfigMap: letters, digits, '-', '_' and '.', more than a dot",
         never="..",
     ),
 ]

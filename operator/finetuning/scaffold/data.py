@@ -8,7 +8,7 @@ from finetuning.scaffold.answers import Answers
 
 CONFIG_MAP_BYTES = 1_000_000
 """A ConfigMap holds 1 MiB with its names."""
-_KEY = re.compile(r"[-._A-Za-z0-9]+")
+_KEY = re.compile(r"\.?[-_A-Za-z0-9][-._A-Za-z0-9]*")
 
 
 class DataError(Exception):

@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 from pydantic import ValidationError
-from tests.unit.api.any_job import specs
+from tests.unit.api.any_job import EXAMPLES, specs
 
 from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus
 from finetuning.controller import desired, status
@@ -16,7 +16,6 @@ from finetuning.controller.errors import InvalidSpecError
 from finetuning.controller.settings import Settings
 
 SETTINGS = Settings(operator_image="operator:1", trainer_image="trainer:1")
-EXAMPLES = 600
 CHEAP = settings(
     max_examples=EXAMPLES,
     database=None,
