@@ -125,7 +125,10 @@ class Bench:
 
     def _record(self, subject: Subject) -> Path | None:
         folder: Path | None = self.chosen.profile
-        return folder and folder / f"{subject.name}.prof"
+        if folder is None:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{subject.name}.prof"
 
     async def _furnish(self, plane: Plane) -> None:
         """Definitions, nodes, and the namespace where the operator has its Lease."""

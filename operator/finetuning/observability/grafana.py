@@ -89,10 +89,6 @@ def rendered(board: Dashboard) -> str:
     return json.dumps(builder.build(), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 
-def _source_variable() -> dashboard.DatasourceVariable:
-    return dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
-
-
 def _others() -> dashboard.DashboardLink:
     return (
         dashboard.DashboardLink("Fine-tuning")

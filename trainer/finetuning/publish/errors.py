@@ -49,10 +49,3 @@ class UnavailableError(PublishError):
     """The place does not answer now; another try goes on where this one ended."""
 
     reason = "PlaceUnavailable"
-
-
-class MergeError(PublishError):
-    """The adapter cannot be merged into its base."""
-
-    reason = "MergeFailed"
-    exit_code = ExitCode.INVALID
