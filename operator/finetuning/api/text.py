@@ -73,7 +73,8 @@ DataKey = Annotated[
     Field(max_length=253),
     Rule.matching(
         _KEY,
-        "must be a key of a Secret or ConfigMap: letters, digits, '-', '_' and '.', more than a dot",
+        "must be a key of a Secret or ConfigMap: letters, digits, '-', '_' and '.', and more than "
+        "a dot",
         never="..",
     ),
 ]

@@ -16,7 +16,9 @@ Schema = dict[str, Any]
 _PATTERN = re.compile(r"self\.matches\(r'\^\((.*)\)\$'\)")
 _QUANTITIES = st.sampled_from([0, 1, 2, "1", "2", "500m", "1.5Gi", "32Gi", "2e9", "1T", "-1", "x"])
 _RESOURCES = st.sampled_from(["cpu", "memory", "amd.com/gpu", "example.com/gpu", "no name"])
-_ODD = st.sampled_from(["", " ", ".", "..", "$(HOME)", "a;b", "-x", "é", "\u202e", "a" * 600, "x\ny"])
+_ODD = st.sampled_from(
+    ["", " ", ".", "..", "$(HOME)", "a;b", "-x", "é", "\u202e", "a" * 600, "x\ny"]
+)
 MOST_FIELDS = 3
 EXAMPLES = int(os.environ.get("FUZZ") or 600)
 
