@@ -191,6 +191,8 @@ ALERTS: tuple[Alert, ...] = (
         )
         and on (cluster, namespace, job_name)
           max by (cluster, namespace, job_name) (finetuning_job_status) == 1
+        unless on (cluster, namespace, job_name)
+          max by (cluster, namespace, job_name) (finetuning_training_state{state="evaluating"}) == 1
         """,
         "<job> has saved no checkpoint for long",
         "What <job> did in the last"
