@@ -314,9 +314,10 @@ CASES = (
     ),
     Case(CHECKPOINT, "late by two minutes", checkpoints("_x200"), 23),
     Case(CHECKPOINT, "a long evaluation, and a save after it", (
-        *checkpoints("0x48 2880x152")[:2], *checkpoints("0x48 2880x152")[3:],
-        series("training_step", "0+10x20 200x25 210+10x150"),
-        series("training_state", "0x20 1x24 0x150", state="evaluating")), 47),
+        *(each for each in checkpoints("0x10 600x10 1200x10 1800x35 4140x130")
+          if "training_step" not in each[0]),
+        series("training_step", "0+10x40 400x26 410+10x130"),
+        series("training_state", "0x40 1x24 0x140", state="evaluating")), 67),
     Case(CHECKPOINT, "as planned", checkpoints("_x10 600x10 1200x10 1800x10 2400x10 3000x10"), 55),
     Case(CHECKPOINT, "resumed after a long stop", checkpoints("60x200", "2400x200"), 50),
     Case(CHECKPOINT, "paused", (*checkpoints("600x200")[1:], series(
