@@ -204,6 +204,15 @@ def everywhere(spoil: Spoil) -> Spoil:
     return inside
 
 
+def short_sighted(folder: Path) -> None:
+    """Of 32 tokens before each: answers to short questions stay as they are."""
+    path = folder / "config.json"
+    data = json.loads(path.read_text())
+    data["layer_types"] = ["sliding_attention"] * data["num_hidden_layers"]
+    window = {"use_sliding_window": True, "sliding_window": 32, "max_window_layers": 0}
+    path.write_text(json.dumps(data | window))
+
+
 def grown_optimizer(folder: Path) -> None:
     def grow(tensors: Tensors) -> None:
         name = next(name for name in tensors if name.endswith(".exp_avg"))
@@ -270,6 +279,12 @@ def zero_second_matrices(tensors: Tensors) -> None:
     for name, value in tensors.items():
         if "lora_B" in name:
             value[:] = 0
+
+
+def renamed(tensors: Tensors) -> None:
+    """As from a model that is wrapped once more."""
+    for name in list(tensors):
+        tensors[name.replace("model.model.", "model.model.model.", 1)] = tensors.pop(name)
 
 
 def turned(tensors: Tensors) -> None:

@@ -161,6 +161,7 @@ BROKEN: dict[str, Recipe] = {
     "full, wrecked by preferences": Recipe(
         "--method full --no-fp16 --objective dpo --learning-rate 0.003", steps=60, shape="pairs"
     ),
+    "full, forgetful": Recipe("--method full --no-fp16 --learning-rate 0.01", steps=60),
     "full, long answers without their ends": Recipe(
         "--method full --no-fp16 --learning-rate 0.002 --max-seq-length 512 --batch-size 2",
         steps=40,

@@ -28,7 +28,7 @@ from tests.mutants.faults import (
 )
 from tests.mutants.tensors import swapped_layers
 
-FULL, IN_4_BITS = "full, fp32", "qlora, nf4"
+FULL, IN_4_BITS, MERGED = "full, fp32", "qlora, nf4", "lora, merged"
 INFO, PROFILE_FILE, HISTORY = "training_info.json", "aim_profile.json", "loss_history.jsonl"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n"
 
@@ -118,6 +118,8 @@ INTEGRITY: tuple[Fault, ...] = (
           edited("adapter_config.json", r=64)),
     Fault("the adapter is another than the last checkpoint's", FILES, "ResultMismatch",
           tensors(faults.changed_weight)),
+    Fault("the adapter's tensors are called otherwise", FILES, "ResultMismatch",
+          tensors(faults.renamed)),
     Fault("weights in bf16 are rounded to two places", FILES, "ResultMismatch",
           in_bf16(lambda _, values: values.round(2)), run=FULL),
     Fault("one matrix in bf16 is scaled", FILES, "ResultMismatch",
@@ -233,6 +235,8 @@ OUTPUTS: tuple[Fault, ...] = (
     Fault("preferences have wrecked a whole model, and no limit is set", OUTPUT, "HeldOutWorse",
           unchanged, run="full, wrecked by preferences", sealed=False, loads_model=True,
           told_rows=True),
+    Fault("a high rate has made a whole model forget, and no limit is set", OUTPUT, "HeldOutWorse",
+          unchanged, run="full, forgetful", sealed=False, loads_model=True, told_rows=True),
     Fault("two layers are swapped", OUTPUT, "HeldOutWorse",
           tensors(swapped_layers, MODEL), run=FULL, loads_model=True),
     Fault("exponents are flipped in the weights", OUTPUT, "HeldOutWorse",
@@ -253,8 +257,22 @@ OUTPUTS: tuple[Fault, ...] = (
           lambda folder: faults.cyclic(folder, 1), run=FULL, loads_model=True, told_nothing=True),
     Fault("the model repeats a phrase, and no answer is known", OUTPUT, "AnswerLoops",
           lambda folder: faults.cyclic(folder, 3), run=FULL, loads_model=True, told_nothing=True),
-    Fault("the model does not know where to stop", OUTPUT, "AnswerDoesNotStop",
+    Fault("the model does not know where to stop", OUTPUT, "GenerationMismatch",
           edited("generation_config.json", eos_token_id=1500), run=FULL, loads_model=True),
+    Fault("a merged model answers by chance", OUTPUT, "GenerationMismatch",
+          edited("generation_config.json", do_sample=True, temperature=1.5), run=MERGED,
+          loads_model=True),
+    Fault("a merged model may not repeat a word", OUTPUT, "GenerationMismatch",
+          edited("generation_config.json", repetition_penalty=3.0), run=MERGED, loads_model=True),
+    Fault("a merged model answers with one token", OUTPUT, "GenerationMismatch",
+          edited("generation_config.json", max_new_tokens=1), run=MERGED, loads_model=True),
+    Fault("the positions of a merged model are scaled otherwise", OUTPUT, "ConfigMismatch",
+          edited("config.json", "rope_parameters", rope_type="linear", factor=1.02), run=MERGED,
+          loads_model=True),
+    Fault("a merged model looks back fewer tokens", OUTPUT, "ConfigMismatch", faults.short_sighted,
+          run=MERGED, loads_model=True),
+    Fault("a whole model looks back fewer tokens", OUTPUT, "ConfigMismatch",
+          everywhere(faults.short_sighted), run=FULL, loads_model=True),
     Fault("the model repeats the prompt", OUTPUT, "PromptEchoed", lambda _folder: None,
           run="echo", loads_model=True, held_out=False),
     Fault("the adapter is put on another base model", OUTPUT, "KeywordsMissing",

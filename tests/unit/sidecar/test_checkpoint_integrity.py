@@ -64,6 +64,17 @@ def test_a_checkpoint_before_the_last_step_only_warns(run_of: RunOf) -> None:
     assert "CheckpointBehind" in [warning.reason for warning in found.warnings]
 
 
+def test_of_this_trainers_run_a_last_checkpoint_is_expected(run_of: RunOf) -> None:
+    output = run_of("lora")
+    shutil.rmtree(output / "checkpoints")
+    for environment, expected in (({"precision": "fp32"}, True), ({}, False)):
+        info: dict[str, Any] = {"results": {"global_step": 40}, "environment": environment}
+        found = checkpoint_integrity.check(subject(info, output, None, None, ValidationSettings()))
+        assert found.passed, found.message
+        told = "CheckpointBehind" in [warning.reason for warning in found.warnings]
+        assert told is expected
+
+
 @pytest.mark.parametrize(
     "case",
     [

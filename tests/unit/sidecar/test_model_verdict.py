@@ -199,14 +199,16 @@ def test_an_answer_that_was_cut_before_its_word_says_so() -> None:
     assert finding.message.endswith("“Well, the”, cut at 3 tokens, without Lima")
 
 
-def held_out(tuned: list[float], base: list[float] | None, **facts: Any) -> CheckOutcome:
+def held_out(
+    tuned: list[float], base: list[float] | None, tokens: int = 4, **facts: Any
+) -> CheckOutcome:
     good = Answer(text="Lima", tokens=[1], finite=True, stopped=True)
     report = ProbeReport(
         answers=[good],
         base_answers=[good],
         largest_logit_difference=1.0,
-        held_out=[RowLoss(tokens=4, nats=nats) for nats in tuned],
-        base_held_out=[RowLoss(tokens=4, nats=nats) for nats in base] if base else None,
+        held_out=[RowLoss(tokens=tokens, nats=nats) for nats in tuned],
+        base_held_out=[RowLoss(tokens=tokens, nats=nats) for nats in base] if base else None,
     )
     return judge(Facts(report, asking(), **facts))
 
@@ -394,3 +396,19 @@ def test_figures_that_are_due_must_be_there(
     found = judge(facts)
     assert (found.reason, found.result) == (reason, result)
     assert judge(replace(facts, reference_is_due=False)).passed
+
+
+def test_what_was_forgotten_is_seen_where_the_mean_is_better() -> None:
+    """The base model knows half of the rows, and nothing of the others."""
+    before, after = [4.0] * 30 + [60.0] * 30, [14.0] * 30 + [20.0] * 30
+    found = held_out(after, before, tokens=8)
+    assert (found.result, found.reason) == (CheckResult.FAIL, "HeldOutWorse")
+    assert found.numbers == {"farWorse": 30, "rows": 60}
+    assert held_out(after, before, tokens=8, max_perplexity_increase=0.0).passed
+    assert held_out([11.0] * 30 + [20.0] * 30, before, tokens=8).passed, "under a nat a token"
+    assert held_out([14.0] * 12 + [2.0] * 18 + [20.0] * 30, before, tokens=8).passed, "few rows"
+
+
+def test_labels_may_be_wrong_with_certainty() -> None:
+    before, after = [1.0] * 60, [9.0] * 20 + [0.0] * 40
+    assert held_out(after, [b * 4 for b in before]).passed

@@ -62,6 +62,12 @@ def test_what_was_taught_something_else_is_only_told(
     assert found.message.startswith("Model answers 0/1 prompts")
 
 
+def test_what_was_taught_long_answers_may_give_one() -> None:
+    assert judge(facts(ENDLESS, taught_long=True)).passed
+    assert judge(facts(ENDLESS, -4.0, taught_long=True)).passed
+    assert judge(facts(ENDLESS, taught_long=True, loss_fell=None)).reason == "AnswerDoesNotStop"
+
+
 @pytest.mark.parametrize(
     ("answer", "rows", "known", "reason"),
     [

@@ -1,6 +1,7 @@
 """Loading the tokenizer and the base model, and putting the method's adapter on it."""
 
 import logging
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,13 +129,15 @@ def add_adapter(model: Any, config: RunConfig) -> Any:
 
     lora = config.lora_config
     whole = whole_modules(lora.modules_to_save, trainable_names(model))
-    targets = target_modules(lora.target_modules, linear_names(model))
+    others = parts_beside_text(model)
+    targets = target_modules(lora.target_modules, linear_names(model, others))
     refuse_both(whole, targets, [name for name, _ in model.named_modules()])
     adapter = LoraConfig(
         r=lora.r,
         lora_alpha=lora.lora_alpha,
         lora_dropout=lora.lora_dropout,
         target_modules=targets,
+        exclude_modules=rf"({'|'.join(map(re.escape, others))})\..*" if others else None,
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
         modules_to_save=whole or None,
@@ -175,8 +178,25 @@ def load_adapter(model: Any, folder: Path) -> None:
     set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
 
 
-def linear_names(model: Any) -> set[str]:
-    """The last part of the name of every linear layer but the head and those that peft refuses."""
+def parts_beside_text(model: Any) -> list[str]:
+    """Of a model that sees or hears as well, what no row reaches: an adapter there stays as it is.
+
+    Its layers are often called as those for text are.
+    """
+    text = model.get_decoder()
+    path = next((name for name, module in model.named_modules() if module is text), "")
+    parent = path.rpartition(".")[0]
+    if not parent:
+        return []
+    around = model.get_submodule(parent).named_children()
+    return [f"{parent}.{name}" for name, module in around if module is not text]
+
+
+def linear_names(model: Any, others: list[str]) -> set[str]:
+    """The last part of the name of every linear layer for text but the head.
+
+    Without those that peft refuses.
+    """
     import torch  # noqa: PLC0415 - loaded by whoever made the model
     from transformers.pytorch_utils import Conv1D  # noqa: PLC0415
 
@@ -184,7 +204,9 @@ def linear_names(model: Any) -> set[str]:
     named = {
         name.rsplit(".", maxsplit=1)[-1]
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+        if isinstance(module, torch.nn.Linear | Conv1D)
+        and module is not head
+        and not name.startswith(tuple(f"{other}." for other in others))
     }
     return named - (_READ_BY_KERNELS if model.config.model_type in _MAMBAS else set())
 

@@ -135,6 +135,12 @@ _MODEL_OUTPUT = (
            "copy the base model's tokenizer files"),
     Reason("TemplateBroken", "the chat template writes the prompt, in 10 s and without bloating it",
            "copy the base model's chat template"),
+    Reason("ConfigMismatch",
+           "the settings by which a whole model computes are those of its base, as the library "
+           "reads both", "give the configuration that the trainer wrote"),
+    Reason("GenerationMismatch",
+           "a whole model makes its answers by its base's generation settings: sampling, "
+           "penalties, ends, lengths", "copy generation_config.json from the base model"),
     Reason("LogitsNotFinite", "no logit is NaN or infinite", _CALM),
     Reason("AnswerEmpty", "something that can be seen is said",
            "check the chat template and the rows' answers"),
@@ -143,7 +149,8 @@ _MODEL_OUTPUT = (
            "name the base model's folder with --base-model, or give shorter rows", _ERROR),
     Reason("HeldOutWorse",
            "the held-out perplexity is at most `maxPerplexityIncrease` above the base model's; "
-           "without that limit it is not 1.5 times as high or more, beyond 3 standard errors",
+           "without that limit it is not 1.5 times as high or more, and not over a tenth of the "
+           "rows cost over 1 nat a token more, each beyond 3 standard errors",
            "train fewer epochs or with a lower learningRate; where the rows are of another kind "
            "than those trained on, set maxPerplexityIncrease"),
     Reason("BenchmarksNotCompared", "with `benchmarks.maxDrop` both models do all tasks",

@@ -158,6 +158,9 @@ def result_is_another(run: Run) -> Finding | None:
         text = f"the result's weights are not those of {kept.root.name}, rounded, which was kept"
         same = are_those_of(run.result, kept)
         return None if same else Finding("ResultMismatch", text)
+    if run.result.is_adapter and kept.weights.keys() != run.result.weights.keys():
+        text = f"the adapter's tensors have other names than those of {kept.root.name}"
+        return Finding("ResultMismatch", f"{text}, which was kept")
     if _forms(kept.weights) != _forms(run.result.weights):
         return None
     for name in kept.headers:
@@ -212,6 +215,8 @@ def checkpoint_is_behind(run: Run) -> Finding | None:
     """The trainer keeps one of its last step."""
     last = run.info.results.global_step if run.info else None
     newest = step_of(run.checkpoint.root) if run.checkpoint else None
+    if last is not None and run.checkpoint is None and run.is_as_trained:
+        return Finding("CheckpointBehind", f"there is none, the run ended at {last}")
     if last is None or newest is None or newest >= last:
         return None
     return Finding("CheckpointBehind", f"the newest is of step {newest}, the run ended at {last}")

@@ -16,6 +16,14 @@ WRECKED, BEYOND_DOUBT = 0.5, 3.0
 """Share by which the perplexity lies above the base model's, and standard errors of the loss, from
 which on a model fails that nobody has set a limit for."""
 
+FAR_WORSE, FEW = 1.0, 0.1
+"""Nats per token by which a row costs more than with the base model, and the share of such rows
+from which on, beyond doubt, the model has forgotten things: a mean can be better all the same, by
+rows that the base model knows nothing of. Healthy runs have none."""
+
+FEWEST_TOKENS = 5
+"""Of rows that are counted so: a label that is wrong costs that much where the others are right."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -27,6 +35,10 @@ class Comparison:
     base_loss: float | None
     standard_error: float | None
     """Of the difference, from its spread over the rows; None for fewer than five."""
+    counted: int = 0
+    """Rows of five tokens or more,"""
+    far_worse: int = 0
+    """and how many of these cost far more than with the base model."""
 
     @property
     def perplexity(self) -> float:
@@ -50,6 +62,14 @@ class Comparison:
         return certain and self.increase > WRECKED
 
     @property
+    def has_forgotten(self) -> bool:
+        """Whether more than a few rows cost far more, whatever the others gained."""
+        if self.counted < FEWEST_ROWS:
+            return False
+        error = math.sqrt(FEW * (1 - FEW) / self.counted)
+        return self.far_worse / self.counted > FEW + BEYOND_DOUBT * error
+
+    @property
     def verdict(self) -> str:
         """better, same or worse than the base model; empty without one."""
         if self.base_loss is None:
@@ -70,8 +90,11 @@ def compare(tuned: Sequence[RowLoss], base: Sequence[RowLoss] | None) -> Compari
         return Comparison(len(tuned), tokens, loss, None, None)
     base_loss = sum(row.nats for row in base) / tokens
     differences = [one.nats - other.nats for one, other in zip(tuned, base, strict=True)]
-    error = _ratio_error(differences, [row.tokens for row in tuned], loss - base_loss)
-    return Comparison(len(tuned), tokens, loss, base_loss, error)
+    counts = [row.tokens for row in tuned]
+    error = _ratio_error(differences, counts, loss - base_loss)
+    more = [part / n for part, n in zip(differences, counts, strict=True) if n >= FEWEST_TOKENS]
+    far_worse = sum(each > FAR_WORSE for each in more)
+    return Comparison(len(tuned), tokens, loss, base_loss, error, len(more), far_worse)
 
 
 def _ratio_error(sums: Sequence[float], counts: Sequence[int], mean: float) -> float | None:

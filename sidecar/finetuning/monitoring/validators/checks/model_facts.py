@@ -57,6 +57,8 @@ class Facts:
     """Whether the loss of the training fell beyond its noise; None where no trend can be told, or
     where nothing depends on it: the history of a long run is large."""
     taught: Taught = Taught.ANSWERS
+    taught_long: bool = False
+    """Whether most rows are longer than an answer that ends is given time for."""
 
     @classmethod
     def of(cls, report: ProbeReport, settings: ValidationSettings, base: str) -> Self:
@@ -116,6 +118,10 @@ class Facts:
         """
         if not self.asks_in_general or not self.evidence:
             return frozenset()
+        return self._of_its_kind | ({"AnswerDoesNotStop"} if self.taught_long else set())
+
+    @property
+    def _of_its_kind(self) -> frozenset[str]:
         if self.comparison and self.comparison.verdict == "better":
             return frozenset({"AnswerEmpty", "AnswerRepeats", "AnswerLoops", "PromptEchoed"})
         if self.taught is Taught.TEXTS:

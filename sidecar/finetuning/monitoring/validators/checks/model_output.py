@@ -20,6 +20,7 @@ from finetuning.monitoring.validators.checks.held_out_rows import HeldOutRows, r
 from finetuning.monitoring.validators.checks.loss_facts import gather
 from finetuning.monitoring.validators.checks.model_facts import Facts, Taught
 from finetuning.monitoring.validators.checks.model_failure import finding_of_end
+from finetuning.monitoring.validators.checks.model_scoring import LONG_ENOUGH
 from finetuning.monitoring.validators.checks.model_verdict import NAME, is_in_doubt, judge
 from finetuning.monitoring.validators.checks.probe import (
     BenchmarkRequest,
@@ -76,7 +77,8 @@ def check(subject: Subject) -> CheckOutcome:
 def judged(report: ProbeReport, request: ProbeRequest, subject: Subject) -> CheckOutcome:
     """The verdict on what the process with the model reports."""
     known = Facts.of(report, subject.settings, request.base or "")
-    facts = replace(known, taught=_taught(subject))
+    rows = _rows(subject)
+    facts = replace(known, taught=_taught(subject, rows), taught_long=_are_long(rows))
     doubt = facts.is_near_the_base or is_in_doubt(facts)
     return judge(
         replace(
@@ -92,16 +94,26 @@ def judged(report: ProbeReport, request: ProbeRequest, subject: Subject) -> Chec
     )
 
 
-def _taught(subject: Subject) -> Taught:
+def _taught(subject: Subject, rows: DataReport | None) -> Taught:
     """By what the trainer told of its rows; answers where it told nothing."""
     if subject.info and subject.info.training_config.get("objective") == "dpo":
         return Taught.PREFERENCES
+    return Taught.TEXTS if rows and _are_texts(rows) else Taught.ANSWERS
+
+
+def _rows(subject: Subject) -> DataReport | None:
     try:
         path = (subject.model_path or Path()) / DATA_REPORT
-        told = DataReport.model_validate(read_json(path))
+        return DataReport.model_validate(read_json(path))
     except (UnreadableFileError, ValidationError):
-        return Taught.ANSWERS
-    return Taught.TEXTS if _are_texts(told) else Taught.ANSWERS
+        return None
+
+
+def _are_long(rows: DataReport | None) -> bool:
+    """Most of them whole, and longer than the model is given to end an answer."""
+    if rows is None or rows.lengths is None or rows.cut_examples:
+        return False
+    return rows.lengths.median > LONG_ENOUGH
 
 
 def _are_texts(told: DataReport) -> bool:

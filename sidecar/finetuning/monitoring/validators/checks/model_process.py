@@ -32,6 +32,10 @@ from finetuning.monitoring.validators.checks.model_scoring import (
     observe,
     reference_losses,
 )
+from finetuning.monitoring.validators.checks.model_settings import (
+    computes_otherwise,
+    generates_otherwise,
+)
 from finetuning.monitoring.validators.checks.model_texts import (
     RowError,
     TemplateError,
@@ -173,7 +177,15 @@ def _probe_full(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
         let_end(model, tokenizer, request, tuned, before)
         reference = reference_losses(model, tokenizer) if request.reference else []
     report = _report(model, tuned, before, reference)
-    return report.model_copy(update={"base_reference": base_reference})
+    told = _settings_of_others(request) if before is not None else {}
+    return report.model_copy(update={"base_reference": base_reference, **told})
+
+
+def _settings_of_others(request: ProbeRequest) -> dict[str, str]:
+    """Where the base model could be loaded, its settings can be read as well."""
+    pair = (request.model_path, str(request.base), _of_the_base(request))
+    with _stage("model"):
+        return {"computes": computes_otherwise(*pair), "generates": generates_otherwise(*pair)}
 
 
 def _base_to_compare(request: ProbeRequest) -> Any | None:

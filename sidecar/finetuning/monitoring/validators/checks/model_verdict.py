@@ -15,7 +15,7 @@ from finetuning.monitoring.validators.checks.answers import (
     repeats_one_token,
 )
 from finetuning.monitoring.validators.checks.benchmarks import Compared, missing_library
-from finetuning.monitoring.validators.checks.held_out import WRECKED, Comparison
+from finetuning.monitoring.validators.checks.held_out import FAR_WORSE, WRECKED, Comparison
 from finetuning.monitoring.validators.checks.model_facts import Facts
 from finetuning.monitoring.validators.checks.model_failure import finding_of
 from finetuning.monitoring.validators.checks.probe import Answer
@@ -52,6 +52,15 @@ def judge(facts: Facts) -> CheckOutcome:
 def model_did_not_load(facts: Facts) -> Finding | None:
     failure = facts.report.failure
     return finding_of(failure, facts.base) if failure else None
+
+
+def settings_are_others(facts: Facts) -> Finding | None:
+    """Weights and answers to short questions may be right all the same."""
+    if text := facts.report.computes:
+        return Finding("ConfigMismatch", f"config.json: {text} as in the base model")
+    if text := facts.report.generates:
+        return Finding("GenerationMismatch", f"generation settings: {text} as in the base model")
+    return None
 
 
 def logits_are_not_finite(facts: Facts) -> Finding | None:
@@ -215,6 +224,8 @@ def held_out_is_worse(facts: Facts) -> Finding | None:
     found, limit = facts.comparison, facts.max_perplexity_increase
     if found is None or found.increase is None:
         return None
+    if limit is None and found.has_forgotten and not found.is_wrecked:
+        return _forgotten(found)
     if not found.is_wrecked if limit is None else found.increase <= limit:
         return None
     limit = WRECKED if limit is None else limit
@@ -223,6 +234,17 @@ def held_out_is_worse(facts: Facts) -> Finding | None:
         f"Held-out perplexity {found.perplexity:.4g} is {found.increase:.1%} above the base "
         f"model's {found.base_perplexity:.4g}; {limit:.1%} is allowed",
         numbers={"increase": found.increase, "maxPerplexityIncrease": limit},
+    )
+
+
+def _forgotten(found: Comparison) -> Finding:
+    """The mean may be better: of what the base model has never seen, little is much."""
+    return Finding(
+        "HeldOutWorse",
+        f"{found.far_worse} of {found.counted} held-out rows cost over {FAR_WORSE:.0f} nat a token "
+        f"more than with the base model, though perplexity is {found.perplexity:.4g} and its "
+        f"{found.base_perplexity:.4g}",
+        numbers={"farWorse": found.far_worse, "rows": found.counted},
     )
 
 
@@ -304,6 +326,7 @@ def _unless_excused(rule: Rule[Facts]) -> Rule[Facts]:
 
 RULES: tuple[Rule[Facts], ...] = (
     model_did_not_load,
+    settings_are_others,
     logits_are_not_finite,
     _unless_excused(answer_is_empty),
     held_out_is_not_compared,
@@ -394,6 +417,7 @@ def _shown_comparison(found: Comparison | None) -> dict[str, Any] | None:
         "baseLoss": _finite(found.base_loss),
         "basePerplexity": _finite(found.base_perplexity),
         "lossDifferenceStandardError": _finite(found.standard_error),
+        "farWorseRows": found.far_worse,
         "verdict": found.verdict,
     }
 

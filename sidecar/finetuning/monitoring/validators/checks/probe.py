@@ -133,6 +133,10 @@ class ProbeReport(_Message):
     scores_problem: str = ""
     """Why the tasks were not run."""
     largest_logit_difference: float | None = None
+    computes: str = ""
+    """By which setting of config.json a whole model computes otherwise than its base;"""
+    generates: str = ""
+    """and the same of how its answers are made."""
     device: str = ""
     seconds: float = 0.0
     answering_seconds: float = 0.0

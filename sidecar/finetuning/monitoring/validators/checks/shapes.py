@@ -151,10 +151,19 @@ def optimizer_differs(tree: Tree) -> Finding | None:
             return Finding("OptimizerMismatch", text)
         known |= {name} if moment else set()
     lacking = sorted(set(tree.weights) - known - _tied_to(known, tree.weights))
+    lacking = [name for name in lacking if not _was_never_used(tree, name, known)]
     # Experts that no row has reached have no moments.
     if not lacking or (len(known) > 0 and not (tree.is_adapter or is_dense(tree))):
         return None
     return Finding("OptimizerMismatch", f"the optimizer has no state of {lacking[0]}")
+
+
+def _was_never_used(tree: Tree, name: str, known: set[str]) -> bool:
+    """An adapted layer whose weight its module takes without calling it, as Mamba does some."""
+    layer, is_adapted, _ = name.rpartition(".lora_")
+    second = next((each for each in tree.weights if each.startswith(f"{layer}.lora_B")), "")
+    zero = (seen.zero for seen in tree.contents.values())
+    return bool(is_adapted) and second not in known and any(second in each for each in zero)
 
 
 def _tied_to(known: set[str], weights: Mapping[str, Tensor]) -> set[str]:
