@@ -18,6 +18,7 @@ CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 RBAC = ("rbac.authorization.k8s.io", "v1")
 EVERYWHERE = Resource(*RBAC, "clusterroles"), Resource(*RBAC, "clusterrolebindings")
 IN_ONE = Resource(*RBAC, "roles"), Resource(*RBAC, "rolebindings")
+DEFINITION = "crds/finetuningjobs.aim.amd.com.yaml"
 OPERATOR, RELEASE = "finetuning-operator", "finetuning-system"
 """What the operator takes for its Deployment and its namespace where nobody tells it."""
 
@@ -36,8 +37,7 @@ async def install(admin: Gateway) -> None:
     """The definition, and the operator's rights as the permissions say; once."""
     if await admin.serves(CUSTOMS):
         return
-    definition = yaml.safe_load((ROOT / "crds/finetuningjobs.aim.amd.com.yaml").read_text())
-    await create(admin, CRDS, definition)
+    await create(admin, CRDS, yaml.safe_load((ROOT / DEFINITION).read_text()))
     await create(admin, NAMESPACES, {"metadata": {"name": RELEASE}})
     await _grant(admin, Scope.JOBS, "ClusterRole", EVERYWHERE, {"name": "operator"})
     here = {"name": "operator", "namespace": RELEASE}

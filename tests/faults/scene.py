@@ -37,7 +37,8 @@ class Site:
         self.process: subprocess.Popen[bytes] | None = None
         self.starts = 0
 
-    def start_operator(self, **settings: str) -> None:
+    def start_operator(self, sources: str = "", **settings: str) -> None:
+        """Of this checkout, or of other `sources`, as PYTHONPATH has them."""
         kubeconfig = self.plane.kubeconfig("operator", self.proxy.url)
         prefix = "FINETUNING_OPERATOR_"
         chosen = {
@@ -45,6 +46,7 @@ class Site:
             "PROGRESS_INTERVAL_SECONDS": "1", **settings,
         }  # fmt: skip
         env = {**os.environ, **{prefix + name: value for name, value in chosen.items()}}
+        env |= {"PYTHONPATH": sources} if sources else {}
         command = ["--kubeconfig", str(kubeconfig), "--namespace", self.namespace, "--http-port=0"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
