@@ -14,12 +14,11 @@ import yaml
 from bench.operator.load import FAILS
 
 from finetuning.api.v1alpha1 import CheckName
+from finetuning.artifacts.exits import ExitCode, TrainFailure
 from finetuning.artifacts.models import (
     Check,
     CheckResult,
-    ExitCode,
     RunState,
-    TrainFailure,
     TrainingResult,
     ValidationResult,
 )

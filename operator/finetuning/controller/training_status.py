@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase, Reason, Usage
-from finetuning.artifacts.models import ExitCode, TrainFailure, TrainingState
+from finetuning.artifacts.exits import ExitCode, TrainFailure
+from finetuning.artifacts.models import TrainingState
 from finetuning.artifacts.plain import plain
 from finetuning.controller import last_words, naming, remedies
 from finetuning.controller.desired import group

@@ -21,13 +21,8 @@ from finetuning.api.v1alpha1 import (
     ValidationStatus,
 )
 from finetuning.artifacts import VALIDATION_DIR, VALIDATION_REPORT_TEXT
-from finetuning.artifacts.models import (
-    Check,
-    CheckResult,
-    ValidationResult,
-    ValidatorExit,
-    render_report,
-)
+from finetuning.artifacts.exits import ValidatorExit
+from finetuning.artifacts.models import Check, CheckResult, ValidationResult, render_report
 from finetuning.artifacts.plain import plain
 from finetuning.controller import attempts, last_words, naming, observed, remedies
 from finetuning.controller.attempts import Attempt

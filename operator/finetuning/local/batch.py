@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from finetuning.artifacts.models import ExitCode
+from finetuning.artifacts.exits import ExitCode
 from finetuning.controller import observed
 from finetuning.controller.observed import BatchJob, Pod
 from finetuning.local.launch import Launch

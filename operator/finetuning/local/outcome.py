@@ -11,7 +11,8 @@ from finetuning.api.v1alpha1 import (
     Reason,
     ValidationPhase,
 )
-from finetuning.artifacts.models import ExitCode, TrainingState
+from finetuning.artifacts.exits import ExitCode
+from finetuning.artifacts.models import TrainingState
 from finetuning.controller import conditions, verdict
 from finetuning.controller import status as operator_status
 from finetuning.controller.desired import sources

@@ -7,7 +7,7 @@ import pytest
 
 from finetuning.api.reasons import FAILED, SECTIONS, Explained
 from finetuning.api.status import Reason
-from finetuning.artifacts.models import TrainFailure
+from finetuning.artifacts.exits import TrainFailure
 
 EXPLAINED = [each for section in SECTIONS.values() for each in section.items()]
 

@@ -17,7 +17,8 @@ from bench.operator.load import Load
 from bench.operator.process import OperatorProcess
 from bench.operator.watcher import GONE, POD, Watcher
 
-from finetuning.artifacts.models import TrainFailure, TrainingResult
+from finetuning.artifacts.exits import TrainFailure
+from finetuning.artifacts.models import TrainingResult
 from finetuning.controller import naming
 
 

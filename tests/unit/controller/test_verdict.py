@@ -27,7 +27,7 @@ from finetuning.api.v1alpha1 import (
     ValidationPhase,
     ValidationStatus,
 )
-from finetuning.artifacts.models import ValidatorExit
+from finetuning.artifacts.exits import ValidatorExit
 from finetuning.controller import naming, verdict
 from finetuning.controller.announcements import announcements
 from finetuning.controller.desired import validation as desired_validation

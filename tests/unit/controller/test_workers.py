@@ -20,7 +20,8 @@ from tests.unit.controller.test_training_status import unscheduled
 from tests.unit.controller.world import KEY, Process, World
 
 from finetuning.api.v1alpha1 import Condition, Phase, Reason
-from finetuning.artifacts.models import RunState, TrainFailure, TrainingResult
+from finetuning.artifacts.exits import TrainFailure
+from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.controller import desired, naming, observed, status
 from finetuning.controller.desired import group
 from finetuning.controller.desired.group import Group

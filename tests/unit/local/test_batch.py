@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.unit.local.processes import alive
 
-from finetuning.artifacts.models import ExitCode
+from finetuning.artifacts.exits import ExitCode
 from finetuning.local.batch import Action, LocalJob, action
 from finetuning.local.launch import Launch
 

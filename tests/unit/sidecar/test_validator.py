@@ -6,16 +6,18 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from finetuning.artifacts.models import Check, CheckResult, ValidationResult, ValidatorExit
-from finetuning.monitoring.validate_job import exit_code
-from finetuning.monitoring.validators.arguments import UsageError, read_arguments
+from finetuning.artifacts.exits import ValidatorExit
+from finetuning.artifacts.models import Check, CheckResult, ValidationResult
+from finetuning.monitoring.validators.arguments import Job, UsageError, read_arguments
 from finetuning.monitoring.validators.checks import aim_profile
+from finetuning.monitoring.validators.command_line import command_line
+from finetuning.monitoring.validators.judging import exit_code
 from finetuning.monitoring.validators.report import last_words
 from finetuning.monitoring.validators.settings import CONFIG_ENV, ValidationSettings
 from finetuning.monitoring.validators.validator import FineTuningValidator
@@ -70,6 +72,10 @@ SHORTER_COMMAND = (
     "--model-path", "./output",
     "--profile-path", "./output/aim_profile.json",
 )  # fmt: skip
+
+
+def job_of(arguments: Sequence[str]) -> Job:
+    return read_arguments(command_line().parse_args(arguments))
 
 
 def command(*arguments: str, torch: bool = False) -> list[str]:
@@ -276,7 +282,7 @@ def test_each_mistake_is_one_clear_line(
         (tmp_path / "output" / name).write_text("{}")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError) as caught:
-        read_arguments(arguments)
+        job_of(arguments)
     told = str(caught.value).splitlines()
     assert len(told) == len(lines)
     assert all(line.startswith(start) for line, start in zip(told, lines, strict=True))
@@ -305,10 +311,10 @@ def test_a_wrong_configuration_is_named(
 def test_flags_outweigh_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = {"requireAll": True, "maxLoss": 5, "prompts": [{"prompt": "from the cluster"}]}
     monkeypatch.setenv(CONFIG_ENV, json.dumps(config))
-    assert read_arguments(SHORTER_COMMAND).settings.max_loss == 5
+    assert job_of(SHORTER_COMMAND).settings.max_loss == 5
     flags = ["--max-loss", "3", "--prompt", "typed", "--expect", "a", "--expect", "b"]
     flags += ["--max-new-tokens", "7"]
-    settings = read_arguments([*SHORTER_COMMAND, *flags, "--prompt", "again"]).settings
+    settings = job_of([*SHORTER_COMMAND, *flags, "--prompt", "again"]).settings
     assert settings.require_all
     assert (settings.max_loss, settings.max_new_tokens) == (3, 7)
     asked = [(prompt.prompt, prompt.expected_keywords) for prompt in settings.prompts]

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetuning.artifacts import TERMINATION_MESSAGE_LIMIT
+from finetuning.artifacts.exits import TrainFailure
 from finetuning.artifacts.files import write_json
 from finetuning.artifacts.manifest import seal
-from finetuning.artifacts.models import GpuState, RunState, TrainFailure, TrainingResult
+from finetuning.artifacts.models import GpuState, RunState, TrainingResult
 from finetuning.artifacts.trainer_state import TRAINER_STATE, TrainerState
 from finetuning.base.checkpoints import path_of
 from finetuning.base.last_words import encode, paused_early, say

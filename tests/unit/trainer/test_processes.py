@@ -21,8 +21,8 @@ from tests.unit.trainer.warm import WarmTrainer, free_port, wait_until
 
 from finetuning.artifacts.manifest import problem_with
 from finetuning.base.errors import ConfigError
+from finetuning.base.launch import exit_code, reachable
 from finetuning.base.rank import Rank
-from finetuning.base.torchrun import exit_code, reachable
 
 SPAN = ("--max-steps", 8, "--save-steps", 3, "--eval-split", 0.25, "--eval-steps", 3)
 VARIANTS = {

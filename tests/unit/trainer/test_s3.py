@@ -13,8 +13,8 @@ from tests.unit.s3_server import KEYS, Server, running
 from tests.unit.trainer.conftest import ROWS
 
 from finetuning.api.run_config import DatasetConfig
+from finetuning.artifacts.exits import ExitCode
 from finetuning.artifacts.failures import DatasetError
-from finetuning.artifacts.models import ExitCode
 from finetuning.base import s3
 from finetuning.base.app import main
 from finetuning.base.sources import read

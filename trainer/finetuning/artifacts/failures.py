@@ -1,6 +1,6 @@
 """What every failure that can be explained has, and that of the data, which others read too."""
 
-from finetuning.artifacts.models import ExitCode, TrainFailure
+from finetuning.artifacts.exits import ExitCode, TrainFailure
 
 
 class TrainerError(Exception):

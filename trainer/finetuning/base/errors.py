@@ -1,7 +1,7 @@
 """The failures of a run that the trainer can explain, each with its reason and its exit code."""
 
+from finetuning.artifacts.exits import ExitCode, TrainFailure
 from finetuning.artifacts.failures import TrainerError
-from finetuning.artifacts.models import ExitCode, TrainFailure
 
 
 class ConfigError(TrainerError):

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from finetuning.artifacts import GENERATION_CONFIG, TOKENIZER_FILES, VOCABULARIES
+from finetuning.artifacts.exits import ExitCode
 from finetuning.artifacts.failures import first_line
-from finetuning.artifacts.models import ExitCode
 from finetuning.base.errors import ModelError
 from finetuning.base.weight_files import refuse_damaged
 

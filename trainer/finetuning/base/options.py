@@ -127,13 +127,18 @@ _INERT: dict[tuple[str, ...], Any] = {
 
 
 def parse(argv: list[str] | None, environ: Mapping[str, str] | None = None) -> Options:
-    """Read flags, file and environment; argparse itself exits with 2 on an unknown flag.
+    """What `options_of` says of these flags; argparse itself exits with 2 on an unknown one."""
+    return options_of(command_line().parse_args(argv), environ)
+
+
+def options_of(typed: argparse.Namespace, environ: Mapping[str, str] | None = None) -> Options:
+    """Flags, file and environment, merged.
 
     Raises:
         ConfigError: a value is not allowed, or a file cannot be read.
     """
     environ = os.environ if environ is None else environ
-    given = vars(command_line().parse_args(argv))
+    given = vars(typed)
     flags = _nested(given)
     file = _from_file(Path(given["config"])) if "config" in given else {}
     inherited = _from_json(environ[ENV], f"${ENV}") if environ.get(ENV) else {}

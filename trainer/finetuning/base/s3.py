@@ -14,9 +14,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from finetuning.artifacts.exits import ExitCode
 from finetuning.artifacts.failures import DatasetError, first_line
 from finetuning.artifacts.files import sync_directory
-from finetuning.artifacts.models import ExitCode
 from finetuning.base.storage import space_for
 
 PREFIX = "s3://"

@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 from finetuning.api.dataset import DatasetFormat
 from finetuning.api.run_config import DatasetConfig
+from finetuning.artifacts.exits import ExitCode
 from finetuning.artifacts.failures import DatasetError, first_line
-from finetuning.artifacts.models import ExitCode
 from finetuning.base import hub, s3
 from finetuning.dataset import files, streams
 from finetuning.dataset.rows import Row, Rows

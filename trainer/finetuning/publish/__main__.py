@@ -6,25 +6,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from finetuning.api.v1alpha1 import ModelForm, PublishPolicy
-from finetuning.artifacts import (
-    MERGED_DIR,
-    MODEL_CARD,
-    TERMINATION_LOG_ENV,
-    VALIDATION_DIR,
-    VALIDATION_REPORT_JSON,
-)
+from finetuning.artifacts import TERMINATION_LOG_ENV
+from finetuning.artifacts.exits import ExitCode
 from finetuning.artifacts.failures import TrainerError
-from finetuning.artifacts.files import write_atomic
-from finetuning.artifacts.models import CopiedModel, ExitCode, PublishResult
-from finetuning.base import environment
-from finetuning.base.errors import ModelError
-from finetuning.base.merge import Base, merge
-from finetuning.publish import aim, arguments, bundle, card, facts, s3
-from finetuning.publish.arguments import Options
-from finetuning.publish.bundle import Bundle
-from finetuning.publish.errors import NotValidatedError, PublishError, UsageError
-from finetuning.publish.facts import Facts
+from finetuning.artifacts.models import PublishResult
+from finetuning.publish import arguments
+from finetuning.publish.errors import PublishError
 
 MESSAGE_LIMIT = 500
 
@@ -36,7 +23,10 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     logging.basicConfig(level=logging.INFO, format="publish: %(message)s", stream=sys.stderr)
     result, code = PublishResult(), ExitCode.OK
     try:
-        publish(arguments.read(argv), environ, result)
+        options = arguments.read(argv)
+        from finetuning.publish.publishing import publish  # noqa: PLC0415 - after --help
+
+        publish(options, environ, result, _say)
     except (PublishError, TrainerError) as error:
         _say(f"error: {error}")
         result.reason, result.message = str(error.reason), str(error)[:MESSAGE_LIMIT]
@@ -48,97 +38,6 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         _say(f"error: {result.message}")
     _tell_kubelet(result, environ)
     return code
-
-
-def publish(options: Options, environ: Mapping[str, str], result: PublishResult) -> None:
-    """Make the card and, where it is asked for, the merged model; send all.
-
-    `result` is told of each step that is done, so that it says the truth after a failure too.
-    """
-    digest = bundle.manifest_digest(options.run, options.manifest_sha256)
-    told = facts.read(options.run, digest)
-    _require_verdict(options, told)
-    prepared = prepare(options, told, digest)
-    result.manifest_sha256 = digest
-    if options.s3 is None:
-        _say(f"{prepared.size:,} bytes are ready in {options.run} and {options.work}; none sent")
-        return
-    copy = s3.publish(prepared, options.s3, environ, _say)
-    result.copies.append(copy)
-    _say(_sentence(copy))
-
-
-def prepare(options: Options, told: Facts, digest: str) -> Bundle:
-    """Everything that is sent, made and checked."""
-    adapter = bundle.is_adapter(options.run)
-    form = options.form if adapter else ModelForm.ADAPTER
-    _make_work(options.work)
-    if form is not ModelForm.ADAPTER:
-        environment.prepare()
-        _merge(options, told)
-    text = card.render(told, adapter=adapter, form=form)
-    write_atomic(options.work / MODEL_CARD, text.encode())
-    extra = _write_aim_profile(options, told)
-    return bundle.gather(options.run, options.work, form, digest, extra)
-
-
-def _merge(options: Options, told: Facts) -> None:
-    try:
-        merge(options.run, options.work / MERGED_DIR, _base(options, told))
-    except ModelError as error:
-        # It names the trainer's flags, which mean the run here, or nothing.
-        error.args = (arguments.in_own_flags(str(error)),)
-        raise
-
-
-def _write_aim_profile(options: Options, told: Facts) -> dict[str, Path]:
-    """Name in the copy and file of the profile; empty when nobody asked for one."""
-    if options.serving is None:
-        return {}
-    name, text = aim.profile(options.serving, told)
-    folder = options.work / aim.FOLDER
-    folder.mkdir(exist_ok=True)
-    write_atomic(folder / name, text.encode())
-    return {f"{aim.FOLDER}/{name}": folder / name}
-
-
-def _base(options: Options, told: Facts) -> Base:
-    """As the command line says, or as the adapter itself does."""
-    named = options.base_model or str(told.adapter.get("base_model_name_or_path") or "")
-    revision = options.base_revision or (None if options.base_model else _revision(told))
-    local = named if Path(named).is_dir() else None
-    return Base(model_id=named, revision=None if local else revision, model_path=local)
-
-
-def _revision(told: Facts) -> str | None:
-    found = told.adapter.get("revision")
-    return found if isinstance(found, str) else None
-
-
-def _require_verdict(options: Options, told: Facts) -> None:
-    if options.policy is PublishPolicy.ALWAYS or told.passed:
-        return
-    report = options.run / VALIDATION_DIR / VALIDATION_REPORT_JSON
-    why = told.verdict_problem or "says that the model did not pass"
-    raise NotValidatedError(
-        f"{report}: {why}; validate the model with `finetuning validate --local {options.run}`, or "
-        "publish it as it is with --policy Always"
-    )
-
-
-def _make_work(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--work-path {folder}: {error.strerror}") from error
-
-
-def _sentence(copy: CopiedModel) -> str:
-    sent = f"sent {copy.sent_files}" if copy.sent_files else "all were there already"
-    return (
-        f"{copy.location}: {copy.files} files, {copy.size_bytes:,} bytes ({sent}); "
-        f"sealed by {copy.digest}"
-    )
 
 
 def _tell_kubelet(result: PublishResult, environ: Mapping[str, str]) -> None:

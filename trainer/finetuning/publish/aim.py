@@ -1,26 +1,16 @@
 """A runtime profile for AMD's AIM containers, beside the model that it is for."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from finetuning.publish.arguments import Serving
 from finetuning.publish.errors import UsageError
 from finetuning.publish.facts import Facts
 
 FOLDER = "aim"
 METRIC = "latency"
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-
-
-@dataclass(frozen=True)
-class Serving:
-    """What the profile is for."""
-
-    model_id: str
-    aim_id: str
-    gpu_model: str
-    gpus: int
 
 
 def profile(serving: Serving, facts: Facts) -> tuple[str, str]:

@@ -11,10 +11,9 @@ from typing import NoReturn, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import override
 
+from finetuning.api.output import ModelForm, PublishPolicy
 from finetuning.api.text import S3Uri
-from finetuning.api.v1alpha1 import ModelForm, PublishPolicy
 from finetuning.artifacts import PUBLISH_DIR
-from finetuning.publish.aim import Serving
 from finetuning.publish.errors import UsageError
 
 _OWN_FLAGS = {
@@ -25,6 +24,16 @@ _OWN_FLAGS = {
 """How the base model is named here, by the trainer's flags."""
 
 _POLICIES = (PublishPolicy.IF_VALIDATED, PublishPolicy.ALWAYS)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What an AIM runtime profile is for."""
+
+    model_id: str
+    aim_id: str
+    gpu_model: str
+    gpus: int
 
 
 @dataclass(frozen=True)

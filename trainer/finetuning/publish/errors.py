@@ -1,6 +1,6 @@
 """Why a model is not published: each with a word for scripts and an exit code."""
 
-from finetuning.artifacts.models import ExitCode
+from finetuning.artifacts.exits import ExitCode
 
 
 class PublishError(Exception):

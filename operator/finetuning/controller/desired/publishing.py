@@ -3,7 +3,7 @@
 from finetuning.api.hyperparameters import Method
 from finetuning.api.v1alpha1 import FineTuningJob, ModelForm, PublishSpec, ResourceSpec
 from finetuning.artifacts import PUBLISH_DIR
-from finetuning.artifacts.models import ExitCode
+from finetuning.artifacts.exits import ExitCode
 from finetuning.controller import naming
 from finetuning.controller.desired import pod, sources
 from finetuning.controller.desired.metadata import Manifest, metadata

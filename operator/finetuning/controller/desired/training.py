@@ -4,7 +4,7 @@ from finetuning.api import run_config
 from finetuning.api.dataset import RowOptions
 from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.artifacts import TRAINING_INFO
-from finetuning.artifacts.models import ExitCode
+from finetuning.artifacts.exits import ExitCode
 from finetuning.controller import naming
 from finetuning.controller.desired import group, pod, sources
 from finetuning.controller.desired.metadata import Manifest, metadata

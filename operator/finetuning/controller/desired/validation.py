@@ -9,7 +9,7 @@ from finetuning.artifacts import (
     VALIDATION_DIR,
     VALIDATION_REPORT_TEXT,
 )
-from finetuning.artifacts.models import ValidatorExit
+from finetuning.artifacts.exits import ValidatorExit
 from finetuning.controller import attempts, naming
 from finetuning.controller.desired import pod, sources
 from finetuning.controller.desired.metadata import Manifest, metadata
