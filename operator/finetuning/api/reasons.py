@@ -124,7 +124,7 @@ FAILED: Mapping[Reason, Explained] = {
         "Remove the obstacle, or allow more time.",
     ),
     Reason.DEADLINE_EXCEEDED: Explained(
-        "The job ran longer than `activeDeadlineSeconds`.",
+        "The job took longer than `activeDeadlineSeconds`, the wait for a node included.",
         "Allow more; in a claim that stays, a new job of that name continues.",
     ),
     Reason.BACKOFF_LIMIT_EXCEEDED: Explained(

@@ -367,8 +367,9 @@ class FineTuningJobSpec(ApiModel):
         default=None,
         ge=60,
         le=2_592_000,
-        description="Longest run time in seconds before the job fails with DeadlineExceeded. "
-        "Restarts count, a pause does not: the clock starts anew after it.",
+        description="Longest run time in seconds before the job fails with DeadlineExceeded, from "
+        "when Kubernetes begins the Job: the wait for a node counts, and so do restarts. A wait in "
+        "a queue or a pause does not: the clock starts anew after it.",
     )
     start_deadline_seconds: int | None = Field(
         default=None,

@@ -24,10 +24,8 @@ def _waits_since(job: FineTuningJob, found: Children) -> datetime | None:
     training = found.training
     if training is None:
         return job.metadata.creation_timestamp
-    begun = not training.finished and not training.suspend and training.suspended is None
-    if not begun or observed.began(found.training_pods, job.spec.workers) is not None:
-        return None
-    return training.started
+    began = observed.began(found.training_pods, job.spec.workers)
+    return training.active_since if began is None else None
 
 
 def too_late(job: FineTuningJob) -> Problem:

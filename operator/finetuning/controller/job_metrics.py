@@ -4,7 +4,7 @@ Nothing is kept between scrapes: the series of a job outlive its pods and go wit
 a restart of the operator loses none.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,16 +15,15 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from finetuning.api.v1alpha1 import (
-    ConditionType,
     FineTuningJobStatus,
     Phase,
     Usage,
     ValidationPhase,
 )
 from finetuning.artifacts.models import CheckResult
-from finetuning.controller import conditions, status, usage
+from finetuning.controller import naming, status, usage
 from finetuning.controller.cache import Cache
-from finetuning.controller.observed import Custom, Key
+from finetuning.controller.observed import BatchJob, Custom, Key
 from finetuning.monitoring import operator_catalog as catalog
 from finetuning.monitoring.catalog import Kind, Metric
 
@@ -50,11 +49,12 @@ class JobCollector(Collector):
     @override
     def collect(self) -> Iterable[Family]:
         # The scrape runs in a thread of its own: the watches may put while it goes on.
-        known = list(self._cache.customs)
+        known, trainings = list(self._cache.customs), by_owner(list(self._cache.jobs))
         families: dict[str, _Family] = {}
         yield _family(catalog.WATCHED_JOBS, [((), float(len(known)))])
         for custom in shown(known, self._finished):
-            for sample in samples(custom, self._gpu_resource):
+            training = trainings.get(custom.meta.uid)
+            for sample in samples(custom, training, self._gpu_resource):
                 if sample.value is not None:
                     name = sample.metric.name
                     family = families.get(name) or families.setdefault(name, _family(sample.metric))
@@ -85,8 +85,13 @@ def shown(known: Iterable[Custom], finished: int) -> list[Custom]:
     return [custom for custom in newest.values() if not custom.ended_at] + ended[:finished]
 
 
-def samples(custom: Custom, gpu_resource: str) -> Iterator[Sample]:
-    """Everything about one job."""
+def by_owner(jobs: Iterable[BatchJob]) -> dict[str, BatchJob]:
+    """The training Jobs by the uid of the FineTuningJob."""
+    return {job.meta.owner_uid: job for job in jobs if job.meta.component == naming.TRAINING}
+
+
+def samples(custom: Custom, training: BatchJob | None, gpu_resource: str) -> Iterator[Sample]:
+    """Everything about one job, of whose Job little is in its status."""
     spec, found = custom.body.get("spec") or {}, status.parse(custom.body.get("status"))
     gpus = usage.gpus_of_job(spec, gpu_resource)
     model = (spec.get("baseModel") or {}).get("modelId", "")
@@ -97,7 +102,7 @@ def samples(custom: Custom, gpu_resource: str) -> Iterator[Sample]:
     yield Sample(catalog.JOB_CREATED, _seconds(custom.meta.created))
     yield Sample(catalog.JOB_STARTED, _seconds(found.start_time))
     yield Sample(catalog.JOB_COMPLETED, _seconds(found.completion_time))
-    yield Sample(catalog.JOB_DEADLINE, _deadline(spec, found))
+    yield Sample(catalog.JOB_DEADLINE, _deadline(spec, training))
     yield Sample(catalog.JOB_FINAL_TRAIN_LOSS, found.train_loss if found.phase in ENDED else None)
     yield Sample(catalog.JOB_RESTARTS, found.restarts)
     used = found.usage or Usage()
@@ -126,22 +131,11 @@ def _verdict(found: FineTuningJobStatus) -> Iterator[Sample]:
         yield Sample(catalog.VALIDATION_CHECK_SCORE, check.score, (check.name,))
 
 
-def _deadline(spec: dict[str, Any], found: FineTuningJobStatus) -> float | None:
-    """Kubernetes counts anew after a pause, from a time that the status does not tell."""
-    begun, limit = _seconds(found.start_time), spec.get("activeDeadlineSeconds")
-    if begun is None or not isinstance(limit, int) or _was_paused(found):
-        return None
-    return begun + limit
-
-
-def _was_paused(found: FineTuningJobStatus) -> bool:
-    """Whether Suspended flipped after the start: the first write of a status is no flip."""
-    suspended = conditions.find(found.conditions, ConditionType.SUSPENDED)
-    flipped = suspended.last_transition_time if suspended else None
-    if flipped is None or found.start_time is None:
-        return False
-    times = [each.last_transition_time for each in found.conditions if each.last_transition_time]
-    return flipped > max(found.start_time, min(times))
+def _deadline(spec: Mapping[str, Any], training: BatchJob | None) -> float | None:
+    """Kubernetes counts the wait for a node too, and anew after a pause."""
+    begun = training.active_since if training is not None else None
+    limit = spec.get("activeDeadlineSeconds")
+    return begun.timestamp() + limit if begun is not None and isinstance(limit, int) else None
 
 
 def _seconds(time: datetime | None) -> float | None:

@@ -115,6 +115,12 @@ class BatchJob:
         return self.complete is not None or self.failed is not None
 
     @property
+    def active_since(self) -> datetime | None:
+        """From when its controller counts activeDeadlineSeconds; None while it counts nothing."""
+        waits = self.suspend or self.suspended is not None
+        return None if waits or self.finished else self.started
+
+    @property
     def idle(self) -> bool:
         """It has no Pod and none comes of it as it stands, in the words of its controller."""
         paused = self.suspend and self.suspended is not None and self.active == 0

@@ -290,7 +290,10 @@ def failure(job: FineTuningJob, training: BatchJob, pods: tuple[Pod, ...]) -> tu
     if mark.reason == "DeadlineExceeded":
         limit = job.spec.active_deadline_seconds
         remedy = "create the job again with a longer one, or with fewer steps"
-        words = f"Ran longer than spec.activeDeadlineSeconds ({limit} s): {remedy}."
+        words = (
+            f"Ran longer than spec.activeDeadlineSeconds ({limit} s), the wait for a node "
+            f"included: {remedy}."
+        )
         return Reason.DEADLINE_EXCEEDED, words
     reason, words = Reason.TRAINING_FAILED, mark.message
     if any(map(_ended_badly, pods)):

@@ -69,8 +69,8 @@ JOB_DEADLINE = Metric(
     Kind.GAUGE,
     _JOB,
     "Unix seconds",
-    "When activeDeadlineSeconds will stop the training; absent without one, before the start and "
-    "once a paused job goes on",
+    "When activeDeadlineSeconds will stop the training, by the clock of its Job; absent without "
+    "one, before the Job began, in a pause and after the end",
     Group.JOBS,
 )
 JOB_FINAL_TRAIN_LOSS = Metric(

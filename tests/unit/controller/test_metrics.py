@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from prometheus_client import disable_created_metrics, enable_created_metrics
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.unit.controller.objects import SETTINGS, UID, job_body
+from tests.unit.controller.objects import SETTINGS, UID, batch_job, job_body
 
-from finetuning.controller import observed, status
+from finetuning.controller import naming, observed, status
 from finetuning.controller.cache import Cache
 from finetuning.controller.job_metrics import JobCollector
 from finetuning.controller.metrics import OperatorMetrics
+from finetuning.controller.observed import BatchJob
 from finetuning.controller.settings import Settings
 from finetuning.monitoring.operator_catalog import METRICS, PREFIX
 
@@ -75,7 +76,8 @@ def ended(name: str, when: str, phase: str = "Succeeded") -> dict[str, Any]:
 
 
 def test_a_job_that_has_everything_shows_every_metric_of_the_catalogue_and_no_other() -> None:
-    body = job_body(activeDeadlineSeconds=600) | {
+    running = job_body(activeDeadlineSeconds=600) | {"status": {"phase": "Running"}}
+    over = job_body("over", "uid-of-the-other") | {
         "status": {
             "phase": "Failed",
             "startTime": STARTED,
@@ -85,7 +87,9 @@ def test_a_job_that_has_everything_shows_every_metric_of_the_catalogue_and_no_ot
             "validation": {"phase": "Failed", "checks": [CHECK]},
         }
     }
-    metrics = leading(cache_of(body))
+    cache = cache_of(running, over)
+    cache.jobs.put(batch_job(startTime=STARTED))
+    metrics = leading(cache)
     metrics.requested("get", "jobs", 200, 0.1)
     metrics.monitor_failed("Forbidden")
     families = text_string_to_metric_families(text(metrics))
@@ -181,14 +185,37 @@ def test_a_validation_is_in_one_phase_and_not_in_the_others() -> None:
     assert len(series) == 6
 
 
-def test_a_deadline_counts_from_the_start() -> None:
-    started = {"phase": "Running", "startTime": STARTED}
-    found = scraped(started, activeDeadlineSeconds=600)
-    assert found["job_deadline_timestamp_seconds"] == {labels(): NOW}
-    assert "job_deadline_timestamp_seconds" not in scraped(started)
-    assert "job_deadline_timestamp_seconds" not in scraped(activeDeadlineSeconds=600)
-    resumed = started | suspended("2026-01-01T10:03:00Z")
-    assert "job_deadline_timestamp_seconds" not in scraped(resumed, activeDeadlineSeconds=600)
+def deadline(training: BatchJob | None, **spec: Any) -> float | None:
+    """Of a job whose trainer began at STARTED, five minutes after its Job."""
+    cache = cache_of(job_body(**spec) | {"status": {"phase": "Running", "startTime": STARTED}})
+    for each in (training, batch_job(naming.VALIDATION, startTime=ENDED)):
+        if each is not None:
+            cache.jobs.put(each)
+    return scrape(leading(cache)).get("job_deadline_timestamp_seconds", {}).get(labels())
+
+
+BEGUN, BEGUN_ANEW = "2026-01-01T09:55:00Z", "2026-01-01T10:03:00Z"
+
+
+def test_a_deadline_counts_as_kubernetes_does_from_the_start_of_the_job() -> None:
+    assert deadline(batch_job(startTime=BEGUN), activeDeadlineSeconds=600) == NOW - 300
+    assert deadline(batch_job(startTime=BEGUN)) is None
+    assert deadline(batch_job(), activeDeadlineSeconds=600) is None
+    assert deadline(None, activeDeadlineSeconds=600) is None
+
+
+def test_a_deadline_waits_in_a_pause_and_counts_anew_after_it() -> None:
+    asked = batch_job(startTime=BEGUN, suspend=True)
+    paused = batch_job(startTime=BEGUN, suspend=True, condition="Suspended")
+    waking = batch_job(startTime=BEGUN, condition="Suspended")
+    for each in (asked, paused, waking):
+        assert deadline(each, activeDeadlineSeconds=600) is None
+    assert deadline(batch_job(startTime=BEGUN_ANEW), activeDeadlineSeconds=600) == NOW + 180
+
+
+def test_a_training_that_is_over_has_no_deadline_any_more() -> None:
+    for over in (batch_job(startTime=BEGUN, failed="X"), batch_job(startTime=BEGUN, complete=True)):
+        assert deadline(over, activeDeadlineSeconds=600) is None
 
 
 def test_a_check_has_one_result_and_a_score_where_it_has_one() -> None:
@@ -201,14 +228,6 @@ def test_a_check_has_one_result_and_a_score_where_it_has_one() -> None:
     }
     assert len(results) == 8
     assert found["validation_check_score"] == {labels(check="training_loss"): 0.25}
-
-
-def suspended(since: str, state: str = "False") -> dict[str, Any]:
-    """Conditions whose first write was at 10:00:02, and the one that a pause flips."""
-    first = {"type": "ConfigValid", "status": "True", "lastTransitionTime": "2026-01-01T10:00:02Z"}
-    return {
-        "conditions": [first, {"type": "Suspended", "status": state, "lastTransitionTime": since}]
-    }
 
 
 def test_what_a_job_used_is_counted_by_its_status() -> None:
