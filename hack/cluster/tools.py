@@ -78,6 +78,8 @@ PAUSE = Tool("pause", "pause", ".")
 READERS = Tool("readers", "readers", ".")
 KWOK = Tool("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok")
 KUEUE = Tool("kueue", "kueue", "sigs.k8s.io/kueue/cmd/kueue")
+REGISTRY = Tool("registry", "registry", "github.com/distribution/distribution/v3/cmd/registry")
+ORAS = Tool("oras", "oras", "oras.land/oras/cmd/oras")
 PROMTOOL = Tool(
     "promtool", "prometheus", "github.com/prometheus/prometheus/cmd/promtool", PROMETHEUS_TAGS
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import socket
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.cluster.jobs import condition, ended, example, running, status, with_spec
 from tests.cluster.support import kill_container
-from tests.unit import s3_server
+from tests.unit import registry_server, s3_server
+from tests.unit.registry_server import PASSWORD, USER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.cluster.support import Cluster
+    from tests.unit.registry_server import Registry
     from tests.unit.s3_server import Server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -206,42 +208,62 @@ def test_the_annotation_judges_again_and_the_repaired_model_passes(
 
 
 @pytest.fixture
-def store(api: Cluster, tmp_path: Path) -> Iterator[Server]:
-    """A real S3 server on this machine, which pods reach where it is the node as well."""
+def node_address(api: Cluster) -> str:
+    """By which pods reach servers of the tests, where the node is this machine."""
     (node, *_) = api.get("nodes")
     addresses = {each["type"]: each["address"] for each in node["status"]["addresses"]}
-    with contextlib.ExitStack() as stack:
-        try:
-            server = stack.enter_context(s3_server.running(tmp_path, addresses["InternalIP"]))
-        except OSError:
-            pytest.skip("the node is another machine: pods cannot reach a server of the tests")
+    try:
+        with socket.create_server((addresses["InternalIP"], 0)):
+            return str(addresses["InternalIP"])
+    except OSError:
+        pytest.skip("the node is another machine: pods cannot reach a server of the tests")
+
+
+@pytest.fixture
+def store(node_address: str, tmp_path: Path) -> Iterator[Server]:
+    with s3_server.running(tmp_path, node_address) as server:
+        yield server
+
+
+@pytest.fixture
+def registry(node_address: str, tmp_path: Path) -> Iterator[Registry]:
+    auth = registry_server.by_password(tmp_path)
+    with registry_server.running(tmp_path, auth, node_address) as server:
         yield server
 
 
 def test_a_validated_model_is_published_once(
-    workspace: Cluster, damaged: str, store: Server
+    workspace: Cluster, damaged: str, store: Server, registry: Registry
 ) -> None:
     store.client().create_dir("models")
     keys = [f"--from-literal={name}={value}" for name, value in s3_server.KEYS.items()]
     workspace.kubectl("create", "secret", "generic", "store-writer", *keys)
     place = {"uri": "s3://models/law", "endpoint": store.url, "secretName": "store-writer"}
-    patch = json.dumps({"spec": {"output": {"publish": {"s3": place}}}})
+    keys = [f"--docker-username={USER}", f"--docker-password={PASSWORD}"]
+    server = f"--docker-server={registry.address}"
+    workspace.kubectl("create", "secret", "docker-registry", "registry-writer", server, *keys)
+    uri = f"oci://{registry.address}/models/law:v1"
+    tag = {"uri": uri, "secretName": "registry-writer", "plainHttp": True}
+    patch = json.dumps({"spec": {"output": {"publish": {"s3": place, "oci": tag}}}})
     workspace.kubectl("patch", "ftj", damaged, "--type=merge", "--patch", patch)
     workspace.kubectl("wait", "--for=condition=Published", f"ftj/{damaged}", "--timeout=120s")
     where = "jsonpath={.status.publish.copies[0].location}"
     assert workspace.kubectl("get", "ftj", damaged, "-o", where) == "s3://models/law"
-    (copy,) = status(workspace, damaged)["publish"]["copies"]
+    copy, artifact = status(workspace, damaged)["publish"]["copies"]
+    assert (artifact["kind"], artifact["location"]) == ("oci", uri)
+    assert artifact["digest"].startswith("sha256:")
+    assert any(each.endswith("/manifests/v1") for each in registry.asked("PUT"))
     with store.client().open_input_stream("models/law/publication.json") as stream:
         seal = bytes(stream.read())
     assert hashlib.sha256(seal).hexdigest() == copy["digest"]
     assert {WEIGHTS, "README.md", "validation_report.txt"} <= set(json.loads(seal)["files"])
 
-    before = store.changes()
+    before = store.changes(), registry.asked("PUT")
     workspace.kubectl("annotate", "ftj", damaged, "finetuning.aim.amd.com/republish=again")
     again = "--for=jsonpath={.status.publish.attempt}=2"
     workspace.kubectl("wait", again, f"ftj/{damaged}", "--timeout=60s")
     workspace.kubectl("wait", "--for=condition=Published", f"ftj/{damaged}", "--timeout=120s")
-    assert store.changes() == before
+    assert (store.changes(), registry.asked("PUT")) == before
     assert status(workspace, damaged)["phase"] == "Succeeded"
 
 

@@ -36,6 +36,7 @@ COMMANDS = "cluster/test_commands_on_a_cluster.py::"
 TRACKING = "unit/trainer/test_tracking.py::"
 LOCAL = "unit/local/test_real_runs.py::"
 PUBLISHING = "unit/publish/test_publish_to_s3.py::"
+REGISTRY = "unit/publish/test_publish_to_a_registry.py::"
 AIM = "cluster/test_aim_on_a_cluster.py::"
 MERGING = "unit/publish/test_merge.py::"
 TOLD = "cluster/test_terminal.py::"
@@ -45,6 +46,9 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^(export MLFLOW_TRACKING_URI=|.* --report-to )": TRACKING + "test_mlflow_has_one_run",
     r"^tensorboard --logdir ": TRACKING + "test_the_documented_tensorboard",
     r"^python3 -m finetuning\.publish .*--s3": PUBLISHING + "test_a_validated_run_is_copied_whole",
+    r"^python3 -m finetuning\.publish .*--oci": REGISTRY + "test_a_validated_run_is_pulled_back",
+    r"^oras pull ": REGISTRY + "test_a_validated_run_is_pulled_back",
+    r"^kubectl create secret docker-registry ": VALIDATION + "test_a_validated_model_is_published",
     r"^python3 -m finetuning\.publish .*--form Merged$": MERGING + "test_the_merged",
     r"^kubectl wait --for=condition=Ready": TRAINING + "test_a_job_trains_and_its_model",
     r"^kubectl wait --for=condition=Published": VALIDATION + "test_a_validated_model_is_published",

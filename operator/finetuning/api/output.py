@@ -14,6 +14,7 @@ from finetuning.api.text import (
     ImageName,
     ModelId,
     ObjectName,
+    OciUri,
     ProfileName,
     Quantity,
     RegistryUrl,
@@ -128,14 +129,38 @@ class S3Target(S3Spec):
     )
 
 
+REGISTRY_KEY = ".dockerconfigjson"
+"""The one key of a Secret of the type kubernetes.io/dockerconfigjson."""
+
+
+class OciTarget(ApiModel):
+    """A tag of an OCI registry to publish to."""
+
+    uri: OciUri = Field(
+        description="Registry, repository and tag, oci://<registry>/<repository>:<tag>. A tag that "
+        "an earlier publication set is moved; one that names anything else is refused.",
+    )
+    secret_name: ObjectName | None = Field(
+        default=None,
+        description="Secret of the type kubernetes.io/dockerconfigjson in the job's namespace, "
+        "with the keys of one who may pull and push there. The operator never reads it, and only "
+        "the publishing pod gets it. Without it the registry is asked without keys.",
+    )
+    plain_http: bool = Field(
+        default=False,
+        description="Speak to the registry without TLS: all that is sent, the keys too, can be "
+        "read on the way.",
+    )
+
+
 class PublishSpec(ApiModel):
     """Where the trained model is copied to, and when."""
 
     RULES: ClassVar = (
         Rule(
-            "has(self.s3) || self.policy == 'Never'",
-            lambda publish: publish.s3 is not None or publish.policy is PublishPolicy.NEVER,
-            "publishing needs a place: set s3, or policy to Never",
+            "has(self.s3) || has(self.oci) || self.policy == 'Never'",
+            lambda publish: publish.has_place or publish.policy is PublishPolicy.NEVER,
+            "publishing needs a place: set s3 or oci, or policy to Never",
             field="s3",
         ),
     )
@@ -153,6 +178,11 @@ class PublishSpec(ApiModel):
         "merged. Full fine-tuning has a complete model in any case.",
     )
     s3: S3Target | None = Field(default=None, description="Publish to an S3 store.")
+    oci: OciTarget | None = Field(
+        default=None,
+        description="Publish to an OCI registry, as an artifact of the CNCF ModelPack "
+        "specification.",
+    )
     resources: ResourceSpec | None = Field(
         default=None,
         description="Resources of the publishing pod, which needs no GPU; none are asked for when "
@@ -164,6 +194,10 @@ class PublishSpec(ApiModel):
         le=604_800,
         description="Longest time for the whole publication in seconds, further tries included.",
     )
+
+    @property
+    def has_place(self) -> bool:
+        return self.s3 is not None or self.oci is not None
 
 
 class ServeSpec(ApiModel):

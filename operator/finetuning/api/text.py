@@ -15,6 +15,7 @@ _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _SEGMENT = r"[A-Za-z0-9._~@+=,-]+"
 _OBJECT = r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
 _KEY = r"\.?[-_A-Za-z0-9][-._A-Za-z0-9]*"
+_HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?"
 _PVC = rf"pvc://{_OBJECT}(/{_SEGMENT})*/?"
 
 NAME_MAX_LENGTH = 63
@@ -163,6 +164,19 @@ S3Uri = Annotated[
     ),
 ]
 
+_REPOSITORY = r"[a-z0-9]+([._-]+[a-z0-9]+)*"
+
+OciUri = Annotated[
+    str,
+    Field(max_length=512),
+    Rule.matching(
+        rf"oci://{_HOST}(/{_REPOSITORY})+:[A-Za-z0-9_][A-Za-z0-9._-]{{0,127}}",
+        "must be oci://<registry>/<repository>:<tag> such as "
+        "oci://registry.example.com/models/law:v1, the repository in lowercase",
+        never="..",
+    ),
+]
+
 TaskName = Annotated[
     str,
     Field(max_length=128),
@@ -177,7 +191,7 @@ EndpointUrl = Annotated[
     str,
     Field(max_length=256),
     Rule.matching(
-        r"https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?",
+        rf"https?://{_HOST}",
         "must be http:// or https:// with a host and, where it is not the usual one, a port: no "
         "path and no credentials",
     ),

@@ -28,8 +28,10 @@ from finetuning.api.hyperparameters import (
 )
 from finetuning.api.method_rules import METHOD_RULES
 from finetuning.api.output import (
+    REGISTRY_KEY,
     AccessMode,
     ModelForm,
+    OciTarget,
     OutputSpec,
     PublishPolicy,
     PublishSpec,
@@ -88,6 +90,7 @@ __all__ = [
     "KIND",
     "NAME_MAX_LENGTH",
     "PLURAL",
+    "REGISTRY_KEY",
     "SHORT_NAMES",
     "SINGULAR",
     "VERSION",
@@ -109,6 +112,7 @@ __all__ = [
     "ModelForm",
     "ModelSpec",
     "ObjectMeta",
+    "OciTarget",
     "OnBadRows",
     "OnFailure",
     "OutputSpec",

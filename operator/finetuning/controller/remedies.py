@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.api.v1alpha1 import REGISTRY_KEY, FineTuningJob
 from finetuning.controller.desired import sources
 
 _SHORT_OF = re.compile(r"Insufficient ([-.a-zA-Z0-9]+(?:/[-_a-zA-Z0-9]+)?)")
@@ -30,6 +30,8 @@ class Wanted:
     remedy: str
     key: str = ""
     """Where one key of it is enough."""
+    key_is_fixed: bool = False
+    """The spec cannot name another one."""
 
 
 def named(job: FineTuningJob, words: str) -> str:
@@ -78,6 +80,8 @@ def _without_key(wishes: Iterable[Wanted], words: str) -> Wanted | None:
 
 def _key_remedy(job: FineTuningJob, wanted: Wanted) -> str:
     """A merge patch, since `apply` would take the keys away that it had before."""
+    if wanted.key_is_fixed:
+        return f"name one of the right type, or delete it and {wanted.remedy}"
     kind = "secret generic" if wanted.kind == "secret" else wanted.kind
     command = f"kubectl --namespace {job.metadata.namespace}"
     return (
@@ -148,6 +152,8 @@ def _wanted(job: FineTuningJob) -> Iterator[Wanted]:
     publish = job.spec.output.publish
     if publish is not None and publish.s3 is not None and publish.s3.secret_name:
         yield _keys(publish.s3.secret_name, "spec.output.publish.s3.secretName", namespace)
+    if publish is not None and publish.oci is not None and publish.oci.secret_name:
+        yield _registry_keys(publish.oci.secret_name, namespace)
     token = job.spec.base_model.token_secret_ref
     if token is not None:
         make = f"kubectl --namespace {namespace} create secret generic {token.name}"
@@ -164,6 +170,13 @@ def _keys(name: str, field: str, namespace: str) -> Wanted:
     keys = "--from-literal=AWS_ACCESS_KEY_ID=… --from-literal=AWS_SECRET_ACCESS_KEY=…"
     remedy = f"create it with `kubectl --namespace {namespace} create secret generic {name} {keys}`"
     return Wanted("secret", name, field, remedy)
+
+
+def _registry_keys(name: str, namespace: str) -> Wanted:
+    make = f"kubectl --namespace {namespace} create secret docker-registry {name}"
+    remedy = f"create it with `{make} --from-file=<the config.json of docker login>`"
+    field = "spec.output.publish.oci.secretName"
+    return Wanted("secret", name, field, remedy, REGISTRY_KEY, key_is_fixed=True)
 
 
 def _claim(name: str, field: str, namespace: str) -> Wanted:

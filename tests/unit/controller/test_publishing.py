@@ -285,6 +285,33 @@ async def test_words_that_prove_nothing_never_count_as_published(
     assert words in world.status["publish"]["message"]
 
 
+async def test_keys_of_a_registry_are_in_the_publishing_pod_alone(
+    http: aiohttp.ClientSession,
+) -> None:
+    uri = "oci://registry.example.com/models/law:v1"
+    process = await trained(
+        Process(World(), http), publish={"s3": S3, "oci": {"uri": uri, "secretName": "writer"}}
+    )
+    having = [
+        each["metadata"]["name"] for each in process.world.of("jobs") if "writer" in str(each)
+    ]
+    assert having == [FIRST]
+    container = process.world.get("jobs", FIRST)["spec"]["template"]["spec"]["containers"][0]
+    keys = {"secretKeyRef": {"name": "writer", "key": ".dockerconfigjson"}}
+    assert {"name": "DOCKER_AUTH_CONFIG", "valueFrom": keys} in container["env"]
+    assert container["args"][-4:] == ["--oci", uri, "--manifest-sha256", SHA]
+    await published(process, publisher_says(PLACE, uri, manifestSha256=SHA))
+    assert [each["location"] for each in process.world.status["publish"]["copies"]] == [PLACE, uri]
+
+
+async def test_the_copy_that_was_made_is_told_though_another_one_failed(judged: Process) -> None:
+    said = publisher_says(PLACE, reason="PlaceTaken", message="a tag is taken", manifestSha256=SHA)
+    await published(judged, said, code=2)
+    found = judged.world.status["publish"]
+    assert (found["phase"], found["reason"]) == ("Failed", "PlaceTaken")
+    assert [each["location"] for each in found["copies"]] == [PLACE]
+
+
 def test_a_cached_job_keeps_both_wishes() -> None:
     marks = {naming.REVALIDATE_ANNOTATION: "a", naming.REPUBLISH_ANNOTATION: "b", "other": "c"}
     raw = {"metadata": {"name": "demo", "annotations": marks}}

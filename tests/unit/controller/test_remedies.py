@@ -64,6 +64,22 @@ CASES: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
         ("spec.dataset.s3.secretName: ", "create secret generic store", "AWS_ACCESS_KEY_ID"),
     ),
     (
+        {"output": {"publish": {"oci": {"uri": "oci://r/law:v1", "secretName": "writer"}}}},
+        'CreateContainerConfigError: secret "writer" not found',
+        (
+            "spec.output.publish.oci.secretName: ",
+            "create secret docker-registry writer --from-file=<the config.json of docker login>`",
+        ),
+    ),
+    (
+        {"output": {"publish": {"oci": {"uri": "oci://r/law:v1", "secretName": "writer"}}}},
+        "CreateContainerConfigError: couldn't find key .dockerconfigjson in Secret ml/writer",
+        (
+            "spec.output.publish.oci.secretName: ",
+            "name one of the right type, or delete it and create it with `kubectl --namespace ",
+        ),
+    ),
+    (
         {"output": {"storage": {"claimName": "mine"}}},
         'persistentvolumeclaim "mine" not found',
         ("spec.output.storage.claimName: ",),

@@ -1,4 +1,4 @@
-"""A finished run of a few small files, and a real S3 server to publish it to."""
+"""A finished run of a few small files, and real servers to publish it to."""
 
 import json
 from collections.abc import Iterator
@@ -9,6 +9,8 @@ import pytest
 from tests.unit.s3_server import KEYS, Server, running
 
 from finetuning.artifacts.manifest import seal, sha256_of
+from finetuning.artifacts.models import PublishResult
+from finetuning.publish.__main__ import main
 
 INFO: dict[str, Any] = {
     "model_id": "example/tiny",
@@ -58,6 +60,16 @@ def judge(folder: Path, result: str = "Pass", **changed: Any) -> None:
     path = folder / "validation" / "validation_report.json"
     path.write_text(json.dumps(report | changed))
     path.with_suffix(".txt").write_text("the report\n")
+
+
+def publish(run: Path, *arguments: str) -> tuple[int, PublishResult]:
+    """Exit code and termination message."""
+    said = run.parent / "last-words"
+    said.unlink(missing_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETUNING_TERMINATION_LOG", str(said))
+        code = main(["--model-path", str(run), *arguments])
+    return code, PublishResult.model_validate_json(said.read_text())
 
 
 @pytest.fixture

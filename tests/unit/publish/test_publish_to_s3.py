@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.publish import conftest
 from tests.unit.publish.conftest import judge, write_run
 from tests.unit.s3_server import Server
 
@@ -19,13 +20,7 @@ SEAL = "publication.json"
 
 
 def publish(run: Path, *more: str) -> tuple[int, PublishResult]:
-    """Exit code and termination message."""
-    said = run.parent / "last-words"
-    said.unlink(missing_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FINETUNING_TERMINATION_LOG", str(said))
-        code = main(["--model-path", str(run), "--s3", PLACE, *more])
-    return code, PublishResult.model_validate_json(said.read_text())
+    return conftest.publish(run, "--s3", PLACE, *more)
 
 
 def published(store: Any) -> dict[str, bytes]:

@@ -21,6 +21,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     environ = os.environ if environ is None else environ
     # What a merge says on its way.
     logging.basicConfig(level=logging.INFO, format="publish: %(message)s", stream=sys.stderr)
+    # It tells of each request, with addresses that let anybody write to an upload.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     result, code = PublishResult(), ExitCode.OK
     try:
         options = arguments.read(argv)

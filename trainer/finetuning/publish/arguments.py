@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import override
 
 from finetuning.api.output import ModelForm, PublishPolicy
-from finetuning.api.text import S3Uri
+from finetuning.api.text import OciUri, S3Uri
 from finetuning.artifacts import PUBLISH_DIR
 from finetuning.publish.errors import UsageError
 
@@ -48,6 +48,8 @@ class Options:
     base_model: str | None
     base_revision: str | None
     s3: str | None
+    oci: str | None
+    oci_plain_http: bool
     serving: Serving | None
     """For whom an AIM profile is written; None for nobody."""
 
@@ -100,9 +102,18 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--s3",
-        type=_uri,
+        type=_uri_of(S3Uri),
         metavar="s3://BUCKET/FOLDER",
         help="an S3 store; AWS_ENDPOINT_URL, AWS_REGION and keys as every S3 tool reads them",
+    )
+    made.add_argument(
+        "--oci",
+        type=_uri_of(OciUri),
+        metavar="oci://HOST/REPOSITORY:TAG",
+        help="an OCI registry; keys as `docker login` keeps them, or in DOCKER_AUTH_CONFIG",
+    )
+    made.add_argument(
+        "--oci-plain-http", action="store_true", help="the registry is spoken to without TLS"
     )
     made.add_argument(
         "--aim-gpu-model", metavar="GPU", help="write an AIM runtime profile for this GPU: MI300X"
@@ -135,17 +146,24 @@ def _one_of(allowed: Sequence[Choice]) -> Callable[[str], Choice]:
     return read
 
 
-def _uri(text: str) -> str:
-    try:
-        return str(TypeAdapter(S3Uri).validate_python(text))
-    except ValidationError as error:
-        why = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-        raise argparse.ArgumentTypeError(f"{text!r}: {why}") from None
+def _uri_of(kind: Any) -> Callable[[str], str]:
+    """As the FineTuningJob's own field of the kind is judged."""
+
+    def read(text: str) -> str:
+        try:
+            return str(TypeAdapter(kind).validate_python(text))
+        except ValidationError as error:
+            why = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+            raise argparse.ArgumentTypeError(f"{text!r}: {why}") from None
+
+    return read
 
 
 def read(argv: Sequence[str] | None = None) -> Options:
     """Raises UsageError, whose text is one line."""
     given = parser().parse_args(argv)
+    if given.oci_plain_http and given.oci is None:
+        raise UsageError("--oci-plain-http: says how to speak to a registry: give --oci too")
     return Options(
         run=given.model_path,
         work=given.work_path or given.model_path / PUBLISH_DIR,
@@ -155,6 +173,8 @@ def read(argv: Sequence[str] | None = None) -> Options:
         base_model=given.base_model,
         base_revision=given.base_revision,
         s3=given.s3,
+        oci=given.oci,
+        oci_plain_http=given.oci_plain_http,
         serving=_serving(given),
     )
 

@@ -1,6 +1,6 @@
 """The steps of a publication, for options that are read already."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from finetuning.api.output import ModelForm, PublishPolicy
@@ -10,16 +10,16 @@ from finetuning.artifacts.models import CopiedModel, PublishResult
 from finetuning.base import environment
 from finetuning.base.errors import ModelError
 from finetuning.base.merge import Base, merge
-from finetuning.publish import aim, arguments, bundle, card, facts, s3
+from finetuning.publish import aim, arguments, bundle, card, facts, oci, s3
 from finetuning.publish.arguments import Options
 from finetuning.publish.bundle import Bundle
-from finetuning.publish.errors import NotValidatedError, UsageError
+from finetuning.publish.errors import NotValidatedError, PublishError, UsageError
 from finetuning.publish.facts import Facts
 
+Say = Callable[[str], None]
 
-def publish(
-    options: Options, environ: Mapping[str, str], result: PublishResult, say: Callable[[str], None]
-) -> None:
+
+def publish(options: Options, environ: Mapping[str, str], result: PublishResult, say: Say) -> None:
     """Make the card and, where it is asked for, the merged model; send all.
 
     `result` is told of each step that is done, so that it says the truth after a failure too.
@@ -29,12 +29,38 @@ def publish(
     _require_verdict(options, told)
     prepared = prepare(options, told, digest)
     result.manifest_sha256 = digest
-    if options.s3 is None:
+    places = list(_places(options, told, prepared, environ, say))
+    if not places:
         say(f"{prepared.size:,} bytes are ready in {options.run} and {options.work}; none sent")
-        return
-    copy = s3.publish(prepared, options.s3, environ, say)
+    problems = [problem for place in places if (problem := _try(place, result, say))]
+    if problems:
+        # One that another try may mend decides: what is complete costs nothing then.
+        problems.sort(key=lambda problem: problem.exit_code)
+        for other in problems[1:]:
+            say(f"error: {other}")
+        raise problems[0]
+
+
+def _places(
+    options: Options, told: Facts, prepared: Bundle, environ: Mapping[str, str], say: Say
+) -> Iterator[Callable[[], CopiedModel]]:
+    """What makes the copy, for each place that is asked for."""
+    if (s3_uri := options.s3) is not None:
+        yield lambda: s3.publish(prepared, s3_uri, environ, say)
+    if (oci_uri := options.oci) is not None:
+        plain = options.oci_plain_http
+        yield lambda: oci.publish(prepared, told, oci_uri, environ, say, plain_http=plain)
+
+
+def _try(place: Callable[[], CopiedModel], result: PublishResult, say: Say) -> PublishError | None:
+    """Why the copy was not made; one place does not wait for another."""
+    try:
+        copy = place()
+    except PublishError as error:
+        return error
     result.copies.append(copy)
     say(_sentence(copy))
+    return None
 
 
 def prepare(options: Options, told: Facts, digest: str) -> Bundle:

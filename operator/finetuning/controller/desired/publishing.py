@@ -1,7 +1,14 @@
 """The publishing Job: the trained model is copied to where others find it."""
 
 from finetuning.api.hyperparameters import Method
-from finetuning.api.v1alpha1 import FineTuningJob, ModelForm, PublishSpec, ResourceSpec
+from finetuning.api.v1alpha1 import (
+    REGISTRY_KEY,
+    FineTuningJob,
+    ModelForm,
+    OciTarget,
+    PublishSpec,
+    ResourceSpec,
+)
 from finetuning.artifacts import PUBLISH_DIR
 from finetuning.artifacts.exits import ExitCode
 from finetuning.controller import naming
@@ -106,7 +113,7 @@ def _publisher(job: FineTuningJob, settings: Settings, publish: PublishSpec) -> 
         naming.PUBLISHING_CONTAINER,
         job,
         settings,
-        more=pod.s3_variables(publish.s3),
+        more=[*pod.s3_variables(publish.s3), *_registry_keys(publish.oci)],
         offline=base is not None or not _merges(job, publish),
         resources=publish.resources or ResourceSpec(),
         gpu=False,
@@ -144,4 +151,17 @@ def _arguments(job: FineTuningJob, publish: PublishSpec) -> list[str]:
         }
     if publish.s3 is not None:
         arguments["--s3"] = publish.s3.uri
-    return [part for pair in arguments.items() for part in pair]
+    if publish.oci is not None:
+        arguments["--oci"] = publish.oci.uri
+    plain_http = publish.oci is not None and publish.oci.plain_http
+    return [
+        *(part for pair in arguments.items() for part in pair),
+        *(["--oci-plain-http"] if plain_http else []),
+    ]
+
+
+def _registry_keys(target: OciTarget | None) -> list[Manifest]:
+    """By the variable that Docker's command reads them from."""
+    if target is None or target.secret_name is None:
+        return []
+    return [pod.from_secret("DOCKER_AUTH_CONFIG", target.secret_name, REGISTRY_KEY)]
