@@ -13,6 +13,7 @@ import pytest
 from tests.cluster.jobs import condition, ended, example, running, status, with_spec
 from tests.cluster.support import kill_container
 from tests.unit import registry_server, s3_server
+from tests.unit.publish import hub_server
 from tests.unit.registry_server import PASSWORD, USER
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.cluster.support import Cluster
+    from tests.unit.publish.hub_server import Hub
     from tests.unit.registry_server import Registry
     from tests.unit.s3_server import Server
 
@@ -232,8 +234,14 @@ def registry(node_address: str, tmp_path: Path) -> Iterator[Registry]:
         yield server
 
 
+@pytest.fixture
+def hub(node_address: str) -> Iterator[Hub]:
+    with hub_server.running(node_address) as server:
+        yield server
+
+
 def test_a_validated_model_is_published_once(
-    workspace: Cluster, damaged: str, store: Server, registry: Registry
+    workspace: Cluster, damaged: str, store: Server, registry: Registry, hub: Hub
 ) -> None:
     store.client().create_dir("models")
     keys = [f"--from-literal={name}={value}" for name, value in s3_server.KEYS.items()]
@@ -244,26 +252,33 @@ def test_a_validated_model_is_published_once(
     workspace.kubectl("create", "secret", "docker-registry", "registry-writer", server, *keys)
     uri = f"oci://{registry.address}/models/law:v1"
     tag = {"uri": uri, "secretName": "registry-writer", "plainHttp": True}
-    patch = json.dumps({"spec": {"output": {"publish": {"s3": place, "oci": tag}}}})
+    token = f"--from-literal=token={hub_server.TOKEN}"
+    workspace.kubectl("create", "secret", "generic", "hub-writer", token)
+    key = {"name": "hub-writer", "key": "token"}
+    repository = {"uri": "hf://team/law", "tokenSecretRef": key, "endpoint": hub.url}
+    places = {"s3": place, "oci": tag, "hub": repository}
+    patch = json.dumps({"spec": {"output": {"publish": places}}})
     workspace.kubectl("patch", "ftj", damaged, "--type=merge", "--patch", patch)
     workspace.kubectl("wait", "--for=condition=Published", f"ftj/{damaged}", "--timeout=120s")
     where = "jsonpath={.status.publish.copies[0].location}"
     assert workspace.kubectl("get", "ftj", damaged, "-o", where) == "s3://models/law"
-    copy, artifact = status(workspace, damaged)["publish"]["copies"]
+    copy, artifact, commit = status(workspace, damaged)["publish"]["copies"]
     assert (artifact["kind"], artifact["location"]) == ("oci", uri)
     assert artifact["digest"].startswith("sha256:")
     assert any(each.endswith("/manifests/v1") for each in registry.asked("PUT"))
+    assert (commit["kind"], commit["digest"]) == ("hf", hub.repositories["team/law"].head)
+    assert hub.repositories["team/law"].private
     with store.client().open_input_stream("models/law/publication.json") as stream:
         seal = bytes(stream.read())
     assert hashlib.sha256(seal).hexdigest() == copy["digest"]
     assert {WEIGHTS, "README.md", "validation_report.txt"} <= set(json.loads(seal)["files"])
 
-    before = store.changes(), registry.asked("PUT")
+    before = store.changes(), registry.asked("PUT"), hub.changes()
     workspace.kubectl("annotate", "ftj", damaged, "finetuning.aim.amd.com/republish=again")
     again = "--for=jsonpath={.status.publish.attempt}=2"
     workspace.kubectl("wait", again, f"ftj/{damaged}", "--timeout=60s")
     workspace.kubectl("wait", "--for=condition=Published", f"ftj/{damaged}", "--timeout=120s")
-    assert (store.changes(), registry.asked("PUT")) == before
+    assert (store.changes(), registry.asked("PUT"), hub.changes()) == before
     assert status(workspace, damaged)["phase"] == "Succeeded"
 
 

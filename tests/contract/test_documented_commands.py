@@ -37,6 +37,7 @@ TRACKING = "unit/trainer/test_tracking.py::"
 LOCAL = "unit/local/test_real_runs.py::"
 PUBLISHING = "unit/publish/test_publish_to_s3.py::"
 REGISTRY = "unit/publish/test_publish_to_a_registry.py::"
+HUB = "unit/publish/test_publish_to_the_hub.py::"
 AIM = "cluster/test_aim_on_a_cluster.py::"
 MERGING = "unit/publish/test_merge.py::"
 TOLD = "cluster/test_terminal.py::"
@@ -47,6 +48,9 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^tensorboard --logdir ": TRACKING + "test_the_documented_tensorboard",
     r"^python3 -m finetuning\.publish .*--s3": PUBLISHING + "test_a_validated_run_is_copied_whole",
     r"^python3 -m finetuning\.publish .*--oci": REGISTRY + "test_a_validated_run_is_pulled_back",
+    r"^python3 -m finetuning\.publish .*--hub": HUB + "test_a_validated_run_becomes_a_private",
+    r"^kubectl create secret generic hub-writer ": VALIDATION
+    + "test_a_validated_model_is_published",
     r"^oras pull ": REGISTRY + "test_a_validated_run_is_pulled_back",
     r"^kubectl create secret docker-registry ": VALIDATION + "test_a_validated_model_is_published",
     r"^python3 -m finetuning\.publish .*--form Merged$": MERGING + "test_the_merged",

@@ -6,11 +6,13 @@ from typing import ClassVar
 from pydantic import Field
 
 from finetuning.api.base import ApiModel, Rule
-from finetuning.api.references import S3Spec
+from finetuning.api.references import S3Spec, SecretKeyRef
 from finetuning.api.resources import ResourceSpec
 from finetuning.api.text import (
     MEBIBYTE,
+    EndpointUrl,
     GpuModel,
+    HubUri,
     ImageName,
     ModelId,
     ObjectName,
@@ -153,14 +155,38 @@ class OciTarget(ApiModel):
     )
 
 
+class HubTarget(ApiModel):
+    """A repository of the Hugging Face Hub to publish to."""
+
+    uri: HubUri = Field(
+        description="Owner and name of the repository, hf://<owner>/<name>, which is made where "
+        "there is none. What an earlier publication left there is replaced in one commit; a "
+        "repository with anybody else's files of the same names is refused.",
+    )
+    private: bool = Field(
+        default=True,
+        description="Make a private repository; a public one that is there is refused. With false "
+        "one that is made is public, and one that is there stays what it is.",
+    )
+    token_secret_ref: SecretKeyRef = Field(
+        description="Key of a Secret in the job's namespace with a token of one who may write "
+        "there. The operator never reads it, and only the publishing pod gets it.",
+    )
+    endpoint: EndpointUrl | None = Field(
+        default=None,
+        description="Address of a Hub other than Hugging Face's own. A base model to merge into is "
+        "read from there as well.",
+    )
+
+
 class PublishSpec(ApiModel):
     """Where the trained model is copied to, and when."""
 
     RULES: ClassVar = (
         Rule(
-            "has(self.s3) || has(self.oci) || self.policy == 'Never'",
+            "has(self.s3) || has(self.oci) || has(self.hub) || self.policy == 'Never'",
             lambda publish: publish.has_place or publish.policy is PublishPolicy.NEVER,
-            "publishing needs a place: set s3 or oci, or policy to Never",
+            "publishing needs a place: set s3, oci or hub, or policy to Never",
             field="s3",
         ),
     )
@@ -183,6 +209,7 @@ class PublishSpec(ApiModel):
         description="Publish to an OCI registry, as an artifact of the CNCF ModelPack "
         "specification.",
     )
+    hub: HubTarget | None = Field(default=None, description="Publish to the Hugging Face Hub.")
     resources: ResourceSpec | None = Field(
         default=None,
         description="Resources of the publishing pod, which needs no GPU; none are asked for when "
@@ -197,7 +224,7 @@ class PublishSpec(ApiModel):
 
     @property
     def has_place(self) -> bool:
-        return self.s3 is not None or self.oci is not None
+        return any(place is not None for place in (self.s3, self.oci, self.hub))
 
 
 class ServeSpec(ApiModel):

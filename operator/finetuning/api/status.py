@@ -318,13 +318,14 @@ class Usage(StatusModel):
 class PublishedCopy(StatusModel):
     """A copy of the model outside the cluster's volume."""
 
-    kind: str = Field(max_length=8, description="What holds it: s3 or oci.")
+    kind: str = Field(max_length=8, description="What holds it: s3, oci or hf.")
     location: str = Field(max_length=512, description="Where it is, in words of the spec.")
     digest: str = Field(
         default="",
         max_length=128,
-        description="Of what seals it: the sha256 of publication.json in an S3 store; of the "
-        "manifest in a registry, as sha256:<hex>, by which it can be pulled.",
+        description="What names these very files: the sha256 of publication.json in an S3 store; "
+        "of the manifest in a registry, as sha256:<hex>, by which it can be pulled; the commit on "
+        "the Hub.",
     )
     files: int = Field(default=0, ge=0, description="How many files it has.")
     size_bytes: int = Field(default=0, ge=0, description="Their sizes together.")

@@ -177,6 +177,17 @@ OciUri = Annotated[
     ),
 ]
 
+HubUri = Annotated[
+    str,
+    Field(max_length=197),
+    Rule.matching(
+        rf"hf://{_PART}/{_PART}",
+        "must be hf://<owner>/<name> such as hf://my-team/law-7b: letters, digits, '.', '_' and "
+        "'-'",
+        never="..",
+    ),
+]
+
 TaskName = Annotated[
     str,
     Field(max_length=128),

@@ -30,6 +30,7 @@ from finetuning.api.method_rules import METHOD_RULES
 from finetuning.api.output import (
     REGISTRY_KEY,
     AccessMode,
+    HubTarget,
     ModelForm,
     OciTarget,
     OutputSpec,
@@ -108,6 +109,7 @@ __all__ = [
     "FineTuningJobSpec",
     "FineTuningJobStatus",
     "HeldOutSpec",
+    "HubTarget",
     "KeywordMatch",
     "ModelForm",
     "ModelSpec",

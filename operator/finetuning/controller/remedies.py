@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from finetuning.api.v1alpha1 import REGISTRY_KEY, FineTuningJob
+from finetuning.api.v1alpha1 import REGISTRY_KEY, FineTuningJob, PublishSpec, SecretKeyRef
 from finetuning.controller.desired import sources
 
 _SHORT_OF = re.compile(r"Insufficient ([-.a-zA-Z0-9]+(?:/[-_a-zA-Z0-9]+)?)")
@@ -149,16 +149,10 @@ def _wanted(job: FineTuningJob) -> Iterator[Wanted]:
         yield _claim(output, "spec.output.storage.claimName", namespace)
     if job.spec.dataset.s3 and job.spec.dataset.s3.secret_name:
         yield _keys(job.spec.dataset.s3.secret_name, "spec.dataset.s3.secretName", namespace)
-    publish = job.spec.output.publish
-    if publish is not None and publish.s3 is not None and publish.s3.secret_name:
-        yield _keys(publish.s3.secret_name, "spec.output.publish.s3.secretName", namespace)
-    if publish is not None and publish.oci is not None and publish.oci.secret_name:
-        yield _registry_keys(publish.oci.secret_name, namespace)
+    yield from _of_places(job.spec.output.publish, namespace)
     token = job.spec.base_model.token_secret_ref
     if token is not None:
-        make = f"kubectl --namespace {namespace} create secret generic {token.name}"
-        remedy = f"create it with `{make} --from-file={token.key}`, a file that holds nothing else"
-        yield Wanted("secret", token.name, "spec.baseModel.tokenSecretRef", remedy, token.key)
+        yield _token(token, "spec.baseModel.tokenSecretRef", namespace)
     tracking = job.spec.tracking_secret_ref
     if tracking is not None:
         make = f"kubectl --namespace {namespace} create secret generic {tracking.name}"
@@ -170,6 +164,25 @@ def _keys(name: str, field: str, namespace: str) -> Wanted:
     keys = "--from-literal=AWS_ACCESS_KEY_ID=… --from-literal=AWS_SECRET_ACCESS_KEY=…"
     remedy = f"create it with `kubectl --namespace {namespace} create secret generic {name} {keys}`"
     return Wanted("secret", name, field, remedy)
+
+
+def _of_places(publish: PublishSpec | None, namespace: str) -> Iterator[Wanted]:
+    """What opens the places that a model is published to."""
+    if publish is None:
+        return
+    if publish.s3 is not None and publish.s3.secret_name:
+        yield _keys(publish.s3.secret_name, "spec.output.publish.s3.secretName", namespace)
+    if publish.oci is not None and publish.oci.secret_name:
+        yield _registry_keys(publish.oci.secret_name, namespace)
+    if publish.hub is not None:
+        field = "spec.output.publish.hub.tokenSecretRef"
+        yield _token(publish.hub.token_secret_ref, field, namespace)
+
+
+def _token(token: SecretKeyRef, field: str, namespace: str) -> Wanted:
+    make = f"kubectl --namespace {namespace} create secret generic {token.name}"
+    remedy = f"create it with `{make} --from-file={token.key}`, a file that holds nothing else"
+    return Wanted("secret", token.name, field, remedy, token.key)
 
 
 def _registry_keys(name: str, namespace: str) -> Wanted:

@@ -64,6 +64,17 @@ CASES: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
         ("spec.dataset.s3.secretName: ", "create secret generic store", "AWS_ACCESS_KEY_ID"),
     ),
     (
+        {
+            "output": {
+                "publish": {
+                    "hub": {"uri": "hf://a/b", "tokenSecretRef": {"name": "hub", "key": "token"}}
+                }
+            }
+        },
+        'CreateContainerConfigError: secret "hub" not found',
+        ("spec.output.publish.hub.tokenSecretRef: ", "secret generic hub --from-file=token`"),
+    ),
+    (
         {"output": {"publish": {"oci": {"uri": "oci://r/law:v1", "secretName": "writer"}}}},
         'CreateContainerConfigError: secret "writer" not found',
         (

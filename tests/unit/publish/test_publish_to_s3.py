@@ -218,7 +218,7 @@ def test_a_store_that_does_not_answer_is_worth_another_try(
         (["--s3", "models/demo"], "must be s3://<bucket>/<folder>"),
         (["--form", "gguf"], "'gguf' is none of Adapter, Merged, Both"),
         (["--policy", "never"], "'never' is none of IfValidated, Always"),
-        (["--hub"], "unrecognized arguments: --hub"),
+        (["--gguf"], "unrecognized arguments: --gguf"),
     ],
 )
 def test_a_wrong_command_line_says_what_is_allowed(

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import override
 
 from finetuning.api.output import ModelForm, PublishPolicy
-from finetuning.api.text import OciUri, S3Uri
+from finetuning.api.text import HubUri, OciUri, S3Uri
 from finetuning.artifacts import PUBLISH_DIR
 from finetuning.publish.errors import UsageError
 
@@ -50,6 +50,8 @@ class Options:
     s3: str | None
     oci: str | None
     oci_plain_http: bool
+    hub: str | None
+    hub_public: bool
     serving: Serving | None
     """For whom an AIM profile is written; None for nobody."""
 
@@ -116,6 +118,16 @@ def parser() -> argparse.ArgumentParser:
         "--oci-plain-http", action="store_true", help="the registry is spoken to without TLS"
     )
     made.add_argument(
+        "--hub",
+        type=_uri_of(HubUri),
+        metavar="hf://OWNER/NAME",
+        help="the Hugging Face Hub; token in FINETUNING_HUB_TOKEN or HF_TOKEN, or as its own "
+        "command keeps it",
+    )
+    made.add_argument(
+        "--hub-public", action="store_true", help="make a public repository, and take one"
+    )
+    made.add_argument(
         "--aim-gpu-model", metavar="GPU", help="write an AIM runtime profile for this GPU: MI300X"
     )
     made.add_argument(
@@ -164,6 +176,8 @@ def read(argv: Sequence[str] | None = None) -> Options:
     given = parser().parse_args(argv)
     if given.oci_plain_http and given.oci is None:
         raise UsageError("--oci-plain-http: says how to speak to a registry: give --oci too")
+    if given.hub_public and given.hub is None:
+        raise UsageError("--hub-public: says what to make on the Hub: give --hub too")
     return Options(
         run=given.model_path,
         work=given.work_path or given.model_path / PUBLISH_DIR,
@@ -175,6 +189,8 @@ def read(argv: Sequence[str] | None = None) -> Options:
         s3=given.s3,
         oci=given.oci,
         oci_plain_http=given.oci_plain_http,
+        hub=given.hub,
+        hub_public=given.hub_public,
         serving=_serving(given),
     )
 

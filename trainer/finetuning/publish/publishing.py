@@ -50,6 +50,11 @@ def _places(
     if (oci_uri := options.oci) is not None:
         plain = options.oci_plain_http
         yield lambda: oci.publish(prepared, told, oci_uri, environ, say, plain_http=plain)
+    if (hub_uri := options.hub) is not None:
+        # Its client takes a second to load.
+        from finetuning.publish import hub  # noqa: PLC0415
+
+        yield lambda: hub.publish(prepared, hub_uri, environ, say, public=options.hub_public)
 
 
 def _try(place: Callable[[], CopiedModel], result: PublishResult, say: Say) -> PublishError | None:

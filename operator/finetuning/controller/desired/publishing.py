@@ -4,6 +4,7 @@ from finetuning.api.hyperparameters import Method
 from finetuning.api.v1alpha1 import (
     REGISTRY_KEY,
     FineTuningJob,
+    HubTarget,
     ModelForm,
     OciTarget,
     PublishSpec,
@@ -113,8 +114,12 @@ def _publisher(job: FineTuningJob, settings: Settings, publish: PublishSpec) -> 
         naming.PUBLISHING_CONTAINER,
         job,
         settings,
-        more=[*pod.s3_variables(publish.s3), *_registry_keys(publish.oci)],
-        offline=base is not None or not _merges(job, publish),
+        more=[
+            *pod.s3_variables(publish.s3),
+            *_registry_keys(publish.oci),
+            *_hub_variables(publish.hub),
+        ],
+        offline=publish.hub is None and (base is not None or not _merges(job, publish)),
         resources=publish.resources or ResourceSpec(),
         gpu=False,
         command=["python3", "-m", "finetuning.publish"],
@@ -153,10 +158,14 @@ def _arguments(job: FineTuningJob, publish: PublishSpec) -> list[str]:
         arguments["--s3"] = publish.s3.uri
     if publish.oci is not None:
         arguments["--oci"] = publish.oci.uri
+    if publish.hub is not None:
+        arguments["--hub"] = publish.hub.uri
     plain_http = publish.oci is not None and publish.oci.plain_http
+    public = publish.hub is not None and not publish.hub.private
     return [
         *(part for pair in arguments.items() for part in pair),
         *(["--oci-plain-http"] if plain_http else []),
+        *(["--hub-public"] if public else []),
     ]
 
 
@@ -165,3 +174,16 @@ def _registry_keys(target: OciTarget | None) -> list[Manifest]:
     if target is None or target.secret_name is None:
         return []
     return [pod.from_secret("DOCKER_AUTH_CONFIG", target.secret_name, REGISTRY_KEY)]
+
+
+def _hub_variables(target: HubTarget | None) -> list[Manifest]:
+    """The token under a name of its own: HF_TOKEN is the one that reads a base model."""
+    if target is None:
+        return []
+    token = target.token_secret_ref
+    # Only Hugging Face's own Hub is sure to take files by Xet's chunks.
+    address = {"HF_ENDPOINT": target.endpoint, "HF_HUB_DISABLE_XET": "1"} if target.endpoint else {}
+    return [
+        pod.from_secret("FINETUNING_HUB_TOKEN", token.name, token.key),
+        *({"name": name, "value": value} for name, value in address.items()),
+    ]
