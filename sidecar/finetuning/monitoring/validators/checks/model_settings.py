@@ -12,8 +12,8 @@ from finetuning.artifacts import GENERATION_CONFIG
 
 _FREE = frozenset({
     "_attn_implementation", "_from_model_config", "_name_or_path", "_output_attentions",
-    "architectures", "attention_dropout", "attn_implementation", "attn_pdrop", "bos_token_id",
-    "chunk_size_feed_forward", "dtype", "embd_pdrop", "eos_token_id", "id2label",
+    "architectures", "attention_dropout", "attn_implementation", "attn_pdrop", "auto_map",
+    "bos_token_id", "chunk_size_feed_forward", "dtype", "embd_pdrop", "eos_token_id", "id2label",
     "initializer_range", "is_encoder_decoder", "label2id", "output_attentions",
     "output_hidden_states", "output_router_logits", "pad_token_id", "pretraining_tp",
     "problem_type", "quantization_config", "resid_pdrop", "return_dict", "router_aux_loss_coef",
