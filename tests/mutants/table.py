@@ -160,6 +160,8 @@ INTEGRITY: tuple[Fault, ...] = (
           tensors(faults.without_one_matrix, MODEL), run=FULL),
     Fault("config.json is of a wider model", FILES, "ShapeMismatch",
           edited("config.json", hidden_size=256), run=FULL),
+    Fault("config.json has lost how positions are scaled", FILES, "ConfigMismatch",
+          without("config.json", "rope_parameters"), run=FULL),
     Fault("the tokenizer has more tokens than the model", FILES, "TokenizerMismatch",
           faults.larger_tokenizer, run=FULL),
     Fault("two layers are swapped after sealing", FILES, "ManifestMismatch",

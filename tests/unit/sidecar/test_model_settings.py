@@ -48,8 +48,9 @@ def folder(tmp_path: Path) -> Any:
         (MODEL | {"attention_dropout": 0.0}, MODEL | {"attention_dropout": 0.1}),
         (MODEL | {"quantization_config": {"quant_method": "awq", "bits": 4}}, MODEL),
         (MODEL | {"pad_token_id": 2, "use_cache": False}, MODEL),
+        (MODEL | {"unsloth_version": "2025.9.1", "auto_map": {"AutoConfig": "x.Y"}}, MODEL),
     ],
-    ids=["old base", "new base", "no window", "dropout", "quantized", "padding"],
+    ids=["old base", "new base", "no window", "dropout", "quantized", "padding", "notes"],
 )
 def test_what_two_versions_write_in_other_words_is_the_same(
     folder: Any, own: dict[str, Any], base: dict[str, Any]
@@ -81,8 +82,13 @@ def test_a_setting_that_makes_another_model_of_the_weights_is_named(
         ({"eos_token_id": 2, "transformers_version": "4.40.0"}, {"eos_token_id": 2}, ""),
         ({"eos_token_id": 2, "_from_model_config": True}, None, ""),
         (None, {"eos_token_id": 2}, ""),
-        ({"eos_token_id": 7}, None, "eos_token_id is 7, not 2"),
-        ({"eos_token_id": 2, "do_sample": True}, {"eos_token_id": 2}, "do_sample is True, not"),
+        ({"eos_token_id": [3, 2]}, {"eos_token_id": [2, 3]}, ""),
+        ({"eos_token_id": 2}, {"eos_token_id": [2], "do_sample": False, "top_k": 50}, ""),
+        ({"eos_token_id": 2, "temperature": 1.0, "repetition_penalty": 1.0}, None, ""),
+        ({"eos_token_id": 7}, None, "eos_token_id is [7], not [2]"),
+        ({"eos_token_id": 2}, {"eos_token_id": 2, "top_p": 0.8}, "top_p is 1.0, not 0.8"),
+        ({}, {"eos_token_id": 2}, "eos_token_id is [], not [2]"),
+        ({"eos_token_id": 2, "do_sample": True}, None, "do_sample is True, not False"),
         ({"eos_token_id": 2, "max_new_tokens": 1}, None, "max_new_tokens is 1, not unset"),
     ],
 )  # fmt: skip

@@ -97,20 +97,29 @@ def settings_are_others(run: Run) -> Finding | None:
         if told is not None and found is not None and told != found:
             text = f"adapter_config.json: {name} is {found!r}, the run had {told!r}"
             return Finding("ConfigMismatch", text)
-    if run.kept and (problem := _settings_problem(run.result, run.kept)):
+    if run.kept and (problem := _settings_problem(run, run.kept)):
         return Finding("ConfigMismatch", f"{problem} is not as in {run.kept.root.name}")
     at = "" if run.result.is_adapter or run.base is None else _other_computing(run.result, run.base)
     text = f"config.json: {at} is not as in the base model"
     return Finding("ConfigMismatch", text) if at else None
 
 
-def _settings_problem(own: Tree, kept: Tree) -> str:
-    """Both were written by one library, so that everything that both have must be the same."""
+def _settings_problem(run: Run, kept: Tree) -> str:
+    """Both were written by one library, so that everything that both have must be the same.
+
+    What the trainer itself wrote has lost nothing, either.
+    """
+    own = run.result
     for name in MODEL_DIR_FILES:
-        if name in own.files and name in kept.files:
-            mine = {k: v for k, v in own.document(name).fields.items() if k not in _FREE}
-            if at := _difference(mine, kept.document(name).fields):
-                return f"{name}: {at}"
+        if name not in own.files or name not in kept.files:
+            continue
+        mine, theirs = (
+            {key: value for key, value in tree.document(name).fields.items() if key not in _FREE}
+            for tree in (own, kept)
+        )
+        lost = sorted(theirs.keys() - mine.keys()) if run.is_as_trained else []
+        if at := _difference(mine, theirs) or next(iter(lost), ""):
+            return f"{name}: {at}"
     return ""
 
 

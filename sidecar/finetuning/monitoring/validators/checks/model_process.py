@@ -182,10 +182,13 @@ def _probe_full(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
 
 
 def _settings_of_others(request: ProbeRequest) -> dict[str, str]:
-    """Where the base model could be loaded, its settings can be read as well."""
+    """Where the base model could be loaded; a configuration that cannot be read says nothing."""
     pair = (request.model_path, str(request.base), _of_the_base(request))
-    with _stage("model"):
+    try:
         return {"computes": computes_otherwise(*pair), "generates": generates_otherwise(*pair)}
+    except Exception as error:  # noqa: BLE001 - the libraries raise many kinds
+        log.warning("The settings of %s are not compared with: %s", request.base, error)
+        return {}
 
 
 def _base_to_compare(request: ProbeRequest) -> Any | None:

@@ -27,6 +27,20 @@ _FREE_IN_GENERATION = frozenset({
     "output_logits", "output_scores", "pad_token_id", "return_dict_in_generate",
     "transformers_version", "use_cache",
 })  # fmt: skip
+_UNSAID: Mapping[str, Any] = {
+    "diversity_penalty": 0.0, "do_sample": False, "early_stopping": False,
+    "encoder_no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1.0, "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0, "length_penalty": 1.0, "max_length": 20, "min_length": 0,
+    "no_repeat_ngram_size": 0, "num_beam_groups": 1, "num_beams": 1, "num_return_sequences": 1,
+    "remove_invalid_values": False, "renormalize_logits": False, "repetition_penalty": 1.0,
+    "temperature": 1.0, "top_k": 50, "top_p": 1.0, "typical_p": 1.0,
+}  # fmt: skip
+"""What holds where nothing is said, by transformers' documentation of GenerationConfig: version 4
+wrote only what differs from it."""
+
+_ENDS = "eos_token_id"
+"""One token, or several in any order."""
+
 _SHOWN = 40
 
 
@@ -35,12 +49,7 @@ def computes_otherwise(own: str, base: str, of_the_base: Mapping[str, Any]) -> s
 
     A model of texts may be part of a larger base.
     """
-    from transformers import AutoConfig  # noqa: PLC0415 - in the process that loads the model
-
-    mine, theirs = (
-        AutoConfig.from_pretrained(path, **where).get_text_config().to_dict()
-        for path, where in ((own, _HERE), (base, of_the_base))
-    )
+    mine, theirs = _computing(own, _HERE), _computing(base, of_the_base)
     return _difference(mine, theirs, _FREE)
 
 
@@ -51,6 +60,15 @@ def generates_otherwise(own: str, base: str, of_the_base: Mapping[str, Any]) -> 
 
 
 _HERE = {"local_files_only": True, "trust_remote_code": False}
+
+
+def _computing(path: str, where: Mapping[str, Any]) -> dict[str, Any]:
+    """What its architecture knows: tools leave notes of their own there, which nothing reads."""
+    from transformers import AutoConfig  # noqa: PLC0415 - in the process that loads the model
+
+    found = AutoConfig.from_pretrained(path, **where).get_text_config()
+    known = type(found)().to_dict()
+    return {key: value for key, value in found.to_dict().items() if key in known}
 
 
 def _generation(path: str, where: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,8 +82,10 @@ def _generation(path: str, where: Mapping[str, Any]) -> dict[str, Any]:
         if (Path(path) / GENERATION_CONFIG).is_file():
             raise
         found = GenerationConfig.from_model_config(AutoConfig.from_pretrained(path, **where))
-    settings: dict[str, Any] = found.to_dict()
-    return settings
+    told = {key: value for key, value in found.to_dict().items() if value is not None}
+    ends = told.get(_ENDS, [])
+    several = ends if isinstance(ends, list) else [ends]
+    return {**_UNSAID, **told, _ENDS: sorted(set(several))}
 
 
 def _difference(own: dict[str, Any], base: dict[str, Any], free: frozenset[str]) -> str:
