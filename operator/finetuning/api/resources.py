@@ -7,7 +7,10 @@ from pydantic import Field
 from finetuning.api.base import ApiModel, Rule
 from finetuning.api.text import MEBIBYTE, Resources, amount, at_least
 
+_PARTS = ("requests", "limits")
 _STORED = ("memory", "ephemeral-storage")
+_SHARED = ("cpu", *_STORED)
+"""Of which a pod may get more than is set aside for it."""
 
 
 def _devices_agree(resources: "ResourceSpec") -> bool:
@@ -26,7 +29,7 @@ def _devices_are_whole(resources: "ResourceSpec") -> bool:
 
 def _requests_fit(resources: "ResourceSpec") -> bool:
     """Each amount is known to be a quantity here: its own rule comes first."""
-    shared = resources.requests.keys() & resources.limits.keys()
+    shared = resources.requests.keys() & resources.limits.keys() & set(_SHARED)
     pairs = [(amount(resources.requests[name]), amount(resources.limits[name])) for name in shared]
     return all(least <= most for least, most in pairs if least is not None and most is not None)
 
@@ -36,11 +39,33 @@ def _bytes_have_a_unit(resources: "ResourceSpec") -> bool:
     return all(at_least(MEBIBYTE, value) for name, value in entries if name in _STORED)
 
 
-def _at_least_a_mebibyte(part: str) -> str:
-    each = f"string(self.{part}[name])"
+# What is asked of an amount as text is dear on older API servers, see MOST_RESOURCES: so resources
+# that have names are asked for by them, and the rest as little as possible.
+
+
+def _whole_in_cel(part: str) -> str:
+    each = f"self.{part}[name]"
     return (
-        f"(!has(self.{part}) || self.{part}.all(name, !(name in {list(_STORED)}) || "
-        f"!isQuantity({each}) || quantity({each}).compareTo(quantity('1Mi')) >= 0))"
+        f"(!has(self.{part}) || self.{part}.all(name, !name.contains('/') || "
+        rf"type({each}) == int || !{each}.matches('\\D')))"
+    )
+
+
+def _fits_in_cel(name: str) -> str:
+    least, most = (f"self.{part}['{name}']" for part in _PARTS)
+    known = [f"(type({each}) != int && !isQuantity({each}))" for each in (least, most)]
+    return (
+        f"(!('{name}' in self.requests) || !('{name}' in self.limits) || {' || '.join(known)} || "
+        f"quantity(string({least})).compareTo(quantity(string({most}))) <= 0)"
+    )
+
+
+def _stored_in_cel(part: str, name: str) -> str:
+    each = f"self.{part}['{name}']"
+    return (
+        f"(!has(self.{part}) || !('{name}' in self.{part}) || (type({each}) == int "
+        f"? int({each}) >= {MEBIBYTE} "
+        f": !isQuantity({each}) || quantity({each}).compareTo(quantity('1Mi')) >= 0))"
     )
 
 
@@ -57,23 +82,18 @@ class ResourceSpec(ApiModel):
             "limits alone is enough",
         ),
         Rule(
-            "(!has(self.requests) || self.requests.all(name, !name.contains('/') || "
-            "string(self.requests[name]).matches('^[0-9]+$'))) && "
-            "(!has(self.limits) || self.limits.all(name, !name.contains('/') || "
-            "string(self.limits[name]).matches('^[0-9]+$')))",
+            " && ".join(map(_whole_in_cel, _PARTS)),
             _devices_are_whole,
             "a device such as amd.com/gpu is given whole: 1, 2, 8 and so on",
         ),
         Rule(
-            "!has(self.requests) || !has(self.limits) || self.requests.all(name, "
-            "!(name in self.limits) || !isQuantity(string(self.requests[name])) || "
-            "!isQuantity(string(self.limits[name])) || quantity(string(self.requests[name]))"
-            ".compareTo(quantity(string(self.limits[name]))) <= 0)",
+            "!has(self.requests) || !has(self.limits) || "
+            f"({' && '.join(map(_fits_in_cel, _SHARED))})",
             _requests_fit,
             "no request may be larger than its limit: raise the limit or lower the request",
         ),
         Rule(
-            f"{_at_least_a_mebibyte('requests')} && {_at_least_a_mebibyte('limits')}",
+            " && ".join(_stored_in_cel(part, name) for part in _PARTS for name in _STORED),
             _bytes_have_a_unit,
             "memory and ephemeral-storage are bytes unless they have a unit: give 32Gi, not 32",
         ),

@@ -296,7 +296,8 @@ Quantity = Annotated[
     int | str,
     Field(json_schema_extra={"x-kubernetes-int-or-string": True, "maxLength": 32}),
     Rule(
-        f"type(self) == int ? int(self) >= 0 : string(self).matches(r'^({_QUANTITY})$')",
+        "type(self) == int ? int(self) >= 0 : "
+        "isQuantity(self) && !self.startsWith('-') && !self.startsWith('+')",
         lambda value: amount(value) is not None,
         "must be an amount of 0 or more such as 2, 500m, 32Gi or 1.5T",
     ),
@@ -307,9 +308,13 @@ MEBIBYTE = 1 << 20
 
 _RESOURCE = rf"({_OBJECT}/)?[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?"
 
+MOST_RESOURCES = 8
+"""Up to Kubernetes 1.33 an API server takes an amount for three megabytes of text, whatever its
+maxLength, and refuses a definition whose rules could take too long with so many of them."""
+
 Resources = Annotated[
     dict[str, Quantity],
-    Field(max_length=32),
+    Field(max_length=MOST_RESOURCES),
     Rule(
         f"self.all(name, name.matches(r'^({_RESOURCE})$'))",
         lambda amounts: all(re.fullmatch(_RESOURCE, name) for name in amounts),
