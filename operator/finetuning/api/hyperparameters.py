@@ -223,6 +223,12 @@ class Hyperparameters(ApiModel):
         "put together while it computes. For methods lora and full with more than one GPU. 16 bit "
         "is bf16 with it, also where fp16 is on.",
     )
+    torch_compile: bool = Field(
+        default=False,
+        description="Compile the model's layers with torch.compile. The first steps take up to "
+        "minutes longer, those after them mostly less time; losses stay the same. Needs Triton and "
+        "a C compiler in the image on a GPU, a C++ compiler on a CPU.",
+    )
     seed: int = Field(
         default=42, ge=0, le=4_294_967_295, description="Seed of data order, dropout and adapters."
     )

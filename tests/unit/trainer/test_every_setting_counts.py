@@ -147,6 +147,8 @@ ELSEWHERE = {
     ("hyperparameters", "beta"),
     # One process has nothing to share out; test_processes.py and test_measured.py have two.
     ("hyperparameters", "fsdp"),
+    # It takes a minute, and changes no figure; test_compiled.py shows both.
+    ("hyperparameters", "torch_compile"),
     # test_tracking.py reads with each tracker's own reader what it was told.
     ("hyperparameters", "report_to"),
 }

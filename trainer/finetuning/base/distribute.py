@@ -31,6 +31,13 @@ def unwrapped(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def layers_of(model: Any) -> list[Any]:
+    """The modules that transformers says are a piece, from the outside in: a model's layers."""
+    base = unwrapped(model)
+    names = set(base._no_split_modules or ())  # noqa: SLF001 - no other place says it
+    return [each for each in base.modules() if type(each).__name__ in names]
+
+
 def same_start(model: Any, group: Group) -> None:
     """Trained weights as rank 0 has them; all read the same files, but adapters begin at random."""
     with torch.no_grad():
@@ -77,9 +84,7 @@ def sharded(model: Any, device: Device, group: Group) -> Any:
     mesh = init_device_mesh(device.device.type, (group.size,))
     policy = MixedPrecisionPolicy(param_dtype=device.compute_dtype, reduce_dtype=torch.float32)
     base = unwrapped(model)
-    layers = set(base._no_split_modules or ())  # noqa: SLF001 - no other place says it
-    inside_out = reversed([each for each in base.modules() if type(each).__name__ in layers])
-    for module in (*inside_out, base):
+    for module in (*reversed(layers_of(base)), base):  # Inside out.
         _receive(module, device.device, group)
         try:
             fully_shard(module, mesh=mesh, mp_policy=policy)

@@ -33,6 +33,8 @@ def prepare() -> None:
     mine = max(1, min(cpu_limit(CPU_QUOTA) or there, there) // processes)
     if mine < there:
         os.environ.setdefault("OMP_NUM_THREADS", str(mine))
+        # Of torch.compile: processes that each load torch, else as many as the node has cores.
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(mine))
 
 
 def end_with_launcher() -> None:

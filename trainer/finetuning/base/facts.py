@@ -22,6 +22,7 @@ COSMETIC = (
     "report_to",
     "sample_generations",
     "sample_max_new_tokens",
+    "torch_compile",
 )
 """Settings that leave the trained weights as they are."""
 

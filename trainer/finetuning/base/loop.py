@@ -17,7 +17,8 @@ from finetuning.artifacts.trainer_state import TrainerState
 from finetuning.base import checkpoints, mfu
 from finetuning.base.best import gives_up, judge
 from finetuning.base.checkpoints import Checkpoint
-from finetuning.base.console import Figures
+from finetuning.base.compiled import as_written
+from finetuning.base.console import Figures, duration
 from finetuning.base.data import Data
 from finetuning.base.errors import DeviceMemoryError, DivergedError
 from finetuning.base.group import SharedStop
@@ -100,6 +101,8 @@ class Loop:
         self._mfu = mfu.meter(stepper.model, stepper.device, trains_all=method is Method.FULL)
         self._interval = _Interval()
         self._began, self._first = time.monotonic(), self.state.global_step
+        self._compiling = 0.0
+        """Seconds of the first step, where it compiles the model's layers."""
         self._seconds_before = self.state.train_seconds
 
     def run_until(self, stop: SharedStop, tracking: Tracking) -> None:
@@ -166,6 +169,9 @@ class Loop:
         if result is None:
             return
         self._count(result, time.perf_counter() - began)
+        if self._settings.torch_compile and done == self._first:
+            self._compiling = time.perf_counter() - began
+            log.info("The first step has compiled the layers: %s.", duration(self._compiling))
         eval_loss = self._evaluate_if_due(stop)
         best = eval_loss is not None and self._is_best(eval_loss)
         record.step(self._line(result, rate, eval_loss))
@@ -201,11 +207,12 @@ class Loop:
         self._live.event(RunState.EVALUATING)
         last = step == self._plan.total_steps
         rows, size = self._data.held_out, self._plan.batch_size
-        loss = self._stepper.evaluate(rows, size, None if last else stop)
-        if loss is not None:
-            self.state.eval_loss = loss
-            log.info("step %d  eval loss %.4f", step, loss)
-            self._samples.ask(self._stepper.model, step, stop)
+        with as_written(self._settings):
+            loss = self._stepper.evaluate(rows, size, None if last else stop)
+            if loss is not None:
+                self.state.eval_loss = loss
+                log.info("step %d  eval loss %.4f", step, loss)
+                self._samples.ask(self._stepper.model, step, stop)
         self._live.event(RunState.TRAINING, eval_loss=self.state.eval_loss)
         return loss
 
@@ -301,7 +308,10 @@ class Loop:
         """By the wall clock of this process, so that evaluation and saving count as well."""
         done = self.state.global_step - self._first
         left = self._plan.total_steps - self.state.global_step
-        return (time.monotonic() - self._began) / done * left
+        took = time.monotonic() - self._began
+        if self._compiling and done > 1:
+            done, took = done - 1, took - self._compiling
+        return took / done * left
 
 
 def counts_of(state: TrainerState, plan: Plan) -> dict[str, Any]:

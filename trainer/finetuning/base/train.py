@@ -15,6 +15,7 @@ from finetuning.artifacts.trainer_state import TrainerState
 from finetuning.base import checkpoints, data_report, gpu
 from finetuning.base.best import load_best
 from finetuning.base.checkpoints import Checkpoint
+from finetuning.base.compiled import as_written, compile_layers, explained, require_compiler
 from finetuning.base.console import duration
 from finetuning.base.data import Data, prepare
 from finetuning.base.device import Device, choose
@@ -90,7 +91,8 @@ def _train(run: Run, live: LiveState, stop: Stop, device: Device, group: Group) 
 
     stop.raises = False
     with Tracking(run) as tracking, closing(samples), closing(loop):
-        loop.run_until(SharedStop(stop, group), tracking)
+        with explained(config.hyperparameters):
+            loop.run_until(SharedStop(stop, group), tracking)
         if not loop.done:
             tracking.outcome = Outcome.PAUSED
             return loop.pause()
@@ -99,7 +101,8 @@ def _train(run: Run, live: LiveState, stop: Stop, device: Device, group: Group) 
         live.event(RunState.SAVING, total_steps=loop.state.max_steps)
         model = load_best(_whole(model, run, loop.state, place), run, loop.state, place)
         ending = Ending(run, loop.state, plan, data, place, started)
-        result = write_result(ending, model, tokenizer)
+        with as_written(config.hyperparameters):
+            result = write_result(ending, model, tokenizer)
         tracking.outcome = Outcome.FINISHED
         return result
 
@@ -116,6 +119,8 @@ def _place(config: RunConfig, device: Device, group: Group) -> Device:
 def _choose_device(config: RunConfig, rank: Rank) -> Device:
     settings = config.hyperparameters
     device = choose(settings.precision, rank, shards=_shards(config, rank))
+    if settings.torch_compile:
+        require_compiler(device)
     if settings.fsdp and rank.alone:
         log.info("fsdp has no effect: there is one process, and it holds the whole model.")
     note = f" ({device.note})" if device.note else ""
@@ -193,6 +198,8 @@ def _announce(run: Run, plan: Plan, data: Data, found: Checkpoint | None) -> Non
 
 def _stepper(run: Run, model: Any, device: Device, group: Group) -> Stepper:
     """Raises VolumeTooSmallError."""
+    if run.config.hyperparameters.torch_compile:
+        compile_layers(model)
     spread = sharded if _shards(run.config, group.rank) else distributed
     together = spread(model, device, group)
     optimizer = make_optimizer(model, run.config)
