@@ -8,7 +8,7 @@ from finetuning.local.problems import InputError
 
 def is_free(port: int) -> bool:
     """Whether a server can listen there now; raises InputError when the port is not ours to use."""
-    with socket.socket() as probe:
+    with _probe() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
@@ -20,10 +20,19 @@ def is_free(port: int) -> bool:
 
 
 def any_free() -> int:
-    with socket.socket() as probe:
+    with _probe() as probe:
         probe.bind(("", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def _probe() -> socket.socket:
+    """On all addresses, as the server will listen: IPv6's too, where the machine has any."""
+    if not socket.has_dualstack_ipv6():
+        return socket.socket()
+    probe = socket.socket(socket.AF_INET6)
+    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    return probe
 
 
 def choose(usual: int, insisted: int | None) -> int:

@@ -1,5 +1,6 @@
 """The exporter: a small HTTP server with the figures of one training run."""
 
+import errno
 import platform
 import socket
 import ssl
@@ -8,11 +9,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from finetuning.artifacts import STATE_DIR
 from finetuning.monitoring.collector import Identity
 from finetuning.monitoring.endpoints import MetricsServer
 from finetuning.monitoring.scrapers import Scrapers
 from finetuning.monitoring.source import FileSource, ManualSource, Snapshot, Source
+
+_NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+"""How a machine says that it has none."""
 
 
 class FineTuningMetricsExporter:
@@ -30,13 +36,17 @@ class FineTuningMetricsExporter:
         method: str = "",
         state_dir: Path | str | None = None,
         training_info: Path | str | None = None,
-        bind_address: str = "0.0.0.0",  # noqa: S104 - Prometheus scrapes from another host
+        bind_address: str = "",
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Port 0 takes a free one; `port` tells which, once the server runs."""
+        """Port 0 takes a free one; `port` tells which, once the server runs.
+
+        Without a `bind_address` it listens on all addresses of the host, IPv4 and IPv6, since
+        Prometheus scrapes from another one; `bind_address` then tells as what.
+        """
         self.port = port
+        self.bind_address = bind_address
         self._tls = tls
-        self._bind_address = bind_address
         self._identity = Identity(
             job_name, model_id, method, _own_version(), platform.python_version()
         )
@@ -48,18 +58,25 @@ class FineTuningMetricsExporter:
         """Serve in the background; raises OSError when the port cannot be had."""
         if self._server is not None:
             return
-        server = _server_class(self._bind_address)(
-            (self._bind_address, self.port),
-            self._identity,
-            self._source.read,
-            self._scraped,
-            self._tls,
-        )
-        self.port = server.server_port
+        server = self._listen(self.bind_address) if self.bind_address else self._listen_on_all()
+        self.bind_address, self.port = server.server_name, server.server_port
         self._server = server
         threading.Thread(
             target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True
         ).start()
+
+    def _listen_on_all(self) -> MetricsServer:
+        try:
+            return self._listen("::")
+        except OSError as error:
+            if error.errno not in _NO_IPV6:
+                raise
+            return self._listen("0.0.0.0")  # noqa: S104 - as above
+
+    def _listen(self, address: str) -> MetricsServer:
+        kind = _MetricsServerV6 if ":" in address else MetricsServer
+        where = (address, self.port)
+        return kind(where, self._identity, self._source.read, self._scraped, self._tls)
 
     def stop_server(self) -> None:
         """Free the port; the exporter can be started again."""
@@ -96,9 +113,11 @@ class FineTuningMetricsExporter:
 class _MetricsServerV6(MetricsServer):
     address_family = socket.AF_INET6
 
-
-def _server_class(bind_address: str) -> type[MetricsServer]:
-    return _MetricsServerV6 if ":" in bind_address else MetricsServer
+    @override
+    def server_bind(self) -> None:
+        """On `::` IPv4 is served as well, whatever the machine's default is."""
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
 
 def _source(state_dir: Path | str | None, training_info: Path | str | None) -> Source:

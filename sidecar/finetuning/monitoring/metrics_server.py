@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, OverflowError) as error:
         return _refuse(args, error)
     scheme = "https" if tls else "http"
-    _say(f"serving {scheme}://{args.bind_address}:{exporter.port}/metrics for job {args.job_name}")
+    host = f"[{exporter.bind_address}]" if ":" in exporter.bind_address else exporter.bind_address
+    _say(f"serving {scheme}://{host}:{exporter.port}/metrics for job {args.job_name}")
     signal.sigwait(_STOP_SIGNALS)
     exporter.trainer_gone()
     _linger(exporter, args.linger)
@@ -74,7 +75,12 @@ def command_line() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--port", type=_port, default=8000, help="port to listen on (default: 8000)")
-    add("--bind-address", default="0.0.0.0", help="address to listen on (default: %(default)s)")  # noqa: S104
+    add(
+        "--bind-address",
+        default="",
+        metavar="ADDRESS",
+        help="address to listen on, such as 127.0.0.1 (default: all, IPv4 and IPv6)",
+    )
     add("--job-name", default="finetuning", help="label job_name (default: %(default)s)")
     add("--model-id", default="", help="label model_id")
     add("--method", default="", choices=METHODS, help="label method: lora, qlora or full")
@@ -173,8 +179,9 @@ def _exporter(args: argparse.Namespace, tls: ssl.SSLContext | None) -> "FineTuni
 
 def _refuse(args: argparse.Namespace, error: Exception) -> int:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    address = args.bind_address or "all addresses,"
     _say(
-        f"error: cannot listen on {args.bind_address} port {args.port}: {reason}; "
+        f"error: cannot listen on {address} port {args.port}: {reason}; "
         "choose another with --port or --bind-address"
     )
     return 2

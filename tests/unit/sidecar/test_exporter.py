@@ -1,4 +1,5 @@
 import json
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from finetuning.monitoring import metrics
 from finetuning.monitoring.metrics import FineTuningMetricsExporter
 
 Series = dict[str, list[tuple[dict[str, str], float]]]
@@ -63,6 +65,46 @@ def test_an_exporter_starts_again_on_its_port(start: Start, scrape: Scrape) -> N
     exporter.start_server()
     assert exporter.port == port
     assert "finetuning_job_status" in scrape(port)
+
+
+def healthy(host: str, port: int) -> bool:
+    with urllib.request.urlopen(f"http://{host}:{port}/healthz", timeout=10) as reply:
+        return bool(reply.status == 200)
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+def test_both_families_are_served_unless_one_address_is_named(start: Start) -> None:
+    exporter = start(bind_address="")
+    assert exporter.bind_address == "::"
+    assert healthy("127.0.0.1", exporter.port)
+    assert healthy("[::1]", exporter.port)
+    only = start(bind_address="127.0.0.1")
+    with pytest.raises(urllib.error.URLError):
+        healthy("[::1]", only.port)
+
+
+def test_a_machine_without_ipv6_is_served_by_ipv4(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A family that no kernel serves any more, and that therefore says what one without IPv6 says.
+    monkeypatch.setattr(metrics._MetricsServerV6, "address_family", socket.AF_ASH)
+    exporter = start(bind_address="")
+    assert exporter.bind_address == "0.0.0.0"  # noqa: S104
+    assert healthy("127.0.0.1", exporter.port)
+
+
+def test_a_port_that_is_taken_on_all_addresses_is_refused_on_all(start: Start) -> None:
+    first = start(bind_address="0.0.0.0")  # noqa: S104
+    with pytest.raises(OSError, match="in use"):
+        start(bind_address="", port=first.port)
 
 
 def test_a_taken_port_is_refused(start: Start) -> None:

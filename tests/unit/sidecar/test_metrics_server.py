@@ -231,6 +231,20 @@ def test_as_the_first_process_of_a_container_it_hears_sigterm(
     assert server.process.wait(20) == 0
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [("", "http://[::]:"), ("::1", "http://[::1]:"), ("127.0.0.1", "http://127.")],
+)
+def test_it_says_where_it_listens_as_an_address_is_written(
+    serve: Callable[..., Server], address: str, shown: str
+) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 here")
+    assert shown in serve("--bind-address", address).greeting
+
+
 def test_a_port_in_use_is_told_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

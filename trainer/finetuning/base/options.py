@@ -189,7 +189,7 @@ def _add_metrics(parser: argparse.ArgumentParser) -> None:
         "--metrics-port",
         metavar="PORT",
         default=str(DEFAULT_METRICS_PORT),
-        help=f"Port of http://0.0.0.0:<port>/metrics. (default: {DEFAULT_METRICS_PORT})",
+        help=f"Port of /metrics, on all addresses. (default: {DEFAULT_METRICS_PORT})",
     )
 
 
