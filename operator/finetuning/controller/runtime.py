@@ -48,7 +48,8 @@ class Operator:
         self._leads = False
         self._election: Election | None = None
         self._task: asyncio.Task[None] | None = None
-        metrics.depth.set_function(lambda: self._queue.depth)
+        # One that stands by queues every job for the day when it leads, and nobody waits for that.
+        metrics.depth.set_function(lambda: self._queue.depth if self._leads else 0)
 
     async def run(self, gateway: Gateway) -> None:
         """Serve until SIGTERM or SIGINT, which kopf takes; raises when a watch cannot go on."""

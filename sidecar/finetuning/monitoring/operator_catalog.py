@@ -213,7 +213,7 @@ WORKQUEUE_DEPTH = Metric(
     Kind.GAUGE,
     (),
     "jobs",
-    "Jobs that wait for a look",
+    "Jobs that wait for a look; 0 where another replica leads",
     Group.OPERATOR,
 )
 MONITOR_ERRORS_TOTAL = Metric(

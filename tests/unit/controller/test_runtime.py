@@ -1,14 +1,18 @@
+import asyncio
+
 import aiohttp
 import pytest
 from tests.unit.controller.objects import SETTINGS
-from tests.unit.controller.world import KEY
+from tests.unit.controller.world import KEY, FakeGateway, World
 
 from finetuning.controller import endpoints
 from finetuning.controller.cache import Cache
 from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import ApiError
 from finetuning.controller.metrics import OperatorMetrics
+from finetuning.controller.monitoring_mode import ModeKeeper
 from finetuning.controller.runtime import Look, Operator
+from finetuning.monitoring.operator_catalog import WORKQUEUE_DEPTH
 
 
 def looks(answer: float | Exception | None) -> Look:
@@ -50,6 +54,23 @@ async def test_a_success_starts_the_delays_over(operator: Operator) -> None:
     await operator._attempt(KEY, looks(None))
     assert operator._queue._failures == {}
     operator._queue.close()
+
+
+async def test_jobs_wait_for_a_look_only_where_one_leads(operator: Operator) -> None:
+    registry, depths = operator._metrics.registry, list[float | None]()
+    for number in range(20):
+        operator._queue.add(("team", f"job-{number}"))
+
+    async def look(_: tuple[str, str]) -> None:
+        depths.append(registry.get_sample_value(WORKQUEUE_DEPTH.name))
+        if len(depths) == 20:
+            operator._queue.close()
+
+    assert registry.get_sample_value(WORKQUEUE_DEPTH.name) == 0
+    keeper = ModeKeeper(FakeGateway(World()), SETTINGS, lambda _: None)
+    await asyncio.wait_for(operator._lead(keeper, look), 20)
+    assert depths[0] == 19
+    assert depths[-1] == 0
 
 
 async def test_the_process_is_alive_before_it_is_ready() -> None:
