@@ -129,7 +129,8 @@ class Reconciler:
         except apply.NamespaceGoneError:
             return None
         new = status.status_of(seen, status.now())
-        held = await self._write(custom, memory, job.status, new)
+        going = status.is_last_chance(seen.children.training_pods)
+        held = await self._write(custom, memory, job.status, new, at_once=going)
         due = 0.0 if held is None and _is_due(seen, new) else None
         end = _AT_THE_END if self._is_to_tidy(seen, wanted, new) else None
         looks = (held, due, end, *self._next_looks(seen, new, memory))
@@ -233,6 +234,8 @@ class Reconciler:
         memory: Memory,
         known: FineTuningJobStatus,
         new: FineTuningJobStatus,
+        *,
+        at_once: bool = False,
     ) -> float | None:
         """Patch the status if it differs; says how long a small change should still wait."""
         old = known if status.is_written(custom.body.get("status")) else None
@@ -240,9 +243,9 @@ class Reconciler:
         if not changes:
             return None
         held = self._hold_seconds(old, new) - (self._clock() - memory.wrote)
-        if held > 0:
+        if held > 0 and not at_once:
             return held
-        if old is not None and self._outdated(custom.key, old, new):
+        if old is not None and not at_once and self._outdated(custom.key, old, new):
             return None
         written = await apply.patch_status(self._gateway, custom, changes)
         if written is None:

@@ -144,7 +144,7 @@ def _of_training(seen: Seen) -> FineTuningJobStatus:
         # The last pod of a failed job was not followed by another.
         last = 1 if stand.phase is Phase.FAILED else 0
         update["restarts"] = max(0, training_status.tries(job, training) - last)
-    if stand.phase is not Phase.RUNNING:
+    if stand.phase is not Phase.RUNNING or has_last_words(seen.children.training_pods):
         update["estimated_remaining"] = ""
     if stand.phase in {Phase.PENDING, Phase.PAUSED}:
         update |= {"tokens_per_second": None, "samples_per_second": None}
@@ -155,14 +155,14 @@ def _of_training(seen: Seen) -> FineTuningJobStatus:
 
 def _run_fields(seen: Seen, stand: Standing) -> dict[str, Any]:
     """Times, progress and paths: from the last words when it is over, else from the sidecar."""
-    trainer = _trainer(seen.children.training_pods)
     fields: dict[str, Any] = {}
     if seen.job.status.start_time is None:
         fields["start_time"] = observed.began(seen.children.training_pods, seen.job.spec.workers)
-    result = last_words.training_result(trainer) if trainer is not None else None
+    result = _last_words(seen.children.training_pods)
     if stand.phase is Phase.SUCCEEDED:
         fields |= _final(seen.job, result)
-    elif result is not None and stand.phase is not Phase.RUNNING:
+    elif result is not None:
+        # Also while its Pod closes: one that the Job deletes takes its last words along.
         fields |= _at_a_stop(seen.job, result)
     elif stand.phase is Phase.RUNNING:
         fields |= _live(seen)
@@ -182,9 +182,12 @@ def _live(seen: Seen) -> dict[str, Any]:
 
 
 def _left(seen: Seen) -> dict[str, Any]:
-    """Of a trainer that was killed: how far it was by its sidecar, which outlives it a little."""
+    """Of a trainer that was killed: how far it was by its sidecar, which outlives it a little.
+
+    At the step that is known already it may have saved another checkpoint.
+    """
     live, reached = seen.live, seen.job.status.current_step or 0
-    if live is None or live.step is None or live.step <= reached:
+    if live is None or live.step is None or live.step < reached:
         return {}
     return _reached(seen.job, live, live.last_checkpoint)
 
@@ -256,9 +259,23 @@ def _trainer(pods: tuple[Pod, ...]) -> Container | None:
     return next((each for each in found if each is not None and each.started_at), None)
 
 
+def _last_words(pods: tuple[Pod, ...]) -> TrainingResult | None:
+    trainer = _trainer(pods)
+    return last_words.training_result(trainer) if trainer is not None else None
+
+
+def has_last_words(pods: tuple[Pod, ...]) -> bool:
+    """Whether the newest trainer that ever started has ended and said how."""
+    return _last_words(pods) is not None
+
+
+def is_last_chance(pods: tuple[Pod, ...]) -> bool:
+    """Whether there are last words that go with their Pod at any moment."""
+    return has_last_words(pods) and any(pod.meta.deleting for pod in observed.leading(pods))
+
+
 def _manifest(seen: Seen) -> str | None:
-    trainer = _trainer(seen.children.training_pods)
-    result = last_words.training_result(trainer) if trainer is not None else None
+    result = _last_words(seen.children.training_pods)
     return result.manifest_sha256 if result is not None else None
 
 

@@ -83,6 +83,28 @@ async def test_a_job_without_trouble_has_three_events(world: World, process: Pro
     assert world.of("events")[1]["message"] == "Trained 100 steps; final loss 0.5."
 
 
+async def test_a_deadline_takes_the_pod_but_not_what_it_said_last(
+    world: World, process: Process
+) -> None:
+    """The Job deletes its pod a second after that has told of the checkpoint."""
+    await tell(world, process, STORY[:3])
+    world.end_job("demo-train", "FailureTarget", "DeadlineExceeded")
+    (raw,) = world.of("pods")
+    raw["metadata"]["deletionTimestamp"] = STARTED
+    saved = {"step": 640, "totalSteps": 900, "checkpoint": "checkpoints/checkpoint-640"}
+    words = ended(143, trainer_says(result="paused", **saved))
+    world.set_pods(naming.TRAINING, "Failed", words)
+    process.watch()
+    await process.reconciler.reconcile(KEY)
+    world.delete("pods", raw["metadata"]["name"])
+    world.end_job("demo-train", "Failed", "DeadlineExceeded")
+    await process.settle()
+    found = world.status
+    assert (found["phase"], found["reason"]) == ("Failed", "DeadlineExceeded")
+    assert found["currentStep"] == 640
+    assert found["checkpointPath"] == "pvc://demo-output/checkpoints/checkpoint-640"
+
+
 async def test_events_tell_of_a_pause_and_a_crash_in_order(world: World, process: Process) -> None:
     newest = "checkpoints/checkpoint-40"
     saved = trainer_says(result="paused", step=40, totalSteps=100, loss=0.9, checkpoint=newest)

@@ -203,6 +203,30 @@ def test_a_killed_trainer_got_as_far_as_its_sidecar_says() -> None:
     assert (told(150).current_step, told(150).train_loss) == (201, 0.0135)
 
 
+def test_a_killed_trainer_may_have_saved_at_the_step_that_is_known() -> None:
+    reached = {"phase": "Running", "currentStep": 640, "checkpointPath": "pvc://demo-output/old"}
+    left = live(step=640, totalSteps=900, lastCheckpoint="checkpoints/checkpoint-640")
+    training = batch_job(failed="DeadlineExceeded")
+    found = status.status_of(seen(of=job(reached), training=training, live=left), NOW)
+    assert (found.phase, found.current_step) == (Phase.FAILED, 640)
+    assert found.checkpoint_path == "pvc://demo-output/checkpoints/checkpoint-640"
+
+
+def test_last_words_count_while_the_job_still_closes() -> None:
+    said = trainer_says(
+        result="paused", step=643, totalSteps=900, checkpoint="checkpoints/checkpoint-643"
+    )
+    reached = {"phase": "Running", "currentStep": 640, "estimatedRemaining": "9m0s"}
+    left = live(step=640, totalSteps=900, lastCheckpoint="checkpoints/checkpoint-600")
+    closing = pod(ended(143, said), phase="Failed")
+    found = status.status_of(
+        seen(closing, of=job(reached), training=batch_job(condition="FailureTarget"), live=left),
+        NOW,
+    )
+    assert (found.phase, found.current_step, found.estimated_remaining) == (Phase.RUNNING, 643, "")
+    assert found.checkpoint_path == "pvc://demo-output/checkpoints/checkpoint-643"
+
+
 def test_the_status_of_a_pod_that_is_replaced_tells_how_far_it_was() -> None:
     """The next event says where it goes on, and the last answer may be of half a minute before."""
     before = {"phase": "Running", "currentStep": 47, "totalSteps": 5000}
