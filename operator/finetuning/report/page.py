@@ -102,8 +102,8 @@ def _tiles(run: RunFiles) -> Iterator[Node]:
     told = status or run.state
     planned = number(results.get("total_steps")) or (told.total_steps if told else None)
     speed = number(results.get("train_tokens_per_second"))
-    if speed is None and run.performance:
-        speed = run.performance[-1].tokens_per_second
+    if speed is None:
+        speed = _mean_speed(run)
     yield _tile("Training loss", _four_digits(loss), "nats per token")
     yield _tile("Held-out loss", _four_digits(held_out), _of_the_best(results))
     yield _tile(
@@ -111,6 +111,14 @@ def _tiles(run: RunFiles) -> Iterator[Node]:
     )
     yield _tile("Time", duration(seconds) if seconds is not None else None, "training alone")
     yield _tile("Throughput", f"{speed:,.0f}" if speed is not None else None, "tokens per second")
+
+
+def _mean_speed(run: RunFiles) -> float | None:
+    """Tokens per second of all the training so far, as a result would tell it."""
+    last = run.performance[-1] if run.performance else None
+    if last is None or last.seconds <= 0:
+        return None
+    return sum(line.tokens for line in run.history if line.step <= last.step) / last.seconds
 
 
 def _of_the_best(results: Mapping[str, Any]) -> str:
@@ -215,9 +223,8 @@ def _data(run: RunFiles) -> list[tuple[str, str]]:
     for name in ("path", "eval_path"):
         if isinstance(path := data.get(name), str):
             data[name] = path.rstrip("/").rpartition("/")[2] if path.startswith("/") else path
-    found = _flat(data | _about_rows(run.data), set())
-    results = run.part("results")
-    return found + _flat({name: results.get(name) for name in ("tokens_total",) if results}, set())
+    tokens = {"tokens_read_in_all_epochs": run.part("results").get("tokens_total")}
+    return _flat(data | _about_rows(run.data) | tokens, set())
 
 
 def _about_rows(report: DataReport | None) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_a_finished_run_is_told_whole(finished: Path) -> None:
         "Prompt In the data After step 200 After step 1,200 After step 2,000",
         "Question 2? In Lima. answer of step 200 … answer of step 1200 answer of step 2000",
         "path train.jsonl rows 12,000 eval examples 600 bad rows 0 duplicate rows 2",
-        "trained tokens 33% tokens total 1,024,000",
+        "trained tokens 33% tokens read in all epochs 1,024,000",
         "learning rate 0.0001 target modules q_proj, v_proj",
         "started 2033-05-18 03:33:20 UTC",
         "device AMD Instinct MI300X torch 2.9.0",
@@ -124,7 +124,7 @@ def test_an_unfinished_run_tells_what_it_was_begun_with(make_run: Any) -> None:
         "path train.jsonl rows 12,000",
         "learning rate 0.0001",
         "started 2033-05-18 03:33:20 UTC device AMD Instinct MI300X torch 2.9.0",
-        "Throughput 20,",
+        "Throughput 2,048 tokens per second",
         "Not read: training_info.json is not there;",
     ):
         assert expected in text
