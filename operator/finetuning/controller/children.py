@@ -229,6 +229,8 @@ class Obstructed:
     about: Meta
     in_queue: bool = False
     """A Job that Kueue has not admitted; else one without Pod, or a Pod not started."""
+    since: datetime | None = None
+    """What was said before is about a Pod that did come."""
 
 
 def waits_for(found: Children) -> Obstructed | None:
@@ -245,11 +247,17 @@ def waits_for(found: Children) -> Obstructed | None:
             continue
         if job.suspend or not pods:
             return Obstructed(job.meta, in_queue=job.suspend)
+        if job is found.training and all(pod.over for pod in pods):
+            return Obstructed(job.meta, since=_newest(pods))
         pod = pods[0]
         started = any(each.started_at for each in pod.containers)
         waits = not (started or pod.over or pod.unscheduled is not None)
         return Obstructed(pod.meta) if waits else None
     return None
+
+
+def _newest(pods: tuple[Pod, ...]) -> datetime | None:
+    return max((pod.meta.created for pod in pods if pod.meta.created), default=None)
 
 
 async def hint(gateway: Gateway, waits: Obstructed) -> str:
@@ -267,7 +275,7 @@ async def hint(gateway: Gateway, waits: Obstructed) -> str:
             see = f"kubectl -n {about.namespace} describe job {about.name}"
             return f"No pod appears; see: {see}" if about.owner_kind == KIND else ""
         raise
-    telling = [each for each in found if each.get("reason") in _TELLING and _is_recent(each)]
+    telling = [each for each in found if each.get("reason") in _TELLING and _holds(each, waits)]
     newest = max(telling, key=_when, default=None)
     return plain(f"{newest['reason']}: {newest.get('message', '')}", 1024) if newest else ""
 
@@ -280,5 +288,7 @@ def _when(event: dict[str, Any]) -> datetime:
         return datetime.min.replace(tzinfo=UTC)
 
 
-def _is_recent(event: dict[str, Any]) -> bool:
-    return datetime.now(UTC) - _when(event) < _RECENT
+def _holds(event: dict[str, Any], waits: Obstructed) -> bool:
+    when = _when(event)
+    is_news = waits.since is None or when > waits.since
+    return is_news and datetime.now(UTC) - when < _RECENT

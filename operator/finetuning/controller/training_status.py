@@ -172,10 +172,12 @@ _WAITING = Standing(Phase.PENDING, Reason.JOB_CREATED, "Waiting for the training
 def _no_pod(seen: Seen) -> Standing | None:
     if seen.children.training_pods:
         return None
-    if seen.hint:
-        message = plain(remedies.named(seen.job, seen.hint), 1024)
-        return Standing(Phase.PENDING, Reason.PODS_FORBIDDEN, message)
-    return _WAITING
+    return _forbidden(seen) if seen.hint else _WAITING
+
+
+def _forbidden(seen: Seen) -> Standing:
+    message = plain(remedies.named(seen.job, seen.hint), 1024)
+    return Standing(Phase.PENDING, Reason.PODS_FORBIDDEN, message)
 
 
 def _training(seen: Seen) -> Standing | None:
@@ -194,6 +196,9 @@ def _restarting(seen: Seen) -> Standing | None:
     trainer = pod.container(naming.TRAINING_CONTAINER)
     if not pod.over and (trainer is None or trainer.exit_code is None):
         return None
+    if seen.hint and all(each.over for each in seen.children.training_pods):
+        # That of the Job, which has tried to make the next one.
+        return _forbidden(seen)
     if _was_paused(seen.children.training, pod):
         return _WAITING
     if _is_last_try(seen, pod):

@@ -5,6 +5,7 @@ import itertools
 import aiohttp
 import pytest
 from tests.unit.controller.objects import (
+    ended,
     job_body,
     trainer_says,
 )
@@ -154,20 +155,24 @@ async def test_validation_that_is_turned_off_ends_with_the_training(
     assert len(world.of("jobs")) == 1
 
 
-async def test_a_job_whose_pod_does_not_come_reads_why_from_events(
-    world: World, process: Process
-) -> None:
-    world.apply()
-    await process.settle()
+def forbids(world: World, message: str, when: str) -> None:
     uid = world.get("jobs", "demo-train")["metadata"]["uid"]
     event = {
         "metadata": {"generateName": "e.", "namespace": "team"},
         "involvedObject": {"uid": uid},
         "reason": "FailedCreate",
-        "message": "pods is forbidden: exceeded quota: gpus",
-        "lastTimestamp": "2099-01-01T00:00:00Z",
+        "message": message,
+        "lastTimestamp": when,
     }
     world.create("events", event)
+
+
+async def test_a_job_whose_pod_does_not_come_reads_why_from_events(
+    world: World, process: Process
+) -> None:
+    world.apply()
+    await process.settle()
+    forbids(world, "pods is forbidden: exceeded quota: gpus", "2099-01-01T00:00:00Z")
     await process.reconciler.reconcile(KEY)
     process.time += 16
     await process.settle()
@@ -176,6 +181,29 @@ async def test_a_job_whose_pod_does_not_come_reads_why_from_events(
     world.run_jobs()
     await process.settle()
     assert world.status["reason"] == "ContainerStarting"
+    await tell(world, process, STORY[2:])
+    assert world.status["validation"]["phase"] == "Passed"
+
+
+async def test_a_pod_that_crashed_and_may_not_come_again_says_why(
+    world: World, process: Process
+) -> None:
+    await tell(world, process, STORY[:3])
+    (raw,) = world.of("pods")
+    raw["metadata"]["creationTimestamp"] = "2098-01-01T00:00:00Z"
+    forbids(world, "pods is forbidden: of the first start", "2097-01-01T00:00:00Z")
+    world.set_pods(naming.TRAINING, "Failed", ended(137, "killed"))
+    await process.settle()
+    process.time += 9
+    await process.settle()
+    assert world.status["reason"] == "Restarting"
+    forbids(world, "pods is forbidden: exceeded quota: gpus", "2099-01-01T00:00:00Z")
+    process.time += 12
+    await process.settle()
+    assert (world.status["phase"], world.status["reason"]) == ("Pending", "PodsForbidden")
+    assert "exceeded quota: gpus" in world.status["message"]
+    world.run_jobs()
+    await process.settle()
     await tell(world, process, STORY[2:])
     assert world.status["validation"]["phase"] == "Passed"
 

@@ -103,6 +103,12 @@ PENDING = [
         "exit code 1. boom",
     ),
     (
+        "a quota forbids the pod after one that crashed",
+        seen(pod(ended(1, "boom"), phase="Failed"), training=batch_job(failed_pods=1), hint=QUOTA),
+        Reason.PODS_FORBIDDEN,
+        QUOTA,
+    ),
+    (
         "a pod was evicted",
         seen(
             pod(phase="Failed", reason="Evicted", message="The node was low on memory"),
