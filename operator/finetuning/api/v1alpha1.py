@@ -208,13 +208,16 @@ def _asks_a_server(spec: "FineTuningJobSpec") -> bool:
 
 
 def _serves_nothing(spec: "FineTuningJobSpec") -> bool:
-    """Asked to serve, without a complete model in a store."""
+    """Asked to serve, without a complete model where aim-engine reads one."""
     publish = spec.output.publish
     if spec.output.serve is None:
         return False
-    if publish is None or publish.s3 is None:
+    if publish is None:
         return True
-    return spec.method is not Method.FULL and publish.form is ModelForm.ADAPTER
+    form = ModelForm.MERGED if spec.method is Method.FULL else publish.form
+    in_store = publish.s3 is not None and form is not ModelForm.ADAPTER
+    # hf:// names a whole repository, none of its folders.
+    return not in_store and (publish.hub is None or form is not ModelForm.MERGED)
 
 
 def _waits_for_a_verdict(spec: "FineTuningJobSpec") -> bool:
@@ -248,11 +251,15 @@ class FineTuningJobSpec(ApiModel):
             field="output.publish.policy",
         ),
         Rule(
-            "!has(self.output.serve) || (has(self.output.publish) && has(self.output.publish.s3) "
-            "&& (self.method == 'full' || self.output.publish.form != 'Adapter'))",
+            "!has(self.output.serve) || (has(self.output.publish) && ("
+            "(has(self.output.publish.s3) && "
+            "(self.method == 'full' || self.output.publish.form != 'Adapter')) || "
+            "(has(self.output.publish.hub) && "
+            "(self.method == 'full' || self.output.publish.form == 'Merged'))))",
             lambda spec: not _serves_nothing(spec),
-            "serving needs a complete model in a store: set output.publish.s3, and "
-            "output.publish.form to Merged or Both; or drop output.serve",
+            "serving needs a complete model in a store or on the Hub: set output.publish.s3, and "
+            "output.publish.form to Merged or Both, or output.publish.hub, and form to Merged; or "
+            "drop output.serve",
             field="output.serve",
         ),
         Rule(

@@ -15,13 +15,14 @@ from finetuning.api.v1alpha1 import (
     FineTuningJobStatus,
     ModelForm,
     PublishPhase,
+    PublishSpec,
     ServeSpec,
     ServingStatus,
 )
 from finetuning.artifacts import MERGED_DIR
 from finetuning.controller import naming
 from finetuning.controller.desired.metadata import Manifest
-from finetuning.controller.desired.pod import s3_variables
+from finetuning.controller.desired.pod import from_secret, s3_variables
 
 AIM_GROUP = "aim.eai.amd.com"
 
@@ -29,22 +30,29 @@ AIM_GROUP = "aim.eai.amd.com"
 def serving_status(job: FineTuningJob, new: FineTuningJobStatus) -> ServingStatus | None:
     """The objects for a copy that is complete; None while there is none, or nobody asks."""
     serve, publish, copies = job.spec.output.serve, job.spec.output.publish, new.publish
-    if serve is None or publish is None or publish.s3 is None or copies is None:
+    if serve is None or publish is None or copies is None:
         return None
-    if copies.phase is not PublishPhase.PUBLISHED:
+    uri, env = _place(job, publish)
+    if copies.phase is not PublishPhase.PUBLISHED or not uri:
         return None
-    uri = source_uri(job, publish.s3.uri, publish.form)
-    source = {
-        "modelId": naming.served_model(job.metadata),
-        "sourceUri": uri,
-        "env": s3_variables(publish.s3),
-    }
+    source = {"modelId": naming.served_model(job.metadata), "sourceUri": uri, "env": env}
     return ServingStatus(
         model_id=naming.served_model(job.metadata),
         source_uri=uri,
         v1alpha1=_text(_v1alpha1(job, serve, source)),
         v1alpha2=_text(_v1alpha2(job, serve, source)),
     )
+
+
+def _place(job: FineTuningJob, publish: PublishSpec) -> tuple[str, list[Manifest]]:
+    """Where the complete model is, and the variables by which it is read; a registry is none."""
+    if publish.s3 is not None:
+        return source_uri(job, publish.s3.uri, publish.form), s3_variables(publish.s3)
+    if publish.hub is None:
+        return "", []
+    token, endpoint = publish.hub.token_secret_ref, publish.hub.endpoint
+    address = [{"name": "HF_ENDPOINT", "value": endpoint}] if endpoint else []
+    return publish.hub.uri, [from_secret("HF_TOKEN", token.name, token.key), *address]
 
 
 def source_uri(job: FineTuningJob, uri: str, form: ModelForm) -> str:

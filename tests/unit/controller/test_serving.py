@@ -60,6 +60,25 @@ def test_the_source_is_where_the_complete_model_is(spec: dict[str, Any], uri: st
     assert served(**spec).source_uri == uri
 
 
+def test_a_model_on_the_hub_is_read_from_there() -> None:
+    key = {"name": "hub", "key": "token"}
+    hub = {"uri": "hf://team/law", "tokenSecretRef": key, "endpoint": "https://hub.example.com"}
+    found = served(publish={"form": "Merged", "s3": None, "hub": hub})
+    assert found.source_uri == "hf://team/law"
+    (source,) = objects(found.v1alpha1)[0]["spec"]["modelSources"]
+    assert source["env"] == [
+        {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": key}},
+        {"name": "HF_ENDPOINT", "value": "https://hub.example.com"},
+    ]
+    whole = served(publish={"s3": None, "form": "Adapter", "hub": hub}, method="full")
+    assert whole.source_uri == "hf://team/law"
+
+
+def test_a_store_is_taken_before_the_hub() -> None:
+    hub = {"uri": "hf://team/law", "tokenSecretRef": {"name": "hub", "key": "token"}}
+    assert served(publish={"form": "Merged", "hub": hub}).source_uri == "s3://models/law"
+
+
 @pytest.mark.parametrize("phase", [PublishPhase.RUNNING, PublishPhase.FAILED, PublishPhase.SKIPPED])
 def test_nothing_is_offered_that_is_not_there(phase: PublishPhase) -> None:
     assert served(phase) is None
