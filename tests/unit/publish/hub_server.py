@@ -51,6 +51,8 @@ class Hub:
     large: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     refusals: dict[str, int] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)
+    """Repositories that the token may not see."""
 
     def changes(self) -> list[str]:
         """Requests that sent a file, made a repository or a commit."""
@@ -97,12 +99,14 @@ class Hub:
         name = f"{wanted['organization']}/{wanted['name']}"
         if not wanted["organization"].startswith("team"):
             return 403, {"error": "You don't have the rights to create a model there"}
+        if name in self.repositories:
+            return 409, {"error": "You already created this model repo"}
         self.repositories[name] = Repository(private=wanted.get("visibility") == "private")
         return 200, {"url": f"{self.url}/{name}"}
 
     def _of(self, verb: str, name: str, rest: str, body: bytes) -> tuple[int, Any]:
         repository = self.repositories.get(name)
-        if repository is None:
+        if repository is None or name in self.hidden:
             return 404, {"error": "Repository not found"}
         if not rest:
             told = {"id": name, "sha": repository.head, "private": repository.private}

@@ -178,6 +178,14 @@ def test_a_place_of_others_is_refused(hub: Hub, run: Path) -> None:
     assert (code, said.reason) == (2, "PlaceRefused")
 
 
+def test_a_repository_that_the_token_may_not_read_is_a_refusal(hub: Hub, run: Path) -> None:
+    hub.repositories[NAME] = Repository(private=True)
+    hub.hidden.add(NAME)
+    code, said = publish(run)
+    assert (code, said.reason) == (2, "PlaceRefused")
+    assert "may not read it" in said.message
+
+
 @pytest.mark.parametrize(
     ("sign", "status", "expected"),
     [

@@ -89,7 +89,7 @@ class _Repository:
         try:
             info = self._api.model_info(self._id)
         except RepositoryNotFoundError:
-            self._api.create_repo(self._id, private=not public)
+            self._make(public=public)
             return self._api.model_info(self._id)
         if not public and not info.private:
             raise UsageError(
@@ -97,6 +97,15 @@ class _Repository:
                 "or say that it may be public: spec.output.publish.hub.private: false, --hub-public"
             )
         return info
+
+    def _make(self, *, public: bool) -> None:
+        try:
+            self._api.create_repo(self._id, private=not public)
+        except HfHubHTTPError as error:
+            if error.response.status_code != httpx2.codes.CONFLICT:
+                raise
+            # There is one, and it was not shown.
+            raise _refusal(self._uri, httpx2.codes.FORBIDDEN, "may not read it") from error
 
     def _files(self, commit: str | None) -> dict[str, RepoFile]:
         tree = self._api.list_repo_tree(self._id, recursive=True, revision=commit)
