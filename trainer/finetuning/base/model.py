@@ -208,6 +208,8 @@ def linear_names(model: Any, others: list[str]) -> set[str]:
         and module is not head
         and not name.startswith(tuple(f"{other}." for other in others))
     }
+    # A layer in a list is called by its number, as other lists' members are.
+    named = {name for name in named if not name.isdigit()}
     return named - (_READ_BY_KERNELS if model.config.model_type in _MAMBAS else set())
 
 

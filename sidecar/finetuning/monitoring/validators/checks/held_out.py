@@ -74,6 +74,8 @@ class Comparison:
         """better, same or worse than the base model; empty without one."""
         if self.base_loss is None:
             return ""
+        if self.has_forgotten:
+            return "worse"
         difference = self.loss - self.base_loss
         if self.standard_error is None or abs(difference) <= SIGNIFICANT * self.standard_error:
             return "same"

@@ -177,8 +177,13 @@ def _probe_full(request: ProbeRequest, tokenizer: Any) -> ProbeReport:
         let_end(model, tokenizer, request, tuned, before)
         reference = reference_losses(model, tokenizer) if request.reference else []
     report = _report(model, tuned, before, reference)
-    told = _settings_of_others(request) if before is not None else {}
+    told = _settings_of_others(request) if before or _is_at_hand(request) else {}
     return report.model_copy(update={"base_reference": base_reference, **told})
+
+
+def _is_at_hand(request: ProbeRequest) -> bool:
+    """Two small files are read, whether or not the base model is asked as well."""
+    return request.base is not None and request.base_is_local
 
 
 def _settings_of_others(request: ProbeRequest) -> dict[str, str]:
