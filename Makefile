@@ -134,6 +134,10 @@ CASES ?= 5000
 fuzz: setup  ## Other jobs drawn from the schema than the tests have (CASES=n), on a control plane of their own
 	FUZZ=$(CASES) $(PY) -m pytest --timeout 0 -m "faults or not faults" tests/unit/api/test_any_job.py tests/faults/test_any_job_on_an_api_server.py
 
+.PHONY: test-matrix
+test-matrix: setup  ## The resource definition on three versions of Kubernetes (builds two API servers, once)
+	@$(PY) -m tests.faults.matrix $(if $(filter 1,$(RECORD)),--record)
+
 MINUTES ?= 60
 .PHONY: soak
 soak: setup  ## An hour (MINUTES=n) of random faults against a stream of jobs: what was lost or doubled, and the memory

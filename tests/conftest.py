@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hack.cluster import tools
 from hypothesis import settings
+from tests.faults.controlplane import API_SERVER, ControlPlane
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
 RECORD = Path(__file__).resolve().parents[1] / "docs" / "reliability.json"
 
@@ -23,6 +25,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write what became of the tests marked `fault` into docs/reliability.json",
     )
+    parser.addoption(
+        "--kubernetes",
+        choices=sorted(tools.api_servers()),
+        help="against the API server of this minor version, without controllers, instead of "
+        "the cluster's; for the tests of `make test-matrix`",
+    )
+
+
+@pytest.fixture(scope="session")
+def plane(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[ControlPlane]:
+    """A control plane that belongs to the tests alone."""
+    minor = request.config.getoption("--kubernetes")
+    server = tools.api_servers()[minor] if minor else API_SERVER
+    found = ControlPlane(tmp_path_factory.mktemp("plane"), server)
+    try:
+        found.start()
+        yield found
+    finally:
+        found.stop()
 
 
 class Recorder:

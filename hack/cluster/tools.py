@@ -45,18 +45,29 @@ def module_version(name: str, module: str) -> str:
     return found[1]
 
 
-def kubernetes_version() -> str:
-    """Give the pinned version of Kubernetes."""
-    return module_version("kubernetes", "k8s.io/kubernetes")
+def kubernetes_version(module: str = "kubernetes") -> str:
+    """Give the pinned version of Kubernetes, or that of another tools module."""
+    return module_version(module, "k8s.io/kubernetes")
 
 
-def kubernetes(name: str) -> Tool:
+def kubernetes(name: str, module: str = "kubernetes") -> Tool:
     """Stamp the version in, as upstream does: clients and kubeadm read it."""
-    version = kubernetes_version()
+    version = kubernetes_version(module)
     major, minor, _ = version.removeprefix("v").split(".")
     at = "k8s.io/component-base/version"
     stamp = f"-X {at}.gitVersion={version} -X {at}.gitMajor={major} -X {at}.gitMinor={minor}"
-    return Tool(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", ldflags=f"-s -w {stamp}")
+    return Tool(name, module, f"k8s.io/kubernetes/cmd/{name}", ldflags=f"-s -w {stamp}")
+
+
+def api_servers() -> dict[str, Tool]:
+    """Give the API server of each minor version that a tools module pins, oldest first."""
+    modules = ("kubernetes", *(path.name for path in paths.TOOLS.glob("kubernetes-*")))
+    found = {kubernetes_version(module): module for module in modules}
+    ordered = sorted(found, key=lambda version: [int(n) for n in version[1:].split(".")])
+    return {
+        version[1:].rpartition(".")[0]: kubernetes("kube-apiserver", found[version])
+        for version in ordered
+    }
 
 
 def helm() -> Tool:

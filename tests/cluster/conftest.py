@@ -5,24 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.cluster.support import OPERATOR_NAMESPACE, STATE, Cluster, make_namespace
+from hack.cluster import tools
+from tests.cluster.support import OPERATOR_NAMESPACE, Cluster, make_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.faults.controlplane import ControlPlane
+
 
 @pytest.fixture(scope="session")
-def api() -> Cluster:
+def api(request: pytest.FixtureRequest) -> Cluster:
     """The API server with the resource definition, whether or not the operator runs."""
-    if not (STATE / "kubeconfig").exists():
-        pytest.fail("no cluster: type `make cluster-up`, or run the tests with `make test-cluster`")
     cluster = Cluster()
+    if request.config.getoption("--kubernetes"):
+        cluster = reached(request.getfixturevalue("plane"))
+    elif not cluster.kubeconfig.exists():
+        pytest.fail("no cluster: type `make cluster-up`, or run the tests with `make test-cluster`")
     cluster.run("kubectl", "apply", "--server-side", "--force-conflicts", "--filename", "crds")
     cluster.run(
         "kubectl", "wait", "--for=condition=Established", "--timeout=60s",
         "crd/finetuningjobs.aim.amd.com",
     )  # fmt: skip
     return cluster
+
+
+def reached(plane: ControlPlane) -> Cluster:
+    """A control plane of the tests' own, by kubectl."""
+    tools.link(tools.build_all((tools.KUBECTL,)), ["kubectl"])
+    return Cluster(kubeconfig=plane.kubeconfig("admin"))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from hack import deploy
 from kubernetes import client, config
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def status(cluster: Cluster, name: str) -> dict[str, Any]:
     """
     try:
         place = (*KIND, cluster.namespace, PLURAL)
-        job = custom_objects().get_namespaced_custom_object(*place, name)
+        job = custom_objects(cluster.kubeconfig).get_namespaced_custom_object(*place, name)
     except client.ApiException as error:
         if error.status == 404:
             return {}
@@ -71,10 +70,9 @@ def status(cluster: Cluster, name: str) -> dict[str, Any]:
 
 
 @cache
-def custom_objects() -> Any:
+def custom_objects(kubeconfig: Path) -> Any:
     """The API of custom objects, over a connection that is kept."""
-    kubeconfig = deploy.environment()["KUBECONFIG"]
-    return client.CustomObjectsApi(config.new_client_from_config(kubeconfig))
+    return client.CustomObjectsApi(config.new_client_from_config(str(kubeconfig)))
 
 
 def condition(found: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from hack import deploy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 T = TypeVar("T")
 ROOT, STATE, OPERATOR_NAMESPACE = deploy.ROOT, deploy.STATE, deploy.NAMESPACE
@@ -28,10 +29,11 @@ class Cluster:
     """kubectl and helm of this checkout's cluster, bound to one namespace."""
 
     namespace: str = "default"
+    kubeconfig: Path = STATE / "kubeconfig"
 
     def run(self, *command: str, stdin: str | None = None, check: bool = True) -> str:
         """Run a command in the cluster's environment; unchecked, errors are part of the answer."""
-        env = deploy.environment()
+        env = deploy.environment() | {"KUBECONFIG": str(self.kubeconfig)}
         done = subprocess.run(
             command, input=stdin, env=env, capture_output=True, text=True, check=False, cwd=ROOT
         )

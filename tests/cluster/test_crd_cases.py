@@ -17,7 +17,7 @@ from finetuning.api.crd import crd
 from finetuning.api.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.cluster.support import Cluster
@@ -30,7 +30,7 @@ def dry_run(api: Cluster, manifest: dict[str, Any]) -> dict[str, Any]:
 
     Hundreds of cases over one connection: a kubectl for each would cost half a minute.
     """
-    created = custom_objects().create_namespaced_custom_object(
+    created = custom_objects(api.kubeconfig).create_namespaced_custom_object(
         *KIND, api.namespace, PLURAL, manifest, dry_run="All", field_validation="Strict"
     )
     return dict(created)
@@ -76,8 +76,11 @@ def stored(api: Cluster, job: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", ACCEPTED, ids=named)
-def test_the_api_server_accepts(api: Cluster, case: Case) -> None:
-    dry_run(api, case.manifest)
+def test_the_api_server_accepts(
+    api: Cluster, case: Case, record_property: Callable[[str, object], None]
+) -> None:
+    created = dry_run(api, case.manifest)
+    record_property("accepted", json.dumps(created["spec"], sort_keys=True))
 
 
 @pytest.mark.parametrize(("name", "body"), [*example_jobs(), *shown_jobs()])
@@ -89,10 +92,14 @@ def test_the_api_server_accepts_what_is_documented(
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=named)
-def test_the_api_server_refuses(api: Cluster, case: Case) -> None:
+def test_the_api_server_refuses(
+    api: Cluster, case: Case, record_property: Callable[[str, object], None]
+) -> None:
     with pytest.raises(ApiException) as refused:
         dry_run(api, case.manifest)
-    assert case.says in json.loads(refused.value.body)["message"]
+    words = json.loads(refused.value.body)["message"]
+    record_property("refused", words)
+    assert case.says in words
 
 
 def test_kubectl_says_what_the_api_server_says(api: Cluster) -> None:

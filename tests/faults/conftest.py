@@ -1,28 +1,19 @@
-"""A control plane for all of these tests, and a namespace with an operator for each."""
+"""On the control plane of all of these tests a namespace with an operator for each."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.faults.controlplane import ControlPlane
 from tests.faults.install import connect, install, restricted_namespace
 from tests.faults.scene import Site
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
+
+    from tests.faults.controlplane import ControlPlane
 
     from finetuning.controller.gateway import Gateway
-
-
-@pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    found = ControlPlane(tmp_path_factory.mktemp("plane"))
-    try:
-        found.start()
-        yield found
-    finally:
-        found.stop()
 
 
 @pytest.fixture

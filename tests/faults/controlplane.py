@@ -20,10 +20,10 @@ from hack.cluster import tools
 if TYPE_CHECKING:
     from pathlib import Path
 
-PROGRAMS = (
+API_SERVER = tools.kubernetes("kube-apiserver")
+MANAGER = tools.kubernetes("kube-controller-manager")
+BESIDES = (
     tools.Tool("etcd", "etcd", "go.etcd.io/etcd/server/v3"),
-    tools.kubernetes("kube-apiserver"),
-    tools.kubernetes("kube-controller-manager"),
     tools.kubernetes("kubeadm"),
 )
 TOKENS = {"admin": "system:masters", "manager": "system:masters", "operator": "operators"}
@@ -49,12 +49,15 @@ def free_port() -> int:
 class ControlPlane:
     """Everything lies in one folder, which is thrown away afterwards."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, api_server: tools.Tool = API_SERVER) -> None:
+        """With the controllers only where the API server is of their own version."""
         self.folder = folder
+        self._certificate = folder / "certs" / "apiserver.crt"
+        self._managers = (MANAGER,) if api_server == API_SERVER else ()
         self.port, self._etcd, self._peers = free_port(), free_port(), free_port()
         self.url = f"https://127.0.0.1:{self.port}"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._programs = tools.build_all(PROGRAMS)
+        self._programs = tools.build_all((*BESIDES, api_server, *self._managers))
 
     @property
     def audit_log(self) -> Path:
@@ -64,7 +67,8 @@ class ControlPlane:
         self._write_files()
         self._start("etcd", self._etcd_flags())
         self.start_api()
-        self._start("kube-controller-manager", self._manager_flags())
+        for each in self._managers:
+            self._start(each.name, self._manager_flags())
 
     def start_api(self) -> None:
         self._start("kube-apiserver", self._api_flags())
@@ -86,7 +90,8 @@ class ControlPlane:
     def kubeconfig(self, user: str, url: str = "") -> Path:
         """Log in as one of TOKENS, at the API server or at a proxy in front of it."""
         path = self.folder / f"{user}-{(url or self.url).rpartition(':')[2]}.kubeconfig"
-        cluster = {"server": url or self.url, "insecure-skip-tls-verify": True}
+        trusted = {"server": self.url, "certificate-authority": str(self._certificate)}
+        cluster = {"server": url, "insecure-skip-tls-verify": True} if url else trusted
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -137,7 +142,7 @@ class ControlPlane:
         return [
             f"--etcd-servers=http://127.0.0.1:{self._etcd}", "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1", f"--secure-port={self.port}",
-            f"--cert-dir={self.folder / 'certs'}",
+            f"--cert-dir={self._certificate.parent}",
             f"--token-auth-file={self.folder / 'tokens.csv'}",
             f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}",
             "--service-account-issuer=https://kubernetes.default.svc",

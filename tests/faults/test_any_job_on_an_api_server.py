@@ -70,6 +70,7 @@ async def test_api_server_and_models_judge_alike_and_children_are_admitted(
         job, own_words = ours(manifest)
         assert bool(words) == bool(own_words), (spec, words, own_words)
         counted["refused" if words else "admitted"] += 1
+        record_property("refused" if words else "accepted", words)
         if job is not None:
             counted[await _children(site.admin, job)] += 1
     record_property("happened", ", ".join(f"{n} {what}" for what, n in counted.items()))

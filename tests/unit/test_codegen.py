@@ -27,8 +27,10 @@ def test_the_check_names_a_stale_file_and_the_command_that_mends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / codegen.CHART).mkdir(parents=True)
+    (tmp_path / codegen.MATRIX).parent.mkdir()
     for path in (
         "pyproject.toml",
+        codegen.MATRIX,
         f"{codegen.CHART}/values.yaml",
         f"{codegen.CHART}/values.schema.json",
     ):
