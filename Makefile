@@ -101,8 +101,22 @@ bench-validate: setup  ## Speed and memory of the validator on a model of 1 GB, 
 bench-saving: setup  ## What a checkpoint costs the training, written beside it and in its way
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m bench.train.saving
 
+# torchtune above what .venv has: it wants an older torchao, which nothing else needs.
+PEERS := $(VENV)/peers
+$(PEERS)/.ready: $(STAMP) requirements/peers.lock
+	@echo "setup: torchtune into $(PEERS)"
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv --without-pip $(PEERS)
+	@$(PY) -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
+	@$(VENV)/bin/uv pip install --quiet --python $(PEERS)/bin/python --no-deps --require-hashes --requirement requirements/peers.lock
+	@touch $@
+
+.PHONY: bench-peers
+bench-peers: $(PEERS)/.ready  ## torchtune in an environment of its own, for make bench-train
+
 .PHONY: bench-train
-bench-train: setup  ## Speed, start and memory of the trainer beside TRL and a bare loop; writes bench/results and the picture
+bench-train: setup  ## Speed, start and memory of the trainer beside TRL, torchtune and a bare loop; writes bench/results and the picture
+	@$(MAKE) --no-print-directory bench-peers || { rm -rf $(PEERS); echo "bench-train: torchtune cannot be installed here, so it is left out"; }
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m bench.train.speed
 
 .PHONY: bench-data

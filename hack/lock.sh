@@ -17,3 +17,4 @@ trackers=(--extra tensorboard --extra mlflow --extra wandb)
   --excludes requirements/excludes.txt --overrides requirements/overrides.txt \
   pyproject.toml requirements/torch-cpu.in requirements/s3-server.in -o requirements/dev.lock
 "${compile[@]}" requirements/docs.in -o requirements/docs.lock
+"${compile[@]}" --no-deps requirements/peers.in -o requirements/peers.lock

@@ -12,6 +12,9 @@ BARS = (
     ("lora", "tokens_per_cpu_s", "trl", "10 M, lora: tokens/s over TRL's"),
     ("large", "tokens_per_cpu_s", "trl", "100 M, lora: tokens/s over TRL's"),
     ("short", "tokens_per_cpu_s", "trl", "short rows packed, over TRL's defaults"),
+    ("full", "tokens_per_cpu_s", "torchtune", "10 M, full: tokens/s over torchtune's"),
+    ("lora", "tokens_per_cpu_s", "torchtune", "10 M, lora: tokens/s over torchtune's"),
+    ("large", "tokens_per_cpu_s", "torchtune", "100 M, lora: tokens/s over torchtune's"),
     ("full", "tokens_per_cpu_s", "bare", "10 M, full: tokens/s over the bare loop's"),
     ("lora", "tokens_per_cpu_s", "bare", "10 M, lora: tokens/s over the bare loop's"),
     ("large", "tokens_per_cpu_s", "bare", "100 M, lora: tokens/s over the bare loop's"),
@@ -23,7 +26,7 @@ def draw(rounds: dict[str, list[dict[str, Any]]], path: Path) -> None:
     bars = [
         (text, [each["ours"][key] / each[other][key] for each in rounds[name]], other)
         for name, key, other, text in BARS
-        if rounds.get(name)
+        if rounds.get(name) and all(other in each for each in rounds[name])
     ]
     if not bars:
         return
@@ -45,7 +48,7 @@ def draw(rounds: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 def _bar(y: int, scale: float, text: str, ratios: list[float], other: str) -> str:
     middle, low, high = statistics.median(ratios), min(ratios), max(ratios)
-    colour = BAR if other == "trl" else OTHER
+    colour = OTHER if other == "bare" else BAR
     ends = [LEFT + value * scale for value in (low, high)]
     return (
         f'<text x="{LEFT - 10}" y="{y + 14}" text-anchor="end">{text}</text>'

@@ -182,7 +182,7 @@ def bare(order: Order) -> Seen:
     )
 
     model = AutoModelForCausalLM.from_pretrained(order.model, dtype=torch.float32)
-    rows = _encoded(Path(order.rows), AutoTokenizer.from_pretrained(order.model), order)
+    rows = encoded(Path(order.rows), AutoTokenizer.from_pretrained(order.model), order)
     if order.method == "lora":
         from peft import get_peft_model  # noqa: PLC0415
 
@@ -206,7 +206,7 @@ def bare(order: Order) -> Seen:
     return seen
 
 
-def _encoded(folder: Path, tokenizer: Any, order: Order) -> list[tuple[list[int], int]]:
+def encoded(folder: Path, tokenizer: Any, order: Order) -> list[tuple[list[int], int]]:
     """Each row's tokens, and how many of them are its prompt."""
     lines = (folder / "train.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
@@ -230,13 +230,21 @@ def _padded(batch: list[tuple[list[int], int]]) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-SIDES = {"ours": ours, "trl": trl, "bare": bare}
-LOADED = {
-    "ours": ("peft", "finetuning.base.train"),
-    "trl": ("peft", "datasets", "trl.trainer.sft_trainer"),
-    "bare": ("peft",),
-}
+def torchtune(order: Order) -> Seen:
+    """Torchtune's recipes for one device, with the options of the others."""
+    from bench.train import tune  # noqa: PLC0415 - needs an environment of its own
+
+    return tune.run(order)
+
+
+SIDES = {"ours": ours, "trl": trl, "bare": bare, "torchtune": torchtune}
 QWEN2 = "transformers.models.qwen2.modeling_qwen2"
+LOADED = {
+    "ours": ("peft", "finetuning.base.train", QWEN2),
+    "trl": ("peft", "datasets", "trl.trainer.sft_trainer", QWEN2),
+    "bare": ("peft", QWEN2),
+    "torchtune": ("torchtune.models.qwen2", "torchtune.training", "bench.train.tune"),
+}
 
 
 def load(side: str) -> None:
@@ -246,7 +254,7 @@ def load(side: str) -> None:
 
         with without_bitsandbytes():
             importlib.import_module("peft")
-    for name in (*LOADED[side], QWEN2):
+    for name in LOADED[side]:
         importlib.import_module(name)
 
 

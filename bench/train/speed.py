@@ -1,4 +1,4 @@
-"""The trainer beside TRL's SFTTrainer and a bare loop: speed, start, memory, the cost of metrics.
+"""The trainer beside TRL, torchtune and a bare loop: speed, start, memory, the cost of metrics.
 
 Usage: python -m bench.train.speed [--rounds N] [--only NAME ...] [--results FILE]
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results" / "train.json"
 PICTURE = ROOT / "docs" / "images" / "speed.svg"
+PEERS = Path(sys.prefix) / "peers" / "bin" / "python"
+"""Of the environment with torchtune, where it could be made."""
 SKIPPED = 2
 """First steps that are left out: buffers are made there, and files read for the first time."""
 
@@ -61,10 +63,11 @@ class Case:
 
 
 ALL: dict[str, dict[str, Any]] = {"ours": {}, "trl": {}, "bare": {}}
+WITH_PEERS = ALL | ({"torchtune": {}} if PEERS.exists() else {})
 CASES = {
-    "full": Case("10 M parameters, full", "10M", 10, 4, ALL),
-    "lora": Case("10 M parameters, lora", "10M", 10, 4, ALL, method="lora"),
-    "large": Case("100 M parameters, lora", "100M", 6, 2, ALL, method="lora"),
+    "full": Case("10 M parameters, full", "10M", 10, 4, WITH_PEERS),
+    "lora": Case("10 M parameters, lora", "10M", 10, 4, WITH_PEERS, method="lora"),
+    "large": Case("100 M parameters, lora", "100M", 6, 2, WITH_PEERS, method="lora"),
     "short": Case(
         "short rows: packing beside TRL's defaults",
         "10M",
@@ -98,7 +101,8 @@ class Side:
     """A process with everything loaded that forks for each run."""
 
     def __init__(self, name: str) -> None:
-        command = [sys.executable, "-m", "bench.train.sides", name]
+        python = PEERS if name == "torchtune" else sys.executable
+        command = [python, "-m", "bench.train.sides", name]
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -225,11 +229,11 @@ def loss_difference(rounds: Rounds, side: str) -> float:
 def print_case(name: str, rounds: Rounds) -> None:
     case = CASES[name]
     print(f"\n{case.about} ({len(rounds)} rounds)")
-    print(f"  {'':<6}{'tokens/CPU s':>13}{'tokens/s':>10}{'CPU ms/step':>13}{'peak MB':>9}")
+    print(f"  {'':<10}{'tokens/CPU s':>13}{'tokens/s':>10}{'CPU ms/step':>13}{'peak MB':>9}")
     for side in case.sides:
         keys = ("tokens_per_cpu_s", "tokens_per_s", "cpu_ms", "peak_rss_mb")
         figures = [median(rounds, side, key) for key in keys]
-        print("  {:<6}{:>13.0f}{:>10.0f}{:>13.2f}{:>9.0f}".format(side, *figures))
+        print("  {:<10}{:>13.0f}{:>10.0f}{:>13.2f}{:>9.0f}".format(side, *figures))
     for side in list(case.sides)[1:]:
         by_cpu, by_wall, memory = (
             shown(ratio(rounds, key, "ours", side))
@@ -311,6 +315,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--picture", type=Path, default=PICTURE)
     options = parser.parse_args()
+    if not PEERS.exists():
+        print("torchtune is left out: `make bench-peers` has not installed it", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"HF_HOME": f"{folder}/cache", "HF_HUB_OFFLINE": "1", **QUIET}
         models = {(CASES | TELEMETRY).get(name, CASES["lora"]).model for name in options.only}

@@ -74,7 +74,7 @@ def test_nothing_is_left_for_later_in_the_code(word: str) -> None:
 
 def test_lock_files_hold_hashes_and_no_download_addresses() -> None:
     locks = sorted((ROOT / "requirements").glob("*.lock"))
-    assert len(locks) == 6
+    assert len(locks) == 7
     for lock in locks:
         text = lock.read_text()
         assert "://" not in text, lock
