@@ -240,6 +240,7 @@ def hub(node_address: str) -> Iterator[Hub]:
         yield server
 
 
+@pytest.mark.timeout(1500)  # It may have to build the registry.
 def test_a_validated_model_is_published_once(
     workspace: Cluster, damaged: str, store: Server, registry: Registry, hub: Hub
 ) -> None:

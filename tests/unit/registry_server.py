@@ -107,8 +107,8 @@ def running(
     folder: Path, auth: Mapping[str, Any] | None = None, host: str = "127.0.0.1"
 ) -> Iterator[Registry]:
     registry = Registry(folder, auth or {}, host)
-    registry.start()
     try:
+        registry.start()
         yield registry
     finally:
         registry.stop()

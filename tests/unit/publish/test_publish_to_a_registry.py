@@ -23,6 +23,8 @@ from finetuning.artifacts.models import PublishResult
 from finetuning.publish import registry as client
 from finetuning.publish.artifact import MANIFEST_TYPE
 
+pytestmark = pytest.mark.timeout(1200)  # The first test may have to build registry and client.
+
 REPOSITORY = "models/law"
 
 
