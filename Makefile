@@ -139,6 +139,10 @@ bench-operator-gate: setup  ## Its small form: fails where requests or processor
 test-cluster: setup  ## Tests on a real cluster; says so in one line where none is possible
 	@$(PY) -m hack.tests cluster
 
+.PHONY: test-long
+test-long: setup  ## Tests without a cluster that take minutes of CPU: compiled layers, memory of 100M parameters
+	@$(PY) -m hack.tests long
+
 .PHONY: test-faults
 test-faults: setup  ## Faults against a control plane of their own: a crash after each write (minutes of CPU)
 	@$(PY) -m hack.tests faults

@@ -3,7 +3,7 @@
 The cluster tests mostly wait for a kubelet, so beside them the others cost little time of their
 own; for the same reason two of them run at once, but for those that change what all of them use.
 Where no cluster is possible, one line says what was not run.
-Usage: python -m hack.tests unit | cluster | all | faults
+Usage: python -m hack.tests unit | cluster | all | faults | long
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ BY_FILE = ("--dist", "loadfile", "--no-loadscope-reorder", "-n")
 # One more than cores: some tests wait for a disk or a clock.
 WORKERS = min(4, (os.cpu_count() or 1) + 1)
 SUITES = {
-    "unit": ["-m", "not cluster and not faults", *BY_FILE, f"{WORKERS}"],
+    "unit": ["-m", "not cluster and not faults and not long", *BY_FILE, f"{WORKERS}"],
     "cluster": ["-m", "cluster and not alone", "tests/cluster", *BY_FILE, "2"],
     "alone": ["-m", "cluster and alone", "tests/cluster"],
     "faults": ["-m", "faults", "tests/faults", "--record-faults"],
+    "long": ["-m", "long", "tests/unit"],
 }
 ON_A_CLUSTER = ("cluster", "alone")
 LANES: dict[str, list[tuple[str, ...]]] = {
     "unit": [("unit",)],
     "faults": [("faults",)],
+    "long": [("long",)],
     "cluster": [ON_A_CLUSTER],
     "all": [("unit",), ON_A_CLUSTER],
 }

@@ -18,9 +18,10 @@ from finetuning.estimate.formula import Host
 pytestmark = pytest.mark.training
 
 MEASURE = Path(__file__).with_name("measure.py")
+SMALL = ["--batch-size", "2", "--max-seq-length", "64", "--gradient-checkpointing"]
 RUNS = [
     ("10M", ["--batch-size", "4", "--max-seq-length", "256", "--no-gradient-checkpointing"]),
-    ("100M", ["--batch-size", "2", "--max-seq-length", "64", "--gradient-checkpointing"]),
+    pytest.param("100M", SMALL, marks=pytest.mark.long),
 ]
 METHODS = ("lora", "qlora", "full")
 
@@ -50,7 +51,7 @@ def test_shards_take_what_is_estimated_in_both_processes(
     make_model: MakeModel, long_rows: Path, tmp_path: Path
 ) -> None:
     """The first one loads and saves as well; the second takes less than one with a whole copy."""
-    argvs = [[*RUNS[1][1], "--method", method, "--fsdp"] for method in ("lora", "full")]
+    argvs = [[*SMALL, "--method", method, "--fsdp"] for method in ("lora", "full")]
     orders = [
         {
             "warm": _command(make_model("warm"), long_rows, tmp_path / f"{n}-warm", argv),

@@ -39,6 +39,7 @@ def losses(output: Path) -> list[float]:
 
 
 @COMPILER
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_compiled_adapter_has_the_losses_and_names_of_a_plain_one(
     warm: WarmTrainer, tiny_model: Path, rows_file: Path, kernels: dict[str, str]
@@ -55,6 +56,7 @@ def test_a_compiled_adapter_has_the_losses_and_names_of_a_plain_one(
 
 
 @COMPILER
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_compiled_run_that_is_killed_ends_with_the_losses_of_a_plain_one(
     warm: WarmTrainer, tiny_model: Path, rows_file: Path, kernels: dict[str, str]

@@ -102,6 +102,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--manifest-sha256", metavar="HEX", help="publish only the run with this manifest.json"
     )
+    _add_places(made)
+    _add_serving(made)
+    return made
+
+
+def _add_places(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--s3",
         type=_uri_of(S3Uri),
@@ -127,6 +133,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--hub-public", action="store_true", help="make a public repository, and take one"
     )
+
+
+def _add_serving(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--aim-gpu-model", metavar="GPU", help="write an AIM runtime profile for this GPU: MI300X"
     )
@@ -135,7 +144,6 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--aim-model-id", metavar="OWNER/NAME", help="what the model is called there")
     made.add_argument("--aim-id", metavar="ID", help="AIM that it belongs to (default: the same)")
-    return made
 
 
 def in_own_flags(text: str) -> str:
