@@ -8,6 +8,8 @@ import pytest
 from hack.cluster import tools
 from tests.cluster.support import OPERATOR_NAMESPACE, Cluster, make_namespace
 
+from finetuning.api.crd import NAME as CRD_NAME
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -23,10 +25,13 @@ def api(request: pytest.FixtureRequest) -> Cluster:
     elif not cluster.kubeconfig.exists():
         pytest.fail("no cluster: type `make cluster-up`, or run the tests with `make test-cluster`")
     cluster.run("kubectl", "apply", "--server-side", "--force-conflicts", "--filename", "crds")
-    cluster.run(
-        "kubectl", "wait", "--for=condition=Established", "--timeout=60s",
-        "crd/finetuningjobs.aim.amd.com",
-    )  # fmt: skip
+    waits = ("kubectl", "wait", "--for=condition=Established", "--timeout=60s")
+    # It takes a definition without any condition, as the first moment has it, for an error.
+    cluster.wait(
+        "the definition is served",
+        lambda: "condition met" in cluster.run(*waits, f"crd/{CRD_NAME}", check=False),
+        60,
+    )
     return cluster
 
 
