@@ -17,10 +17,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SET_UP = (("hack.cluster", "up"), ("hack.cluster", "images"), ("hack.deploy",))
 BY_FILE = ("--dist", "loadfile", "--no-loadscope-reorder", "-n")
-# One more than cores: some tests wait for a disk or a clock.
-WORKERS = min(4, (os.cpu_count() or 1) + 1)
 SUITES = {
-    "unit": ["-m", "not cluster and not faults and not long", *BY_FILE, f"{WORKERS}"],
+    "unit": [
+        "-m",
+        "not cluster and not faults and not long",
+        *BY_FILE,
+        "auto",
+        "--maxprocesses",
+        "4",
+    ],
     "cluster": ["-m", "cluster and not alone", "tests/cluster", *BY_FILE, "2"],
     "alone": ["-m", "cluster and alone", "tests/cluster"],
     "faults": ["-m", "faults", "tests/faults", "--record-faults"],

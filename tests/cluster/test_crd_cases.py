@@ -138,6 +138,7 @@ def test_defaults_stand_in_the_stored_object(api: Cluster) -> None:
         "batchSize": 4,
         "epochs": 3,
         "maxSeqLength": 2048,
+        "torchCompile": False,
         "warmupSteps": 100,
         "gradientAccumulationSteps": 1,
         "gradientCheckpointing": True,

@@ -51,9 +51,12 @@ def uids(found: dict[str, dict[str, Any]]) -> set[str]:
 def test_two_pods_of_two_processes_train_a_model_that_passes_validation(
     workspace: Cluster,
 ) -> None:
-    with running(workspace, group("pair", epochs=6)) as name:
+    """The four hold a quarter of the model each; the others of these tests have it whole."""
+    with running(workspace, group("pair", epochs=6, fsdp=True)) as name:
         first = reached_step(workspace, name)
         assert first["phase"] == "Running"
+        said = workspace.kubectl("logs", f"job/{name}-train", "--all-pods", "--prefix")
+        assert "with 4 processes, each with a part of the model," in said
         assert set(pods(workspace, name)) == {"0", "1"}
         told = condition(first, "OutputShared")
         assert (told["status"], told["reason"]) == ("False", "OneNodeOnly")

@@ -47,6 +47,7 @@ def test_the_peak_of_real_runs_is_estimated_within_15_percent(
     assert expected == pytest.approx(measured, rel=0.15)
 
 
+@pytest.mark.long
 def test_shards_take_what_is_estimated_in_both_processes(
     make_model: MakeModel, long_rows: Path, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def briefly_trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pat
 
 
 @pytest.mark.training
+@pytest.mark.long
 def test_two_builds_are_the_same_to_the_byte(
     briefly_trained: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ import yaml
 from tests.unit.readers.conftest import Ask
 from tests.unit.readers.test_katib_and_argo import EXPERIMENT, KATIB
 
-pytestmark = [pytest.mark.training, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.training, pytest.mark.long, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[3]
 COLLECTOR = EXPERIMENT["spec"]["metricsCollectorSpec"]["source"]["filter"]["metricsFormat"]
