@@ -99,6 +99,7 @@ def test_without_a_compiler_one_line_says_what_to_do_and_no_model_is_loaded(
     assert "Traceback" not in said
 
 
+@pytest.mark.long
 def test_a_compiler_that_fails_ends_the_first_step_with_one_line(
     tiny_model: Path, rows_file: Path, tmp_path: Path
 ) -> None:
