@@ -7,7 +7,6 @@ real Job controller; what a kubelet would report of them is told by `node.Node`.
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 import urllib.request
@@ -16,6 +15,7 @@ from ssl import CERT_NONE, create_default_context
 from typing import TYPE_CHECKING, Any
 
 from hack.cluster import tools
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,12 +38,6 @@ AUDIT = {
     "omitStages": ["RequestReceived"],
     "rules": [{"level": "Metadata", "users": ["operator"]}, {"level": "None"}],
 }
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class ControlPlane:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from hack.cluster import tools
-from tests.faults.controlplane import free_port
 from tests.faults.install import CRDS, NAMESPACES, create
+from tests.ports import free_port
 
 from finetuning.controller.gateway import SERVICES, ApiError, Gateway, Resource
 

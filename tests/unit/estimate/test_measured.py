@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.ports import free_port
 from tests.unit.estimate.conftest import MakeModel, job_of, shape_of
-from tests.unit.trainer.warm import free_port
 
 from finetuning.estimate import formula
 from finetuning.estimate.formula import Host

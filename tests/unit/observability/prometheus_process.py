@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 from hack.cluster import monitoring, tools
 from tests.built import program
+from tests.ports import free_port
 
 
 def until(true: Callable[[], object], seconds: float = 60) -> bool:
@@ -19,11 +19,6 @@ def until(true: Callable[[], object], seconds: float = 60) -> bool:
     while not (found := true()) and time.monotonic() < end:
         time.sleep(0.3)
     return bool(found)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @contextmanager

@@ -18,9 +18,10 @@ import pytest
 from hack import prometheus as ask
 from prometheus_client import start_http_server
 from tests.cluster.dashboards import NO_DATA_HERE
+from tests.ports import free_port
 from tests.unit.controller.objects import SETTINGS, job_body
 from tests.unit.observability import prometheus_process
-from tests.unit.observability.prometheus_process import free_port, until
+from tests.unit.observability.prometheus_process import until
 from typing_extensions import override
 
 from finetuning.controller import observed, status

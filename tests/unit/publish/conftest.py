@@ -72,6 +72,14 @@ def publish(run: Path, *arguments: str) -> tuple[int, PublishResult]:
     return code, PublishResult.model_validate_json(said.read_text())
 
 
+def refused(run: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line about a command line that is wrong."""
+    code, _ = publish(run, *arguments)
+    assert code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     return write_run(tmp_path / "run")

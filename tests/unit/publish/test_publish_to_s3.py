@@ -1,11 +1,11 @@
 """Copies in a real S3 store: complete, read back, sealed, and never sent twice."""
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.ports import free_port
 from tests.unit.publish import conftest
 from tests.unit.publish.conftest import judge, write_run
 from tests.unit.s3_server import Server
@@ -204,8 +204,7 @@ def test_a_bucket_that_is_not_there_is_no_reason_to_try_again(
 def test_a_store_that_does_not_answer_is_worth_another_try(
     run: Path, store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     code, said = publish(run)
     assert (code, said.reason) == (1, "PlaceUnavailable")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hack.cluster.paths import cache
+from tests.ports import free_port
 from tests.unit.local.processes import running_with, until
 
 _SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
@@ -62,11 +63,6 @@ def _downloaded() -> list[Path]:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise NoServerError(f"apt-get cannot fetch openssh-server: {last}")
     return sorted(folder.glob("*.deb"))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def listens(port: int) -> bool:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.ports import free_port
 from tests.unit.local.processes import until
 from tests.unit.sidecar import sshd
-from tests.unit.sidecar.sshd import NoServerError, Program, Server, free_port, listens
+from tests.unit.sidecar.sshd import NoServerError, Program, Server, listens
 
 from finetuning.monitoring.metrics import FineTuningMetricsExporter
 

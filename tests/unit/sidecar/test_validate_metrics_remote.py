@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.ports import free_port
 
 from finetuning.monitoring.metrics import FineTuningMetricsExporter
 
@@ -32,11 +33,6 @@ def run(*arguments: str, shell: str = "sh", **environment: str) -> subprocess.Co
 def port(start: Start, state_dir: Path, state: dict[str, Any], write_state: Any) -> int:
     write_state(state)
     return start(state_dir=state_dir).port
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def test_a_local_endpoint_is_good_with_a_warning_about_the_tunnel(port: int) -> None:

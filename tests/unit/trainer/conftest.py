@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.trainer.warm import WarmTrainer, free_port
+from tests.ports import free_port
+from tests.unit.trainer.warm import WarmTrainer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

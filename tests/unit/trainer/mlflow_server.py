@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
+
+from tests.ports import free_port
 
 from finetuning.local import tether
 
@@ -41,11 +42,6 @@ class Server:
         query = f"metrics/get-history?run_id={run['info']['run_id']}&metric_key={tag}"
         metrics = self.ask(query).get("metrics", [])
         return sorted((int(each["step"]), float(each["value"])) for each in metrics)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from hack import prometheus as ask
 from tests.agreement import AT_AN_END, WITHOUT_A_GPU, disagreements, misnamed
-from tests.unit.observability.prometheus_process import free_port, prometheus, until
+from tests.ports import free_port
+from tests.unit.observability.prometheus_process import prometheus, until
 from tests.unit.trainer.conftest import write_rows
 from tests.unit.trainer.warm import WarmTrainer, wait_until
 

@@ -3,10 +3,10 @@
 import json
 import re
 import shlex
-import socket
 from pathlib import Path
 
 import pytest
+from tests.ports import free_port
 
 from finetuning.base.app import main
 
@@ -20,11 +20,6 @@ def commands() -> list[str]:
     blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [re.sub(r"\s+", " ", line) for line in lines if line.startswith(START)]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def test_each_method_is_shown() -> None:

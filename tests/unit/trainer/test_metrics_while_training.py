@@ -4,13 +4,13 @@ import json
 import re
 import shutil
 import signal
-import socket
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
+from tests.ports import free_port
 from tests.unit.trainer.warm import WarmTrainer, wait_until
 
 from finetuning.artifacts.manifest import seal
@@ -19,11 +19,6 @@ from finetuning.monitoring.metrics import FineTuningMetricsExporter
 from finetuning.monitoring.source import Snapshot
 
 pytestmark = pytest.mark.training
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def scrape(port: int) -> dict[str, float]:

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.ports import free_port
 from tests.unit.trainer.conftest import Pair
 from tests.unit.trainer.test_resume import arguments, checkpoints, history, losses
-from tests.unit.trainer.warm import WarmTrainer, free_port, wait_until
+from tests.unit.trainer.warm import WarmTrainer, wait_until
 
 from finetuning.artifacts.manifest import problem_with
 from finetuning.base.errors import ConfigError

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from tests.ports import free_port
 from tests.unit.trainer import mlflow_server, wandb_file
 from tests.unit.trainer.mlflow_server import Server
 from tests.unit.trainer.warm import WarmTrainer, wait_until
@@ -118,7 +119,7 @@ def test_the_documented_tensorboard_serves_the_curves(
     warm: WarmTrainer, argv: list[str], output: Path
 ) -> None:
     assert warm.run(*argv, "--report-to", "tensorboard")[0] == 0
-    port = mlflow_server.free_port()
+    port = free_port()
     command = [str(Path(sys.executable).with_name("tensorboard"))]
     environ = {**os.environ, "PYTHONWARNINGS": "ignore"}
     where = ["--logdir", str(output / "tracking"), "--port", str(port)]
@@ -163,7 +164,7 @@ def test_a_paused_run_goes_on_as_the_same_run_and_is_sent_what_it_missed(
     """The first server cannot be reached: the second one gets the steps before the pause too."""
     argv += ["--report-to", "mlflow"]
     environ = {"MLFLOW_EXPERIMENT_NAME": "paused"}
-    away = f"http://127.0.0.1:{mlflow_server.free_port()}"
+    away = f"http://127.0.0.1:{free_port()}"
     child = warm.start(*argv, MLFLOW_TRACKING_URI=away, **environ)
     wait_until((output / "loss_history.jsonl").exists, "the first step")
     wait_until(lambda: bool(written(output)), "the first step")
@@ -232,7 +233,7 @@ def plain(warm: WarmTrainer, argv: list[str], folder: Path) -> list[tuple[int, f
 def test_a_server_that_is_away_costs_one_line(
     warm: WarmTrainer, argv: list[str], output: Path, tmp_path: Path
 ) -> None:
-    away = f"http://127.0.0.1:{mlflow_server.free_port()}"
+    away = f"http://127.0.0.1:{free_port()}"
     code, log = warm.run(*argv, "--report-to", "mlflow", MLFLOW_TRACKING_URI=away)
     assert code == 0, log
     (line,) = [line for line in log.splitlines() if "mlflow" in line.lower()]

@@ -10,7 +10,6 @@ import importlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -97,12 +96,6 @@ class WarmTrainer:
     def run(self, *argv: object, kill_in: str = "", **environ: str) -> tuple[int, str]:
         child = self.start(*argv, kill_in=kill_in, **environ)
         return child.wait(), child.output()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,10 @@ from finetuning.artifacts.manifest import FileEntry, read_manifest, sha256_of
 from finetuning.publish.errors import ModelChangedError, UsageError
 
 ADAPTER_CONFIG = "adapter_config.json"
+
+Say = Callable[[str], None]
+"""Tells whoever watches what is sent."""
+
 _ABOUT = (TRAINING_INFO, AIM_PROFILE, DATA_REPORT)
 _VERDICT = (VALIDATION_REPORT_TEXT, VALIDATION_REPORT_JSON)
 

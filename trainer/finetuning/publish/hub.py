@@ -1,7 +1,7 @@
 """A copy of the model in a repository of the Hugging Face Hub, by the Hub's own client."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +16,7 @@ from finetuning.artifacts.failures import first_line
 from finetuning.artifacts.models import CopiedModel
 from finetuning.artifacts.plain import plain
 from finetuning.publish import seal
-from finetuning.publish.bundle import Bundle, Item
+from finetuning.publish.bundle import Bundle, Item, Say
 from finetuning.publish.errors import (
     PublishError,
     RefusedError,
@@ -33,8 +33,6 @@ TOKEN_ENV = "FINETUNING_HUB_TOKEN"  # noqa: S105 - a name
 _REFUSED = (401, 403)
 _MEANWHILE = (409, 412)
 _BUSY = (408, 429)
-
-Say = Callable[[str], None]
 
 
 def publish(

@@ -1,15 +1,13 @@
 """A copy of the model as an artifact in an OCI registry."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from finetuning.artifacts.models import CopiedModel
 from finetuning.publish import artifact
-from finetuning.publish.bundle import Bundle, Item
+from finetuning.publish.bundle import Bundle, Item, Say
 from finetuning.publish.errors import TakenError, UnavailableError
 from finetuning.publish.facts import Facts
 from finetuning.publish.registry import Reference, Repository
-
-Say = Callable[[str], None]
 
 
 def publish(

@@ -12,11 +12,9 @@ from finetuning.base.errors import ModelError
 from finetuning.base.merge import Base, merge
 from finetuning.publish import aim, arguments, bundle, card, facts, oci, s3
 from finetuning.publish.arguments import Options
-from finetuning.publish.bundle import Bundle
+from finetuning.publish.bundle import Bundle, Say
 from finetuning.publish.errors import NotValidatedError, PublishError, UsageError
 from finetuning.publish.facts import Facts
-
-Say = Callable[[str], None]
 
 
 def publish(options: Options, environ: Mapping[str, str], result: PublishResult, say: Say) -> None:

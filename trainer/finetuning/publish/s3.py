@@ -9,7 +9,7 @@ from finetuning.artifacts.failures import first_line
 from finetuning.artifacts.models import CopiedModel
 from finetuning.base import s3 as client
 from finetuning.publish import seal
-from finetuning.publish.bundle import Bundle, Item
+from finetuning.publish.bundle import Bundle, Item, Say
 from finetuning.publish.errors import (
     ModelChangedError,
     PublishError,
@@ -22,8 +22,6 @@ from finetuning.publish.seal import Publication
 
 PIECE = 8 << 20
 """Bytes of one read and one write."""
-
-Say = Callable[[str], None]
 
 
 def publish(bundle: Bundle, uri: str, environ: Mapping[str, str], say: Say) -> CopiedModel:

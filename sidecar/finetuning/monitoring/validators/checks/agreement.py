@@ -232,7 +232,7 @@ def checkpoint_is_behind(run: Run) -> Finding | None:
 
 
 def adapter_is_partly_zero(run: Run) -> Finding | None:
-    dead = sorted(dead_layers(n for seen in run.result.contents.values() for n in seen.zero))
+    dead = sorted(dead_layers(run.result.zero))
     if not dead:
         return None
     text = f"{len(dead)} adapted layers have a matrix of zeros, such as {dead[0]}"

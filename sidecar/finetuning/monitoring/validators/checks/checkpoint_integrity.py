@@ -303,7 +303,7 @@ def weight_is_huge(tree: Tree) -> Finding | None:
 
 def matrix_is_zero(tree: Tree) -> Finding | None:
     """In the architectures that are known to have none; an adapter's first ones begin at random."""
-    zero = [n for seen in tree.contents.values() for n in seen.zero if n in tree.weights]
+    zero = [name for name in tree.zero if name in tree.weights]
     if tree.is_adapter:
         zero = [name for name in zero if ".lora_A." in name]
     elif not shapes.is_dense(tree):

@@ -150,7 +150,7 @@ def moments_are_impossible(tree: Tree) -> Finding | None:
 
 def _lost_moments(tree: Tree, states: Mapping[str, Mapping[str, Tensor]]) -> str:
     """The second matrix of an adapter begins as zeros: one that is not has had gradients."""
-    zero = _zero(tree)
+    zero = tree.zero
     dead = [name for name, state in states.items() if state[SECOND].name in zero]
     if dead and len(dead) == len(states):
         return f"every {SECOND} is all zeros"
@@ -161,11 +161,6 @@ def _lost_moments(tree: Tree, states: Mapping[str, Mapping[str, Tensor]]) -> str
     return ""
 
 
-def _zero(tree: Tree) -> set[str]:
-    """Names of the tensors that hold nothing but zeros."""
-    return {name for seen in tree.contents.values() for name in seen.zero}
-
-
 def training_is_lost(tree: Tree) -> Finding | None:
     """The second matrix of an adapter leaves its zeros with the first step that has a rate.
 
@@ -173,7 +168,7 @@ def training_is_lost(tree: Tree) -> Finding | None:
     """
     if not is_resumable(tree) or OPTIMIZER not in tree.headers:
         return None
-    zero = _zero(tree)
+    zero = tree.zero
     for name, state in _states(tree).items():
         weight, _ = moment_of(f"{name}.{SECOND}")
         had_gradients = state[SECOND].name not in zero and _only(tree, state[STEP]) > 1

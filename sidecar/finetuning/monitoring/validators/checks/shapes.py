@@ -161,9 +161,10 @@ def optimizer_differs(tree: Tree) -> Finding | None:
 def _was_never_used(tree: Tree, name: str, known: set[str]) -> bool:
     """An adapted layer whose weight its module takes without calling it, as Mamba does some."""
     layer, is_adapted, _ = name.rpartition(".lora_")
+    if not is_adapted:
+        return False
     second = next((each for each in tree.weights if each.startswith(f"{layer}.lora_B")), "")
-    zero = (seen.zero for seen in tree.contents.values())
-    return bool(is_adapted) and second not in known and any(second in each for each in zero)
+    return second not in known and second in tree.zero
 
 
 def _tied_to(known: set[str], weights: Mapping[str, Tensor]) -> set[str]:

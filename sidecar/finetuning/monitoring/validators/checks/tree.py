@@ -125,6 +125,11 @@ class Tree:
             return dict(zip(self.headers, each(read_contents, self.headers.values()), strict=True))
 
     @cached_property
+    def zero(self) -> frozenset[str]:
+        """Names of the tensors that hold nothing but zeros."""
+        return frozenset(name for seen in self.contents.values() for name in seen.zero)
+
+    @cached_property
     def manifest(self) -> Manifest:
         """Raises UnreadableFileError."""
         return read_manifest(self.root)
