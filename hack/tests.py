@@ -29,7 +29,7 @@ SUITES = {
     "cluster": ["-m", "cluster and not alone", "tests/cluster", *BY_FILE, "2"],
     "alone": ["-m", "cluster and alone", "tests/cluster"],
     "faults": ["-m", "faults", "tests/faults", "--record-faults"],
-    "long": ["-m", "long", "tests/unit"],
+    "long": ["-m", "long", "tests/unit", "tests/mutants"],
 }
 ON_A_CLUSTER = ("cluster", "alone")
 LANES: dict[str, list[tuple[str, ...]]] = {

@@ -84,6 +84,7 @@ def test_a_base_model_of_links_is_as_good_as_its_files(
     assert found.reason == "TokenizerMismatch", found.message
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NARROW)
 def test_a_narrow_model_is_not_blamed(
     name: str, maker: Maker, prober: Prober, matrix: Matrix

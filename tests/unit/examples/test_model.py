@@ -159,6 +159,7 @@ class TestOfTheWholeModel:
         )
         assert others == [wanted] * 3
 
+    @pytest.mark.long
     def test_tuning_teaches_new_facts_and_a_manner_and_keeps_old_facts(
         self, model: Path, ask: ModuleType, tmp_path: Path
     ) -> None:

@@ -214,6 +214,7 @@ def test_preferences_begin_where_nothing_is_preferred_and_learn_from_there(start
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.long
 def test_rows_come_from_a_store_and_the_model_goes_to_one(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -215,6 +215,7 @@ LONG = ("--method", "full", "--max-steps", 4000, "--save-steps", 2, "--batch-siz
 
 
 @pytest.mark.training
+@pytest.mark.long
 @pytest.mark.timeout(3000)
 def test_torchrun_survives_a_killed_worker_and_a_wish_to_stop(
     tiny_model: Path, rows_file: Path, tmp_path: Path

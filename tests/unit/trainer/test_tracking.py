@@ -248,6 +248,7 @@ def hanging() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+@pytest.mark.long
 def test_a_server_that_hangs_delays_only_the_very_end(
     warm: WarmTrainer, argv: list[str], output: Path, tmp_path: Path, hanging: str
 ) -> None:
