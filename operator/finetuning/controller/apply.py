@@ -84,8 +84,7 @@ async def _adopt(gateway: Gateway, resource: Resource, manifest: Manifest) -> Ra
     if _is_ours(meta, wanted) and not meta.deleting:
         return found
     if meta.deleting or meta.owner_kind == KIND:
-        message = _left_behind(meta, _label(manifest), manifest["kind"].lower())
-        raise CannotApplyError(Problem(Reason.PREVIOUS_RUN_TERMINATING, message))
+        raise CannotApplyError(left_behind(meta, manifest["kind"]))
     message = (
         f"{_label(manifest)} exists already and does not belong to this job. Delete it or give the "
         "job another name, then create the job again."
@@ -93,15 +92,16 @@ async def _adopt(gateway: Gateway, resource: Resource, manifest: Manifest) -> Ra
     raise CannotApplyError(Problem(Reason.NAME_CONFLICT, message, final=True))
 
 
-def _left_behind(found: observed.Meta, label: str, kind: str) -> str:
+def left_behind(found: observed.Meta, kind: str) -> Problem:
     """The collector forgets it where its watch broke between the old job's end and the new one."""
-    if found.deleting:
-        return f"{label} of an earlier job of this name is still being deleted."
-    return (
-        f"{label} of an earlier job of this name waits for Kubernetes' garbage collector. When it "
-        "is still there after some minutes and nobody needs it: "
-        f"kubectl --namespace {found.namespace} delete {kind} {found.name}"
-    )
+    words = f"{kind} {found.name} of an earlier job of this name is still being deleted."
+    if not found.deleting:
+        words = (
+            f"{kind} {found.name} of an earlier job of this name waits for Kubernetes' garbage "
+            "collector. When it is still there after some minutes and nobody needs it: "
+            f"kubectl --namespace {found.namespace} delete {kind.lower()} {found.name}"
+        )
+    return Problem(Reason.PREVIOUS_RUN_TERMINATING, words)
 
 
 def _is_ours(found: observed.Meta, wanted: Mapping[str, Any]) -> bool:

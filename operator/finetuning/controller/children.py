@@ -67,8 +67,18 @@ class Steps:
                 log.warning("job=%s/%s its claim was deleted and is made again", *self.key)
                 await apply.create(self.gateway, wanted.storage)
         except apply.CannotApplyError as error:
-            return error.problem
+            return self._at_the_root(job, error.problem)
         return None
+
+    def _at_the_root(self, job: FineTuningJob, problem: Problem) -> Problem:
+        """A Job that the collector forgot keeps its Pods, and these the claim that is to go."""
+        if problem.reason is not Reason.PREVIOUS_RUN_TERMINATING:
+            return problem
+        for each in self.cache.jobs.of(self.key):
+            foreign = each.meta.owner_kind == KIND and each.meta.owner_uid != job.metadata.uid
+            if foreign and not each.meta.deleting:
+                return apply.left_behind(each.meta, "Job")
+        return problem
 
     async def _create(self, manifest: Manifest) -> None:
         self.cache.jobs.put(observed.batch_job(await apply.create(self.gateway, manifest)))

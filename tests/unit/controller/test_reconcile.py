@@ -297,13 +297,19 @@ async def test_a_job_created_again_waits_for_its_predecessors_children(
         process.time += 10
         await process.reconciler.reconcile(KEY)
     assert world.status["reason"] == "PreviousRunTerminating"
-    remedy = "kubectl --namespace team delete persistentvolumeclaim demo-output"
+    remedy = "kubectl --namespace team delete job demo-train"
     assert world.status["message"].endswith(remedy), "the garbage collector may have forgotten it"
     claim["metadata"]["deletionTimestamp"] = STARTED
     process.time += 10
     await process.reconciler.reconcile(KEY)
-    assert world.status["message"].endswith("is still being deleted.")
+    assert world.status["message"].endswith(remedy), "its Pods keep the claim for ever"
     world.delete("jobs", "demo-train")
+    await process.settle()
+    assert world.status["message"].endswith("is still being deleted.")
+    del world.get("persistentvolumeclaims", "demo-output")["metadata"]["deletionTimestamp"]
+    process.time += 10
+    await process.reconciler.reconcile(KEY)
+    assert world.status["message"].endswith("delete persistentvolumeclaim demo-output")
     world.delete("persistentvolumeclaims", "demo-output")
     await process.settle()
     assert world.status["reason"] == "JobCreated"
