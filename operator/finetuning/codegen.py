@@ -112,7 +112,7 @@ def _rules_template(name: str, scope: permissions.Scope) -> str:
 
 
 def _rule(permission: permissions.Permission) -> str:
-    """One rule, there only in the monitoring modes that need it."""
+    """One rule, there only in the monitoring modes that need it and where a value allows it."""
     rule: dict[str, Any] = {
         "apiGroups": [permission.group],
         "resources": [permission.resource],
@@ -122,6 +122,8 @@ def _rule(permission: permissions.Permission) -> str:
         rule["resourceNames"] = list(permission.resource_names)
     fullname = '{{ include "finetuning-operator.fullname" . }}'
     text = _yaml([rule]).replace(permissions.DEPLOYMENT, fullname)
+    if permission.only_if:
+        return f"{{{{- if .Values.{permission.only_if} }}}}\n{text}{{{{- end }}}}\n"
     if set(permission.modes) == set(MonitoringMode):
         return text
     modes = " ".join(f'"{mode}"' for mode in permission.modes)

@@ -48,6 +48,7 @@ CHANGED: dict[str, Any] = {
             "jobNamespaces": ["team-a"],
         },
     },
+    "serving": {"create": True},
     "prometheusRule": {
         "enabled": False,
         "disabledAlerts": ["FineTuningOverfitting"],
@@ -262,7 +263,7 @@ def test_the_roles_hold_what_the_monitoring_mode_needs_and_no_more(
     objects: Callable[..., Objects], mode: MonitoringMode
 ) -> None:
     found = objects({"monitoring": {"mode": mode.value}})
-    needed = [each for each in PERMISSIONS if mode in each.modes]
+    needed = [each for each in PERMISSIONS if mode in each.modes and not each.only_if]
     for kind, name, scopes in (
         ("ClusterRole", NAME, {Scope.JOBS}),
         ("Role", f"{NAME}-release", {Scope.RELEASE}),
@@ -271,6 +272,17 @@ def test_the_roles_hold_what_the_monitoring_mode_needs_and_no_more(
             (verb, each.resource) for each in needed if each.scope in scopes for verb in each.verbs
         }
         assert rights(found, kind, name) == expected
+
+
+def test_what_serves_a_model_may_be_created_only_where_a_value_allows_it(
+    objects: Callable[..., Objects],
+) -> None:
+    kinds = {each.resource for each in PERMISSIONS if each.only_if == "serving.create"}
+    created = {(verb, kind) for kind in kinds for verb in ("get", "create")}
+    assert kinds == {"aimmodels", "aimservices"}
+    usual = rights(objects(), "ClusterRole", NAME)
+    assert rights(objects({"serving": {"create": True}}), "ClusterRole", NAME) == usual | created
+    assert not any(kind in kinds for _, kind in usual)
 
 
 def test_the_right_to_delete_a_monitor_of_the_release_names_it(

@@ -1,18 +1,16 @@
 """The objects for aim-engine on a real API server with AMD's own definitions.
 
-They are not part of this repository: AIM_CRDS names a folder with the files of aim-engine's
-config/crd/bases. A version that the definitions do not serve is not tried.
+A version that the definitions do not serve is not tried.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from tests.aim import KINDS, MISSING, definitions
 from tests.unit.controller.test_serving import served
 
 if TYPE_CHECKING:
@@ -22,16 +20,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.cluster
 
-KINDS = ("aimmodels", "aimservices")
-CRDS = Path(os.environ.get("AIM_CRDS", "."))
-
 
 @pytest.fixture(scope="module")
 def versions(api: Cluster) -> Iterator[set[str]]:
     """Those that both kinds serve; definitions that were there before are left as they are."""
-    files = [CRDS / f"aim.eai.amd.com_{kind}.yaml" for kind in KINDS]
-    if not all(file.is_file() for file in files):
-        pytest.skip("AIM_CRDS names no folder with aim-engine's definitions")
+    files = definitions()
+    if not files:
+        pytest.skip(MISSING)
     names = [f"crd/{kind}.aim.eai.amd.com" for kind in KINDS]
     there = [name for name in names if api.kubectl("get", name, "--ignore-not-found").strip()]
     for file in files:

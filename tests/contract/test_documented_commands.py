@@ -39,6 +39,7 @@ PUBLISHING = "unit/publish/test_publish_to_s3.py::"
 REGISTRY = "unit/publish/test_publish_to_a_registry.py::"
 HUB = "unit/publish/test_publish_to_the_hub.py::"
 AIM = "cluster/test_aim_on_a_cluster.py::"
+SERVED = "faults/test_serving.py::"
 MERGING = "unit/publish/test_merge.py::"
 TOLD = "cluster/test_terminal.py::"
 ANEW = "unit/controller/test_publishing.py::"
@@ -57,6 +58,8 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^kubectl wait --for=condition=Ready": TRAINING + "test_a_job_trains_and_its_model",
     r"^kubectl wait --for=condition=Published": VALIDATION + "test_a_validated_model_is_published",
     r"^kubectl annotate ftj .*/republish=": ANEW + "test_a_failure_is_told",
+    r"^kubectl wait --for=condition=ServingCreated": SERVED + "test_a_published_model_gets",
+    r"^kubectl annotate ftj .*/serve=": SERVED + "test_a_published_model_gets",
     r"^kubectl create secret generic store-writer ": VALIDATION
     + "test_a_validated_model_is_published",
     r"^kubectl get --raw /api/v1/namespaces/.*-metrics:8000/": TOLD + "test_events_and_top_tell",

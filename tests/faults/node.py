@@ -6,7 +6,7 @@ import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from tests.unit.controller.objects import trainer_says, validator_says
+from tests.unit.controller.objects import publisher_says, trainer_says, validator_says
 
 from finetuning.controller import naming
 from finetuning.controller.gateway import PODS, ApiError, Gateway, Resource
@@ -20,10 +20,12 @@ NAME = "node-1"
 FINAL = {
     naming.TRAINING: trainer_says(step=10, totalSteps=10, loss=0.5),
     naming.VALIDATION: validator_says(),
+    naming.PUBLISHING: publisher_says("s3://models/law", manifestSha256="c" * 64),
 }
 _CONTAINER = {
     naming.TRAINING: naming.TRAINING_CONTAINER,
     naming.VALIDATION: naming.VALIDATION_CONTAINER,
+    naming.PUBLISHING: naming.PUBLISHING_CONTAINER,
 }
 Ending = tuple[int, str]
 """Exit code and last words."""

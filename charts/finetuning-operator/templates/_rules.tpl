@@ -79,6 +79,24 @@
   - list
   - delete
 {{- end }}
+{{- if .Values.serving.create }}
+- apiGroups:
+  - aim.eai.amd.com
+  resources:
+  - aimmodels
+  verbs:
+  - get
+  - create
+{{- end }}
+{{- if .Values.serving.create }}
+- apiGroups:
+  - aim.eai.amd.com
+  resources:
+  - aimservices
+  verbs:
+  - get
+  - create
+{{- end }}
 {{- end }}
 {{- define "finetuning-operator.releaseRules" -}}
 - apiGroups:

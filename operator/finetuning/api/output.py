@@ -227,6 +227,15 @@ class PublishSpec(ApiModel):
         return any(place is not None for place in (self.s3, self.oci, self.hub))
 
 
+class ServeCreate(StrEnum):
+    """What the operator creates of what aim-engine needs."""
+
+    NOTHING = "Nothing"
+    MODEL = "Model"
+    SERVICE = "Service"
+    """And the model that it serves."""
+
+
 class ServeSpec(ApiModel):
     """What AMD's aim-engine is told about serving the published model."""
 
@@ -242,6 +251,19 @@ class ServeSpec(ApiModel):
     gpus: int = Field(default=1, ge=1, le=8, description="GPUs that one server takes.")
     gpu_model: GpuModel | None = Field(
         default=None, description="GPU to serve on, such as MI300X; any when absent."
+    )
+    create: ServeCreate = Field(
+        default=ServeCreate.NOTHING,
+        description="Nothing offers the objects in status.serving. Model creates the AIMModel too, "
+        "and Service an AIMService besides, whose server takes GPUs: once the published model has "
+        "passed its validation, where aim-engine is installed and the chart's serving.create "
+        "allows it. They outlive the job, and the operator never changes or deletes them; the "
+        "condition ServingCreated tells of them.",
+    )
+    secret_name: ObjectName | None = Field(
+        default=None,
+        description="Secret by which servers read the copy, with the same keys as the one that "
+        "published it, which they get when absent: here the key need only be allowed to read.",
     )
 
 
@@ -267,5 +289,5 @@ class OutputSpec(ApiModel):
     serve: ServeSpec | None = Field(
         default=None,
         description="Offer objects for AMD's aim-engine in status.serving, once a complete model "
-        "is published; nothing is created. May change after creation.",
+        "is published, and create them if asked to. May change after creation.",
     )

@@ -197,8 +197,23 @@ OF_CONDITIONS: Mapping[Reason, Explained] = {
     ),
     Reason.PUBLISH_SKIPPED: Explained("Published: `spec.output.publish.policy` is Never."),
     Reason.NOT_VALIDATED: Explained(
-        "Published: the model did not pass its validation, so it is not published.",
-        "Read `status.validation.report`; or set `spec.output.publish.policy` to Always.",
+        "Published, ServingCreated: the model did not pass its validation, so it is not published, "
+        "or nothing is created that serves it.",
+        "Read `status.validation.report`. To publish it all the same, set "
+        "`spec.output.publish.policy` to Always.",
+    ),
+    Reason.SERVING_PENDING: Explained("ServingCreated: waits for the verdict or for the copy."),
+    Reason.SERVING_CREATED: Explained(
+        "ServingCreated: AMD's aim-engine has what it serves the model by; how it fares, that says."
+    ),
+    Reason.SERVING_REFUSED: Explained(
+        "ServingCreated: the API server does not take the objects, in the words of the message.",
+        "Mend `spec.output.serve`, or apply `status.serving` by hand.",
+    ),
+    Reason.AIM_CRD_MISSING: Explained(
+        "ServingCreated: the cluster has no AIMModel, or no AIMService.",
+        "Install aim-engine, then set the annotation `finetuning.aim.amd.com/serve` to a new "
+        "value.",
     ),
 }
 

@@ -55,6 +55,7 @@ class ConditionType(StrEnum):
     FAILED = "Failed"
     VALIDATED = "Validated"
     PUBLISHED = "Published"
+    SERVING_CREATED = "ServingCreated"
 
 
 class Reason(StrEnum):
@@ -119,6 +120,10 @@ class Reason(StrEnum):
     PUBLISHED = "Published"
     PUBLISH_FAILED = "PublishFailed"
     PUBLISH_SKIPPED = "PublishSkipped"
+    SERVING_PENDING = "ServingPending"
+    SERVING_CREATED = "ServingCreated"
+    SERVING_REFUSED = "ServingRefused"
+    AIM_CRD_MISSING = "AIMCRDMissing"
     NOT_VALIDATED = "NotValidated"
 
 
@@ -366,15 +371,24 @@ class ServingStatus(StatusModel):
     source_uri: str = Field(max_length=512, description="Where its complete model is.")
     # In camel case the two would be v1Alpha1 and v1Alpha2, which nobody calls them.
     v1alpha1: str = Field(
+        default="",
         alias="v1alpha1",
         max_length=4096,
         description="AIMModel and AIMService of aim.eai.amd.com/v1alpha1, as YAML.",
     )
     v1alpha2: str = Field(
+        default="",
         alias="v1alpha2",
         max_length=4096,
         description="The same of aim.eai.amd.com/v1alpha2.",
     )
+    wish: str = Field(
+        default="",
+        max_length=16,
+        description="Digest of what was last created, or tried to, by spec.output.serve.create.",
+    )
+    reason: str = Field(default="", max_length=128, description="What came of it.")
+    message: str = Field(default="", max_length=1024, description="The same for people.")
 
 
 class FineTuningJobStatus(StatusModel):

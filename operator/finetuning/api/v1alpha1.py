@@ -37,6 +37,7 @@ from finetuning.api.output import (
     PublishPolicy,
     PublishSpec,
     S3Target,
+    ServeCreate,
     ServeSpec,
     StorageSpec,
     WhenDeleted,
@@ -131,6 +132,7 @@ __all__ = [
     "S3Target",
     "SecretKeyRef",
     "SecretRef",
+    "ServeCreate",
     "ServeSpec",
     "ServingStatus",
     "StorageSpec",
@@ -220,6 +222,12 @@ def _serves_nothing(spec: "FineTuningJobSpec") -> bool:
     return not in_store and (publish.hub is None or form is not ModelForm.MERGED)
 
 
+def _serves_unseen(spec: "FineTuningJobSpec") -> bool:
+    serve = spec.output.serve
+    creates = serve is not None and serve.create is not ServeCreate.NOTHING
+    return creates and not spec.validation.enabled
+
+
 def _waits_for_a_verdict(spec: "FineTuningJobSpec") -> bool:
     publish = spec.output.publish
     return publish is not None and publish.policy is PublishPolicy.IF_VALIDATED
@@ -261,6 +269,14 @@ class FineTuningJobSpec(ApiModel):
             "output.publish.form to Merged or Both, or output.publish.hub, and form to Merged; or "
             "drop output.serve",
             field="output.serve",
+        ),
+        Rule(
+            "!has(self.output.serve) || self.output.serve.create == 'Nothing' || "
+            "self.validation.enabled",
+            lambda spec: not _serves_unseen(spec),
+            "only a model that passed its validation is served: set validation.enabled to true, or "
+            "output.serve.create to Nothing",
+            field="output.serve.create",
         ),
         Rule(
             f"has(self.trackingSecretRef) || {_ONLY_FILES}",

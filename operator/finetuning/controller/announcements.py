@@ -18,6 +18,7 @@ from finetuning.controller import (
     attempts,
     conditions,
     publications,
+    served,
     status,
     training_status,
 )
@@ -75,6 +76,7 @@ def announcements(old: FineTuningJobStatus | None, new: FineTuningJobStatus) -> 
         *_of_monitoring(before, new),
         *_of_validation(before, new),
         *_of_publishing(before, new),
+        *_of_serving(before, new),
     ]
 
 
@@ -171,6 +173,14 @@ def _of_publishing(before: FineTuningJobStatus, new: FineTuningJobStatus) -> lis
     return [Announcement(told.reason, told.message, warning=failed)]
 
 
+def _of_serving(before: FineTuningJobStatus, new: FineTuningJobStatus) -> list[Announcement]:
+    """That the servers' objects are there, or why they are not."""
+    if not served.is_news(before.serving, new.serving):
+        return []
+    (told,) = conditions.served(new.serving)
+    return [Announcement(told.reason, told.message, warning=told.status != conditions.TRUE)]
+
+
 def log_transition(key: Key, old: FineTuningJobStatus | None, new: FineTuningJobStatus) -> None:
     """One line when a job turns; progress and refinements are left to the status."""
     before = old or FineTuningJobStatus()
@@ -189,6 +199,8 @@ def log_transition(key: Key, old: FineTuningJobStatus | None, new: FineTuningJob
     if new.publish is not None and publications.is_news(before.publish, new.publish):
         text = "job=%s/%s publish=%s message=%r"
         log.info(text, *key, new.publish.phase.value, new.publish.message)
+    if new.serving is not None and served.is_news(before.serving, new.serving):
+        log.info("job=%s/%s serving=%s message=%r", *key, new.serving.reason, new.serving.message)
 
 
 class Announcer:

@@ -12,6 +12,7 @@ from finetuning.api.v1alpha1 import (
     PublishPhase,
     PublishStatus,
     Reason,
+    ServingStatus,
     ValidationPhase,
     ValidationStatus,
 )
@@ -94,7 +95,8 @@ def _stages(status: FineTuningJobStatus) -> list[Condition]:
     found = status.validation
     if found is not None and found.rerun is not None:
         return [condition(ConditionType.VALIDATED, UNKNOWN, Reason.VALIDATION_RUNNING)]
-    return [_trained(status), *validated(found), *published(status.publish)]
+    copies, servers = published(status.publish), served(status.serving)
+    return [_trained(status), *validated(found), *copies, *servers]
 
 
 def _trained(status: FineTuningJobStatus) -> Condition:
@@ -177,6 +179,18 @@ _PUBLISHED = {
     PublishPhase.FAILED: (FALSE, Reason.PUBLISH_FAILED),
     PublishPhase.SKIPPED: (FALSE, Reason.PUBLISH_SKIPPED),
 }
+
+
+def served(found: ServingStatus | None) -> list[Condition]:
+    """Whether what serves the model was created; absent while nobody asks for it."""
+    if found is None or not found.reason:
+        return []
+    status = _SERVED.get(found.reason, FALSE)
+    kind = ConditionType.SERVING_CREATED
+    return [condition(kind, status, Reason(found.reason), found.message)]
+
+
+_SERVED: dict[str, str] = {Reason.SERVING_CREATED: TRUE, Reason.SERVING_PENDING: UNKNOWN}
 
 
 def find(conditions: Iterable[Condition], kind: ConditionType) -> Condition | None:

@@ -205,7 +205,7 @@ _ENDED = (Phase.SUCCEEDED, Phase.FAILED)
 _KEPT_METADATA = ("namespace", "name", "uid", "generation", "resourceVersion", "creationTimestamp")
 
 
-_WISHES = (naming.REVALIDATE_ANNOTATION, naming.REPUBLISH_ANNOTATION)
+_WISHES = (naming.REVALIDATE_ANNOTATION, naming.REPUBLISH_ANNOTATION, naming.SERVE_ANNOTATION)
 _ANNOTATION_LIMIT = 256
 """Others may write 256 KiB; what counts of an annotation is less than this."""
 

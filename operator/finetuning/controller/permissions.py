@@ -7,6 +7,7 @@ deleted is what tells Prometheus of a job: another mode's, one that was changed,
 from dataclasses import dataclass
 from enum import StrEnum
 
+from finetuning.controller.serving import AIM_GROUP
 from finetuning.controller.settings import MonitoringMode
 
 
@@ -41,6 +42,8 @@ class Permission:
     scope: Scope = Scope.JOBS
     modes: tuple[MonitoringMode, ...] = tuple(MonitoringMode)
     """The monitoring modes that need it."""
+    only_if: str = ""
+    """The chart's value that has to allow it; empty: none has to."""
 
 
 PERMISSIONS: tuple[Permission, ...] = (
@@ -80,6 +83,16 @@ PERMISSIONS: tuple[Permission, ...] = (
         ("list", "delete"),
         "left by the mode perJob",
         modes=(_SHARED, _POD_MONITOR, _NONE),
+    ),
+    *(
+        Permission(
+            AIM_GROUP,
+            kind,
+            ("get", "create"),
+            "what serves a validated model, where output.serve.create asks for it",
+            only_if="serving.create",
+        )
+        for kind in ("aimmodels", "aimservices")
     ),
     *(
         Permission(

@@ -23,6 +23,8 @@ LIMIT = attempts.LIMIT
 _OVER = (PublishPhase.PUBLISHED, PublishPhase.FAILED, PublishPhase.SKIPPED)
 _NOT_WISHED = {"policy"}
 """Whether to publish, but not what or where."""
+_NOT_SHOWN = {"image", "create", "secret_name"}
+"""Of spec.output.serve: what stands in no copy."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def wish(job: FineTuningJob) -> str:
     told = publish and publish.model_dump(mode="json", exclude_defaults=True, exclude=_NOT_WISHED)
     again = job.metadata.annotations.get(naming.REPUBLISH_ANNOTATION, "")
     verdict = [found.attempt, found.manifest_sha256] if found is not None else []
-    shown = serve and serve.model_dump(exclude={"image"})
+    shown = serve and serve.model_dump(exclude=_NOT_SHOWN)
     return attempts.digest(json.dumps([told, again, verdict, shown]))
 
 

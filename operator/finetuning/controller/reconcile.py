@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase, Reason
 from finetuning.controller import (
+    aim,
     announcements,
     apply,
     children,
@@ -24,6 +25,7 @@ from finetuning.controller import (
     monitors,
     observed,
     publications,
+    served,
     status,
     training_status,
     usage,
@@ -149,6 +151,7 @@ class Reconciler:
         problem = await steps.training(job, wanted)
         problem_after = await steps.validation(job, wanted)
         problem_at_last = await steps.publishing(job, wanted)
+        outcome = await aim.serve(self._gateway, job)
         found = self._cache.children(custom.key, job.metadata.uid)
         await self._monitors.ensure(job, wanted, found, memory)
         await self._keep_service(steps, wanted, found, memory)
@@ -162,6 +165,7 @@ class Reconciler:
             problem=problem,
             validation_problem=problem_after,
             publish_problem=problem_at_last,
+            served=outcome,
             monitoring=memory.monitoring,
             nodes=Nodes(self._settings.gpu_model, self._settings.gpu_resource_name),
             claim_modes=await self._claim_modes(job, memory),
@@ -324,8 +328,10 @@ def _until(moment: float, now: float) -> float:
 
 
 def _is_due(seen: Seen, written: FineTuningJobStatus) -> bool:
-    """Whether the status that was just written asks for the next child at once."""
+    """Whether the status that was just written asks for the next step at once."""
     job = seen.job.model_copy(update={"status": written})
+    if served.missing(job) is not None:
+        return True
     return seen.publish_problem is None and publications.is_due(job, seen.children)
 
 

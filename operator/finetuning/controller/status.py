@@ -26,7 +26,7 @@ from finetuning.controller import (
     progress,
     publication,
     publications,
-    serving,
+    served,
     training_status,
     verdict,
 )
@@ -54,7 +54,8 @@ def is_settled(job: FineTuningJob) -> bool:
     if not training_status.is_trained(old):
         return old.phase is Phase.FAILED
     judged = found is not None and attempts.is_over(found) and found.rerun is None
-    return judged and attempts.missing(job, Children()) is None and publications.is_settled(job)
+    answered = judged and attempts.missing(job, Children()) is None
+    return answered and publications.is_settled(job) and served.missing(job) is None
 
 
 def _is_of_an_older_operator(status: FineTuningJobStatus) -> bool:
@@ -77,8 +78,7 @@ def status_of(seen: Seen, now: datetime) -> FineTuningJobStatus:
         new = _gated(seen.job, new.model_copy(update={"validation": found}))
         copies = publication.publish_status(seen, new)
         new = new.model_copy(update={"publish": copies})
-        offered = serving.serving_status(seen.job, new)
-        new = new.model_copy(update={"serving": offered})
+        new = new.model_copy(update={"serving": served.serving_status(seen, new)})
     return _with_usage(seen, _with_conditions(seen, new, now))
 
 
@@ -300,6 +300,7 @@ def _with_conditions(seen: Seen, new: FineTuningJobStatus, now: datetime) -> Fin
         *conditions.withdrawn(old.conditions, ends, new),
         *conditions.validated(new.validation),
         *conditions.published(new.publish),
+        *conditions.served(new.serving),
     ]
     merged = conditions.merge(old.conditions, found, generation, now)
     return new.model_copy(update={"conditions": merged})
@@ -366,7 +367,8 @@ def is_turn(old: FineTuningJobStatus, new: FineTuningJobStatus) -> bool:
     if edited or old.phase is not new.phase:
         return True
     turned = attempts.is_turn(old.validation, new.validation)
-    return turned or publications.is_turn(old.publish, new.publish)
+    copied = publications.is_turn(old.publish, new.publish)
+    return turned or copied or served.is_news(old.serving, new.serving)
 
 
 def is_progress_only(old: FineTuningJobStatus, new: FineTuningJobStatus) -> bool:

@@ -110,18 +110,19 @@ def holds(found: Mapping[str, Any], wanted: Manifest) -> bool:
 
     Not to a selector: each word more in it selects less.
     """
-    same = _has(found.get("metadata"), wanted["metadata"]) and _has(found["spec"], wanted["spec"])
+    same = has(found.get("metadata"), wanted["metadata"]) and has(found["spec"], wanted["spec"])
     return bool(same and found["spec"]["selector"] == wanted["spec"]["selector"])
 
 
-def _has(found: Any, wanted: Any) -> bool:
+def has(found: Any, wanted: Any) -> bool:
+    """Whether all that is wanted is there; more may be, but not in a list."""
     if isinstance(wanted, dict):
         return isinstance(found, dict) and all(
-            _has(found.get(name), value) for name, value in wanted.items()
+            has(found.get(name), value) for name, value in wanted.items()
         )
     if isinstance(wanted, list):
         same = isinstance(found, list) and len(found) == len(wanted)
-        return same and all(map(_has, found, wanted))
+        return same and all(map(has, found, wanted))
     return bool(found == wanted)
 
 

@@ -49,6 +49,8 @@ class Seen:
     problem: Problem | None = None
     validation_problem: Problem | None = None
     publish_problem: Problem | None = None
+    served: Problem | None = None
+    """What came of creating what serves the model; None when nobody tried now."""
     monitoring: Problem | None = None
     nodes: Nodes | None = None
     """None where no cluster's GPU is asked for."""

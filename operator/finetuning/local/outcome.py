@@ -13,7 +13,7 @@ from finetuning.api.v1alpha1 import (
 )
 from finetuning.artifacts.exits import ExitCode
 from finetuning.artifacts.models import TrainingState
-from finetuning.controller import conditions, verdict
+from finetuning.controller import conditions, served, verdict
 from finetuning.controller import status as operator_status
 from finetuning.controller.desired import sources
 from finetuning.controller.observed import Children
@@ -42,7 +42,9 @@ def next_status(
 ) -> FineTuningJobStatus:
     """What the operator would write; a stop that was asked for is a suspended job."""
     suspended = found.training is not None and found.training.suspend
-    spec = job.spec.model_copy(update={"suspend": suspended})
+    # Without a cluster nothing is created that serves the model.
+    output = job.spec.output.model_copy(update={"serve": served.offering(job.spec.output.serve)})
+    spec = job.spec.model_copy(update={"suspend": suspended, "output": output})
     seen = Seen(
         job=job.model_copy(update={"spec": spec}),
         children=found,

@@ -2,7 +2,7 @@
 
 import aiohttp
 import pytest
-from tests.unit.controller.objects import SETTINGS, trainer_says, validator_says
+from tests.unit.controller.objects import SETTINGS, publisher_says, trainer_says, validator_says
 from tests.unit.controller.world import KEY, Process, World
 
 from finetuning.controller import naming
@@ -11,6 +11,12 @@ from finetuning.controller.gateway import ApiError
 from finetuning.controller.permissions import PERMISSIONS
 from finetuning.controller.settings import MonitoringMode, Settings
 
+ENDS = {
+    naming.TRAINING: trainer_says(),
+    naming.VALIDATION: validator_says(),
+    naming.PUBLISHING: publisher_says("s3://m"),
+}
+SERVE = {"image": "aim-base", "create": "Service"}
 WATCHED = {("watch", kind) for kind in ("finetuningjobs", "jobs", "pods")}
 BY_THE_RESYNC = {("list", kind) for kind in ("finetuningjobs", "jobs", "pods")}
 
@@ -47,8 +53,10 @@ async def used(mode: MonitoringMode) -> set[tuple[str, str]]:
         return None
 
     world.fail_with = note
+    world.kinds |= {"aimmodels", "aimservices"}
     await live(world, SETTINGS.model_copy(update={"monitoring_mode": mode}))
     assert world.status["validation"]["phase"] == "Passed"
+    assert world.status["serving"]["reason"] == "ServingCreated"
     return calls
 
 
@@ -101,6 +109,7 @@ async def live(world: World, settings: Settings) -> None:
         await process.settle()
         process.time += 16
         await process.settle()
+        world.change(output={"publish": {"form": "Both", "s3": {"uri": "s3://m"}}, "serve": SERVE})
         world.start(naming.TRAINING)
         await process.settle()
         for interferes in (deletes, changes):
@@ -120,10 +129,12 @@ async def live(world: World, settings: Settings) -> None:
         process.watch()
         for pod in list(process.cache.pods):
             process.cache.pods.drop(pod.meta.uid)
-        world.finish(naming.TRAINING, trainer_says())
-        await process.settle()
-        world.start(naming.VALIDATION)
-        world.finish(naming.VALIDATION, validator_says())
+        for part, said in ENDS.items():
+            world.start(part)
+            world.finish(part, said)
+            await process.settle()
+        # What is there already is looked at.
+        world.annotate("again", naming.SERVE_ANNOTATION)
         await process.settle()
 
 

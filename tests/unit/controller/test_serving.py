@@ -7,9 +7,10 @@ import yaml
 from tests.unit.controller.objects import job
 
 from finetuning.api.v1alpha1 import FineTuningJobStatus, PublishPhase, PublishStatus
-from finetuning.controller.serving import serving_status
+from finetuning.controller.serving import offered
 
 S3 = {"uri": "s3://models/law/", "endpoint": "http://minio:9000", "secretName": "store"}
+SHA = "c" * 64
 SERVE = {"image": "example/aim-base:0.9", "gpus": 2, "gpuModel": "MI300X"}
 
 
@@ -19,14 +20,17 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 def served(phase: PublishPhase = PublishPhase.PUBLISHED, **spec: Any) -> Any:
     publish = {"form": "Both", "s3": S3, **spec.pop("publish", {})}
-    output = {"publish": publish, "serve": SERVE}
-    status = FineTuningJobStatus(publish=PublishStatus(phase=phase))
-    return serving_status(job(output=output, **spec), status)
+    output = {"publish": publish, "serve": {**SERVE, **spec.pop("serve", {})}}
+    status = FineTuningJobStatus(publish=PublishStatus(phase=phase, manifest_sha256=SHA))
+    return offered(job(output=output, **spec), status)
 
 
 def test_v1alpha1_has_a_model_with_its_hardware_and_a_service() -> None:
     model, service = objects(served().v1alpha1)
     assert model["apiVersion"] == "aim.eai.amd.com/v1alpha1"
+    marks = {"finetuning.aim.amd.com/manifest-sha256": SHA}
+    for each in (model, service):
+        assert each["metadata"] == {"name": "demo", "namespace": "team", "annotations": marks}
     assert model["spec"]["image"] == "example/aim-base:0.9"
     assert model["spec"]["custom"]["hardware"]["gpu"] == {"requests": 2, "model": "MI300X"}
     (source,) = model["spec"]["modelSources"]
@@ -77,6 +81,18 @@ def test_a_model_on_the_hub_is_read_from_there() -> None:
 def test_a_store_is_taken_before_the_hub() -> None:
     hub = {"uri": "hf://team/law", "tokenSecretRef": {"name": "hub", "key": "token"}}
     assert served(publish={"form": "Merged", "hub": hub}).source_uri == "s3://models/law"
+
+
+def test_servers_read_by_a_key_of_their_own_where_one_is_named() -> None:
+    (source,) = objects(served(serve={"secretName": "reader"}).v1alpha1)[0]["spec"]["modelSources"]
+    secrets = {e["valueFrom"]["secretKeyRef"]["name"] for e in source["env"] if "valueFrom" in e}
+    assert secrets == {"reader"}
+    hub = {"uri": "hf://team/law", "tokenSecretRef": {"name": "hub", "key": "token"}}
+    found = served(
+        publish={"form": "Merged", "s3": None, "hub": hub}, serve={"secretName": "reader"}
+    )
+    (source,) = objects(found.v1alpha1)[0]["spec"]["modelSources"]
+    assert source["env"][0]["valueFrom"]["secretKeyRef"] == {"name": "reader", "key": "token"}
 
 
 @pytest.mark.parametrize("phase", [PublishPhase.RUNNING, PublishPhase.FAILED, PublishPhase.SKIPPED])

@@ -256,6 +256,8 @@ class FakeGateway(Gateway):
             wanted = _selected(query.get("labelSelector", ""))
             items = [raw for raw in self.world.of(plural) if wanted(raw)]
             return {"items": copy.deepcopy(items), "metadata": {}}
+        if "/namespaces/" not in path:
+            return {"resources": [{"name": each} for each in self.world.kinds]}
         _, _, namespace, _, name = path.rsplit("/", 4)
         found = self.world.objects.get((plural, namespace, name))
         if found is None:
