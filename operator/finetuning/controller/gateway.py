@@ -1,5 +1,8 @@
 """The Kubernetes API in a few calls on plain dictionaries: the only user of the official client.
 
+That client logs in: it reads kubeconfigs and renews tokens. Requests go straight to aiohttp, for
+two thirds of the processor time (docs/decisions, 0072).
+
 Every call has a time limit and is counted. Nothing is tried again here: a failed call ends the
 look at its job, and the queue brings that job back with back-off. That is safe because every
 child has a fixed name, so a POST whose answer was lost meets its own object the next time.
@@ -22,6 +25,7 @@ from urllib.request import getproxies
 import aiohttp
 import msgspec
 from kubernetes.aio import client, config
+from kubernetes.aio.client.rest import RESTClientObject
 
 from finetuning.api.v1alpha1 import GROUP, PLURAL, VERSION
 from finetuning.controller import naming, wire
@@ -43,12 +47,14 @@ SILENT = "Silent"
 
 TOO_LONG = "TooLong"
 
+_BUFFER = 1 << 21
+"""Bytes that are read ahead of who takes them; a page of a list is larger."""
 _LINE = 1 << 20
 _EVENT = 1 << 24
 """Bytes of one event; etcd keeps no object that is a tenth of it."""
 
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-_MERGE_PATCH = "application/merge-patch+json"
+_JSON, _MERGE_PATCH = "application/json", "application/merge-patch+json"
 
 Count = Callable[[str, str, int, float], None]
 """Told verb, resource, status code and seconds of every call."""
@@ -101,10 +107,14 @@ class Gateway:
     _ahead = timedelta()
     """By how much the API server's clock is ahead of ours."""
 
+    _date = ""
+    """When its last answer was sent, as it says it."""
+
     def __init__(
-        self, api: client.ApiClient, count: Count, sender: str = naming.FIELD_MANAGER
+        self, login: client.Configuration, count: Count, sender: str = naming.FIELD_MANAGER
     ) -> None:
-        self._api = api
+        self._login = login
+        self._http = _session(login, sender)
         self._count = count
         self._sender = {"fieldManager": sender}
 
@@ -125,16 +135,10 @@ class Gateway:
             await config.load_kube_config(
                 kubeconfig, context=context, client_configuration=configuration
             )
-        # No limit: each watch holds a connection, and namespaces that are served have three each.
-        configuration.connection_pool_maxsize = 0
-        # Else every request asks two threads for ~/.netrc and for proxies.
-        configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
-        api = client.ApiClient(configuration)
-        api.user_agent = sender
-        return cls(api, count, sender)
+        return cls(configuration, count, sender)
 
     async def close(self) -> None:
-        await self._api.close()
+        await self._http.close()
 
     def now(self) -> datetime:
         """The time by the API server's clock, in which objects tell their times."""
@@ -150,7 +154,9 @@ class Gateway:
         """Dry: the server checks and completes the object, and keeps nothing."""
         path = resource.path(manifest["metadata"]["namespace"])
         query = {**self._sender, **({"dryRun": "All"} if dry_run else {})}
-        return await self._call("create", resource, "POST", path, query=query, body=manifest)
+        return wire.written(
+            await self._ask("create", resource, "POST", path, query=query, body=manifest)
+        )
 
     async def review(self, resource: Resource, manifest: Mapping[str, Any]) -> Raw:
         """Put a question to the API server, such as what this login may do."""
@@ -161,7 +167,9 @@ class Gateway:
     ) -> Raw:
         """Merge `patch` into an object, or into its `sub`resource."""
         path = resource.path(namespace, name, *sub)
-        return await self._call("patch", resource, "PATCH", path, query=self._sender, body=patch)
+        return wire.written(
+            await self._ask("patch", resource, "PATCH", path, query=self._sender, body=patch)
+        )
 
     async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
         """Delete this very object; one that is gone, or has a successor, is left alone."""
@@ -274,11 +282,11 @@ class Gateway:
         code, begun = 0, time.monotonic()
         try:
             try:
-                answer = await self._send("GET", path, query, None, accept, limit=limit)
-                code = answer.status
+                response = await self._send("GET", path, query, None, accept, limit=limit)
+                code = response.status
             finally:
                 self._count(verb, resource.plural, code, time.monotonic() - begun)
-            async with answer.response as response:
+            async with response:
                 if code >= 400:  # noqa: PLR2004 - the first of the error codes
                     after = response.headers.get("Retry-After")
                     raise _error(code, await response.read(), after)
@@ -327,9 +335,10 @@ class Gateway:
         times = aiohttp.ClientTimeout(total=limit or TOTAL_SECONDS, sock_connect=CONNECT_SECONDS)
         try:
             response = await self._send(method, path, query or {}, body, accept, limit=times)
-            code = response.status
-            text: bytes = await response.read()
-            self._set_clock(response.headers.get("Date"))
+            async with response:
+                code = response.status
+                text = await response.read()
+            self._set_clock(response.headers.get("Date", ""))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(error) from error
         finally:
@@ -338,10 +347,13 @@ class Gateway:
             raise _error(code, text, response.headers.get("Retry-After"))
         return text
 
-    def _set_clock(self, date: str | None) -> None:
+    def _set_clock(self, date: str) -> None:
         """Dates have whole seconds: a difference of less than two says nothing."""
+        if date == self._date:
+            return
+        self._date = date
         try:
-            ahead = parsedate_to_datetime(date or "") - datetime.now(UTC)
+            ahead = parsedate_to_datetime(date) - datetime.now(UTC)
         except (TypeError, ValueError):
             return
         self._ahead = ahead if abs(ahead) > timedelta(seconds=2) else timedelta()
@@ -355,17 +367,48 @@ class Gateway:
         accept: str,
         *,
         limit: aiohttp.ClientTimeout,
-    ) -> Any:
-        content = _MERGE_PATCH if method == "PATCH" else "application/json"
-        headers = {"Accept": accept, "Content-Type": content}
-        _, url, signed, _, _ = await self._api.param_serialize(
-            method, path, header_params=headers, auth_settings=["BearerToken"]
+    ) -> aiohttp.ClientResponse:
+        login = self._login
+        headers = {"Accept": accept}
+        if body is not None:
+            headers["Content-Type"] = _MERGE_PATCH if method == "PATCH" else _JSON
+        token = await login.get_api_key_with_prefix("BearerToken", alias="authorization")
+        if token:
+            headers["Authorization"] = token
+        return await self._http.request(
+            method,
+            f"{login.host}{path}?{urlencode(query)}" if query else login.host + path,
+            data=None if body is None else _encode(body),
+            headers=headers,
+            timeout=limit,
+            proxy=login.proxy,
+            proxy_headers=login.proxy_headers,
+            server_hostname=login.tls_server_name,
         )
-        if query:
-            url = f"{url}?{urlencode(query)}"
-        return await self._api.rest_client.request(
-            method, url, headers=signed, body=body, _request_timeout=limit
-        )
+
+
+def _session(login: client.Configuration, sender: str) -> aiohttp.ClientSession:
+    """The connections to one API server."""
+    # No limit: each watch holds a connection, and namespaces that are served have three each.
+    connector = aiohttp.TCPConnector(limit=0, ssl=RESTClientObject(login).ssl_context)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": sender},
+        read_bufsize=_BUFFER,
+        # Else every request asks two threads for ~/.netrc and for proxies.
+        trust_env=bool(getproxies()),
+    )
+
+
+def _text(value: object) -> str:
+    """Some readers of YAML give texts of a type of their own."""
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"{value!r} has no form in JSON")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_text).encode
 
 
 async def _whole_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:

@@ -1,6 +1,7 @@
 """The gateway against a real HTTP server that answers as an API server does."""
 
 import json
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,36 @@ async def test_a_call_is_signed_counted_and_names_its_sender(
     assert server.headers["Authorization"] == "Bearer t0ken"
     assert server.headers["User-Agent"] == "finetuning-operator"
     assert calls == [("create", "jobs", 201)]
+
+
+async def test_of_what_a_write_is_answered_only_the_object_is_read(
+    api: Gateway, server: Server
+) -> None:
+    meta = {"name": "a", "uid": "1", "resourceVersion": "7", "labels": {"a": "b"}}
+    whole = {"metadata": meta, "spec": {"any": [1]}, "status": {"phase": "Running"}}
+    fields = [{"manager": "somebody", "fieldsV1": {"f:spec": {}}}]
+    server.answer(200, {**whole, "metadata": {**meta, "managedFields": fields}})
+    assert await api.patch(CUSTOMS, "team", "a", {"status": {}}, "status") == whole
+
+
+async def test_texts_and_lists_of_other_types_are_sent_as_what_they_are(
+    api: Gateway, server: Server
+) -> None:
+    """As some readers of YAML give them."""
+
+    class Scalar(str):
+        __slots__ = ()
+
+    server.answer(201, {})
+    spec = OrderedDict(method=Scalar("lora"), none=None, ü=[0.1, 3, True])
+    await api.create(JOBS, {"metadata": {"namespace": "team"}, "spec": spec})
+    assert server.requests[0][3]["spec"] == {"method": "lora", "none": None, "ü": [0.1, 3, True]}
+
+
+async def test_what_has_no_form_in_json_is_not_sent(api: Gateway, server: Server) -> None:
+    with pytest.raises(TypeError, match="has no form in JSON"):
+        await api.create(JOBS, {"metadata": {"namespace": "team"}, "spec": object()})
+    assert server.requests == []
 
 
 async def test_a_status_is_merged_into_its_subresource(api: Gateway, server: Server) -> None:

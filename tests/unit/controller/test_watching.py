@@ -448,7 +448,7 @@ async def test_a_new_token_is_used_by_the_next_watch(server: Server, api: Gatewa
     async def refresh(configuration: Any) -> None:
         configuration.api_key["BearerToken"] = f"Bearer token-{len(seen)}"
 
-    api._api.configuration.refresh_api_key_hook = refresh
+    api._login.refresh_api_key_hook = refresh
     play = server.plays[0]
 
     async def note(stream: web.StreamResponse) -> None:
