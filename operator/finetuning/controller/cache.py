@@ -21,13 +21,37 @@ class _HasMeta(Protocol):
 T = TypeVar("T", bound=_HasMeta)
 
 
+class Places:
+    """Names and folders that ever had a Job or a Pod, as far as this process knows.
+
+    Kept by their hashes: two that share one are asked about once too often, and nothing else.
+    """
+
+    def __init__(self) -> None:
+        self._hashes: set[int] = set()
+
+    def add(self, key: Key, folder: str) -> None:
+        """A job's name, and the folder that it writes (empty: none)."""
+        self._hashes.add(hash(key))
+        if folder:
+            self._hashes.add(hash((key[0], folder)))
+
+    def has(self, key: Key, folder: str) -> bool:
+        """Whether either of the two ever had anything."""
+        return hash(key) in self._hashes or hash((key[0], folder)) in self._hashes
+
+
 class Store(Generic[T]):
     """Objects of one kind by uid, by the job that they belong to and by the folder they write."""
 
     def __init__(
-        self, key_of: Callable[[Meta], Key], folder_of: Callable[[T], str] = lambda _: ""
+        self,
+        key_of: Callable[[Meta], Key],
+        folder_of: Callable[[T], str] = lambda _: "",
+        places: Places | None = None,
     ) -> None:
-        self._key_of, self._folder_of = key_of, folder_of
+        """`places` is told where each object is."""
+        self._key_of, self._folder_of, self._places = key_of, folder_of, places
         self._objects: dict[str, T] = {}
         self._stamps: dict[str, int] = {}
         self._by_key: defaultdict[Key, set[str]] = defaultdict(set)
@@ -57,9 +81,12 @@ class Store(Generic[T]):
             return False
         self._objects[uid] = item
         self.changes += 1
-        self._by_key[self._key_of(item.meta)].add(uid)
-        if folder := self._folder_of(item):
+        key, folder = self._key_of(item.meta), self._folder_of(item)
+        self._by_key[key].add(uid)
+        if folder:
             self._by_folder[item.meta.namespace, folder].add(uid)
+        if known is None and self._places is not None:
+            self._places.add(key, folder)
         return known != item
 
     def drop(self, uid: str) -> Key | None:
@@ -118,8 +145,9 @@ class Cache:
 
     def __init__(self) -> None:
         self.customs: Store[Custom] = Store(_own_key)
-        self.jobs: Store[BatchJob] = Store(_parent_key, lambda job: job.folder)
-        self.pods: Store[Pod] = Store(_parent_key, lambda pod: pod.folder)
+        self.places = Places()
+        self.jobs: Store[BatchJob] = Store(_parent_key, lambda job: job.folder, self.places)
+        self.pods: Store[Pod] = Store(_parent_key, lambda pod: pod.folder, self.places)
         self._asked: tuple[Key, str, int, int] | None = None
         self._answer = Children()
 

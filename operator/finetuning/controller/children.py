@@ -20,7 +20,7 @@ from finetuning.controller import (
 )
 from finetuning.controller.attempts import Attempt
 from finetuning.controller.cache import Cache
-from finetuning.controller.desired import Desired, Manifest, publishing, validation
+from finetuning.controller.desired import Desired, Manifest, publishing, sources, validation
 from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import EVENTS, JOBS, PODS, SERVICES, ApiError, Gateway
 from finetuning.controller.observed import BatchJob, Children, Key, Meta, Pod
@@ -95,19 +95,38 @@ class Steps:
 
     async def _wait_for_others(self, job: FineTuningJob, own: str = "", *, ask: bool) -> None:
         """Where somebody could write already, the cache is too late by an event: `ask` then."""
-        if ask:
-            live = "status.phase!=Succeeded,status.phase!=Failed"
-            # Without a folder of its own choice a job shares one with its own name's past alone.
-            chosen = job.spec.output.storage.sub_path is not None
-            named = "" if chosen else f",{naming.JOB_NAME_LABEL}={job.metadata.name}"
-            found = self.gateway.items(
-                PODS, job.metadata.namespace, labelSelector=_TRAINERS + named, fieldSelector=live
-            )
-            async for raw in found:
-                self.cache.pods.put(observed.pod(raw))
+        if ask and not await self._meet(job.metadata.namespace):
+            # Who comes after that is made by this process, which knows where.
+            folder = sources.output(job).folder
+            if self.cache.places.has(self.key, folder):
+                # Without a folder of its own choice a job shares one with its name's past alone.
+                chosen = job.spec.output.storage.sub_path is not None
+                named = "" if chosen else f",{naming.JOB_NAME_LABEL}={job.metadata.name}"
+                await self._list_trainers(job.metadata.namespace, named)
         problem = writers.in_the_way(job, self.cache, own)
         if problem is not None:
             raise apply.CannotApplyError(problem)
+
+    async def _meet(self, namespace: str) -> bool:
+        """Hear of all that an earlier operator left in a namespace; once, and whether it was now.
+
+        Jobs first: one that has no Pod yet gets it unseen.
+        """
+        async with self.turns.first_in(namespace) as first:
+            if first:
+                async for raw in self.gateway.items(
+                    JOBS, namespace, labelSelector=_TRAINERS, fieldSelector="status.successful=0"
+                ):
+                    self.cache.jobs.put(observed.batch_job(raw))
+                await self._list_trainers(namespace)
+            return first
+
+    async def _list_trainers(self, namespace: str, named: str = "") -> None:
+        live = "status.phase!=Succeeded,status.phase!=Failed"
+        async for raw in self.gateway.items(
+            PODS, namespace, labelSelector=_TRAINERS + named, fieldSelector=live
+        ):
+            self.cache.pods.put(observed.pod(raw))
 
     async def validation(self, job: FineTuningJob, wanted: Desired) -> Problem | None:
         """Have the trained model judged, once for each question; says what stands against it."""
@@ -181,6 +200,8 @@ class Steps:
                 begun = begun or was_there
         async with self.turns.of(job):
             await self._wait_for_others(job, ask=begun or wanted.storage is None)
+            # Also where no answer comes, it may have been made.
+            self.cache.places.add(self.key, sources.output(job).folder)
             await self._create(wanted.training_job)
 
     async def _find_again(self, job: FineTuningJob) -> None:

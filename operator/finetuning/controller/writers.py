@@ -27,16 +27,29 @@ class Turns:
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._known: set[str] = set()
 
     @asynccontextmanager
     async def of(self, job: FineTuningJob) -> AsyncIterator[None]:
         """Held from the look at who writes until this job is seen as a writer itself."""
-        folder = (job.metadata.namespace, sources.output(job).folder)
-        lock = self._locks.get(folder)
-        if lock is None:
-            lock = self._locks[folder] = asyncio.Lock()
-        async with lock:
+        async with self._lock((job.metadata.namespace, sources.output(job).folder)):
             yield
+
+    @asynccontextmanager
+    async def first_in(self, namespace: str) -> AsyncIterator[bool]:
+        """Whether nobody has looked yet at who writes anywhere in a namespace.
+
+        Held by one at a time; whoever leaves it without an error has looked.
+        """
+        async with self._lock((namespace, "")):
+            yield namespace not in self._known
+            self._known.add(namespace)
+
+    def _lock(self, place: tuple[str, str]) -> asyncio.Lock:
+        lock = self._locks.get(place)
+        if lock is None:
+            lock = self._locks[place] = asyncio.Lock()
+        return lock
 
 
 def in_the_way(job: FineTuningJob, cache: Cache, own: str) -> Problem | None:

@@ -1,6 +1,7 @@
 """The ends of a job's life: deadlines, what stays and what goes, and who may write when."""
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.unit.controller.story import STORY, tell
 from tests.unit.controller.world import KEY, Process, World
 
 from finetuning.controller import desired, naming, observed, sidecar
-from finetuning.controller.gateway import Resource
+from finetuning.controller.gateway import ApiError, Resource
 from finetuning.controller.training_status import NODE_SILENT
 
 OWN = {"output": {"storage": {"claimName": "shared", "subPath": "run"}}}
@@ -341,6 +342,80 @@ async def test_a_pod_whose_node_is_lost_is_told_with_what_to_do_and_not_replaced
     assert world.status["phase"] == "Succeeded"
 
 
+# What the watches have not told yet
+
+ELSEWHERE = {"output": {"storage": {"claimName": "shared", "subPath": "elsewhere"}}}
+LISTS = {("list", "jobs"), ("list", "pods")}
+
+
+async def begins_unseen(world: World, process: Process, **spec: Any) -> bool:
+    """Look at a new job while the watches are silent; whether it begins."""
+    body = world.create("finetuningjobs", job_body(name="other", uid="another uid", **spec))
+    process.cache.customs.put(observed.custom(body))
+    await process.reconciler.reconcile(OTHER)
+    return "other-train" in {raw["metadata"]["name"] for raw in world.of("jobs")}
+
+
+async def test_where_nobody_ever_was_nothing_is_listed_but_once_a_namespace(
+    world: World, process: Process
+) -> None:
+    world.apply(**OWN)
+    await process.settle()
+    assert set(world.reads) >= LISTS
+    world.reads.clear()
+    assert await begins_unseen(world, process, **ELSEWHERE)
+    assert LISTS.isdisjoint(world.reads)
+
+
+async def test_a_refused_list_is_made_again(world: World, process: Process) -> None:
+    refusal = ApiError(403, "Forbidden", "no")
+    world.fail_with = lambda verb, kind: refusal if (verb, kind) == ("list", "pods") else None
+    with pytest.raises(ApiError, match="no"):
+        await begins_unseen(world, process, **OWN)
+    assert world.of("jobs") == []
+    world.fail_with = lambda _verb, _kind: None
+    world.reads.clear()
+    await process.reconciler.reconcile(OTHER)
+    assert set(world.reads) >= LISTS
+    assert len(world.of("jobs")) == 1
+
+
+async def test_what_an_earlier_operator_made_last_is_seen_before_its_pod(
+    world: World, process: Process
+) -> None:
+    world.apply(**OWN)
+    process.watch()
+    neighbour(world, process)
+    await process.reconciler.reconcile(KEY)
+    assert [raw["metadata"]["name"] for raw in world.of("jobs")] == ["other-train"]
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_a_pod_is_seen_whose_job_came_and_went_between_two_events(
+    world: World, process: Process, monkeypatch: pytest.MonkeyPatch, *, answered: bool
+) -> None:
+    """Also where the Job was made, and the API server's answer got lost."""
+    create = process.gateway.create
+
+    async def lose(resource: Resource, manifest: dict[str, Any]) -> dict[str, Any]:
+        await create(resource, manifest)
+        raise ApiError(0, "Unreachable", "the connection broke")
+
+    world.apply(**OWN)
+    process.watch()
+    with contextlib.ExitStack() as stack:
+        if not answered:
+            monkeypatch.setattr(process.gateway, "create", lose)
+            stack.enter_context(pytest.raises(ApiError))
+        await process.reconciler.reconcile(KEY)
+    monkeypatch.setattr(process.gateway, "create", create)
+    world.run_jobs()
+    linger(world)
+    for known in list(process.cache.jobs):
+        process.cache.jobs.drop(known.meta.uid)
+    assert not await begins_unseen(world, process, **OWN)
+
+
 async def both(world: World, process: Process, other: dict[str, Any]) -> list[str]:
     """Two jobs that are looked at for the first time at the same time; the Jobs that come of it."""
     world.apply(**OWN)
@@ -371,5 +446,4 @@ async def test_who_waits_for_the_api_server_holds_up_nobody_with_another_folder(
         return found
 
     monkeypatch.setattr(process.gateway, "create", slow)
-    elsewhere = {"output": {"storage": {"claimName": "shared", "subPath": "elsewhere"}}}
-    assert await both(world, process, elsewhere) == ["demo-train", "other-train"]
+    assert await both(world, process, ELSEWHERE) == ["demo-train", "other-train"]
