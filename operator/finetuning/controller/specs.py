@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus
-from finetuning.controller import desired, status
+from finetuning.controller import status
 from finetuning.controller.desired import Desired
 from finetuning.controller.observed import Custom, Key, Raw
 from finetuning.controller.settings import Settings
@@ -46,14 +46,15 @@ class Specs:
             body = {name: part for name, part in custom.body.items() if name != "status"}
             known = _Known(metadata, spec, FineTuningJob.from_body(body))
         found = _now(known, custom)
-        # Of a job that is over nothing is made any more.
+        wanted = Desired(found, self._settings)
+        # Of a job that is over nothing is made any more; of a new one the first child at once.
         if not known.checked and not status.is_settled(found):
-            desired.build(known.job, self._settings)
+            wanted.manifests()
             known.checked = True
         self._known[custom.key] = known
         if len(self._known) > self._kept:
             del self._known[next(iter(self._known))]
-        return found, Desired(found, self._settings)
+        return found, wanted
 
 
 def _now(known: _Known, custom: Custom) -> FineTuningJob:
