@@ -51,6 +51,15 @@ def gptj() -> Any:
     )
 
 
+def mpt() -> Any:
+    """It has no table: a bias for all places that it was made for takes its place."""
+    from transformers import MptConfig, MptForCausalLM
+
+    return MptForCausalLM(
+        MptConfig(vocab_size=320, d_model=64, n_heads=4, n_layers=2, max_seq_len=PLACES)
+    )
+
+
 def gemma3() -> Any:
     """It reads pictures as well, whose places are no text's."""
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
@@ -65,7 +74,7 @@ def gemma3() -> Any:
     )
 
 
-@pytest.mark.parametrize("make", [opt, roberta, gptj])
+@pytest.mark.parametrize("make", [opt, roberta, gptj, mpt])
 def test_a_model_reads_as_many_tokens_as_its_outline_tells(
     make: Callable[[], Any], tmp_path: Path
 ) -> None:

@@ -11,6 +11,10 @@ from finetuning.base.model import load_error
 _MOST_OFFSET = 4
 """Rows of a table before that of the first place, where a library has some."""
 
+_BOUND = {"mpt": "max_seq_len"}
+"""Models that compute a bias for so many places and no more, whatever they are given, by the
+setting that tells how many; others with such a bias (BLOOM, Falcon) compute it for each batch."""
+
 
 @dataclass(frozen=True)
 class Outline:
@@ -19,7 +23,8 @@ class Outline:
     tokens: int
     """Rows of the embeddings."""
     places: int | None = None
-    """Rows of the table of positions; None where positions are computed, and none is the last."""
+    """Tokens that a row can have: those of the table of positions, or of a bias that takes its
+    place; None where positions are computed, and none is the last."""
 
     def longest(self, wish: int) -> int:
         """Tokens of an example at most, where `wish` are asked for."""
@@ -42,7 +47,13 @@ def outline_of(folder: Path) -> Outline:
         embeddings = model.get_input_embeddings().weight
     except Exception as error:
         raise load_error(folder, error) from error
-    return Outline(len(embeddings), min(_tables(model), default=None))
+    return Outline(len(embeddings), min([*_tables(model), *_bias(model)], default=None))
+
+
+def _bias(model: Any) -> Iterator[int]:
+    config = model.config.get_text_config()
+    if config.model_type in _BOUND:
+        yield int(getattr(config, _BOUND[config.model_type]))
 
 
 def _tables(model: Any) -> Iterator[int]:
