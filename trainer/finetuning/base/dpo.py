@@ -62,4 +62,4 @@ def sequence_logps(model: Any, batch: Batch) -> torch.Tensor:
     found = targets_of(model, batch)
     losses = functional.cross_entropy(found.logits.float(), found.labels, reduction="none")
     sums = torch.zeros(len(batch.ids), device=losses.device)
-    return sums.index_add(0, found.rows, -losses)
+    return sums.index_add(0, found.wanted.nonzero()[:, 0], -losses)

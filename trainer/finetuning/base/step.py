@@ -103,8 +103,8 @@ class Targets:
 
     logits: torch.Tensor
     labels: torch.Tensor
-    rows: torch.Tensor
-    """The row of the batch that each of them stands in."""
+    wanted: torch.Tensor
+    """Where in the batch they stand: a row of the batch, a column of what has logits."""
 
 
 def targets_of(model: Any, batch: Batch) -> Targets:
@@ -114,7 +114,7 @@ def targets_of(model: Any, batch: Batch) -> Targets:
     logits = forward(model, batch, **options).logits[:, -keep:-1]
     labels = batch.labels[:, batch.first_target :]
     wanted = labels != IGNORED
-    return Targets(logits[wanted], labels[wanted], wanted.nonzero()[:, 0])
+    return Targets(logits[wanted], labels[wanted], wanted)
 
 
 @cache
@@ -204,9 +204,12 @@ class Stepper:
             last = packs is own[-1][0]
             with self._quiet_unless(last=last):
                 with autocast(self.device):
-                    part = self._objective.summed(packs) / weight * counts
+                    part = self._objective.summed(packs) / weight
+                if not counts:
+                    part = part * 0
                 # Gradients arrive as the mean over the processes; what is wanted is their sum.
-                torch.autograd.backward(self.scaler.scale(part * self.group.size))
+                share = part if self.group.rank.alone else part * self.group.size
+                torch.autograd.backward(self.scaler.scale(share))
             total += part.detach()
             if stop.requested and not last:
                 self.optimizer.zero_grad(set_to_none=True)
@@ -279,8 +282,9 @@ class Stepper:
 
 def autocast(device: Device) -> AbstractContextManager[Any]:
     """Computes in the device's precision, where that is not 32 bit."""
-    lower = device.precision is not Precision.FP32
-    return torch.autocast(device.device.type, dtype=device.compute_dtype, enabled=lower)
+    if device.precision is Precision.FP32:
+        return nullcontext()
+    return torch.autocast(device.device.type, dtype=device.compute_dtype)
 
 
 def shared_out(batches: Sequence[Batched], rank: Rank) -> list[tuple[Batched, int]]:
