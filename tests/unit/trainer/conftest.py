@@ -119,8 +119,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory, warm: WarmTrainer) -> Iterato
     """Runs the trainer as two processes, told what torchrun would tell them."""
     with WarmTrainer.started(tmp_path_factory.mktemp("warm-1")) as second:
 
-        def run(*argv: object, kill_in: str = "") -> tuple[list[int], list[str]]:
-            ours = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        def run(*argv: object, kill_in: str = "", **environ: str) -> tuple[list[int], list[str]]:
+            ours = environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
             ours |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
             children = [
                 trainer.start(

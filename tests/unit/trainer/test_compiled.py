@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.unit.trainer.conftest import Pair
 from tests.unit.trainer.warm import WarmTrainer
 
 from finetuning.api.hyperparameters import Precision
@@ -51,6 +52,59 @@ def test_a_compiled_adapter_has_the_losses_and_names_of_a_plain_one(
     code, said = warm.run(*flags, compiled, "--torch-compile", **kernels)
     assert code == 0, said
     assert "The first step has compiled the layers: " in said
+    assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
+    assert weight_names(compiled) == weight_names(plain)
+
+
+ALONE = {
+    "qlora": "--method qlora",
+    "packing": "--method full --packing --max-seq-length 64",
+    "dpo": "--objective dpo --learning-rate 1e-3",
+}
+TOGETHER = {
+    "copies": "--method full --gradient-accumulation-steps 2",
+    "shards": "--method full --gradient-accumulation-steps 2 --fsdp",
+}
+
+
+@COMPILER
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("variant", ALONE)
+def test_a_compiled_run_has_the_losses_of_a_plain_one(  # noqa: PLR0917 - fixtures
+    variant: str,
+    warm: WarmTrainer,
+    tiny_model: Path,
+    rows_file: Path,
+    pairs_file: Path,
+    kernels: dict[str, str],
+) -> None:
+    data = pairs_file if variant == "dpo" else rows_file
+    common = ("--model-id", tiny_model, "--dataset-path", data, *FLAGS, *ALONE[variant].split())
+    flags = (*common, "--max-steps", 3, "--output-dir")
+    plain, compiled = data.with_name("plain"), data.with_name("compiled")
+    assert warm.run(*flags, plain)[0] == 0
+    code, said = warm.run(*flags, compiled, "--torch-compile", **kernels)
+    assert code == 0, said
+    assert "The first step has compiled the layers: " in said
+    assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
+    assert weight_names(compiled) == weight_names(plain)
+
+
+@COMPILER
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("variant", TOGETHER)
+def test_two_compiled_processes_have_the_losses_of_plain_ones(
+    variant: str, pair: Pair, tiny_model: Path, rows_file: Path, kernels: dict[str, str]
+) -> None:
+    common = ("--model-id", tiny_model, "--dataset-path", rows_file, *FLAGS)
+    flags = (*common, *TOGETHER[variant].split(), "--max-steps", 3, "--output-dir")
+    plain, compiled = rows_file.with_name("plain"), rows_file.with_name("compiled")
+    assert pair(*flags, plain)[0] == [0, 0]
+    codes, said = pair(*flags, compiled, "--torch-compile", **kernels)
+    assert codes == [0, 0], said
+    assert "The first step has compiled the layers: " in said[0]
     assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
     assert weight_names(compiled) == weight_names(plain)
 
