@@ -82,8 +82,21 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
 @pytest.fixture(scope="session")
 def long_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows of text, trained from end to end, longer than the longest sequence of the tests."""
-    dice = random.Random(0)
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    texts = [" ".join(f"{dice.choice('abcdefgh')}{dice.randrange(10)}" for _ in range(700))] * 8
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    rows = [{"text": _text(random.Random(0))}] * 8
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def long_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as two answers to a prompt of next to nothing."""
+    dice = random.Random(0)
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    rows = [{"prompt": "a", "chosen": _text(dice), "rejected": _text(dice)}] * 8
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def _text(dice: random.Random) -> str:
+    return " ".join(f"{dice.choice('abcdefgh')}{dice.randrange(10)}" for _ in range(700))

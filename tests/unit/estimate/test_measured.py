@@ -19,11 +19,23 @@ pytestmark = pytest.mark.training
 
 MEASURE = Path(__file__).with_name("measure.py")
 SMALL = ["--batch-size", "2", "--max-seq-length", "64", "--gradient-checkpointing"]
+PLAIN = ["--batch-size", "4", "--max-seq-length", "256", "--no-gradient-checkpointing"]
 RUNS = [
-    ("10M", ["--batch-size", "4", "--max-seq-length", "256", "--no-gradient-checkpointing"]),
+    ("10M", PLAIN),
     pytest.param("100M", SMALL, marks=pytest.mark.long),
 ]
 METHODS = ("lora", "qlora", "full")
+OPTIONS = {
+    "dpo": "--method lora --objective dpo",
+    "dpo-full": "--method full --objective dpo",
+    "packing": "--method lora --packing",
+    "accumulated": "--method full --gradient-accumulation-steps 2",
+    "modules": "--method lora --modules-to-save lm_head",
+    "dora": "--method lora --use-dora --target-modules all-linear",
+    "qlora-all": "--method qlora --target-modules all-linear",
+    "bf16": "--method lora --bf16",
+    "bf16-full": "--method full --bf16",
+}
 
 
 @pytest.mark.parametrize(("size", "settings"), RUNS)
@@ -45,6 +57,27 @@ def test_the_peak_of_real_runs_is_estimated_within_15_percent(
     host = Host(gpu=False, mapped=4 * shape.in_linears)
     expected = [formula.peak(shape, job_of(*argv), host).total for argv in argvs]
     assert expected == pytest.approx(measured, rel=0.15)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_the_peak_with_each_option_is_estimated_within_15_percent(
+    make_model: MakeModel, long_rows: Path, long_pairs: Path, tmp_path: Path
+) -> None:
+    argvs = {name: [*PLAIN, *words.split()] for name, words in OPTIONS.items()}
+    orders = []
+    for name, argv in argvs.items():
+        rows = long_pairs if "dpo" in name else long_rows
+        warm, output = tmp_path / f"{name}-warm", tmp_path / name
+        small = _command(make_model("warm"), rows, warm, argv)
+        orders.append({"warm": small, "argv": _command(make_model("10M"), rows, output, argv)})
+    shape = shape_of("10M")
+    host = Host(gpu=False, mapped=4 * shape.in_linears)
+    ratios = {
+        name: formula.peak(shape, job_of(*argvs[name]), host).total / measured
+        for name, (measured,) in zip(argvs, peaks(orders), strict=True)
+    }
+    assert ratios == pytest.approx(dict.fromkeys(argvs, 1.0), abs=0.15)
 
 
 @pytest.mark.long
