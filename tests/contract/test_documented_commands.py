@@ -39,6 +39,7 @@ PUBLISHING = "unit/publish/test_publish_to_s3.py::"
 REGISTRY = "unit/publish/test_publish_to_a_registry.py::"
 HUB = "unit/publish/test_publish_to_the_hub.py::"
 AIM = "cluster/test_aim_on_a_cluster.py::"
+SIGNED = "unit/publish/test_signature.py::"
 SERVED = "faults/test_serving.py::"
 MERGING = "unit/publish/test_merge.py::"
 TOLD = "cluster/test_terminal.py::"
@@ -58,6 +59,9 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^kubectl wait --for=condition=Ready": TRAINING + "test_a_job_trains_and_its_model",
     r"^kubectl wait --for=condition=Published": VALIDATION + "test_a_validated_model_is_published",
     r"^kubectl annotate ftj .*/republish=": ANEW + "test_a_failure_is_told",
+    r"^(openssl ec|python3 -m model_signing verify )": SIGNED + "test_the_documented_commands",
+    r"^kubectl create secret generic model-signing ": SIGNED + "test_the_documented_commands",
+    r"^pip install model-signing pyopenssl$": SIGNED + "test_the_documented_commands",
     r"^kubectl wait --for=condition=ServingCreated": SERVED + "test_a_published_model_gets",
     r"^kubectl annotate ftj .*/serve=": SERVED + "test_a_published_model_gets",
     r"^kubectl create secret generic store-writer ": VALIDATION

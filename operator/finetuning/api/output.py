@@ -210,6 +210,13 @@ class PublishSpec(ApiModel):
         "specification.",
     )
     hub: HubTarget | None = Field(default=None, description="Publish to the Hugging Face Hub.")
+    signing_key_secret_ref: SecretKeyRef | None = Field(
+        default=None,
+        description="Key of a Secret in the job's namespace with a private key in PEM, on the "
+        "curve P-256, P-384 or P-521 and without a password. Each copy gets model.sig then, the "
+        "OpenSSF signature of its files. The operator never reads the key, and only the publishing "
+        "pod gets it.",
+    )
     resources: ResourceSpec | None = Field(
         default=None,
         description="Resources of the publishing pod, which needs no GPU; none are asked for when "

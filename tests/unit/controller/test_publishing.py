@@ -82,6 +82,19 @@ async def test_a_model_that_passed_is_published_after_its_verdict(judged: Proces
     assert events(world)[-1] == ("Normal", "Published")
 
 
+async def test_a_key_to_sign_with_reaches_the_publishing_pod_alone(
+    http: aiohttp.ClientSession,
+) -> None:
+    key = {"name": "signing", "key": "key.pem"}
+    process = await trained(Process(World(), http), publish={"s3": S3, "signingKeySecretRef": key})
+    pods = {raw["metadata"]["name"]: json.dumps(raw["spec"]) for raw in process.world.of("jobs")}
+    assert [name for name, text in pods.items() if "FINETUNING_SIGNING_KEY" in text] == [FIRST]
+    (container,) = json.loads(pods[FIRST])["template"]["spec"]["containers"]
+    assert "--sign" in container["args"]
+    env = {each["name"]: each.get("valueFrom") for each in container["env"]}
+    assert env["FINETUNING_SIGNING_KEY"] == {"secretKeyRef": key}
+
+
 async def test_publishing_costs_two_writes_and_no_read(judged: Process) -> None:
     await published(judged)
     world = judged.world

@@ -52,6 +52,7 @@ class Options:
     oci_plain_http: bool
     hub: str | None
     hub_public: bool
+    sign: bool
     serving: Serving | None
     """For whom an AIM profile is written; None for nobody."""
 
@@ -101,6 +102,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--base-revision", metavar="REV", help="its revision on the Hub")
     made.add_argument(
         "--manifest-sha256", metavar="HEX", help="publish only the run with this manifest.json"
+    )
+    made.add_argument(
+        "--sign",
+        action="store_true",
+        help="add model.sig, the OpenSSF signature of all files, by the private key whose PEM text "
+        "is in FINETUNING_SIGNING_KEY",
     )
     _add_places(made)
     _add_serving(made)
@@ -199,6 +206,7 @@ def read(argv: Sequence[str] | None = None) -> Options:
         oci_plain_http=given.oci_plain_http,
         hub=given.hub,
         hub_public=given.hub_public,
+        sign=given.sign,
         serving=_serving(given),
     )
 

@@ -14,6 +14,7 @@ from finetuning.artifacts import (
     MERGED_DIR,
     MODEL_CARD,
     PUBLICATION,
+    SIGNATURE,
     TRAINING_INFO,
     VALIDATION_DIR,
     VALIDATION_REPORT_JSON,
@@ -82,7 +83,7 @@ def gather(
     `extra` are files by the name that they get, which nothing seals but the copy.
     """
     names = {**extra, **dict(_names(run, work, form))}
-    items = {name: _item(path) for name, path in sorted(names.items())}
+    items = {name: item(path) for name, path in sorted(names.items())}
     folders = [""] if form is not ModelForm.BOTH else ["", f"{MERGED_DIR}/"]
     for folder in folders:
         _check(items, folder)
@@ -118,13 +119,14 @@ def _sealed(folder: Path) -> Mapping[str, FileEntry]:
             f"--model-path {folder}: holds no finished run ({error}); give the output folder of "
             "one, with its manifest.json"
         ) from error
-    taken = {PUBLICATION, MODEL_CARD, *_VERDICT} & set(files)
+    taken = {PUBLICATION, MODEL_CARD, SIGNATURE, *_VERDICT} & set(files)
     if taken:
         raise UsageError(f"{folder / MANIFEST}: names {min(taken)}, which a publication writes")
     return files
 
 
-def _item(path: Path) -> Item:
+def item(path: Path) -> Item:
+    """Its size and digest now; raises ModelChangedError where it is no file."""
     try:
         mode = os.lstat(path).st_mode
         if not stat.S_ISREG(mode):

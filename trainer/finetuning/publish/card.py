@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from finetuning.api.v1alpha1 import ModelForm
-from finetuning.artifacts import MERGED_DIR
+from finetuning.artifacts import MERGED_DIR, PUBLICATION, SIGNATURE
 from finetuning.artifacts.models import render_report
 from finetuning.publish.facts import Facts, part
 
@@ -28,7 +28,7 @@ _UNSAID: tuple[Any, ...] = (None, "", [], False)
 _TOLD_ELSEWHERE = {"model_id", "revision", "dataset_sha256", "eval_sha256"}
 
 
-def render(facts: Facts, *, adapter: bool, form: ModelForm) -> str:
+def render(facts: Facts, *, adapter: bool, form: ModelForm, signed: bool = False) -> str:
     """`adapter`: the run trained one; `form` is what of it stands beside the card."""
     merged = form is ModelForm.MERGED
     sections = (
@@ -39,6 +39,7 @@ def render(facts: Facts, *, adapter: bool, form: ModelForm) -> str:
         _data(facts),
         _validation(facts),
         _provenance(facts, adapter=adapter),
+        _signature() if signed else (),
     )
     return "\n".join(line for section in sections for line in section) + "\n"
 
@@ -196,6 +197,21 @@ def _provenance(facts: Facts, *, adapter: bool) -> Iterator[str]:
         f"The run's `manifest.json` has size and sha256 of {what}; `publication.json`, where there "
         "is one, of everything here. A folder is as it was written when both agree with it."
     )
+
+
+def _signature() -> Iterator[str]:
+    yield ""
+    yield (
+        f"`{SIGNATURE}` is the OpenSSF signature of all files here but `{PUBLICATION}`. With the "
+        "public key of who published it, which does not belong into the same place:"
+    )
+    yield ""
+    yield "```bash"
+    yield (
+        f"python3 -m model_signing verify key . --signature {SIGNATURE} --public_key <file of the "
+        "key>"
+    )
+    yield "```"
 
 
 def _table(head: tuple[str, str], rows: Iterable[tuple[str, Any]]) -> Iterator[str]:

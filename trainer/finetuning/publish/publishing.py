@@ -10,7 +10,7 @@ from finetuning.artifacts.models import CopiedModel, PublishResult
 from finetuning.base import environment
 from finetuning.base.errors import ModelError
 from finetuning.base.merge import Base, merge
-from finetuning.publish import aim, arguments, bundle, card, facts, oci, s3
+from finetuning.publish import aim, arguments, bundle, card, facts, oci, s3, signature
 from finetuning.publish.arguments import Options
 from finetuning.publish.bundle import Bundle, Say
 from finetuning.publish.errors import NotValidatedError, PublishError, UsageError
@@ -26,6 +26,8 @@ def publish(options: Options, environ: Mapping[str, str], result: PublishResult,
     told = facts.read(options.run, digest)
     _require_verdict(options, told)
     prepared = prepare(options, told, digest)
+    if options.sign:
+        prepared = signature.signed(prepared, options.work, environ)
     result.manifest_sha256 = digest
     places = list(_places(options, told, prepared, environ, say))
     if not places:
@@ -74,7 +76,7 @@ def prepare(options: Options, told: Facts, digest: str) -> Bundle:
     if form is not ModelForm.ADAPTER:
         environment.prepare()
         _merge(options, told)
-    text = card.render(told, adapter=adapter, form=form)
+    text = card.render(told, adapter=adapter, form=form, signed=options.sign)
     write_atomic(options.work / MODEL_CARD, text.encode())
     extra = _write_aim_profile(options, told)
     return bundle.gather(options.run, options.work, form, digest, extra)

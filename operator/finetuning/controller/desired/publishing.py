@@ -9,6 +9,7 @@ from finetuning.api.v1alpha1 import (
     OciTarget,
     PublishSpec,
     ResourceSpec,
+    SecretKeyRef,
 )
 from finetuning.artifacts import PUBLISH_DIR
 from finetuning.artifacts.exits import ExitCode
@@ -118,6 +119,7 @@ def _publisher(job: FineTuningJob, settings: Settings, publish: PublishSpec) -> 
             *pod.s3_variables(publish.s3),
             *_registry_keys(publish.oci),
             *_hub_variables(publish.hub),
+            *_signing_key(publish.signing_key_secret_ref),
         ],
         offline=publish.hub is None and (base is not None or not _merges(job, publish)),
         resources=publish.resources or ResourceSpec(),
@@ -166,6 +168,7 @@ def _arguments(job: FineTuningJob, publish: PublishSpec) -> list[str]:
         *(part for pair in arguments.items() for part in pair),
         *(["--oci-plain-http"] if plain_http else []),
         *(["--hub-public"] if public else []),
+        *(["--sign"] if publish.signing_key_secret_ref is not None else []),
     ]
 
 
@@ -174,6 +177,10 @@ def _registry_keys(target: OciTarget | None) -> list[Manifest]:
     if target is None or target.secret_name is None:
         return []
     return [pod.from_secret("DOCKER_AUTH_CONFIG", target.secret_name, REGISTRY_KEY)]
+
+
+def _signing_key(key: SecretKeyRef | None) -> list[Manifest]:
+    return [] if key is None else [pod.from_secret("FINETUNING_SIGNING_KEY", key.name, key.key)]
 
 
 def _hub_variables(target: HubTarget | None) -> list[Manifest]:
