@@ -13,7 +13,7 @@ besides=(--extra tensorboard --extra mlflow --extra wandb --extra signing)
 "${compile[@]}" --extra trainer "${besides[@]}" --extra eval --constraint requirements/trainer.lock \
   --excludes requirements/excludes-torch.txt --overrides requirements/overrides.txt pyproject.toml -o requirements/eval.lock
 "${compile[@]}" --excludes requirements/excludes.txt requirements/torch-cpu.in -o requirements/torch-cpu.lock
-"${compile[@]}" --extra operator --extra trainer "${besides[@]}" --extra dev \
+"${compile[@]}" --extra operator --extra trainer "${besides[@]}" --extra bench --extra dev \
   --excludes requirements/excludes.txt --overrides requirements/overrides.txt \
   pyproject.toml requirements/torch-cpu.in requirements/s3-server.in -o requirements/dev.lock
 "${compile[@]}" requirements/docs.in -o requirements/docs.lock

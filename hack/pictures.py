@@ -2,7 +2,7 @@
 
 Usage: python -m hack.pictures PROMETHEUS-URL FOLDER [--help]
 
-Needs matplotlib (`uv pip install matplotlib`). This is not Grafana: the places, titles, units and
+This is not Grafana: the places, titles, units and
 queries are the dashboards', the drawing is not.
 """
 

@@ -28,7 +28,7 @@ from bench.operator.process import OperatorProcess
 from bench.operator.rounds import Contest
 from bench.operator.watcher import Client, established, usable
 from bench.operator.workload import SETTINGS, SUBJECTS, Round, Subject
-from hack.cluster import monitoring
+from hack.cluster import monitoring, tools
 from hack.cluster.shell import ClusterError, write
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Bench:
         chosen = {
             name: getattr(self.chosen, name) for name in ("gpus", "pod_seconds", "monitoring")
         }
-        about |= {"load": self.load.figures()}
+        about |= {"load": self.load.figures(), "kubernetes": tools.kubernetes_version()}
         return {**about, "cpus": os.cpu_count(), **chosen, "subjects": results}
 
     def _contend(self, subject: Subject, wanted: list[Round]) -> dict[str, Any]:
@@ -204,7 +204,9 @@ def conclude(found: dict[str, Any], chosen: argparse.Namespace) -> int:
     file = chosen.output / f"{found['started'].replace(':', '')}.json"
     write(file, json.dumps(found, indent=1) + "\n")
     say(f"figures: {file}")
-    for picture in pictures.draw(found, chosen.output) if pictures.possible() else ():
+    for kind in ("svg", "png"):
+        picture = chosen.output / f"operator.{kind}"
+        pictures.draw(found, picture)
         say(f"picture: {picture}")
     if chosen.keep:
         gate.keep(found)

@@ -6,6 +6,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from bench.operator import sizes
+from bench.operator.costs import WRITES
 from rich.console import Console
 from rich.table import Table
 
@@ -35,6 +36,18 @@ def _requests(who: str) -> Callable[[Figures], float | None]:
     return read
 
 
+def _writes(*, events: bool) -> Callable[[Figures], float | None]:
+    """What it writes until it is done with a job: all Events, or all else."""
+
+    def read(found: Figures) -> float | None:
+        parts = sent(found).items()
+        kinds = WRITES - {"delete"}
+        return sum(n for what, n in parts
+                   if what.split()[0] in kinds and what.endswith(" events") is events)  # fmt: skip
+
+    return read
+
+
 def _kept(found: Figures) -> float:
     return sizes.kept_bytes(found["sizes"]) / 1024
 
@@ -52,6 +65,8 @@ ROWS: tuple[tuple[str, Callable[[Figures], float | None]], ...] = (
     ("ready after the restart, s", _at("restart_ready")),
     ("all done, s", _at("all_done")),
     ("operator: writes per job", _at("operator_writes")),
+    ("of them without Events and deletions", _writes(events=False)),
+    ("of them Events", _writes(events=True)),
     ("operator: reads per job", _at("operator_reads")),
     ("operator: looks per job", _at("operator_looks")),
     ("controller manager: requests per job", _requests("controller-manager")),
@@ -97,15 +112,21 @@ def table(found: Figures) -> str:
         console.print(_round(name, subjects))
         if subjects.keys() - {"floor"}:
             console.print(_sent(subjects))
+    for line in afterwards(found):
+        console.print(line)
+    return out.getvalue()
+
+
+def afterwards(found: Figures) -> Iterator[str]:
+    """A line for each operator: how long it starts, and what it does when nothing is to do."""
     for subject in found["subjects"]:
         if "ready_again" in subject:
             idle = subject["idle"]
-            console.print(
+            yield (
                 f"{subject['subject']}: ready {subject['ready_empty']:.2f} s after the start in an "
                 f"empty cluster, {subject['ready_again']:.2f} s with all jobs there; idle: "
                 f"{idle['cores']:.3f} cores, {idle['requests']} requests in {idle['seconds']:.0f} s"
             )
-    return out.getvalue()
 
 
 def _round(name: str, subjects: dict[str, Figures]) -> Table:
@@ -113,14 +134,19 @@ def _round(name: str, subjects: dict[str, Figures]) -> Table:
     drawn.add_column("")
     for subject in subjects:
         drawn.add_column(subject, justify="right")
+    for title, cells in rows(subjects):
+        drawn.add_row(title, *cells)
+    return drawn
+
+
+def rows(subjects: dict[str, Figures]) -> Iterator[tuple[str, list[str]]]:
+    """What was measured of any subject, and a cell for each."""
     floor = subjects.get("floor", {})
     for title, read in ROWS:
         values = {subject: read(each) for subject, each in subjects.items()}
         if any(value is not None for value in values.values()):
-            base = read(floor) if floor else None
-            drawn.add_row(title, *(cell(v, None if s == "floor" or "share" in title else base)
-                                   for s, v in values.items()))  # fmt: skip
-    return drawn
+            base = read(floor) if floor and "share" not in title else None
+            yield title, [cell(v, None if s == "floor" else base) for s, v in values.items()]
 
 
 def sent(found: Figures) -> dict[str, float]:
