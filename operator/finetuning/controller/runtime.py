@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import aiohttp
+import uvloop
 from aiohttp import web
 from prometheus_client import disable_created_metrics
 
@@ -183,7 +184,7 @@ def run(settings: Settings, kubeconfig: str | None) -> int:
     """The whole process; the answer is its exit code."""
     logs.configure(settings.log_level)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # They would double the series.
-    return asyncio.run(_run(settings, kubeconfig))
+    return uvloop.run(_run(settings, kubeconfig))
 
 
 async def _run(settings: Settings, kubeconfig: str | None) -> int:
