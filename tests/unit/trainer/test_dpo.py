@@ -61,7 +61,8 @@ def test_bad_pairs_are_refused_by_their_column(row: dict[str, Any], words: str) 
 
 def test_pairs_are_not_taken_for_answers_to_learn() -> None:
     pair = rows({"prompt": "a", "chosen": "b", "rejected": "c"})
-    with pytest.raises(DatasetError, match="known shapes for --objective sft"):
+    words = "known shapes for --objective sft: .*; for pairs set --objective to dpo"
+    with pytest.raises(DatasetError, match=words):
         accepted(pair)
 
 

@@ -79,6 +79,8 @@ def test_the_columns_tell_the_shape(row: dict[str, Any], sample: Sample) -> None
     [
         ({"question": "Why?", "answer": "Because."}, "columns found (answer, question)"),
         ({}, "columns found (none)"),
+        ({"question": "Why?", "answer": "Because."}, "--dataset-columns (prompt=question"),
+        ({"prompt": "a", "completion": "b", "label": False}, "`label` is false: an answer that"),
         ({"instruction": "Why?"}, "cannot train on the columns found (instruction)"),
         ({"messages": [], "tools": [1]}, "with a turn at least"),
         ({"messages": "Why?"}, "must be a list"),
@@ -129,6 +131,12 @@ def test_half_a_character_is_refused_wherever_it_would_be_trained(row: dict[str,
 
 def test_half_a_character_in_a_column_that_is_not_read_is_no_fault() -> None:
     assert accepted(rows({"text": "Once.", "note": HALF})) == [Text("Once.")]
+
+
+def test_a_label_that_is_no_verdict_is_not_read() -> None:
+    for label in (True, "b", 0):
+        row = {"prompt": "a", "completion": "b", "label": label}
+        assert accepted(rows(row)) == [Completion("a", "b")]
 
 
 def test_half_a_character_in_a_pair_is_refused() -> None:

@@ -7,6 +7,7 @@ from finetuning.api.hyperparameters import Hyperparameters, LoraConfig
 from finetuning.api.run_config import ENV
 
 _FIELDS = {
+    "--dataset-columns": "spec.dataset.columns",
     "--dataset-format": "spec.dataset.format",
     "--dataset-path": "spec.dataset.source",
     "--eval-source": "spec.dataset.evalSource",

@@ -195,7 +195,7 @@ def _says(value: Any) -> bool:
 
 
 def _shape_of(rows: Rows, objective: Objective) -> Shape:
-    """By the first row that is not empty."""
+    """By the first row that is not empty; raises DatasetError."""
     pairs = objective is Objective.DPO
     filled = (row for row in rows.rows if any(map(_says, row.data.values())))
     first = next(filled, rows.rows[0])
@@ -206,8 +206,20 @@ def _shape_of(rows: Rows, objective: Objective) -> Shape:
     names = ", ".join(sorted(map(str, first.data))) or "none"
     raise DatasetError(
         f"{rows.where(first)}: cannot train on the columns found ({names}); "
-        f"known shapes for --objective {objective}: {KNOWN_PAIRS if pairs else KNOWN_SHAPES}"
+        f"known shapes for --objective {objective}: {KNOWN_PAIRS if pairs else KNOWN_SHAPES}; "
+        f"{_remedy(columns, pairs=pairs)}"
     )
+
+
+def _remedy(columns: set[str], *, pairs: bool) -> str:
+    if not pairs and {"prompt", "chosen", "rejected"} <= columns:
+        return "for pairs set --objective to dpo"
+    example = (
+        "prompt=question chosen=better rejected=worse"
+        if pairs
+        else "prompt=question completion=answer"
+    )
+    return f"of columns by other names, say which is which with --dataset-columns ({example})"
 
 
 _ANSWERS = ("output", "response")
@@ -258,6 +270,11 @@ def _from_instruction(data: Mapping[str, Any]) -> Sample:
 
 
 def _from_prompt(data: Mapping[str, Any]) -> Sample:
+    if data.get("label") is False:
+        raise _BadRowError(
+            "`label` is false: an answer that was not wanted would be learned; remove such rows, "
+            "or name the columns to read with --dataset-columns if it says something else"
+        )
     prompt = data.get("prompt")
     if isinstance(prompt, list):
         answer = next((data[name] for name in _COMPLETIONS if data.get(name)), None)
