@@ -115,7 +115,7 @@ $(PEERS)/.ready: $(STAMP) requirements/peers.lock
 bench-peers: $(PEERS)/.ready  ## torchtune in an environment of its own, for make bench-train
 
 .PHONY: bench-train
-bench-train: setup  ## Speed, start and memory of the trainer beside TRL, torchtune and a bare loop; writes bench/results and the picture
+bench-train: setup  ## Speed, start and memory of the trainer beside TRL, torchtune and a bare loop (a quarter of an hour); renews table and picture of the docs
 	@$(MAKE) --no-print-directory bench-peers || { rm -rf $(PEERS); echo "bench-train: torchtune cannot be installed here, so it is left out"; }
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m bench.train.speed
 

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.train.turns import Turns
+
 TELEMETRY_BLOCK = 5
 """Steps with metrics, state and history, then as many without, where the two are compared."""
 
@@ -40,11 +42,18 @@ class Order:
     """32 bit and no gradient checkpointing; else what the side does unless it is told."""
     telemetry: bool = True
     """False: metrics, state and history are off in every other block of steps."""
+    turns: str = ""
+    """Where this side is told that it is its turn; empty: it runs to the end at once."""
+    turn: int = 1
+    """Steps in a row before it is another side's turn."""
 
 
 @dataclass
 class Seen:
-    """The beginning of each step, in wall and processor seconds of this process."""
+    """What each step took, in wall and processor seconds of this process.
+
+    A step ends where the next one begins, so that of the last one nothing is known.
+    """
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -52,10 +61,24 @@ class Seen:
     losses: list[float] = field(default_factory=list)
     peak_rss: int = 0
 
+    @classmethod
+    def of(cls, order: Order) -> "Seen":
+        seen = cls()
+        seen.turns = Turns(order.turns, order.turn)
+        return seen
+
+    def __post_init__(self) -> None:
+        self.turns = Turns("", 1)
+        self._began: tuple[float, float] | None = None
+
     def begin(self) -> None:
+        """Where a step begins; waits until it is this side's turn."""
+        if self._began is not None:
+            self.wall.append(time.perf_counter() - self._began[0])
+            self.cpu.append(time.process_time() - self._began[1])
         self.peak_rss = peak_rss()
-        self.wall.append(time.perf_counter())
-        self.cpu.append(time.process_time())
+        self.turns.wait()
+        self._began = time.perf_counter(), time.process_time()
 
 
 def peak_rss() -> int:
@@ -67,11 +90,11 @@ def peak_rss() -> int:
 def ours(order: Order) -> Seen:
     from finetuning.base import app, step  # noqa: PLC0415 - what loads here is measured
 
-    seen, real = Seen(), step.Stepper.step
+    seen, real = Seen.of(order), step.Stepper.step
 
     def stepping(self: Any, micro: Any, *args: Any) -> Any:
         if not order.telemetry:
-            _switch(on=len(seen.wall) // TELEMETRY_BLOCK % 2 == 0)
+            _switch(on=len(seen.tokens) // TELEMETRY_BLOCK % 2 == 0)
         seen.begin()
         result = real(self, micro, *args)
         seen.tokens.append(result.tokens)
@@ -123,7 +146,7 @@ def trl(order: Order) -> Seen:
     from transformers import TrainerCallback  # noqa: PLC0415
     from trl import SFTConfig, SFTTrainer  # noqa: PLC0415
 
-    seen = Seen()
+    seen = Seen.of(order)
 
     class Watch(TrainerCallback):  # type: ignore[misc]  # the library has no types
         def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -191,7 +214,7 @@ def bare(order: Order) -> Seen:
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0, fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, 0, order.steps)
-    seen = Seen()
+    seen = Seen.of(order)
     for step in range(order.steps):
         seen.begin()
         batch = [rows[n % len(rows)] for n in range(step * order.batch, (step + 1) * order.batch)]

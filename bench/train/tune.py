@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from bench.train import sides
 from bench.train.sides import ADAPTER, RATE, Order, Seen
+from bench.train.turns import Turns
 from torch.utils.data import Dataset
 
 RECIPES = {
@@ -52,6 +53,7 @@ _FIXED: dict[str, Any] = {
 
 def run(order: Order) -> Seen:
     """What the recipe's own command does after it has read its files."""
+    _SEEN.turns = Turns(order.turns, order.turn)
     import torchtune  # noqa: PLC0415 - of that environment
     from omegaconf import OmegaConf  # noqa: PLC0415 - likewise
 
