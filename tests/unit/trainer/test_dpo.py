@@ -29,6 +29,14 @@ OTHER = {"role": "assistant", "content": "No."}
             {"prompt": [ASK], "chosen": [ANSWER], "rejected": [OTHER]},
             Preference(Chat([ASK, ANSWER]), Chat([ASK, OTHER])),
         ),
+        (
+            {"chosen": [ASK, ANSWER], "rejected": [ASK, OTHER]},
+            Preference(Chat([ASK, ANSWER]), Chat([ASK, OTHER])),
+        ),
+        (
+            {"prompt": ASK["content"], "chosen": [ASK, ANSWER], "rejected": [ASK, OTHER]},
+            Preference(Chat([ASK, ANSWER]), Chat([ASK, OTHER])),
+        ),
     ],
 )
 def test_pairs_of_text_and_of_messages_are_read(row: dict[str, Any], sample: Preference) -> None:
@@ -49,6 +57,17 @@ def test_pairs_of_text_and_of_messages_are_read(row: dict[str, Any], sample: Pre
             "`rejected` must be a message",
         ),
         ({"prompt": "a", "chosen": ["b"], "rejected": "c"}, "`chosen` must be text, found list"),
+        ({"chosen": [ASK, ANSWER], "rejected": [OTHER]}, "must be the same conversation up to"),
+        ({"chosen": [ANSWER], "rejected": [OTHER]}, "must be the same conversation up to"),
+        (
+            {"chosen": [ASK, ANSWER], "rejected": [ASK, ASK]},
+            "`prompt and rejected` has no assistant's",
+        ),
+        (
+            {"prompt": "Other?", "chosen": [ASK, ANSWER], "rejected": [ASK, OTHER]},
+            "`prompt` is in none of the messages",
+        ),
+        ({"chosen": ["x", "y"], "rejected": ["x", "z"]}, "message 1: expected {role, content}"),
         ({"prompt": "a", "chosen": {"x": 1}, "rejected": 3}, "`chosen` must be text, found dict"),
     ],
 )

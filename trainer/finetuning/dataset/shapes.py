@@ -27,7 +27,7 @@ KNOWN_SHAPES = (
 )
 
 
-KNOWN_PAIRS = "prompt, chosen, rejected"
+KNOWN_PAIRS = "prompt, chosen, rejected | chosen, rejected (conversations)"
 
 
 class Shape(StrEnum):
@@ -285,10 +285,30 @@ def _from_prompt(data: Mapping[str, Any]) -> Sample:
 
 
 def _from_preference(data: Mapping[str, Any]) -> Sample:
+    data = _with_prompt(data)
     chosen, rejected = (_answer(data, name) for name in ("chosen", "rejected"))
     if chosen == rejected:
         raise _BadRowError("`chosen` and `rejected` are the same, so there is nothing to prefer")
     return Preference(chosen, rejected)
+
+
+def _with_prompt(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of two whole conversations, the prompt is what comes before their last messages.
+
+    Some files repeat its question in a column `prompt`, as text.
+    """
+    prompt, chosen, rejected = (data.get(name) for name in ("prompt", "chosen", "rejected"))
+    if isinstance(prompt, list) or not (isinstance(chosen, list) and isinstance(rejected, list)):
+        return data
+    shared = chosen[:-1]
+    if not shared or rejected[:-1] != shared:
+        raise _BadRowError(
+            "`chosen` and `rejected` must be the same conversation up to their last messages when "
+            "`prompt` is no list of messages"
+        )
+    if prompt and prompt not in [turn.get("content") for turn in shared if isinstance(turn, dict)]:
+        raise _BadRowError("`prompt` is in none of the messages that `chosen` and `rejected` share")
+    return {**data, "prompt": shared, "chosen": chosen[-1:], "rejected": rejected[-1:]}
 
 
 def _answer(data: Mapping[str, Any], name: str) -> Chat | Completion:
