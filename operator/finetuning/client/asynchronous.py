@@ -11,9 +11,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.artifacts.plain import plain
 from finetuning.client import logs, objects
 from finetuning.client.connection import Connection, connect
 from finetuning.client.errors import (
+    BAD_REQUEST,
     NOT_FOUND,
     InvalidJobError,
     JobNotFoundError,
@@ -59,9 +61,11 @@ class AsyncFineTuningClient:
         """By the kubeconfig's current context, or a Pod's service account.
 
         Raises:
+            InvalidJobError: no namespace can be called so.
             ClusterError: there is no usable kubeconfig, or no such context.
         """
-        return cls(await connect(kubeconfig, context, namespace))
+        there = objects.namespaced(namespace) if namespace else None
+        return cls(await connect(kubeconfig, context, there))
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,7 +83,8 @@ class AsyncFineTuningClient:
 
     def within(self, namespace: str) -> "AsyncFineTuningClient":
         """The same connection for another namespace."""
-        return AsyncFineTuningClient(replace(self._connection, namespace=namespace, named=True))
+        there = objects.namespaced(namespace)
+        return AsyncFineTuningClient(replace(self._connection, namespace=there, named=True))
 
     @property
     def namespace(self) -> str:
@@ -124,9 +129,14 @@ class AsyncFineTuningClient:
         return {**manifest, "metadata": {**meta, "namespace": own or self.namespace}}
 
     async def object(self, name: str) -> Raw:
-        """The job as the API server keeps it; raises JobNotFoundError, ClusterError."""
+        """The job as the API server keeps it.
+
+        Raises:
+            InvalidJobError: no job can be called so.
+            JobNotFoundError, ClusterError: it is not there, or cannot be asked for.
+        """
         try:
-            found = await self.gateway.get(CUSTOMS, self.namespace, name)
+            found = await self.gateway.get(CUSTOMS, self.namespace, objects.named(name))
             if found is None and not await self.gateway.serves(CUSTOMS):
                 raise explained(ApiError(NOT_FOUND, "", ""))
         except ApiError as error:
@@ -144,16 +154,26 @@ class AsyncFineTuningClient:
         try:
             return [raw async for raw in self.gateway.items(CUSTOMS, where, **labels)]
         except ApiError as error:
+            if selector and error.code == BAD_REQUEST:
+                raise InvalidJobError(
+                    f"selector: Invalid value: {selector!r}: {plain(error.message, 200)}; such as "
+                    "team=vision, team!=vision or 'team in (vision, text)'"
+                ) from None
             raise explained(error) from None
 
     async def get(self, name: str) -> FineTuningJob:
-        """Raises JobNotFoundError, ClusterError."""
+        """Raises InvalidJobError, JobNotFoundError, ClusterError."""
         return objects.parsed(await self.object(name))
 
     async def list(
         self, *, all_namespaces: bool = False, selector: str = ""
     ) -> "list[FineTuningJob]":
-        """`selector` is a label selector such as team=vision; raises ClusterError."""
+        """`selector` is a label selector such as team=vision.
+
+        Raises:
+            InvalidJobError: that is no selector.
+            ClusterError: the cluster refuses, or does not answer.
+        """
         found = await self.objects(all_namespaces=all_namespaces, selector=selector)
         return [objects.parsed(raw) for raw in found]
 
@@ -233,7 +253,7 @@ class AsyncFineTuningClient:
         version, silent_since = "", 0.0
         while True:
             try:
-                found = await self.gateway.get(CUSTOMS, self.namespace, name)
+                found = await self.gateway.get(CUSTOMS, self.namespace, objects.named(name))
                 silent_since = 0.0
             except ApiError as error:
                 now = time.monotonic()

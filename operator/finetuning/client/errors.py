@@ -1,7 +1,7 @@
 """What a client can be told, by who can mend it.
 
     ClientError
-    ├── InvalidJobError       the job cannot be accepted; says field, value and remedy
+    ├── InvalidJobError       it cannot be: a job, name or selector; says value and remedy
     ├── JobNotFoundError      there is no job of that name
     ├── JobExistsError        there is one already
     ├── WrongStateError       not now: it is not trained yet, it has no log yet, it is over
@@ -15,7 +15,7 @@ Each message is one line; that of an InvalidJobError has a line for each mistake
 from finetuning.artifacts.plain import plain
 from finetuning.controller.gateway import ApiError
 
-UNREACHABLE, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 0, 401, 403, 404
+UNREACHABLE, BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 0, 400, 401, 403, 404
 CONFLICT, INVALID, TOO_MANY = 409, 422, 429
 _SERVER_ERRORS = 500
 

@@ -1,12 +1,14 @@
 """Between what people have (a file, a model, a mapping) and what the API server keeps."""
 
 import copy
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from finetuning.api.text import JobName
 from finetuning.api.v1alpha1 import GROUP, KIND, VERSION, FineTuningJob
 from finetuning.artifacts.plain import plain
 from finetuning.client.errors import ClientError, InvalidJobError
@@ -18,7 +20,35 @@ Raw = dict[str, Any]
 JobLike = FineTuningJob | Mapping[str, Any] | str | Path
 """A model, a manifest as a mapping, or the path of a manifest."""
 
+_NAME = TypeAdapter(JobName)
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NOT_SENT = {"uid", "generation", "resourceVersion", "creationTimestamp", "deletionTimestamp"}
+
+
+def named(name: str) -> str:
+    """A name that a job can have: it becomes part of an address, where others lead elsewhere.
+
+    Raises:
+        InvalidJobError: no job can be called so.
+    """
+    try:
+        return _NAME.validate_python(name)
+    except ValidationError as error:
+        raise InvalidJobError(f"name: Invalid value: {name!r}: {_why(error)}") from None
+
+
+def namespaced(namespace: str) -> str:
+    """The same of a namespace."""
+    if _NAMESPACE.fullmatch(namespace):
+        return namespace
+    raise InvalidJobError(
+        f"namespace: Invalid value: {namespace!r}: must be at most 63 lowercase letters, digits "
+        "and '-', starting and ending with a letter or digit"
+    )
+
+
+def _why(error: ValidationError) -> str:
+    return error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
 
 
 def to_submit(job: JobLike, name: str | None = None) -> Raw:

@@ -150,6 +150,33 @@ def test_jobs_of_the_namespace_or_of_all(client: FineTuningClient, api: Api) -> 
     assert [each.metadata.name for each in client.list(all_namespaces=True)] == ["one", "two"]
 
 
+@pytest.mark.parametrize("name", ["", "demo/status", "../services/demo", "Demo", "a b", "demo?x=y"])
+@pytest.mark.parametrize("call", ["get", "pause", "resume", "delete", "revalidate", "watch", "log"])
+def test_a_name_that_leads_elsewhere_is_never_asked_for(
+    client: FineTuningClient, api: Api, call: str, name: str
+) -> None:
+    """An empty one would be the collection of all jobs, one with a slash another resource."""
+    api.keep("demo")
+    with pytest.raises(InvalidJobError, match=r"^name: Invalid value: "):
+        # Those of many answers ask with the first.
+        list(getattr(client, call)(name))
+    assert api.requests == []
+    assert "demo" in {key[1] for key in api.jobs}
+
+
+@pytest.mark.parametrize("namespace", ["Team", "team/pods", "..", "a" * 64])
+def test_so_is_a_namespace(api: Api, kubeconfig: Path, namespace: str) -> None:
+    with pytest.raises(InvalidJobError, match=r"^namespace: Invalid value: "):
+        FineTuningClient(kubeconfig=kubeconfig, namespace=namespace)
+    assert api.requests == []
+
+
+def test_a_selector_that_is_none_is_told(client: FineTuningClient, api: Api) -> None:
+    api.answers[TEAM] = refusal(400, "BadRequest", "found '=', expected: ','")
+    with pytest.raises(InvalidJobError, match=r"^selector: Invalid value: .a=b=c"):
+        client.list(selector="a=b=c")
+
+
 def test_no_such_job_is_told_from_no_such_kind(client: FineTuningClient, api: Api) -> None:
     with pytest.raises(JobNotFoundError, match='no FineTuningJob "demo" in the namespace team of'):
         client.get("demo")
