@@ -72,6 +72,21 @@ def published(policy: str = "IfValidated") -> dict[str, Any]:
     return {"output": {"publish": {"s3": S3, "policy": policy}}}
 
 
+def served() -> dict[str, Any]:
+    serve = {"image": "example/aim-base:0.9", "create": "Service"}
+    return {"output": {"publish": {"s3": S3, "form": "Both"}, "serve": serve}}
+
+
+def install_aim(expected: str) -> Step:
+    """And ask again, as the condition says."""
+
+    def happens(world: World) -> None:
+        world.kinds |= {"aimmodels", "aimservices"}
+        world.annotate("installed", naming.SERVE_ANNOTATION)
+
+    return happens, expected
+
+
 STORIES: dict[str, list[Step]] = {
     "trained and validated": judged(DONE),
     "trained, nobody judges": trained(DONE, validation={"enabled": False}),
@@ -112,6 +127,12 @@ STORIES: dict[str, list[Step]] = {
         *judged(WAITS, **published()),
         start(PUBLISHING),
         finish(PUBLISHING, COPIED, DONE),
+    ],
+    "published, and served once AIM is there": [
+        *judged(WAITS, **served()),
+        start(PUBLISHING),
+        finish(PUBLISHING, COPIED, BROKEN),
+        install_aim(DONE),
     ],
     "not to be published": [
         *judged(WAITS, **published()),
