@@ -109,6 +109,7 @@ class Reconciler:
         custom = self._cache.custom(key)
         if custom is None or custom.meta.deleting:
             self._memories.pop(key, None)
+            self._specs.forget(key)
             return None
         memory = self._remember(key, custom)
         try:

@@ -56,6 +56,10 @@ class Specs:
             del self._known[next(iter(self._known))]
         return found, wanted
 
+    def forget(self, key: Key) -> None:
+        """Of a job that is gone nothing is asked again."""
+        self._known.pop(key, None)
+
 
 def _now(known: _Known, custom: Custom) -> FineTuningJob:
     written = custom.body.get("status")

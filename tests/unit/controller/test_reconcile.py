@@ -323,6 +323,7 @@ async def test_a_deleted_job_is_forgotten(world: World, process: Process) -> Non
     process.watch()
     assert await process.reconciler.reconcile(KEY) is None
     assert process.reconciler._memories == {}
+    assert process.reconciler._specs._known == {}
     assert world.of("jobs") == world.of("pods") == world.of("services") == []
 
 
