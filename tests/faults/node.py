@@ -22,7 +22,7 @@ FINAL = {
     naming.VALIDATION: validator_says(),
     naming.PUBLISHING: publisher_says("s3://models/law", manifestSha256="c" * 64),
 }
-_CONTAINER = {
+CONTAINERS = {
     naming.TRAINING: naming.TRAINING_CONTAINER,
     naming.VALIDATION: naming.VALIDATION_CONTAINER,
     naming.PUBLISHING: naming.PUBLISHING_CONTAINER,
@@ -91,7 +91,7 @@ class Node:
         await self._gateway._call("create", PODS, "POST", path, body=body)
 
     async def _tell(self, pod: Raw, phase: str, state: Raw) -> None:
-        container = _CONTAINER[component(pod)]
+        container = CONTAINERS[component(pod)]
         image = "registry.example/trainer:1"
         status = {
             "name": container, "state": state, "ready": phase == "Running",

@@ -1,120 +1,153 @@
-"""Each way in which a job can be stuck shows in its status within 15 seconds."""
+"""Each way in which a stage of a job can be stuck shows in its status within 15 seconds."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.faults.node import Node
+from tests.faults.node import FINAL, component
+from tests.faults.obstacles import Ban, Obstacle, Obstructing, bans
 from tests.faults.scene import in_words
-from typing_extensions import override
 
 from finetuning.controller import naming
-from finetuning.controller.gateway import EVENTS, PODS, Gateway, Resource
+from finetuning.controller.gateway import CUSTOMS, ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.faults.scene import Raw, Site
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 SECONDS = 15.0
-QUOTAS = Resource("", "v1", "resourcequotas")
-RANGES = Resource("", "v1", "limitranges")
+STAGES = {
+    naming.TRAINING: ("training", ()),
+    naming.VALIDATION: ("validation", ("validation",)),
+    naming.PUBLISHING: ("publishing", ("publish",)),
+}
+"""How people call it, and where in the status it stands."""
+BEFORE = {naming.VALIDATION: naming.TRAINING, naming.PUBLISHING: naming.VALIDATION}
+MINE = {"output": {"storage": {"claimName": "mine"}, "publish": {"s3": {"uri": "s3://models/x"}}}}
+PUBLISH = {"output": {"publish": {"s3": {"uri": "s3://models/x", "secretName": "keys"}}}}
 
-
-class Told(Node):
-    """A node on which a Pod waits for ever, with what scheduler or kubelet say of it."""
-
-    def __init__(self, gateway: Gateway, namespace: str, status: Raw, event: str = "") -> None:
-        super().__init__(gateway, namespace)
-        self._status, self._event, self._told = status, event, set[str]()
-
-    @override
-    async def _serve(self, pod: Raw) -> None:
-        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
-        if name in self._told:
-            return
-        self._told.add(name)
-        await self._gateway.patch(PODS, self._namespace, name, {"status": self._status}, "status")
-        if self._event:
-            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            about = {"kind": "Pod", "name": name, "namespace": self._namespace, "uid": uid}
-            event = {
-                "metadata": {"generateName": f"{name}.", "namespace": self._namespace},
-                "involvedObject": about, "reason": "FailedMount", "message": self._event,
-                "type": "Warning", "lastTimestamp": now, "firstTimestamp": now,
-            }  # fmt: skip
-            await self._gateway.create(EVENTS, event)
-
-
-def unscheduled(message: str) -> Raw:
-    mark = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    return {"conditions": [{**mark, "message": message}]}
-
-
-def container(reason: str, message: str) -> Raw:
-    state = {"waiting": {"reason": reason, "message": message}}
-    image = {"image": "trainer:1", "imageID": "", "ready": False, "restartCount": 0}
-    named = {"name": naming.TRAINING_CONTAINER, "state": state}
-    return {"containerStatuses": [{**named, **image}]}
-
-
-MISSING = 'persistentvolumeclaim "mine" not found'
-KEY = "references non-existent config key: train.jsonl"
-PULL = container("ImagePullBackOff", "not found")
-SECRET = container("CreateContainerConfigError", 'secret "hub" not found')
-NO_CLAIM = unscheduled(MISSING)
-ON_A_NODE = {
-    "no GPU is free": (
-        unscheduled("0/3 nodes: 3 Insufficient amd.com/gpu"), "", "Unschedulable", "amd.com/gpu",
+ON_A_NODE = (
+    Obstacle(
+        "no GPU is free", "Unschedulable", "amd.com/gpu",
+        unscheduled="0/3 nodes: 3 Insufficient amd.com/gpu",
     ),
-    "its claim is missing": (NO_CLAIM, "", "Unschedulable", "spec.output.storage.claimName"),
-    "its image cannot be pulled": (PULL, "", "ImagePullFailed", "not found"),
-    "its Secret is missing": (SECRET, "", "ContainerConfigError", "hub"),
-    "its ConfigMap lacks the key": ({}, KEY, "ContainerConfigError", "kubectl --namespace"),
-}  # fmt: skip
-FORBIDDEN = {
-    "the quota is used up": (QUOTAS, {"hard": {"pods": "0"}}, "exceeded quota"),
-    "it asks for more than a LimitRange allows": (
-        RANGES, {"limits": [{"type": "Container", "max": {"cpu": "1m"}}]}, "maximum cpu usage",
+    Obstacle(
+        "its claim is missing", "Unschedulable", "spec.output.storage.claimName",
+        unscheduled='persistentvolumeclaim "mine" not found', spec=MINE,
     ),
-}  # fmt: skip
+    Obstacle(
+        "its image cannot be pulled", "ImagePullFailed", "chart",
+        waiting=("ImagePullBackOff", "not found"),
+    ),
+    Obstacle(
+        "its Secret is missing", "ContainerConfigError", "keys",
+        waiting=("CreateContainerConfigError", 'secret "keys" not found'),
+    ),
+    Obstacle(
+        "its ConfigMap lacks the key", "ContainerConfigError", "train.jsonl",
+        event="references non-existent config key: train.jsonl",
+    ),
+)  # fmt: skip
 
 
-async def shows(site: Site, name: str, reason: str, words: str, **spec: Any) -> float:
-    await site.submit(name, **spec)
+def told(status: Raw, stage: str) -> tuple[str, str]:
+    """Reason and words of a stage; the line of `kubectl get ftj -o wide` has the words too."""
+    found = status
+    for name in STAGES[stage][1]:
+        found = found.get(name) or {}
+    words = found.get("message") or found.get("summary") or ""
+    return found.get("reason", ""), words
+
+
+async def shows(site: Site, stage: str, wanted: dict[str, tuple[str, str]]) -> dict[str, float]:
+    """When each job's status had reason and words, on the monotonic clock."""
+    seen: dict[str, float] = {}
+    last: dict[str, Raw] = {}
+    end = time.monotonic() + 60
+    while len(seen) < len(wanted):
+        with contextlib.suppress(ApiError):
+            await site.node.look()
+            last = await statuses(site)
+        for name, (reason, words) in wanted.items():
+            found = told(last.get(name, {}), stage)
+            line = last.get(name, {}).get("message", "")
+            if found[0] == reason and words in found[1] and words in line:
+                seen.setdefault(name, time.monotonic())
+        assert time.monotonic() < end, {
+            name: (told(last.get(name, {}), stage), last.get(name, {}).get("message"), wanted[name])
+            for name in wanted
+            if name not in seen
+        }
+        await asyncio.sleep(0.2)
+    return seen
+
+
+async def statuses(site: Site) -> dict[str, Raw]:
+    found = [raw async for raw in site.admin.items(CUSTOMS, site.namespace)]
+    return {raw["metadata"]["name"]: raw.get("status") or {} for raw in found}
+
+
+async def pods_that_wait(site: Site, stage: str) -> dict[str, float]:
+    node = site.node = Obstructing(site.admin, site.namespace, stage)
+    for number, each in enumerate(ON_A_NODE):
+        node.obstacles[f"node-{number}"] = each
+        await site.submit(f"node-{number}", **(PUBLISH | each.spec))
+    wanted = {name: (each.reason, each.words) for name, each in node.obstacles.items()}
+    seen = await shows(site, stage, wanted)
+    for name in wanted:
+        await site.remove(name)
+    return {node.obstacles[name].title: seen[name] - node.told[name] for name in wanted}
+
+
+async def no_pod(site: Site, stage: str, ban: Ban, number: int) -> float:
+    """The stage before it waits until nothing more is allowed."""
+    name, before = f"banned-{number}", BEFORE.get(stage)
+    site.node.ending = ending(before)
+    if before is not None:
+        await site.submit(name, **PUBLISH)
+        await site.until(f"{before} runs", runs(before), name=name)
+    await ban.begin(site.admin, site.namespace)
+    await asyncio.sleep(2)  # The admission's own caches.
+    if before is None:
+        await site.submit(name, **PUBLISH)
+    site.node.ending = ending(None)
     begun = time.monotonic()
-
-    def told(status: Raw) -> bool:
-        return bool(status.get("reason") == reason and words in status.get("message", ""))
-
-    await site.until(f"{reason}: {words}", told, 60, name=name)
-    took = time.monotonic() - begun
+    seen = await shows(site, stage, {name: ("PodsForbidden", ban.words)})
     await site.remove(name)
-    await asyncio.sleep(0.5)
-    return took
+    await ban.end(site.admin, site.namespace)
+    return seen[name] - begun
+
+
+def ending(held: str | None) -> Callable[[Raw], tuple[int, str] | None]:
+    return lambda pod: None if component(pod) == held else (0, FINAL[component(pod)])
+
+
+def runs(stage: str) -> Callable[[Raw], bool]:
+    if stage == naming.TRAINING:
+        return lambda status: status.get("phase") == "Running"
+    return lambda status: (status.get("validation") or {}).get("phase") == "Running"
 
 
 @pytest.mark.fault(
-    "Quota, LimitRange, no GPU, missing claim, Secret, key or image",
+    "A quota, LimitRange, policy, missing GPU, claim, Secret, key or image stops a stage",
     "the reason shows within 15 s of being known",
 )
-async def test_every_obstacle_shows_in_time(site: Site, record_property: Any) -> None:
+@pytest.mark.parametrize("stage", STAGES)
+async def test_every_obstacle_shows_in_time(site: Site, stage: str, record_property: Any) -> None:
     site.start_operator()
-    took: dict[str, float] = {}
-    for number, (title, (status, event, reason, words)) in enumerate(ON_A_NODE.items()):
-        site.node = Told(site.admin, site.namespace, status, event)
-        spec: Raw = {"output": {"storage": {"claimName": "mine"}}} if "claim" in title else {}
-        took[title] = await shows(site, f"node-{number}", reason, words, **spec)
-    for number, (title, (kind, limits, words)) in enumerate(FORBIDDEN.items()):
-        meta = {"name": "limit", "namespace": site.namespace}
-        made = await site.admin.create(kind, {"metadata": meta, "spec": limits})
-        await asyncio.sleep(2)  # The admission's own cache.
-        took[title] = await shows(site, f"forbidden-{number}", "PodsForbidden", words)
-        await site.admin.delete(kind, site.namespace, "limit", made["metadata"]["uid"])
-    record_property("happened", "shown after " + in_words(took))
-    # The first one waits for the operator's start as well.
-    assert {title: each for title, each in list(took.items())[1:] if each > SECONDS} == {}
+    await site.submit("first")
+    await site.until("the operator", lambda status: bool(status.get("phase")), name="first")
+    await site.remove("first")
+    took = await pods_that_wait(site, stage)
+    site.node = Obstructing(site.admin, site.namespace, stage)
+    for number, ban in enumerate(bans(site.namespace)):
+        took[ban.title] = await no_pod(site, stage, ban, number)
+    record_property("happened", f"{STAGES[stage][0]}: {in_words(took)}")
+    assert {title: each for title, each in took.items() if each > SECONDS} == {}

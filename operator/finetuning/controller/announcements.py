@@ -8,6 +8,7 @@ from finetuning.api.v1alpha1 import (
     ConditionType,
     FineTuningJobStatus,
     Phase,
+    PublishStatus,
     Reason,
     ValidationPhase,
     ValidationStatus,
@@ -141,11 +142,15 @@ def _of_monitoring(before: FineTuningJobStatus, new: FineTuningJobStatus) -> lis
     return [Announcement(now.reason, now.message, warning=not chosen)]
 
 
+_Stage = ValidationStatus | PublishStatus
+
+
 def _of_validation(before: FineTuningJobStatus, new: FineTuningJobStatus) -> list[Announcement]:
     """One for each attempt, in the words of the condition, and one for what keeps it waiting."""
     found = new.validation
     if found is None or found.phase not in _JUDGED:
-        return _of_an_obstacle(before.validation, found)
+        summary = found.summary if found is not None else ""
+        return _of_an_obstacle("validation", before.validation, found, summary)
     if not attempts.is_news(before.validation, found):
         return []
     passed = found.phase is ValidationPhase.PASSED
@@ -154,20 +159,21 @@ def _of_validation(before: FineTuningJobStatus, new: FineTuningJobStatus) -> lis
 
 
 def _of_an_obstacle(
-    before: ValidationStatus | None, found: ValidationStatus | None
+    stage: str, before: _Stage | None, found: _Stage | None, words: str
 ) -> list[Announcement]:
     if found is None or found.reason not in _WORRYING:
         return []
     if before is not None and before.reason == found.reason:
         return []
-    end = "" if found.summary.endswith("…") else "."
-    return [Announcement(found.reason, f"The validation waits: {found.summary}{end}", warning=True)]
+    end = "" if words.endswith(("…", ".")) else "."
+    return [Announcement(found.reason, f"The {stage} waits: {words}{end}", warning=True)]
 
 
 def _of_publishing(before: FineTuningJobStatus, new: FineTuningJobStatus) -> list[Announcement]:
-    """That the copies are there, or why they are not."""
+    """That the copies are there, or why they are not yet or will not be."""
     if not publications.is_news(before.publish, new.publish):
-        return []
+        message = new.publish.message if new.publish is not None else ""
+        return _of_an_obstacle("publication", before.publish, new.publish, message)
     (told,) = conditions.published(new.publish)
     failed = told.reason == Reason.PUBLISH_FAILED
     return [Announcement(told.reason, told.message, warning=failed)]

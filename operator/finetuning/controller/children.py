@@ -136,8 +136,10 @@ class Steps:
             return None
         attempt = attempts.missing(job, found)
         try:
-            await self._suspend_unless(attempt, found.validation)
+            await self._suspend_unless(job, attempt, found.validation)
             if attempt is None:
+                return None
+            if attempt.job is None and job.spec.suspend:
                 return None
             if attempt.job is None and wanted.validation_job is not None:
                 manifest = wanted.validation_job
@@ -154,8 +156,10 @@ class Steps:
         found = self._children(job)
         attempt = publications.missing(job, found)
         try:
-            await self._suspend_unless(attempt, found.publishing)
+            await self._suspend_unless(job, attempt, found.publishing)
             if attempt is None or wanted.publishing_job is None:
+                return None
+            if attempt.job is None and job.spec.suspend:
                 return None
             if attempt.job is None:
                 await self._create(publishing.bound(wanted.publishing_job, job, attempt))
@@ -167,12 +171,15 @@ class Steps:
         return None
 
     async def _suspend_unless(
-        self, attempt: Attempt | publications.Attempt | None, newest: BatchJob | None
+        self,
+        job: FineTuningJob,
+        attempt: Attempt | publications.Attempt | None,
+        newest: BatchJob | None,
     ) -> None:
-        """A Job that answers an earlier question or wish ends, and frees what it holds."""
+        """In a pause, or for an earlier question or wish, a Job ends and frees what it holds."""
         if newest is None or newest.finished:
             return
-        unwanted = attempt is None or attempt.job is None
+        unwanted = job.spec.suspend or attempt is None or attempt.job is None
         if newest.suspend is not unwanted:
             await self._suspend(newest, wanted=unwanted)
 
@@ -278,7 +285,7 @@ def waits_for(found: Children) -> Obstructed | None:
             continue
         if job.suspend or not pods:
             return Obstructed(job.meta, in_queue=job.suspend)
-        if job is found.training and all(pod.over for pod in pods):
+        if all(pod.over for pod in pods):
             return Obstructed(job.meta, since=_newest(pods))
         pod = pods[0]
         started = any(each.started_at for each in pod.containers)

@@ -16,7 +16,7 @@ from finetuning.api.v1alpha1 import (
     ValidationPhase,
     ValidationStatus,
 )
-from finetuning.controller import verdict
+from finetuning.controller import obstacles, verdict
 from finetuning.controller.training_status import Problem
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
@@ -43,7 +43,7 @@ def invalid_config(message: str) -> Condition:
 
 
 def suspended(status: FineTuningJobStatus) -> Condition:
-    if status.phase is Phase.PAUSED:
+    if status.phase is Phase.PAUSED or obstacles.are_paused(status):
         return condition(ConditionType.SUSPENDED, TRUE, Reason.SUSPENDED, status.message)
     return condition(ConditionType.SUSPENDED, FALSE, Reason.NOT_SUSPENDED)
 

@@ -10,10 +10,10 @@ from finetuning.api.v1alpha1 import (
 )
 from finetuning.artifacts.models import CopiedModel, PublishResult
 from finetuning.artifacts.plain import plain
-from finetuning.controller import last_words, naming, observed, publications, remedies
+from finetuning.controller import last_words, naming, observed, obstacles, publications, remedies
 from finetuning.controller.observed import BatchJob, Container, Pod
 from finetuning.controller.publications import Attempt
-from finetuning.controller.training_status import Seen, trouble
+from finetuning.controller.training_status import Seen
 
 
 def publish_status(seen: Seen, trained: FineTuningJobStatus) -> PublishStatus | None:
@@ -86,19 +86,12 @@ def _next(
 
 def _obstacle(seen: Seen, found: BatchJob | None) -> dict[str, object]:
     """What stands against a Job that is not over; empty for nothing."""
-    problem = seen.publish_problem
-    if problem is not None:
-        phase = PublishPhase.FAILED if problem.final else PublishPhase.PENDING
-        reason = problem.reason.value
-        return {"phase": phase, "reason": reason, "message": plain(problem.message, 512)}
-    pods = seen.children.publishing_pods if found is not None else ()
-    stuck = trouble(pods[0], seen.hint) if pods else None
-    if not pods and seen.hint:
-        stuck = Reason.PODS_FORBIDDEN, seen.hint
-    if stuck is None:
+    waits = obstacles.of_publishing(seen, found)
+    if waits is None:
         return {}
-    message = plain(remedies.named(seen.job, stuck[1]), 512)
-    return {"phase": PublishPhase.PENDING, "reason": stuck[0].value, "message": message}
+    phase = PublishPhase.FAILED if waits.final else PublishPhase.PENDING
+    words = remedies.named(seen.job, waits.words, remedies.PUBLISHING)
+    return {"phase": phase, "reason": waits.reason.value, "message": plain(words, 512)}
 
 
 def _ended(begun: PublishStatus, found: BatchJob, pods: tuple[Pod, ...]) -> PublishStatus:

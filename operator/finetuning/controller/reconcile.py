@@ -23,7 +23,9 @@ from finetuning.controller import (
     deadlines,
     kueue,
     monitors,
+    naming,
     observed,
+    obstacles,
     publications,
     served,
     status,
@@ -68,7 +70,6 @@ _NODE_LOST_EVERY = 30.0
 _AT_THE_END = 1.0
 """Until a job's Jobs are told when to go and its monitor goes, once its last status is written."""
 
-_FROM_EVENTS = {Reason.PODS_FORBIDDEN, Reason.CONTAINER_CONFIG_ERROR}
 _RETRY_SECONDS = {Reason.PREVIOUS_RUN_TERMINATING: 2.0, Reason.OUTPUT_IN_USE: 10.0}
 _RETRY_DEFAULT = 30.0
 _NOISE = "Value error, "
@@ -225,8 +226,8 @@ class Reconciler:
         now, about = self._clock(), _waiting_for(waits)
         if about != memory.waiting_for:
             # After a restart, what an earlier life of this process read is still the best answer.
-            first = not memory.waiting_for and waits is not None
-            memory.hint = _read_before(job) if first else ""
+            first = waits if not memory.waiting_for else None
+            memory.hint = _read_before(job, first.about.component) if first is not None else ""
             memory.waiting_for, memory.waiting, memory.hinted = about, now, NEVER
         if waits is None or now < _next_hint(memory) or not self._event_reads.take():
             return
@@ -270,6 +271,8 @@ class Reconciler:
         before = old or FineTuningJobStatus()
         if status.is_turn(before, new):
             return 0.0
+        if obstacles.is_news(before, new):
+            return HOLD_SECONDS
         if new.phase is Phase.SUCCEEDED or status.is_progress_only(before, new):
             return self._settings.progress_interval_seconds
         return HOLD_SECONDS
@@ -307,12 +310,14 @@ def _waiting_for(waits: children.Obstructed | None) -> str:
     return f"{waits.about.uid} in a queue" if waits.in_queue else waits.about.uid
 
 
-def _read_before(job: FineTuningJob) -> str:
+def _read_before(job: FineTuningJob, component: str) -> str:
     """What the status has of an earlier hint."""
     status_then = job.status
+    if component != naming.TRAINING:
+        return obstacles.told_before(status_then, component)
     if status_then.reason == Reason.QUEUED:
         return kueue.kept(status_then.message)
-    return status_then.message if status_then.reason in _FROM_EVENTS else ""
+    return status_then.message if status_then.reason in obstacles.FROM_EVENTS else ""
 
 
 def _next_hint(memory: Memory) -> float:
@@ -333,7 +338,8 @@ def _is_due(seen: Seen, written: FineTuningJobStatus) -> bool:
     job = seen.job.model_copy(update={"status": written})
     if served.missing(job) is not None:
         return True
-    return seen.publish_problem is None and publications.is_due(job, seen.children)
+    hindered = seen.job.spec.suspend or seen.publish_problem is not None
+    return not hindered and publications.is_due(job, seen.children)
 
 
 def _retry_seconds(problem: Problem) -> float | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from finetuning.api.v1alpha1 import REGISTRY_KEY, FineTuningJob, PublishSpec, SecretKeyRef
+from finetuning.controller import naming
 from finetuning.controller.desired import sources
 
 _SHORT_OF = re.compile(r"Insufficient ([-.a-zA-Z0-9]+(?:/[-_a-zA-Z0-9]+)?)")
@@ -13,6 +14,10 @@ _KEY = re.compile(r"non-existent config key: (\S+)|couldn't find key (\S+) in")
 """Kubelet's words for a ConfigMap or a Secret that is there, and lacks a key."""
 _UNNAMED = re.compile(r"failed quota: .*must specify ([-a-zA-Z0-9./,]+) for: ")
 """A quota counts what a container does not name."""
+_RANGE = re.compile(r"(maximum|minimum) [-a-z0-9./]+ usage per (Container|Pod) is |request ratio ")
+"""A LimitRange."""
+_FORBIDDEN = re.compile(r'^FailedCreate: Error creating: (pods "[^"]*" is forbidden: )?')
+"""What the Job controller says before the words of whoever forbids its Pod."""
 
 IMAGE_TROUBLE = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
@@ -34,7 +39,28 @@ class Wanted:
     """The spec cannot name another one."""
 
 
-def named(job: FineTuningJob, words: str) -> str:
+@dataclass(frozen=True)
+class Stage:
+    """Whose Pod it is: where its size stands, and how to have another one made."""
+
+    resources: str
+    again: str
+
+
+TRAINING = Stage(
+    "spec.resources",
+    "delete the job and create it again: a pod keeps the image that it was made with",
+)
+VALIDATION = Stage(
+    "spec.validation.resources", f"give the annotation {naming.REVALIDATE_ANNOTATION} a new value"
+)
+PUBLISHING = Stage(
+    "spec.output.publish.resources",
+    f"give the annotation {naming.REPUBLISH_ANNOTATION} a new value",
+)
+
+
+def named(job: FineTuningJob, words: str, stage: Stage = TRAINING) -> str:
     """Put field and remedy around scheduler's or kubelet's words.
 
     An operator that was restarted has them from the status, where they are already.
@@ -47,20 +73,25 @@ def named(job: FineTuningJob, words: str) -> str:
         return f"{wanted.field}: {words.rstrip('. ')}; {wanted.remedy}."
     if (wanted := _without_key(wishes, words)) is not None:
         return f"{wanted.field}: {words.rstrip('. ')}; {_key_remedy(job, wanted)}."
-    return _without_room(job, words)
+    return _without_room(job, words, stage)
 
 
 def brief(job: FineTuningJob, words: str) -> str:
     """Of a validation the field and the object alone, since its summary has no room for more.
 
-    Empty when none is missing. The training had what it and the validation both need.
+    The training had what it and the validation both need.
     """
     own = sorted(_wanted(job), key=lambda each: not each.field.startswith("spec.validation"))
     if (wanted := _missing(own, words)) is not None:
         return f"{wanted.field}: {wanted.kind} {wanted.name} is not there: create it"
     if (wanted := _without_key(own, words)) is not None:
         return f"{wanted.field}: {wanted.kind} {wanted.name} has no key {wanted.key}: add it"
-    return ""
+    field = f"{VALIDATION.resources}: "
+    if words.startswith(field):  # An operator that was restarted has them from `named`.
+        words = words.removeprefix(field).rpartition("; ")[0]
+    told = _FORBIDDEN.sub("", words).rstrip(". ")
+    sized = _SHORT_OF.search(words) or _of_size(words)
+    return f"{field}{told}" if sized else told
 
 
 def _missing(wishes: Iterable[Wanted], words: str) -> Wanted | None:
@@ -91,7 +122,16 @@ def _key_remedy(job: FineTuningJob, wanted: Wanted) -> str:
     )
 
 
-def _without_room(job: FineTuningJob, words: str) -> str:
+def _of_size(words: str) -> str:
+    """What to do where a quota or a LimitRange forbids the Pod; empty where something else does."""
+    if found := _UNNAMED.search(words):
+        return f"set {found[1]} there"
+    if "exceeded quota" in words:
+        return "ask for less, wait until others have ended, or have the quota raised"
+    return "ask for what the LimitRange of the namespace allows" if _RANGE.search(words) else ""
+
+
+def _without_room(job: FineTuningJob, words: str, stage: Stage) -> str:
     """The same of a volume, a GPU or an image that cannot be had."""
     told = words.rstrip(". ")
     if "unbound immediate PersistentVolumeClaims" in words:
@@ -102,22 +142,21 @@ def _without_room(job: FineTuningJob, words: str) -> str:
         return f"spec.output.storage.{field}: {told}; {remedy} classes there are."
     if short := _SHORT_OF.search(words):
         resource = short[1].rstrip(".")
-        return f"{_asked_for(job, resource)}: {told}; {_less(resource)}."
-    if found := _UNNAMED.search(words):
-        return f"spec.resources: {told}; set {found[1]} there."
-    if "exceeded quota" in words:
-        remedy = "ask for less, wait until others have ended, or have the quota raised"
-        return f"spec.resources: {told}; {remedy}."
+        return f"{_asked_for(job, resource, stage)}: {told}; {_less(resource)}."
+    if remedy := _of_size(words):
+        return f"{stage.resources}: {told}; {remedy}."
     if any(sign in words for sign in IMAGE_TROUBLE):
         return (
             f"{told}; mend image.trainer, image.operator or imagePullSecrets of the chart, then "
-            "delete the job and create it again: a pod keeps the image that it was made with."
+            f"{stage.again}."
         )
     return words
 
 
-def _asked_for(job: FineTuningJob, resource: str) -> str:
+def _asked_for(job: FineTuningJob, resource: str, stage: Stage) -> str:
     """A request is what the scheduler counts; where only a limit is given, that is the request."""
+    if stage is not TRAINING:
+        return stage.resources
     asked = job.spec.resources.requests
     return "spec.resources.requests" if resource in asked else "spec.resources.limits"
 

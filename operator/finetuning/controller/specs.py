@@ -10,7 +10,7 @@ from finetuning.controller.observed import Custom, Key, Raw
 from finetuning.controller.settings import Settings
 
 KEPT = 1000
-"""About 10 MB; with more jobs under way at once than that, some are read again."""
+"""Some 50 MB; with more jobs under way at once than that, some are read again."""
 
 
 @dataclass

@@ -22,6 +22,7 @@ from finetuning.controller import (
     last_words,
     naming,
     observed,
+    obstacles,
     preflight,
     progress,
     publication,
@@ -77,7 +78,7 @@ def status_of(seen: Seen, now: datetime) -> FineTuningJobStatus:
         found = verdict.validation_status(seen, _manifest(seen))
         new = _gated(seen.job, new.model_copy(update={"validation": found}))
         copies = publication.publish_status(seen, new)
-        new = new.model_copy(update={"publish": copies})
+        new = obstacles.told(seen, new.model_copy(update={"publish": copies}))
         new = new.model_copy(update={"serving": served.serving_status(seen, new)})
     return _with_usage(seen, _with_conditions(seen, new, now))
 

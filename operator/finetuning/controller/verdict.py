@@ -24,11 +24,12 @@ from finetuning.artifacts import VALIDATION_DIR, VALIDATION_REPORT_TEXT
 from finetuning.artifacts.exits import ValidatorExit
 from finetuning.artifacts.models import Check, CheckResult, ValidationResult, render_report
 from finetuning.artifacts.plain import plain
-from finetuning.controller import attempts, last_words, naming, observed, remedies
+from finetuning.controller import attempts, last_words, naming, observed, obstacles, remedies
 from finetuning.controller.attempts import Attempt
 from finetuning.controller.desired import sources
 from finetuning.controller.observed import BatchJob, Container, Pod
-from finetuning.controller.training_status import Seen, Standing, trouble
+from finetuning.controller.obstacles import Obstacle
+from finetuning.controller.training_status import Seen, Standing
 
 REPORT_LIMIT = 4096
 CHECKS_LIMIT = 15
@@ -40,6 +41,8 @@ _BAD = (CheckResult.FAIL, CheckResult.ERROR, CheckResult.SKIP)
 _REPORTING = (ValidatorExit.PASSED, ValidatorExit.NOT_PASSED, ValidatorExit.TRY_AGAIN)
 """Exit codes with which a report counts."""
 
+_IMAGE_REMEDY = f"mend the chart's images, then give {naming.REVALIDATE_ANNOTATION} a new value"
+"""Instead of kubelet's words, which tell less; the room is for one."""
 _MORE_MEMORY = "it needs more memory (spec.validation.resources.limits.memory)"
 
 
@@ -118,18 +121,11 @@ def changed(status: ValidationStatus, **update: object) -> ValidationStatus:
 
 def _underway(seen: Seen, found: BatchJob | None) -> dict[str, object]:
     """Running from the start unless something stands against it: the Pod's start is no news."""
-    problem = seen.validation_problem
-    if problem is not None:
-        phase = ValidationPhase.ERROR if problem.final else ValidationPhase.PENDING
-        reason = problem.reason.value
-        return {"phase": phase, "reason": reason, "summary": plain(problem.message, 128)}
-    pods = seen.children.validation_pods if found is not None else ()
-    stuck = trouble(pods[0], seen.hint) if pods else None
-    words = _in_the_way(seen, stuck)
-    if words:
-        reason = (stuck[0] if stuck else Reason.VALIDATION_PENDING).value
-        phase = ValidationPhase.PENDING
-        return {"phase": phase, "reason": reason, "summary": plain(words, 128)}
+    waits = obstacles.of_validation(seen, found)
+    if waits is not None:
+        phase = ValidationPhase.ERROR if waits.final else ValidationPhase.PENDING
+        summary = plain(_in_the_way(seen.job, waits), 128)
+        return {"phase": phase, "reason": waits.reason.value, "summary": summary}
     return {
         "phase": ValidationPhase.RUNNING,
         "reason": Reason.VALIDATION_RUNNING.value,
@@ -137,23 +133,15 @@ def _underway(seen: Seen, found: BatchJob | None) -> dict[str, object]:
     }
 
 
-def _in_the_way(seen: Seen, stuck: tuple[Reason, str] | None) -> str:
+def _in_the_way(job: FineTuningJob, waits: Obstacle) -> str:
     """The field and the object where one is missing; the room is for little more."""
-    told = stuck[1] if stuck else seen.hint
-    if short := remedies.brief(seen.job, told):
-        return short
-    if stuck is None:
-        return told
-    if stuck[0] is Reason.UNSCHEDULABLE:
-        return f"spec.validation.resources: {told.rstrip('. ')}"
-    return f"{stuck[0]}: {_remedy(stuck[0]) or told}"
-
-
-def _remedy(reason: Reason) -> str:
-    """Instead of kubelet's words where these tell less than what to do; the room is for one."""
-    if reason is not Reason.IMAGE_PULL_FAILED:
-        return ""
-    return f"mend the chart's images, then give {naming.REVALIDATE_ANNOTATION} a new value"
+    match waits.reason:
+        case Reason.IMAGE_PULL_FAILED:
+            return f"{waits.reason}: {_IMAGE_REMEDY}"
+        case Reason.UNSCHEDULABLE | Reason.CONTAINER_CONFIG_ERROR | Reason.PODS_FORBIDDEN:
+            return remedies.brief(job, waits.words)
+        case _:
+            return waits.words
 
 
 def _judged(

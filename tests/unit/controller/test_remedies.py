@@ -150,6 +150,10 @@ def test_the_field_and_the_remedy_stand_beside_the_words(
             ("spec.resources: forbidden", "for: finetuning; set limits.cpu,requests.cpu there."),
         ),
         (
+            "forbidden: minimum cpu usage per Pod is 64, but request is 1",
+            ("spec.resources: forbidden", "is 1; ask for what the LimitRange of the namespace"),
+        ),
+        (
             "Container finetuning: ImagePullBackOff: no such tag",
             ("Container finetuning: ImagePullBackOff: no such tag; mend image.trainer",),
         ),

@@ -256,7 +256,7 @@ async def test_a_verdict_has_the_generation_of_the_policy_that_it_goes_by(
     world = trained.world
     world.annotate("now")
     await trained.settle()
-    world.change(suspend=True)
+    world.change(ttlSecondsAfterFinished=60)
     await judge_after_settling(trained)
     assert world.status["validation"]["observedGeneration"] == 1
     assert validated(world)["observedGeneration"] == 2

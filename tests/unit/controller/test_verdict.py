@@ -448,7 +448,7 @@ def test_a_validation_without_an_image_says_what_gives_it_another(waits: str) ->
             "MountVolume.SetUp failed: configmap references non-existent config key: a.jsonl",
             "spec.validation.heldOut.source: configmap rows has no key a.jsonl: add it",
         ),
-        ("exceeded quota: gpus", "exceeded quota: gpus"),
+        ("0/3 nodes are full", "0/3 nodes are full"),
     ],
 )
 def test_a_validation_without_its_rows_says_which_field_names_them(words: str, told: str) -> None:
