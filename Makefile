@@ -136,8 +136,8 @@ bench-operator-gate: setup  ## Its small form: fails where requests or processor
 	@$(PY) -m bench.operator --small --gate $(GATE)
 
 .PHONY: test-cluster
-test-cluster: setup  ## Tests on a real cluster; says so in one line where none is possible
-	@$(PY) -m hack.tests cluster
+test-cluster: setup  ## Tests on a real cluster; says so in one line where none is possible (RECORD=1: into docs/reliability.json)
+	@$(if $(filter 1,$(RECORD)),PYTEST_ADDOPTS=--record-faults) $(PY) -m hack.tests cluster
 
 .PHONY: test-long
 test-long: setup  ## Tests without a cluster that take minutes: compiled layers, memory of 100M parameters, torchrun, a sweep

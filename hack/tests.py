@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SET_UP = (("hack.cluster", "up"), ("hack.cluster", "images"), ("hack.deploy",))
 BY_FILE = ("--dist", "loadfile", "--no-loadscope-reorder", "-n")
+WITH_FAULTS = ("tests/faults", "tests/unit")
 SUITES = {
     "unit": [
         "-m",
@@ -28,7 +29,7 @@ SUITES = {
     ],
     "cluster": ["-m", "cluster and not alone", "tests/cluster", *BY_FILE, "2"],
     "alone": ["-m", "cluster and alone", "tests/cluster"],
-    "faults": ["-m", "faults", "tests/faults", "--record-faults"],
+    "faults": ["-m", "(faults or fault) and not cluster", *WITH_FAULTS, "--record-faults"],
     "long": ["-m", "long", "tests/unit", "tests/mutants"],
 }
 ON_A_CLUSTER = ("cluster", "alone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -69,12 +70,17 @@ class Recorder:
         row["where"] = report.nodeid.partition("::")[0]
         told = [str(value) for name, value in report.user_properties if name == "happened"]
         if told:
-            row["happened"] = told[-1]
+            row["happened"] = "; ".join([each for each in (row.get("happened"), *told) if each])
 
     def pytest_sessionfinish(self) -> None:
-        known = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-        text = json.dumps(known | self.rows, indent=1, ensure_ascii=False, sort_keys=True)
-        RECORD.write_text(text + "\n")
+        """Rows of tests that were not run stay; processes of one run take turns."""
+        with RECORD.open("r+") as record:
+            fcntl.flock(record, fcntl.LOCK_EX)
+            rows = json.load(record) | self.rows
+            text = json.dumps(rows, indent=1, ensure_ascii=False, sort_keys=True)
+            record.seek(0)
+            record.truncate()
+            record.write(text + "\n")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

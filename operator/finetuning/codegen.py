@@ -8,6 +8,7 @@ bytes.
 
 import argparse
 import json
+import re
 import sys
 import textwrap
 import tomllib
@@ -206,7 +207,28 @@ def reliability_page() -> str:
     lines = ["# Faults", "", f"<!-- {MARK} -->", "", *textwrap.wrap(_FAULTS, 120), ""]
     lines += ["| fault | expected | happened | tests | where |", "|---|---|---|---|---|"]
     lines += [_fault(name, row) for name, row in rows.items()]
-    return "\n".join([*lines, *_soak()]) + "\n"
+    return "\n".join([*lines, *_soak(), *_in_figures(rows)]) + "\n"
+
+
+def _in_figures(rows: Mapping[str, Any]) -> Iterator[str]:
+    """The sums over all records."""
+    soak, newest = json.loads((ROOT / SOAK).read_text()), list(_matrix().values())[-1]
+    survived = sum(not row["failed"] for row in rows.values())
+    passed, failed = (sum(row[end] for row in rows.values()) for end in ("passed", "failed"))
+    refused = newest["cases"]["refused"] + newest["drawn"]["refused"]
+    steps = max(
+        int(found[1])
+        for row in rows.values()
+        if (found := re.search(r"(\d+) steps", row.get("happened", "")))
+    )
+    yield from ("", "## In figures", "", "| what | count |", "|---|---|")
+    yield f"| faults of the table, and how many were survived | {len(rows)}, {survived} |"
+    yield f"| tests of them, and how many passed | {passed + failed}, {passed} |"
+    yield f"| faults of the soak | {sum(soak['faults'].values())} |"
+    yield f"| inputs that the newest Kubernetes refused, as it had to | {refused} |"
+    yield f"| steps of the state machine | {steps} |"
+    yield f"| jobs of the soak lost, or ended otherwise than they had to | {soak['lost']} |"
+    yield f"| jobs of the soak with anything doubled | {len(soak['problems'])} |"
 
 
 def _soak() -> Iterator[str]:
@@ -239,9 +261,9 @@ def _fault(name: str, row: Mapping[str, Any]) -> str:
 
 _FAULTS = (
     "Each row is a fault that tests bring about, and what became of it when they were last "
-    "recorded: `make test-faults` runs those that need a control plane of their own (real etcd, "
-    "API server and controllers, a fault proxy in front) and writes `docs/reliability.json`. What "
-    "is marked kubelet runs in `make test` on the cluster; the others run there without one."
+    "recorded: `make test-faults` runs those that need no cluster, on a control plane of their own "
+    "(real etcd, API server and controllers, a fault proxy in front) or without one, and writes "
+    "`docs/reliability.json`. `make test-cluster RECORD=1` adds what a kubelet has to do with."
 )
 
 

@@ -119,6 +119,7 @@ def test_more_gpus_than_the_cluster_has_shows_unschedulable(workspace: Cluster) 
         assert "amd.com/gpu" in status(workspace, name)["message"]
 
 
+@pytest.mark.fault("Running job deleted (kubelet)", "everything of it goes")
 def test_deleting_a_running_job_removes_everything(workspace: Cluster) -> None:
     with running(workspace, long_run("lora", "deleted")) as name:
         reached_step(workspace, name, 3)

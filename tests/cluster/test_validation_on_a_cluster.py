@@ -283,6 +283,7 @@ def test_a_validated_model_is_published_once(
     assert status(workspace, damaged)["phase"] == "Succeeded"
 
 
+@pytest.mark.fault("Validator killed three times (kubelet)", "an error and no verdict")
 def test_a_validator_that_is_killed_three_times_is_an_error_and_no_verdict(
     workspace: Cluster, killed: tuple[str, Future[set[str]]]
 ) -> None:
@@ -299,6 +300,7 @@ def test_a_validator_that_is_killed_three_times_is_an_error_and_no_verdict(
     assert outcomes(workspace, name) == [("Warning", "ValidatorError")]
 
 
+@pytest.mark.fault("Validator out of memory (kubelet)", "three tries, then the field to raise")
 def test_a_validator_without_enough_memory_is_tried_three_times_and_names_the_field(
     workspace: Cluster, starved: str
 ) -> None:

@@ -75,6 +75,9 @@ def test_two_pods_of_two_processes_train_a_model_that_passes_validation(
         assert "WORKERS" in columns[0]
 
 
+@pytest.mark.fault(
+    "Worker of a group killed (kubelet)", "the group goes on from the newest checkpoint"
+)
 def test_a_killed_worker_restarts_the_group_from_the_newest_checkpoint(
     workspace: Cluster,
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_lease_is_free_when_released_ours_or_silent_for_a_term(
     assert found.free("me", now) is free
 
 
+@pytest.mark.fault("Clocks of two replicas apart", "a lease ages by the own monotonic clock")
 def test_the_age_of_a_lease_is_what_this_process_saw_not_what_it_says() -> None:
     raw = {"metadata": {"resourceVersion": "7"}, "spec": {"holderIdentity": "a"}}
     first = read(raw, None, 100.0)
@@ -86,6 +87,7 @@ async def test_the_first_makes_the_lease_and_the_second_waits_for_its_release(
     assert (spec(world)["holderIdentity"], spec(world)["leaseTransitions"]) == ("second", 1)
 
 
+@pytest.mark.fault("Leader frozen", "another leads after its term")
 async def test_a_silent_holder_is_followed_after_its_term(world: World) -> None:
     await candidate(world, "first").win()
     world.patch(LEASE, {"spec": {"leaseDurationSeconds": 0.1}})
@@ -113,6 +115,7 @@ async def test_a_holder_renews_with_one_write_and_no_read(world: World) -> None:
     assert world.reads == []
 
 
+@pytest.mark.fault("Leader that wakes up when another leads", "stops")
 async def test_a_holder_stops_when_another_has_the_lease(world: World) -> None:
     first = candidate(world, "first")
     await first.win()
@@ -142,6 +145,7 @@ async def test_a_holder_stops_when_the_api_server_is_silent_for_too_long(
     assert caplog.text.count("no route") == 1
 
 
+@pytest.mark.fault("Call of the leader that hangs", "stops at its deadline")
 async def test_a_call_that_hangs_does_not_outlive_the_deadline(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

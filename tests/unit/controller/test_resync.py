@@ -30,6 +30,7 @@ def resync(world: World, cache: Cache, queue: WorkQueue[Key]) -> Resync:
     return Resync(cache, FakeGateway(world), queue, SETTINGS.watch_namespaces)
 
 
+@pytest.mark.fault("Deletion that no watch told", "found by the sweep")
 async def test_a_deletion_that_was_missed_is_found_and_looked_at(
     world: World, cache: Cache, queue: WorkQueue[Key], resync: Resync
 ) -> None:

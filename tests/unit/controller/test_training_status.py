@@ -223,6 +223,10 @@ OWN_WORDS = [
 ]
 
 
+@pytest.mark.fault(
+    "Trainer out of memory, wrong configuration, crash, signal, no last words",
+    "each has its reason and what was said last",
+)
 @pytest.mark.parametrize(
     ("found", "reason", "words"),
     [pytest.param(*rest, id=name) for name, *rest in FAILED],
@@ -287,6 +291,7 @@ def test_a_pod_that_is_over_costs_a_try_before_the_job_has_counted_it(
     assert stand.phase is phase
 
 
+@pytest.mark.fault("Exit code 2 (configuration)", "failed at once, no try more")
 def test_a_wrong_configuration_is_not_announced_as_a_restart() -> None:
     found = pod(ended(2, "no such file"), phase="Failed")
     assert standing(seen(found, training=batch_job())).phase is Phase.RUNNING

@@ -136,6 +136,10 @@ NO_VERDICT = [
 ]
 
 
+@pytest.mark.fault(
+    "Validator without a report, with one that is cut, contradicts itself or its exit code",
+    "an error, never a pass",
+)
 @pytest.mark.parametrize(
     ("state", "failed", "words"), [pytest.param(*rest, id=name) for name, *rest in NO_VERDICT]
 )
@@ -283,6 +287,7 @@ def test_the_job_tries_again_what_may_pass_and_no_verdict() -> None:
     assert again == [ValidatorExit.TRY_AGAIN, 137, 139]
 
 
+@pytest.mark.fault("Validation pod evicted", "an error in kubelet's words, no verdict")
 def test_an_evicted_pod_is_told_in_kubelets_words() -> None:
     words = "The node was low on resource: memory."
     evicted = pod(
@@ -363,6 +368,7 @@ def test_messages_of_checks_are_cleaned() -> None:
     assert found.report.count("\nSummary:") == 1
 
 
+@pytest.mark.fault("NaN in a report", "refused; the status stays JSON")
 def test_a_score_that_is_not_a_number_is_refused() -> None:
     said = validator_says().replace('"message"', '"score": NaN, "message"', 1)
     assert judged(ended(0, said)).phase is ValidationPhase.ERROR

@@ -259,6 +259,10 @@ async def test_an_event_may_come_in_any_pieces(server: Server, lone: Lone) -> No
     await lone.until(lambda: lone.names() == {"a": 101, "b": 102})
 
 
+@pytest.mark.fault(
+    "Watch expired (410), an error 500 or garbage in it, deletions meanwhile",
+    "listed again; what is gone is dropped",
+)
 @pytest.mark.parametrize(
     "bad",
     [
@@ -329,6 +333,7 @@ async def test_a_watch_that_is_put_off_keeps_its_version(server: Server, lone: L
     assert len(server.lists) == 1
 
 
+@pytest.mark.fault("Watch without a byte (half-open)", "listed again")
 async def test_silence_is_broken_by_a_list(
     server: Server, lone: Lone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,6 +343,7 @@ async def test_silence_is_broken_by_a_list(
     assert len(server.lists) == 2
 
 
+@pytest.mark.fault("etcd restored from a backup: versions go back", "what a fresh list says counts")
 async def test_a_backup_that_was_restored_is_believed(server: Server, lone: Lone) -> None:
     server.objects = [body("a", 900)]
     server.version = 1000
@@ -370,6 +376,7 @@ async def test_a_server_that_is_away_is_waited_for(
     assert caplog.text.count("watch of finetuningjobs in all namespaces failed") == 2
 
 
+@pytest.mark.fault("Lists refused for minutes", "the process ends with what was said")
 async def test_who_is_refused_for_minutes_ends_with_what_was_said(
     server: Server, lone: Lone
 ) -> None:
@@ -389,6 +396,7 @@ async def test_rights_that_come_late_are_enough(server: Server, lone: Lone) -> N
     assert not lone.task.done()
 
 
+@pytest.mark.fault("Definition deleted and made again", "waited for, then served")
 async def test_a_definition_that_is_gone_is_waited_for(server: Server, lone: Lone) -> None:
     server.refusals = [(404, {})] * 3
     await lone.until(lambda: len(server.lists) > 2)

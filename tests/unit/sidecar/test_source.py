@@ -96,6 +96,10 @@ def spoil_deep(path: Path) -> None:
     path.write_text("[" * 100_000)
 
 
+@pytest.mark.fault(
+    "State file of the trainer cut, binary, huge, a link",
+    "the last good values stay, the error is counted",
+)
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -356,6 +360,7 @@ states = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.fault("Any bytes in the state file", "the pages are served")
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=300) | states.map(lambda value: json.dumps(value).encode()))
 def test_whatever_stands_in_the_file_the_pages_are_served(content: bytes, state_dir: Path) -> None:

@@ -97,6 +97,7 @@ def test_bad_data_is_refused_before_torch_is_loaded(
     assert words in done.stderr
 
 
+@pytest.mark.fault("Data set missing", "refused by its name, exit code 2")
 def test_a_missing_data_file_is_refused(refuse: Any, tiny_model: Path) -> None:
     outcome = refuse("--model-id", tiny_model, "--dataset-path", "none.jsonl")
     check(outcome, "DatasetInvalid", "--dataset-path none.jsonl: no such file")

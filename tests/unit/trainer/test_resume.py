@@ -116,6 +116,7 @@ def test_a_run_that_ends_sooner_than_planned_leaves_a_checkpoint_of_the_new_plan
     assert problem_with(folder) is None
 
 
+@pytest.mark.fault("Trainer killed while it saves", "the checkpoint before, or the new one whole")
 @pytest.mark.parametrize(
     "where",
     [
@@ -203,6 +204,9 @@ def test_a_signal_before_training_leaves_nothing_to_save(
     assert not (output / "checkpoints").exists()
 
 
+@pytest.mark.fault(
+    "Checkpoints cut, changed or half written", "passed over with a line, an older one is used"
+)
 def test_broken_checkpoints_are_passed_over_with_a_line(
     tiny_model: Path, rows_file: Path, tmp_path: Path, warm: WarmTrainer
 ) -> None:
@@ -309,6 +313,7 @@ def last_state(folder: Path) -> tuple[str, str, int]:
     return state["state"], state["reason"], state["step"]
 
 
+@pytest.mark.fault("Disk full while saving", "StorageFull; the checkpoint before is whole")
 def test_a_full_disk_ends_the_run_and_keeps_the_checkpoint_before(
     tiny_model: Path, rows_file: Path, tmp_path: Path
 ) -> None:

@@ -80,6 +80,7 @@ def test_without_room_for_a_copy_training_waits_and_says_so_once(
     assert kept == ["checkpoint-3", "checkpoint-6", "checkpoint-8"]
 
 
+@pytest.mark.fault("SIGTERM while a checkpoint is being written", "written to its end")
 def test_sigterm_waits_for_the_checkpoint_that_is_being_written(
     tiny_model: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
