@@ -63,6 +63,10 @@ def accepted(data: Rows, objective: Objective = Objective.SFT) -> list[Sample]:
             {"system": "Be brief.", "instruction": "Why?", "output": "Because."},
             Chat([SYSTEM, ASK, ANSWER]),
         ),
+        (
+            {"messages": [{"role": "user", "content": [{"text": "Wh"}, {"text": "y?"}]}, ANSWER]},
+            CHAT,
+        ),
         ({"prompt": "Why? ", "completion": "Because."}, Completion("Why? ", "Because.")),
         ({"prompt": [ASK], "completion": [ANSWER]}, CHAT),
         ({"text": "Once."}, Text("Once.")),
@@ -94,6 +98,10 @@ def test_the_columns_tell_the_shape(row: dict[str, Any], sample: Sample) -> None
         (
             {"messages": [{"role": "user", "content": 3}, ANSWER]},
             "message 1: `content` must be text",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, ANSWER]},
+            "message 1: `content` must be text, or a list of parts with text alone, found list",
         ),
         ({"messages": ["Why?", ANSWER]}, "message 1: expected {role, content}, found str"),
         ({"conversations": [{"from": "robot", "value": "x"}]}, "unknown speaker 'robot'"),

@@ -357,6 +357,7 @@ def _optional(data: Mapping[str, Any], names: tuple[str, ...]) -> str:
 def _chat(messages: Any, column: str, tools: Any) -> Chat:
     if not isinstance(messages, list) or not messages:
         raise _BadRowError(f"`{column}` must be a list of {{role, content}} with a turn at least")
+    messages = [_with_text(message) for message in messages]
     for number, message in enumerate(messages, start=1):
         _check_message(message, f"`{column}`, message {number}")
     roles = [message["role"] for message in messages]
@@ -365,6 +366,18 @@ def _chat(messages: Any, column: str, tools: Any) -> Chat:
     if not set(roles[: roles.index("assistant")]) & {"user", "tool"}:
         raise _BadRowError(f"`{column}`: a user's turn must come before the first assistant's")
     return Chat(messages, tools if isinstance(tools, list) and tools else None)
+
+
+def _with_text(message: Any) -> Any:
+    """A message whose content is a list of parts, all of them text, with the text itself."""
+    parts = message.get("content") if isinstance(message, dict) else None
+    if not isinstance(parts, list) or not parts:
+        return message
+    found = [part.get("text") for part in parts if isinstance(part, dict)]
+    texts = [text for text in found if isinstance(text, str)]
+    if len(texts) < len(parts):
+        return message
+    return {**message, "content": "".join(texts)}
 
 
 def _check_message(message: Any, where: str) -> None:
@@ -379,4 +392,7 @@ def _check_message(message: Any, where: str) -> None:
     if message["role"] == "assistant" and not (spoken or message.get("tool_calls")):
         raise _BadRowError(f"{where}: the assistant says nothing; fill `content` or remove it")
     if content is not None and not isinstance(content, str):
-        raise _BadRowError(f"{where}: `content` must be text, found {type(content).__name__}")
+        raise _BadRowError(
+            f"{where}: `content` must be text, or a list of parts with text alone, found "
+            f"{type(content).__name__}"
+        )
