@@ -3,6 +3,7 @@
 Only numbers travel, so nothing is ever unpickled.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -123,10 +124,16 @@ def joined(rank: Rank, device: torch.device) -> Iterator[Group]:
         if rank.alone or not _is_of_the_others(error):
             raise
         raise WorkerLostError(
-            f"another process of the run was lost ({first_line(error)}); all of them start "
+            f"another process of the run was lost ({_in_short(error)}); all of them start "
             "again, from the newest checkpoint"
         ) from error
     group.end()
+
+
+def _in_short(error: RuntimeError) -> str:
+    """Gloo puts a file of its own build before what happened, and advice for its makers behind."""
+    words = re.sub(r"^\[/\S+:\d+\]\s*", "", first_line(error))
+    return words.partition(" This is typically caused by")[0].rstrip(". ")
 
 
 def _is_of_the_others(error: RuntimeError) -> bool:
