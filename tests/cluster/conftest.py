@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 from hack.cluster import tools
 from tests.cluster.support import OPERATOR_NAMESPACE, Cluster, make_namespace
+from tests.unit import s3_server
 
 from finetuning.api.crd import NAME as CRD_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.faults.controlplane import ControlPlane
+    from tests.unit.s3_server import Server
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +83,21 @@ def scratch(api: Cluster, suffix: str) -> Iterator[Cluster]:
     cluster = make_namespace(f"e2e-scratch{suffix}")
     yield cluster
     cluster.kubectl("delete", "namespace", cluster.namespace, "--wait=false")
+
+
+@pytest.fixture
+def node_address(api: Cluster) -> str:
+    """By which pods reach servers of the tests, where the node is this machine."""
+    (node, *_) = api.get("nodes")
+    addresses = {each["type"]: each["address"] for each in node["status"]["addresses"]}
+    try:
+        with socket.create_server((addresses["InternalIP"], 0)):
+            return str(addresses["InternalIP"])
+    except OSError:
+        pytest.skip("the node is another machine: pods cannot reach a server of the tests")
+
+
+@pytest.fixture
+def store(node_address: str, tmp_path: Path) -> Iterator[Server]:
+    with s3_server.running(tmp_path, node_address) as server:
+        yield server

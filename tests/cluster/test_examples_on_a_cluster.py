@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from tests.cluster.jobs import EXAMPLES, example, judged, running, status
+from tests.cluster.jobs import EXAMPLES, ended, example, judged, reached_step, running, status
 from tests.cluster.jobs import with_spec as changed
+from tests.unit import s3_server
 
 from finetuning.controller import naming
 
 if TYPE_CHECKING:
     from tests.cluster.support import Cluster
+    from tests.unit.s3_server import Server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -48,3 +51,50 @@ def test_a_private_model_waits_for_the_secret_with_its_token(workspace: Cluster)
 
         workspace.wait("it says what is missing", told, 90)
         assert '"hub" not found' in status(workspace, name)["message"]
+
+
+@pytest.mark.timeout(900)
+def test_rows_come_from_a_store_and_the_model_goes_back_into_it(
+    workspace: Cluster, store: Server
+) -> None:
+    client = store.client()
+    for bucket in ("corpora", "models"):
+        client.create_dir(bucket)
+    with client.open_output_stream("corpora/ships/train.jsonl") as stream:
+        stream.write((EXAMPLES / "data" / "train.jsonl").read_bytes())
+    keys = [f"--from-literal={name}={value}" for name, value in s3_server.KEYS.items()]
+    for secret in ("store-reader", "store-of-models"):
+        workspace.kubectl("create", "secret", "generic", secret, *keys)
+    manifest = example("s3", "by-a-store")
+    spec = manifest["spec"]
+    spec["dataset"]["s3"]["endpoint"] = store.url
+    # Another test has made a store-writer.
+    place = {"endpoint": store.url, "secretName": "store-of-models"}
+    spec["output"]["publish"]["s3"] |= place
+    with running(workspace, manifest) as name:
+        assert judged(workspace, name)["validation"]["result"] == "4/4"
+        published = ("--for=condition=Published", f"ftj/{name}", "--timeout=180s")
+        workspace.kubectl("wait", *published)
+        (copy,) = status(workspace, name)["publish"]["copies"]
+        assert copy["location"] == "s3://models/ships/v1"
+    with client.open_input_stream("models/ships/v1/publication.json") as stream:
+        sealed = json.loads(bytes(stream.read()))
+    assert sealed["complete"] is True
+    assert {"adapter_model.safetensors", "merged/model.safetensors"} <= set(sealed["files"])
+
+
+def test_a_job_that_is_deleted_and_created_again_takes_its_claim_up(workspace: Cluster) -> None:
+    manifest = example("resume", "kept")
+    try:
+        with running(workspace, manifest) as name:
+            reached_step(workspace, name, 60)
+        claim = workspace.get("pvc", "kept-output")
+        assert claim is not None, "whenDeleted: Retain"
+        with running(workspace, manifest) as name:
+            seen = ended(workspace, name)
+            assert (seen["phase"], seen["currentStep"]) == ("Succeeded", 300)
+            said = workspace.kubectl("logs", f"job/{name}-train", "--container", "finetuning")
+            assert "Continuing from checkpoint-" in said
+        assert workspace.get("pvc", "kept-output")["metadata"]["uid"] == claim["metadata"]["uid"]
+    finally:
+        workspace.kubectl("delete", "pvc", "kept-output", "--ignore-not-found", "--wait=false")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import socket
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -207,24 +206,6 @@ def test_the_annotation_judges_again_and_the_repaired_model_passes(
     assert judges(workspace, damaged) == [f"{damaged}-validate", f"{damaged}-validate-2"]
     assert outcomes(workspace, damaged) == [("Warning", "ChecksFailed"), ("Normal", "ChecksPassed")]
     assert "4/4" in workspace.kubectl("get", "ftj", damaged).splitlines()[1].split()
-
-
-@pytest.fixture
-def node_address(api: Cluster) -> str:
-    """By which pods reach servers of the tests, where the node is this machine."""
-    (node, *_) = api.get("nodes")
-    addresses = {each["type"]: each["address"] for each in node["status"]["addresses"]}
-    try:
-        with socket.create_server((addresses["InternalIP"], 0)):
-            return str(addresses["InternalIP"])
-    except OSError:
-        pytest.skip("the node is another machine: pods cannot reach a server of the tests")
-
-
-@pytest.fixture
-def store(node_address: str, tmp_path: Path) -> Iterator[Server]:
-    with s3_server.running(tmp_path, node_address) as server:
-        yield server
 
 
 @pytest.fixture
