@@ -27,6 +27,7 @@ NOT_VALIDATED = Problem(
     "for an earlier verdict stays where it is.",
 )
 PENDING = Problem(Reason.SERVING_PENDING, "Waits for the verdict and the published copy.")
+HELD = Problem(Reason.SERVING_PENDING, "Nothing is created while spec.suspend is true.")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def offering(serve: ServeSpec | None) -> ServeSpec | None:
 def missing(job: FineTuningJob) -> Wish | None:
     """What is to be created now; None when nothing is, or may be."""
     wanted, old = _wish(job), job.status.serving
-    if wanted is None or not (_is_good(job.status) and publications.is_settled(job)):
+    ready = _is_good(job.status) and publications.is_settled(job) and not job.spec.suspend
+    if wanted is None or not ready:
         return None
     return None if old is not None and old.wish == wanted.digest else wanted
 
@@ -95,7 +97,7 @@ def serving_status(seen: Seen, new: FineTuningJobStatus) -> ServingStatus | None
         return shown
     if old is not None and old.wish == wish.digest:
         return shown.model_copy(update=old.model_dump(include=_OUTCOME))
-    return _told(shown, PENDING, "")
+    return _told(shown, HELD if job.spec.suspend else PENDING, "")
 
 
 _OUTCOME = {"wish", "reason", "message"}

@@ -171,6 +171,20 @@ async def test_a_model_that_fails_later_is_told_and_nothing_is_deleted(
     assert len(world.writes) == writes
 
 
+async def test_a_pause_holds_what_would_take_gpus(http: aiohttp.ClientSession) -> None:
+    process = await published(http, create="Nothing")
+    world = process.world
+    world.change(suspend=True, output={"serve": {"create": "Service"}})
+    await process.settle()
+    assert there(world) == []
+    assert condition(world) == ("Unknown", "ServingPending")
+    assert "spec.suspend" in world.status["serving"]["message"]
+    world.change(suspend=False)
+    await process.settle()
+    assert there(world) == list(AIM)
+    assert condition(world) == ("True", "ServingCreated")
+
+
 async def test_where_aim_is_missing_the_condition_says_so_once_and_the_model_stays_good(
     http: aiohttp.ClientSession,
 ) -> None:
