@@ -49,6 +49,7 @@ class Operator:
         self._leads = False
         self._election: Election | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Lock()
         # One that stands by queues every job for the day when it leads, and nobody waits for that.
         metrics.depth.set_function(lambda: self._queue.depth if self._leads else 0)
 
@@ -147,7 +148,14 @@ class Operator:
         return "ok"
 
     async def _stop(self, server: web.AppRunner) -> None:
-        """Let what was begun end, hand over, then go; twice does no harm."""
+        """Let what was begun end, hand over, then go; twice does no harm, one after the other.
+
+        Ending the work ends `run` too, which stops as well while kopf still waits for this here.
+        """
+        async with self._stopping:
+            await self._stop_alone(server)
+
+    async def _stop_alone(self, server: web.AppRunner) -> None:
         self._ready = False
         self._queue.close()
         if self._task is not None:

@@ -111,3 +111,11 @@ async def test_a_port_in_use_is_one_message_with_the_remedy() -> None:
     with pytest.raises(OSError, match=f"port {port} cannot be used: .*; choose another"):
         await endpoints.serve(port, registry, lambda: True)
     await first.cleanup()
+
+
+async def test_a_stop_that_is_asked_for_twice_at_once_is_one(operator: Operator) -> None:
+    """As a signal does: kopf stops the operator, and the end of its work does so again."""
+    for _ in range(5):
+        server = await endpoints.serve(0, OperatorMetrics(Cache(), SETTINGS).registry, lambda: True)
+        stops = (operator._stop(server), operator._stop(server))
+        assert set(await asyncio.gather(*stops, return_exceptions=True)) == {None}
