@@ -211,7 +211,9 @@ def reliability_page() -> str:
 
 
 def _in_figures(rows: Mapping[str, Any]) -> Iterator[str]:
-    """The sums over all records."""
+    """The sums over all records, where there are any."""
+    if not rows or not (ROOT / SOAK).exists():
+        return
     soak, newest = json.loads((ROOT / SOAK).read_text()), list(_matrix().values())[-1]
     survived = sum(not row["failed"] for row in rows.values())
     passed, failed = (sum(row[end] for row in rows.values()) for end in ("passed", "failed"))
