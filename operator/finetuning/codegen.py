@@ -251,7 +251,7 @@ def _soak() -> Iterator[str]:
     yield from (f"| {cell(name)} | {count} |" for name, count in faults.items())
     if memory:
         yield ""
-        yield from textwrap.wrap(_MEMORY.format(**memory), 120)
+        yield from textwrap.wrap(_memory(memory), 120)
 
 
 def _fault(name: str, row: Mapping[str, Any]) -> str:
@@ -279,11 +279,26 @@ _SOAK = (
     "{seconds between jobs} seconds, on two cores that other work kept busy."
 )
 _MEMORY = (
-    "The operator's memory over the {minutes} minutes of its longest life, without the first "
-    "minute: {from} MiB, then {to} MiB, a slope of {MiB per hour} MiB an hour. Jobs are deleted "
-    "when they have been checked, so what it holds stays about the same. "
-    "Over less than half an hour a slope says little: memory still settles then."
+    "After every minute of this everything comes to rest, and with no job, Job or Pod left the "
+    "operator says what it holds besides its bounded caches. Over {rests} rests of its longest "
+    "life, {minutes} minutes and {jobs} jobs apart, {kept} stayed of each job; more than {most} of "
+    "each is growth without end, and the soak fails by it. Resident were {sizes} MiB"
 )
+
+
+def _memory(found: Mapping[str, Any]) -> str:
+    kept, most = (
+        ", ".join(f"{value} {_HELD[name]}" for name, value in found[which].items())
+        for which in ("per job", "most per job")
+    )
+    sizes = ", ".join(map(str, found["MiB"]))
+    verdict = "It grows: " + "; ".join(found["grows"]) if found["grows"] else "It does not grow"
+    slope = f", {found['MiB per hour']} MiB an hour, where {found['most resident']} fail"
+    slope = slope if found["minutes"] >= found["fewest minutes"] else ", too short for a slope"
+    return _MEMORY.format(**found, sizes=sizes, kept=kept, most=most) + f"{slope}. {verdict}."
+
+
+_HELD = {"objects": "Python objects", "blocks": "small blocks", "malloc": "bytes of malloc"}
 
 
 def kubernetes_page() -> str:

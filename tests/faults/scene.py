@@ -36,6 +36,7 @@ class Site:
         self.log = plane.folder / f"operator-{namespace}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.starts = 0
+        self.program = ["-m", "finetuning.controller"]
 
     def start_operator(self, sources: str = "", **settings: str) -> None:
         """Of this checkout, or of other `sources`, as PYTHONPATH has them."""
@@ -50,7 +51,7 @@ class Site:
         command = ["--kubeconfig", str(kubeconfig), "--namespace", self.namespace, "--http-port=0"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "finetuning.controller", *command],
+                [sys.executable, *self.program, *command],
                 cwd=ROOT, env=env, stdout=log, stderr=log,
             )  # fmt: skip
         self.starts += 1

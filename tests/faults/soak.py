@@ -1,7 +1,8 @@
 """An hour of random faults against a stream of jobs; what must hold at its end, and the memory.
 
 Usage: python -m tests.faults.soak [--minutes 60] [--every 5] [--seed 1] [--record]
-Exit code 1 when a job was lost or doubled, or ended otherwise than it had to.
+Exit code 1 when a job was lost or doubled, or ended otherwise than it had to, or when the operator
+holds more and more whenever nothing is left to do.
 """
 
 from __future__ import annotations
@@ -11,40 +12,35 @@ import asyncio
 import contextlib
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.faults.controlplane import ControlPlane
+from tests.faults.growth import MEBI, Rest, grows, growth
 from tests.faults.install import connect, install, restricted_namespace
 from tests.faults.lives import PATIENCE_SECONDS, Lives
 from tests.faults.mishaps import Mishaps
 from tests.faults.scene import ROOT, Site
 
-from finetuning.controller.gateway import ApiError, Gateway
+from finetuning.controller.gateway import PODS, ApiError, Gateway
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 RECORD = ROOT / "docs/soak.json"
+COUNT = "memory.json"
 NAMESPACE = "soak"
 CALM_SECONDS = (4.0, 12.0)
 """Between two mishaps."""
 LOOK_SECONDS = 1.0
-WARM_SECONDS = 60.0
-"""Of a life of the operator, before its memory is measured."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Of the operator's memory."""
-
-    seconds: float
-    life: int
-    mebibytes: float
+ROUND_SECONDS = 60.0
+"""Of faults and new jobs, before everything is let come to rest."""
+REST_SECONDS = 6.0
+"""After the last object is gone, so that its watch events and delayed looks are done with."""
 
 
 class Soak:
@@ -55,22 +51,58 @@ class Soak:
         self._rng = random.Random(seed)
         self.mishaps = Mishaps(site, self._rng)
         self.lives = Lives(site, self._rng, self.mishaps.evicted)
-        self.samples: list[Sample] = []
+        self.rests: list[Rest] = []
+        site.program = ["-m", "tests.faults.counted", str(site.plane.folder / COUNT)]
         self._begun = time.monotonic()
 
     async def run(self, minutes: float, every: float) -> None:
-        """Faults and new jobs for so long; then the last jobs end in peace."""
+        """Rounds of faults and new jobs for so long; the last jobs of each end in peace."""
         self.site.start_operator()
         at_work = [self._again(act, LOOK_SECONDS) for act in (self._keep, self._look)]
         helpers = [asyncio.create_task(each) for each in (*at_work, self._report())]
-        mishaps = asyncio.create_task(self._mishaps(minutes * 60))
-        lives = await self._stream(minutes * 60, every)
-        await mishaps
-        self.site.proxy.faults = []
-        await asyncio.wait(lives, timeout=PATIENCE_SECONDS * 2)
+        end = minutes * 60
+        while self.seconds() < end:
+            # The operator is killed in the first quarter only, so that one life shows a slope.
+            self.mishaps.spares_operator = self.seconds() >= end / 4
+            await self._round(min(self.seconds() + ROUND_SECONDS, end), every)
+            await self._rest()
         for task in helpers:
             task.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)
+
+    async def _round(self, end: float, every: float) -> None:
+        mishaps = asyncio.create_task(self._mishaps(end))
+        lives = await self._stream(end, every)
+        await mishaps
+        self.site.proxy.faults = []
+        await asyncio.wait(lives, timeout=PATIENCE_SECONDS * 2)
+
+    async def _rest(self) -> None:
+        """Nothing is left to do: what the operator holds now, it may hold for ever."""
+        await self._until_empty()
+        await asyncio.sleep(REST_SECONDS)
+        process, file = self.site.process, self.site.plane.folder / COUNT
+        file.unlink(missing_ok=True)
+        if process is None or self.site.process_is_gone():
+            return
+        process.send_signal(signal.SIGUSR1)
+        for _ in range(100):
+            if file.exists():
+                held = json.loads(file.read_text())
+                jobs = self.lives.ended.total()
+                self.rests.append(Rest(self.seconds(), self.site.starts, jobs, held))
+                print(f"after {jobs} jobs: {in_words(self.rests[-1])}", flush=True)
+                return
+            await asyncio.sleep(0.1)
+
+    async def _until_empty(self) -> None:
+        """The garbage collector takes the last Pods away after their Jobs."""
+        end = self.seconds() + PATIENCE_SECONDS
+        while self.seconds() < end:
+            with contextlib.suppress(ApiError):
+                if not [each async for each in self.site.admin.items(PODS, NAMESPACE)]:
+                    return
+            await asyncio.sleep(1)
 
     def seconds(self) -> float:
         return time.monotonic() - self._begun
@@ -83,10 +115,8 @@ class Soak:
         return lives
 
     async def _mishaps(self, seconds: float) -> None:
-        """The operator is killed in the first half only, so that one life of it shows a slope."""
         while self.seconds() < seconds:
             await asyncio.sleep(self._rng.uniform(*CALM_SECONDS))
-            self.mishaps.spares_operator = self.seconds() > seconds / 2
             await self.mishaps.happen()
 
     async def _again(self, act: Callable[[], Awaitable[None]], seconds: float) -> None:
@@ -100,24 +130,18 @@ class Soak:
         await self.site.node.look()
 
     async def _keep(self) -> None:
-        """As its Deployment would; and note its memory."""
-        process = self.site.process
-        if self.site.process_is_gone() or process is None:
+        """As its Deployment would."""
+        if self.site.process_is_gone():
             self.site.start_operator()
-            return
-        with contextlib.suppress(OSError, IndexError):
-            mebibytes = resident_mebibytes(process.pid)
-            self.samples.append(Sample(self.seconds(), self.site.starts, mebibytes))
 
     async def _report(self) -> None:
         for minute in range(1, 10_000):
             await asyncio.sleep(60)
             ended, begun = self.lives.ended.total(), self.lives.begun
-            memory = f"{self.samples[-1].mebibytes:.0f} MiB" if self.samples else "not up"
             print(
                 f"minute {minute:3}: {begun} jobs begun, {ended} ended as they had to, "
                 f"{len(self.lives.problems)} otherwise, {self.mishaps.counted.total()} faults; "
-                f"operator: life {self.site.starts}, {memory}",
+                f"operator: life {self.site.starts}",
                 flush=True,
             )
 
@@ -125,6 +149,7 @@ class Soak:
         """What `--record` keeps, and what is judged."""
         lives = self.lives
         exits = [code for code in self.mishaps.exits if code]
+        told = growth(self.rests)
         return {
             "minutes": round(self.seconds() / 60),
             "jobs": {"begun": lives.begun, **dict(sorted(lives.ended.items()))},
@@ -136,48 +161,20 @@ class Soak:
             "forgotten": len(lives.forgotten),
             "lives": self.site.starts,
             "faults": dict(self.mishaps.counted.most_common()),
-            "memory": memory(self.samples),
+            "memory": told | ({"grows": grows(told)} if told else {}),
         }
 
 
-def resident_mebibytes(pid: int) -> float:
-    """Raises OSError when the process is gone."""
-    text = Path(f"/proc/{pid}/status").read_text()
-    return int(text.partition("VmRSS:")[2].split()[0]) / 1024
-
-
-def memory(samples: list[Sample]) -> dict[str, float]:
-    """Of the operator's longest life, without its first minute: ends and slope in MiB."""
-    by_life: dict[int, list[Sample]] = {}
-    for each in samples:
-        by_life.setdefault(each.life, []).append(each)
-    longest = max(by_life.values(), key=len, default=[])
-    kept = [s for s in longest if s.seconds - longest[0].seconds >= WARM_SECONDS]
-    if len(kept) < 2:
-        return {}
-    minutes = (kept[-1].seconds - kept[0].seconds) / 60
-    return {
-        "minutes": round(minutes, 1),
-        "from": round(kept[0].mebibytes, 1),
-        "to": round(kept[-1].mebibytes, 1),
-        "MiB per hour": round(60 * slope(kept), 1),
-    }
-
-
-def slope(samples: list[Sample]) -> float:
-    """MiB a minute, by least squares."""
-    times = [each.seconds / 60 for each in samples]
-    mean = sum(times) / len(times)
-    level = sum(each.mebibytes for each in samples) / len(samples)
-    spread = sum((t - mean) ** 2 for t in times)
-    pairs = zip(times, samples, strict=True)
-    return sum((t - mean) * (each.mebibytes - level) for t, each in pairs) / spread
+def in_words(rest: Rest) -> str:
+    mebibytes = rest.held["resident"] / MEBI
+    blocks = f"{rest.held['blocks']} blocks, {rest.held['malloc'] / MEBI:.1f} MiB of malloc"
+    return f"{mebibytes:.1f} MiB, {rest.held['objects']} objects, {blocks} with nothing to do"
 
 
 def is_well(outcome: dict[str, Any]) -> bool:
-    """Nothing lost, nothing doubled, every end as it had to be."""
-    broken = (outcome["lost"], outcome["problems"], outcome["unclean stops"])
-    return not any(broken) and outcome["writers"] == 1
+    """Nothing lost, nothing doubled, every end as it had to be, and no growth without end."""
+    broken = [outcome[name] for name in ("lost", "problems", "unclean stops")]
+    return not any([*broken, grows(outcome["memory"])]) and outcome["writers"] == 1
 
 
 def table(outcome: dict[str, Any]) -> str:
@@ -186,9 +183,9 @@ def table(outcome: dict[str, Any]) -> str:
     rows += [(f"jobs {kind}", count) for kind, count in outcome["jobs"].items()]
     for name in ("lost", "writers", "trainers", "lives", "unclean stops", "forgotten"):
         rows.append((name, outcome[name]))
-    rows += [(f"memory: {name}", value) for name, value in outcome["memory"].items()]
     lines = [f"{name:40} {value:>8}" for name, value in rows]
-    return "\n".join([*lines, *outcome["problems"]])
+    memory = [f"memory, {name}: {value}" for name, value in outcome["memory"].items()]
+    return "\n".join([*lines, *memory, *grows(outcome["memory"]), *outcome["problems"]])
 
 
 async def soak(folder: Path, minutes: float, every: float, seed: int) -> dict[str, Any]:
