@@ -1,8 +1,8 @@
 """An hour of random faults against a stream of jobs; what must hold at its end, and the memory.
 
 Usage: python -m tests.faults.soak [--minutes 60] [--every 5] [--seed 1] [--record]
-Exit code 1 when a job was lost or doubled, or ended otherwise than it had to, or when the operator
-holds more and more whenever nothing is left to do.
+Exit code 1 when a job was lost or doubled, or ended otherwise than it had to, when the operator
+holds more and more whenever nothing is left to do, or when somebody ends it early.
 """
 
 from __future__ import annotations
@@ -60,15 +60,20 @@ class Soak:
         self.site.start_operator()
         at_work = [self._again(act, LOOK_SECONDS) for act in (self._keep, self._look)]
         helpers = [asyncio.create_task(each) for each in (*at_work, self._report())]
-        end = minutes * 60
+        try:
+            await self._rounds(minutes * 60, every)
+        finally:
+            # Also where the soak is told to stop: one of them starts the operator again.
+            for task in helpers:
+                task.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+
+    async def _rounds(self, end: float, every: float) -> None:
         while self.seconds() < end:
             # The operator is killed in the first quarter only, so that one life shows a slope.
             self.mishaps.spares_operator = self.seconds() >= end / 4
             await self._round(min(self.seconds() + ROUND_SECONDS, end), every)
             await self._rest()
-        for task in helpers:
-            task.cancel()
-        await asyncio.gather(*helpers, return_exceptions=True)
 
     async def _round(self, end: float, every: float) -> None:
         mishaps = asyncio.create_task(self._mishaps(end))
@@ -188,7 +193,19 @@ def table(outcome: dict[str, Any]) -> str:
     return "\n".join([*lines, *memory, *grows(outcome["memory"]), *outcome["problems"]])
 
 
+def end_in_order() -> None:
+    """Let SIGTERM, and the end of the terminal, cancel this task as Ctrl-C does.
+
+    By themselves they would end this process alone, and leave what it has started.
+    """
+    me = asyncio.current_task()
+    assert me is not None
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(each, me.cancel)
+
+
 async def soak(folder: Path, minutes: float, every: float, seed: int) -> dict[str, Any]:
+    end_in_order()
     plane = ControlPlane(folder)
     admin: Gateway | None = None
     site: Site | None = None
@@ -218,7 +235,11 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help=f"write {RECORD.relative_to(ROOT)}")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = asyncio.run(soak(Path(folder), chosen.minutes, chosen.every, chosen.seed))
+        try:
+            found = asyncio.run(soak(Path(folder), chosen.minutes, chosen.every, chosen.seed))
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            print("stopped before its end: nothing is judged, and nothing recorded", flush=True)
+            return 1
     found |= {"seconds between jobs": chosen.every, "seed": chosen.seed}
     print(table(found))
     if chosen.record:

@@ -1,12 +1,17 @@
 """What the soak makes of what it saw, and when it is content."""
 
+import asyncio
+import os
+import signal
 from functools import cache, lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.faults.counted import count
 from tests.faults.growth import MEBI, Rest, grows, growth, slope
-from tests.faults.soak import is_well, table
+from tests.faults.soak import Soak, end_in_order, is_well, table
+from typing_extensions import override
 
 WELL = {
     "lost": 0, "problems": [], "unclean stops": 0, "writers": 1, "trainers": 3, "lives": 2,
@@ -114,3 +119,50 @@ def test_anything_lost_or_doubled_spoils_it(harm: dict[str, object]) -> None:
     assert is_well(WELL)
     assert not is_well(WELL | harm)
     assert "jobs plain" in table(WELL)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
+def test_one_that_is_told_to_stop_ends_what_it_started(how: signal.Signals) -> None:
+    ended = []
+
+    async def soaks() -> None:
+        end_in_order()
+        try:
+            os.kill(os.getpid(), how)
+            await asyncio.sleep(30)
+        finally:
+            ended.append(how)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(soaks())
+    assert ended == [how]
+
+
+class Interrupted(Soak):
+    """Its operator is started again by a helper, as its Deployment would."""
+
+    def __init__(self) -> None:
+        self.site: Any = SimpleNamespace(start_operator=lambda: None)
+
+    @override
+    async def _keep(self) -> None:
+        pass
+
+    @override
+    async def _look(self) -> None:
+        pass
+
+    @override
+    async def _rounds(self, end: float, every: float) -> None:
+        await asyncio.sleep(end + every)
+
+
+async def test_nobody_is_left_to_start_the_operator_of_one_that_was_stopped() -> None:
+    before = asyncio.all_tasks()
+    task = asyncio.create_task(Interrupted().run(60, 5))
+    await asyncio.sleep(0.05)
+    assert len(asyncio.all_tasks() - before) > 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert asyncio.all_tasks() - before == set()
