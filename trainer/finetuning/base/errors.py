@@ -43,6 +43,10 @@ class DeviceMemoryError(TrainerError):
     reason = TrainFailure.OUT_OF_MEMORY
 
 
+class FolderInUseError(TrainerError):
+    """Another trainer still writes there: in a pod the one before, which may be gone at a retry."""
+
+
 class WorkerLostError(TrainerError):
     """Another process of the run ended, or did not answer: it knows why, this one does not."""
 

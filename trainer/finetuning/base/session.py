@@ -5,7 +5,6 @@ Everything that can be wrong without torch is found before torch is loaded.
 
 import argparse
 import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from finetuning.artifacts.exits import ExitCode, TrainFailure
 from finetuning.artifacts.failures import DatasetError, TrainerError
 from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.artifacts.spared import load, without_bitsandbytes
-from finetuning.base import console, data_report, environment, reading, tracking
+from finetuning.base import console, data_report, environment, folder_lock, reading, tracking
 from finetuning.base.errors import ConfigError, InterruptedRun, WorkerLostError
 from finetuning.base.facts import differences, facts_of
 from finetuning.base.hub import require_weights, settings_folder
@@ -72,9 +71,11 @@ def _leading(options: Options, rank: Rank) -> int:
     try:
         tracking.require(options.config, os.environ)
         output = _output_folder(options.config)
-        lock = _lock(output)
+        lock = folder_lock.take(output, os.environ, launched=not rank.alone)
     except TrainerError as error:
         return _failed(error, None)
+    except InterruptedRun:
+        return int(ExitCode.INTERRUPTED)
     try:
         if options.check_data:
             return _check(options.config, output)
@@ -235,22 +236,6 @@ def _output_folder(config: RunConfig) -> Path:
             f"--output-dir {output}: is the base model's own folder; give another one"
         )
     return writable_folder(output, "--output-dir")
-
-
-def _lock(output: Path) -> int:
-    """Two trainers in one folder would delete each other's checkpoints; held until it is closed."""
-    handle = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise ConfigError(
-            f"--output-dir {output}: another trainer is writing there; wait for it, stop it, "
-            "or give another folder"
-        ) from None
-    except OSError as error:
-        log.debug("This file system has no locks: %s", error)
-    return handle
 
 
 @contextmanager
