@@ -7,6 +7,8 @@ from finetuning.artifacts.models import STATE_MAX_BYTES, TrainingState
 from finetuning.controller import naming
 
 TIMEOUT_SECONDS = 2.0
+_WHO = {"User-Agent": naming.MANAGED_BY}
+"""By which the sidecar of a trainer that was killed knows whom to wait for."""
 
 
 async def fetch(
@@ -20,7 +22,7 @@ async def fetch(
     url = f"http://{host}:{port}/status"
     limit = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     try:
-        async with session.get(url, timeout=limit, allow_redirects=False) as response:
+        async with session.get(url, timeout=limit, headers=_WHO, allow_redirects=False) as response:
             data = await response.content.read(STATE_MAX_BYTES + 1)
             # A body may come in pieces; what is larger than allowed is no state at all.
             while len(data) <= STATE_MAX_BYTES and not response.content.at_eof():

@@ -3,7 +3,7 @@
 import socketserver
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encode
 from typing_extensions import override
 
 from finetuning.monitoring.collector import Identity, SnapshotCollector
+from finetuning.monitoring.scrapers import Scrapers
 from finetuning.monitoring.source import Origin, Snapshot
 
 _IDLE_SECONDS = 10
@@ -47,19 +48,19 @@ def status(snapshot: Snapshot) -> Response:
 
 
 class MetricsServer(ThreadingHTTPServer):
-    """Answers from a fresh snapshot per request and tells who scraped it."""
+    """Answers from a fresh snapshot per request; `visits` are told who asked, by the page."""
 
     def __init__(
         self,
         address: tuple[str, int],
         identity: Identity,
         read: Callable[[], Snapshot],
-        scraped: Callable[[str, str, bool], None],
+        visits: Mapping[str, Scrapers],
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.identity = identity
         self.read = read
-        self.scraped = scraped
+        self.visits = visits
         super().__init__(address, _Handler)
         if tls is not None:
             # The handshake is left to each client's own thread: a silent one must not hold all.
@@ -89,12 +90,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Send the page; who scrapes is known at once, and has seen the end with its last byte."""
         path = self.path.split("?", 1)[0]
         snapshot = self.server.read()
-        scrape = path == "/metrics" and self.command == "GET"
-        if scrape:
-            self.server.scraped(*self._client(), False)
+        visits = self.server.visits.get(path) if self.command == "GET" else None
+        if visits:
+            visits.saw(*self._client(), final=False)
         self._send(self._page(path, snapshot))
-        if scrape and snapshot.is_final:
-            self.server.scraped(*self._client(), True)
+        if visits and snapshot.is_final:
+            visits.saw(*self._client(), final=True)
 
     do_HEAD = do_GET  # noqa: N815 - http.server's name
 

@@ -53,6 +53,8 @@ class FineTuningMetricsExporter:
         self._source = _source(state_dir, training_info)
         self._server: MetricsServer | None = None
         self.scrapers = Scrapers()
+        self.askers = Scrapers()
+        """Of /status: the operator, which asks once more when a trainer was killed."""
 
     def start_server(self) -> None:
         """Serve in the background; raises OSError when the port cannot be had."""
@@ -76,7 +78,8 @@ class FineTuningMetricsExporter:
     def _listen(self, address: str) -> MetricsServer:
         kind = _MetricsServerV6 if ":" in address else MetricsServer
         where = (address, self.port)
-        return kind(where, self._identity, self._source.read, self._scraped, self._tls)
+        visits = {"/metrics": self.scrapers, "/status": self.askers}
+        return kind(where, self._identity, self._source.read, visits, self._tls)
 
     def stop_server(self) -> None:
         """Free the port; the exporter can be started again."""
@@ -105,9 +108,6 @@ class FineTuningMetricsExporter:
     def trainer_gone(self) -> None:
         """Call when the training process has ended: a state that is not final counts as failed."""
         self._source.trainer_gone()
-
-    def _scraped(self, address: str, agent: str, final: bool) -> None:  # noqa: FBT001 - a callback's
-        self.scrapers.saw(address, agent, final=final)
 
 
 class _MetricsServerV6(MetricsServer):

@@ -16,6 +16,7 @@ from finetuning.artifacts import STATE_DIR, TRAINING_INFO
 
 if TYPE_CHECKING:
     from finetuning.monitoring.metrics import FineTuningMetricsExporter
+    from finetuning.monitoring.scrapers import Scrapers
 
 METHODS = ("lora", "qlora", "full")
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -60,8 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     host = f"[{exporter.bind_address}]" if ":" in exporter.bind_address else exporter.bind_address
     _say(f"serving {scheme}://{host}:{exporter.port}/metrics for job {args.job_name}")
     signal.sigwait(_STOP_SIGNALS)
+    killed = not exporter.snapshot().is_final
     exporter.trainer_gone()
-    _linger(exporter, args.linger)
+    _linger([exporter.scrapers, *([exporter.askers] if killed else [])], args.linger)
     exporter.stop_server()
     return 0
 
@@ -187,16 +189,17 @@ def _refuse(args: argparse.Namespace, error: Exception) -> int:
     return 2
 
 
-def _linger(exporter: "FineTuningMetricsExporter", seconds: float) -> None:
-    """Wait until all who scrape have had the final state; a second signal ends the wait.
+def _linger(visits: Sequence["Scrapers"], seconds: float) -> None:
+    """Wait until all who come have had the final state; a second signal ends the wait.
 
     Two Prometheis may watch a job. The pod holds its GPUs for so long: nobody is waited for who
-    does not come regularly, such as somebody with curl.
+    does not come regularly, such as somebody with curl. A trainer that was killed has said nothing
+    to kubelet: the operator learns from here how far it was.
     """
     deadline = time.monotonic() + seconds
-    expected = exporter.scrapers.regular(max(seconds, _REGULAR_SECONDS))
+    expected = [each.regular(max(seconds, _REGULAR_SECONDS)) for each in visits]
     while (
-        expected - exporter.scrapers.served
+        any(names - each.served for names, each in zip(expected, visits, strict=True))
         and time.monotonic() < deadline
         and signal.sigtimedwait(_STOP_SIGNALS, _LINGER_POLL_SECONDS) is None
     ):

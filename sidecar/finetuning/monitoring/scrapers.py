@@ -1,4 +1,4 @@
-"""Who fetches the figures, and who of them has seen how the run ended."""
+"""Who fetches the figures or the state, and who of them has seen how the run ended."""
 
 import threading
 import time
@@ -8,8 +8,8 @@ MOST_CLIENTS = 256
 """Anybody can ask under any name; the one seen longest ago is forgotten first."""
 APART_SECONDS = 5.0
 """Of two looks that are closer one is no regular visit, but somebody who tries something."""
-_PROMETHEUS = "prometheus"
-"""How its User-Agent begins, in whatever case."""
+_COME_AGAIN = ("prometheus", "finetuning-operator")
+"""How the User-Agents begin, in whatever case, of those who do."""
 
 
 class Scrapers:
@@ -38,7 +38,7 @@ class Scrapers:
             self._served = others | {client} if final else others
 
     def regular(self, seconds: float) -> frozenset[str]:
-        """Those who came within so many seconds and will again: a Prometheus, or who came twice.
+        """Those who came within so many seconds and will again: by their name, or who came twice.
 
         Their visit before was as many seconds earlier at most.
         """
@@ -48,7 +48,7 @@ class Scrapers:
                 name
                 for name, (last, before) in self._visits.items()
                 if now - last <= seconds
-                and (name.lower().startswith(_PROMETHEUS) or last - before <= seconds)
+                and (name.lower().startswith(_COME_AGAIN) or last - before <= seconds)
             )
 
     @property

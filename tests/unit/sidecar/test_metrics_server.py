@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from finetuning.controller.naming import MANAGED_BY
+
 Series = dict[str, list[tuple[dict[str, str], float]]]
 Scrape = Callable[[int], Series]
 WriteState = Callable[[dict[str, Any]], None]
@@ -116,9 +118,9 @@ def statuses_until_failed(server: Server, scrape: Scrape) -> set[float]:
     return statuses
 
 
-def fetch(port: int, agent: str) -> str:
+def fetch(port: int, agent: str, page: str = "/metrics") -> str:
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", "/metrics", headers={"User-Agent": agent})
+    connection.request("GET", page, headers={"User-Agent": agent})
     with closing(connection):
         return connection.getresponse().read().decode()
 
@@ -139,6 +141,30 @@ def test_after_sigterm_it_lingers_until_both_of_two_prometheis_have_the_end(
         server.process.wait(0.5)
     fetch(server.port, "prometheus-1")
     assert server.process.wait(20) == 0
+
+
+def test_after_a_kill_it_stays_for_the_operator_where_nobody_scrapes(
+    serve: Callable[..., Server], state_dir: Path, state: dict[str, Any], write_state: WriteState
+) -> None:
+    write_state(state)
+    server = serve("--state-dir", str(state_dir), "--linger", "60")
+    fetch(server.port, MANAGED_BY, "/status")
+    write_state(state | {"step": 77})
+    server.process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        server.process.wait(0.5)
+    assert json.loads(fetch(server.port, MANAGED_BY, "/status"))["step"] == 77
+    assert server.process.wait(20) == 0
+
+
+def test_it_does_not_stay_for_the_operator_after_a_trainer_that_ended_itself(
+    serve: Callable[..., Server], state_dir: Path, state: dict[str, Any], write_state: WriteState
+) -> None:
+    write_state(state)
+    server = serve("--state-dir", str(state_dir), "--linger", "600")
+    fetch(server.port, MANAGED_BY, "/status")
+    write_state(state | {"state": "finished"})
+    assert server.stop() == 0
 
 
 def test_a_trainer_that_ended_before_its_first_word_has_failed(
