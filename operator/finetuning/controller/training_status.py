@@ -319,9 +319,9 @@ def tries(job: FineTuningJob, training: BatchJob) -> int:
 
 
 def _most_telling(pods: tuple[Pod, ...]) -> Pod:
-    """One that failed by itself, before those that only lost it."""
+    """One that failed by itself, before those that only lost it, before one that was evicted."""
     ended = [pod for pod in pods if _ended_badly(pod)] or list(pods)
-    return next((pod for pod in ended if not _lost_another(pod)), ended[0])
+    return min(ended, key=lambda pod: (pod.disrupted, _lost_another(pod)))
 
 
 def _lost_another(pod: Pod) -> bool:

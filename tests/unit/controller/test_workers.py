@@ -166,6 +166,24 @@ def test_a_failed_group_is_explained_by_the_pod_that_failed_by_itself() -> None:
     )
 
 
+def test_a_pod_that_lost_another_tells_more_than_the_one_whose_node_is_gone() -> None:
+    gone = pod(
+        name="demo-train-1-x",
+        index=1,
+        phase="Failed",
+        conditions=[{"type": "DisruptionTarget", "status": "True"}],
+    )
+    training = batch_job(failed="BackoffLimitExceeded", failed_pods=1)
+    found = seen(*together(MOURNS, gone), of=job(**TWO), training=training)
+    _, words = failure(found.job, training, found.children.training_pods)
+    assert "failed before the trainer started" not in words
+
+
+@pytest.mark.parametrize(("workers", "limit", "pods"), [(1, 3, 3), (2, 0, 1), (4, 1, 7)])
+def test_the_others_of_a_lost_node_spend_no_try(workers: int, limit: int, pods: int) -> None:
+    assert group.pods_to_lose(job(workers=workers, backoffLimit=limit)) == pods
+
+
 @pytest.mark.parametrize(("failed_pods", "times"), [(0, 0), (1, 1), (2, 1), (3, 2)])
 def test_a_group_that_is_lost_counts_once(failed_pods: int, times: int) -> None:
     assert tries(job(**TWO), batch_job(failed_pods=failed_pods)) == times

@@ -71,8 +71,12 @@ def job_fields(job: FineTuningJob) -> Manifest:
 
 
 def pods_to_lose(job: FineTuningJob) -> int:
-    """Failed pods after which the Job gives up: each try of a group is one for each of its pods."""
-    return job.spec.backoff_limit * job.spec.workers
+    """Failed pods after which the Job gives up: each try of a group is one for each of its pods.
+
+    A pod whose node is lost is not counted, and those that trained with it cannot know why it is
+    gone and are: all but one of a group may end without that a try is spent.
+    """
+    return job.spec.backoff_limit * job.spec.workers + job.spec.workers - 1
 
 
 def pod_fields(job: FineTuningJob) -> Manifest:
