@@ -28,6 +28,27 @@ def test_what_is_called_a_token_in_an_object_is_hidden() -> None:
     assert plain(unsuspicious, 99) == unsuspicious
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        "Authorization: Basic dXNlcjpDQU5BUlk=CANARY",
+        "{'Authorization': 'token CANARY0123'}",
+        "AWS_SECRET_ACCESS_KEY=wJalrCANARY/K7MDENG",
+        "aws_secret_access_key = CANARY",
+        "GET https://bucket.example/x?y=1&X-Amz-Signature=CANARY0123&z=2",
+        "https://account.example/x?se=2026&sig=CANARY%3D",
+        '"private-key": "CANARY"',
+    ],
+)
+def test_logins_of_stores_and_registries_are_hidden(told: str) -> None:
+    assert "CANARY" not in plain(told, 300)
+
+
+def test_words_about_keys_and_signatures_are_not() -> None:
+    told = "authorization: denied; no access key; signature=wrong; key: value; max tokens: 512"
+    assert plain(told, 300) == told
+
+
 def test_no_escape_moves_the_cursor_or_turns_the_text() -> None:
     hostile = "x\x1b[1A\x1b[2K\r✓ PASS\u202e\x07\x00\ud800"
     found = outcome("checkpoint_integrity", Finding("FileEmpty", hostile))

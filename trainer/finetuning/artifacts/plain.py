@@ -9,10 +9,13 @@ _CREDENTIALS = re.compile(
     r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
     r"|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}"
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
-    r"|(?i:(?:token|secret|password|passwd|api_?key))[\"']?\s*[=:]\s*[\"']?[^\s\"',}]+"
+    r"|(?i:authorization[\"']?\s*[=:]\s*[\"']?(?:basic|digest|token)\s+)[^\s\"',}]+"
+    r"|(?<=[?&])(?i:x-amz-signature|x-amz-security-token|signature|sig)=[^&\s\"']+"
+    r"|(?i:(?:token|secret|password|passwd|(?:api|access|secret|private)[_-]?key))[\"']?\s*[=:]\s*"
+    r"[\"']?[^\s\"',}]+"
 )
-"""Of the Hub, AWS, GitHub, GitLab, Slack and OpenAI; JSON web tokens; logins in an address; and
-whatever stands behind a name that says so."""
+"""Of the Hub, AWS, GitHub, GitLab, Slack and OpenAI; JSON web tokens; logins in an address and its
+signature; and whatever stands behind a name that says so."""
 
 _LINES = "\n\t"
 
