@@ -307,7 +307,8 @@ def failure(job: FineTuningJob, training: BatchJob, pods: tuple[Pod, ...]) -> tu
         reason, words = pod_failure(job, _most_telling(pods))
     if mark.reason == "BackoffLimitExceeded":
         stop = "" if words.endswith((".", "!", "?")) else "."
-        words = f"{words}{stop} Tried {tries(job, training)} times."
+        often = tries(job, training)
+        words = f"{words}{stop} Tried {'once' if often == 1 else f'{often} times'}."
         if reason is Reason.TRAINING_FAILED:
             reason = Reason.BACKOFF_LIMIT_EXCEEDED
     return reason, plain(words, 1024)

@@ -177,6 +177,7 @@ def test_a_pod_that_lost_another_tells_more_than_the_one_whose_node_is_gone() ->
     found = seen(*together(MOURNS, gone), of=job(**TWO), training=training)
     _, words = failure(found.job, training, found.children.training_pods)
     assert "failed before the trainer started" not in words
+    assert words.endswith(" Tried once.")
 
 
 @pytest.mark.parametrize(("workers", "limit", "pods"), [(1, 3, 3), (2, 0, 1), (4, 1, 7)])
