@@ -225,6 +225,19 @@ async def test_a_claim_of_that_name_that_no_job_left_is_nobodys_to_take(
     world.apply(**RETAINED)
     await process.settle()
     assert world.status["reason"] == "NameConflict"
+    assert "whenDeleted" not in world.status["message"]
+
+
+async def test_a_job_that_finds_a_kept_claim_is_told_how_to_go_on_in_it(
+    world: World, process: Process
+) -> None:
+    world.apply(**RETAINED)
+    await tell(world, process, STORY[1:])
+    world.delete("finetuningjobs", "demo")
+    world.apply()
+    await process.settle()
+    assert world.status["reason"] == "NameConflict"
+    assert "spec.output.storage.whenDeleted: Retain" in world.status["message"]
 
 
 # One writer
