@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase
 from finetuning.client import FineTuningClient
 from finetuning.client.errors import ClientError
+from finetuning.controller import publications
 
 Varied = tuple[str, list[Any]]
 
@@ -85,7 +86,20 @@ def trials(body: dict[str, Any], varied: Sequence[Varied]) -> list[Trial]:
         raise SweepError("trials are ranked by held-out rows: set dataset.evalSplit, such as 0.1")
     if first.output.storage.sub_path:
         raise SweepError("output.storage.subPath would be one folder for all trials: leave it out")
+    if len(found) > 1 and (place := _shared_place(found)):
+        raise SweepError(
+            f"output.publish: {place} would be one place for all trials, of which the last one "
+            "stays: leave it out, and give it to the best one afterwards"
+        )
     return found
+
+
+def _shared_place(found: Sequence[Trial]) -> str | None:
+    """Where more than one trial would be published to."""
+    jobs = [FineTuningJob.from_body(each.body) for each in found]
+    wishes = [wish for job in jobs if (wish := publications.asked(job)) is not None]
+    uris = [place.uri for each in wishes for place in (each.s3, each.oci, each.hub) if place]
+    return next((uri for uri in uris if uris.count(uri) > 1), None)
 
 
 def _trial(body: dict[str, Any], settings: Mapping[str, Any], number: int) -> Trial:
@@ -94,9 +108,12 @@ def _trial(body: dict[str, Any], settings: Mapping[str, Any], number: int) -> Tr
     for path, value in settings.items():
         *parents, last = path.split(".")
         place = new["spec"]
-        for name in parents:
-            place = place.setdefault(name, {})
-        place[last] = value
+        try:
+            for name in parents:
+                place = place.setdefault(name, {})
+            place[last] = value
+        except (AttributeError, TypeError):
+            raise SweepError(f"{path}: leads through a value that has no fields") from None
     try:
         FineTuningJob.from_body(new)
     except ValidationError as error:

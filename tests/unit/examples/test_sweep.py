@@ -64,6 +64,12 @@ def test_each_combination_is_a_job_of_its_own_in_the_cluster(
             {"output": {"storage": {"claimName": "c", "subPath": "one"}}},
             "output.storage.subPath",
         ),
+        ("method.of=1", {"method": "lora"}, "method.of: leads through a value that has no fields"),
+        (
+            "method=lora,qlora",
+            {"output": {"publish": {"s3": {"uri": "s3://models/tune"}}}},
+            "s3://models/tune would be one place for all trials",
+        ),
     ],
 )
 def test_what_cannot_be_swept_is_told_before_anything_is_made(

@@ -95,6 +95,35 @@ def test_a_publication_that_was_broken_off_goes_on_where_it_was(
     assert json.loads(published(store)[SEAL])["complete"] is True
 
 
+def test_of_two_publications_at_once_none_seals_what_the_other_sent(
+    store: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = write_run(tmp_path / "other", adapter_model__safetensors="v" * 100_000)
+    bring, last = s3._Folder._bring, "validation_report.txt"
+
+    def bringing(folder: Any, name: str, item: Any, sizes: Any) -> bool:
+        """The other one comes in before the last file, and gets as far as that."""
+        if name == last and item.path.is_relative_to(other):
+            raise OSError("When completing: AWS Error NETWORK_CONNECTION: connection lost")
+        if name == last:
+            assert publish(other)[0] == 1
+        return bring(folder, name, item, sizes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s3._Folder, "_bring", bringing)
+        code, said = publish(run)
+    assert (code, said.reason, said.copies) == (1, "PlaceUnavailable", [])
+    assert "published there at the same time" in said.message
+    half = published(store)
+    assert json.loads(half[SEAL])["complete"] is False
+    assert half["adapter_model.safetensors"] == b"v" * 100_000
+
+    assert publish(run)[0] == 0
+    found = published(store)
+    assert found["adapter_model.safetensors"] == (run / "adapter_model.safetensors").read_bytes()
+    assert json.loads(found[SEAL])["complete"] is True
+
+
 def test_a_newer_model_replaces_the_older_one_and_nothing_else(
     store: Any, run: Path, server: Server
 ) -> None:

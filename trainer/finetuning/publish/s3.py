@@ -28,7 +28,8 @@ def publish(bundle: Bundle, uri: str, environ: Mapping[str, str], say: Say) -> C
     """Send what is missing, read it back, seal it; a complete copy is left as it is.
 
     Raises:
-        PublishError: the store cannot be reached, refuses, or holds somebody else's files.
+        PublishError: the store cannot be reached, refuses, holds somebody else's files, or gets
+            those of another publication at the same time.
     """
     try:
         return _Folder(uri, environ, say).bring_about(bundle)
@@ -63,8 +64,12 @@ class _Folder:
         surplus = seal.left_over(wanted, older, sizes)
         sent = 0
         if missing or surplus or older != wanted:
-            self._write(PUBLICATION, wanted.begun(older).to_bytes())
-            sent = sum(self._bring(name, item, sizes) for name, item in missing.items())
+            begun = wanted.begun(older)
+            self._write(PUBLICATION, begun.to_bytes())
+            for name, item in missing.items():
+                self._require_alone(begun)
+                sent += self._bring(name, item, sizes)
+            self._require_alone(begun)
             for name in surplus:
                 self._store.delete_file(self._at(name))
             self._write(PUBLICATION, wanted.to_bytes())
@@ -93,6 +98,17 @@ class _Folder:
     def _read_seal(self) -> Publication | None:
         with self._store.open_input_stream(self._at(PUBLICATION)) as stream:
             return Publication.parse(stream.read(seal.MAX_BYTES))
+
+    def _require_alone(self, begun: Publication) -> None:
+        """A store locks nothing: whoever began after us has taken the seal, and may change files.
+
+        Both may find that; the next try holds every file against its digest.
+        """
+        if self._read_seal() != begun:
+            raise UnavailableError(
+                f"{self._uri}: something else is published there at the same time; give each job "
+                "a folder of its own, or try again when it is done"
+            )
 
     def _write(self, name: str, data: bytes) -> None:
         with self._store.open_output_stream(self._at(name)) as stream:
