@@ -11,14 +11,15 @@ examples:
       Create the job of the manifest in the current context's namespace.
 
   finetuning submit job.yaml --wait
-      Show its progress, and at the end the verdict on the model.
+      Show its progress, and at the end the verdict on the model, when it is published too if
+      the manifest asks for that.
 
   finetuning submit job.yaml --dry-run
       The API server checks it and keeps nothing.
 
 exit codes:
-  0 created; with --wait: trained, and validated unless that is turned off
-  1 the cluster refuses; with --wait: training or validation failed, or --timeout is over
+  0 created; with --wait: trained, and validated and published as far as the manifest asks for it
+  1 the cluster refuses; with --wait: one of these failed, or --timeout is over
   2 something in the command or the manifest is wrong; nothing was created
 """
 HELP = "create a job in the cluster"
@@ -33,7 +34,7 @@ def add_arguments(submit: argparse.ArgumentParser) -> None:
     )
     submit.add_argument("--name", help="which job, when the file has several")
     submit.add_argument("--dry-run", action="store_true", help="check it, and keep nothing")
-    add_wait(submit, "the verdict on the model")
+    add_wait(submit, "all that the manifest asks for")
     add_cluster(submit)
 
 

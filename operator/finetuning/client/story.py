@@ -2,8 +2,8 @@
 
 from enum import StrEnum
 
-from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase
-from finetuning.controller import attempts, training_status
+from finetuning.api.v1alpha1 import ConditionType, FineTuningJob, FineTuningJobStatus, Phase
+from finetuning.controller import attempts, conditions, training_status
 
 
 class Until(StrEnum):
@@ -13,6 +13,9 @@ class Until(StrEnum):
     """The training has ended, well or not."""
     VALIDATED = "validated"
     """The training has failed, or the verdict on its model is there."""
+    READY = "ready"
+    """All that the job asks for is there: trained, validated, published, handed to AIM. Or it will
+    not be by itself."""
     PAUSED = "paused"
     """The work is saved and the GPU is free, or the training has ended before."""
 
@@ -29,6 +32,19 @@ def is_there(job: FineTuningJob, until: Until) -> bool:
             return training_status.is_over(now)
         case Until.VALIDATED:
             return _is_judged(job)
+        case Until.READY:
+            return any(_holds(job, each) for each in (ConditionType.READY, ConditionType.STALLED))
+
+
+def is_ready(job: FineTuningJob) -> bool:
+    """Whether all that the newest spec asks for is there."""
+    return _holds(job, ConditionType.READY)
+
+
+def _holds(job: FineTuningJob, kind: ConditionType) -> bool:
+    found = conditions.find(job.status.conditions, kind)
+    newest = found is not None and found.observed_generation == job.metadata.generation
+    return newest and found is not None and found.status == conditions.TRUE
 
 
 def _is_judged(job: FineTuningJob) -> bool:

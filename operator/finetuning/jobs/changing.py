@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetuning.api.v1alpha1 import GROUP, SINGULAR, FineTuningJob
+from finetuning.api.v1alpha1 import GROUP, SINGULAR, FineTuningJob, ValidationPhase
 from finetuning.controller import naming
 from finetuning.jobs.page import page
 from finetuning.jobs.session import FAILED, WRONG, Where, complain, hint, main, say
-from finetuning.local.outcome import is_good
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,10 +29,10 @@ class Patience:
 def submit(
     where: Where, manifest: Path, name: str | None, patience: Patience, *, dry_run: bool
 ) -> int:
-    """Create the job of a manifest; waiting, 1 when it fails or its model is found wanting."""
+    """Create the job of a manifest; waiting, 1 when not all that it asks for comes about."""
 
     async def work(client: "AsyncFineTuningClient") -> int:
-        from finetuning.client import Until  # noqa: PLC0415 - the client takes a second
+        from finetuning.client.story import Until, is_ready  # noqa: PLC0415 - takes a second
 
         job = await client.submit(manifest, name=name, dry_run=dry_run)
         _say_done(job, "would be created (dry run)" if dry_run else "created")
@@ -44,7 +43,8 @@ def submit(
             return 0
         # A manifest may name a namespace of its own.
         client = client.within(job.metadata.namespace)
-        return _verdict(await _wait(client, job.metadata.name, Until.VALIDATED, patience))
+        job = await _wait(client, job.metadata.name, Until.READY, patience)
+        return _shown(job, good=is_ready(job))
 
     return main(where, work)
 
@@ -122,7 +122,8 @@ def validate(where: Where, name: str, patience: Patience) -> int:
             say(f"{SINGULAR}.{GROUP}/{name} is judged again")
             return 0
         job = await _wait(client, name, lambda job: answers(job.status, wish), patience)
-        return _verdict(job)
+        found = job.status.validation
+        return _shown(job, good=found is not None and found.phase is ValidationPhase.PASSED)
 
     return main(where, work)
 
@@ -136,9 +137,9 @@ async def _wait(
         return await client.wait(name, until, timeout=patience.seconds, progress=bar)
 
 
-def _verdict(job: FineTuningJob) -> int:
+def _shown(job: FineTuningJob, *, good: bool) -> int:
     say(page(job))
-    return 0 if is_good(job.status) else FAILED
+    return 0 if good else FAILED
 
 
 def _say_done(job: FineTuningJob, what: str) -> None:

@@ -52,6 +52,10 @@ def _results(now: FineTuningJobStatus) -> Iterator[tuple[str, str]]:
         yield "Validation", f"{found.phase}: {_clean(found.summary)}"
     if (copies := now.publish) is not None:
         yield "Publishing", f"{copies.phase}: {_clean(copies.message)}"
+        for copy in copies.copies:
+            yield "", f"{_clean(copy.location)}  {_clean(copy.digest)}"
+    if (servers := now.serving) is not None and servers.reason:
+        yield "Serving", f"{_clean(servers.reason)}: {_clean(servers.message)}"
     if found is not None and found.rerun is not None:
         yield "Again", f"attempt {found.rerun.attempt}: {_clean(found.rerun.summary)}"
     for each in now.conditions:

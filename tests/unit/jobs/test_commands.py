@@ -34,6 +34,14 @@ JUDGED: dict[str, Any] = {
 }  # fmt: skip
 
 
+def said(kind: str, status: str, generation: int = 1) -> dict[str, Any]:
+    """A condition."""
+    return {
+        "type": kind, "status": status, "reason": "Said", "message": "",
+        "lastTransitionTime": "2026-11-30T04:00:00Z", "observedGeneration": generation,
+    }  # fmt: skip
+
+
 def manifest(tmp_path: Path, **spec: Any) -> str:
     body = job_body("mine", **spec)
     del body["metadata"]["namespace"]
@@ -61,10 +69,43 @@ def test_a_dry_run_says_so(typed: Typed, api: Api, tmp_path: Path) -> None:
 def test_who_waits_gets_the_verdict(
     phase: str, code: int, typed: Typed, api: Api, tmp_path: Path
 ) -> None:
-    api.on_create = {"status": {**JUDGED, "validation": {**JUDGED["validation"], "phase": phase}}}
+    verdict = {**JUDGED["validation"], "phase": phase}
+    ended = [said("Ready", "True" if phase == "Passed" else "False")]
+    ended += [said("Stalled", "True")] if phase == "Failed" else []
+    api.on_create = {"status": {**JUDGED, "validation": verdict, "conditions": ended}}
     done = typed("submit", manifest(tmp_path), "--wait", "--timeout", "10")
     assert done.code == code
     assert f"Validation  {phase}: 4/4 checks passed\n\n{REPORT}\n" in done.out
+
+
+COPY = {"kind": "s3", "location": "s3://models/mine", "digest": "c0ffee", "files": 9,
+        "sizeBytes": 100}  # fmt: skip
+
+
+@pytest.mark.parametrize(("phase", "code"), [("Published", 0), ("Failed", 1)])
+def test_who_waits_gets_the_publication_too(
+    phase: str, code: int, typed: Typed, api: Api, tmp_path: Path
+) -> None:
+    ends = "Stalled" if code else "Ready"
+    copies = {"phase": phase, "attempt": 1, "message": "Said.", "copies": [COPY]}
+    done = {**JUDGED, "publish": copies, "conditions": [said(ends, "True")]}
+    api.on_create = {"status": done}
+    seen = typed("submit", manifest(tmp_path), "--wait", "--timeout", "10")
+    assert seen.code == code
+    assert f"Publishing  {phase}: Said.\n            s3://models/mine  c0ffee\n" in seen.out
+
+
+@pytest.mark.parametrize(
+    "waits", [said("Ready", "Unknown"), said("Ready", "False"), said("Ready", "True", 0)]
+)
+def test_a_verdict_alone_is_not_all(
+    waits: dict[str, Any], typed: Typed, api: Api, tmp_path: Path
+) -> None:
+    copies = {"phase": "Running", "attempt": 1}
+    api.on_create = {"status": {**JUDGED, "publish": copies, "conditions": [waits]}}
+    done = typed("submit", manifest(tmp_path), "--wait", "--timeout", "0.3")
+    assert (done.code, done.out.count("Phase")) == (1, 0)
+    assert "not ready after" in done.err
 
 
 def test_mistakes_are_lines_with_exit_code_2(typed: Typed, api: Api, tmp_path: Path) -> None:
@@ -195,6 +236,23 @@ def test_a_model_is_judged_again(typed: Typed, api: Api) -> None:
     assert list(body["metadata"]["annotations"]) == ["finetuning.aim.amd.com/revalidate"]
     late = typed("validate", "demo", "--timeout", "1.5")
     assert (late.code, late.err.splitlines()[-1]) == (1, "finetuning: demo: not there after 2 s")
+
+
+@pytest.mark.parametrize(("phase", "code"), [("Passed", 0), ("Failed", 1)])
+def test_a_new_verdict_decides_whatever_is_published(
+    phase: str, code: int, typed: Typed, api: Api
+) -> None:
+    job = api.keep(status={**JUDGED, "publish": {"phase": "Running", "attempt": 1}})
+
+    def judged(body: Any) -> Any:
+        if body is not None:
+            (wish,) = body["metadata"]["annotations"].values()
+            job["status"]["validation"] |= {"revalidate": wish, "phase": phase}
+        return job
+
+    api.answers[f"{TEAM}/demo"] = (200, judged)
+    done = typed("validate", "demo", "--timeout", "10")
+    assert (done.code, f"Validation  {phase}" in done.out) == (code, True)
 
 
 @pytest.mark.parametrize(
