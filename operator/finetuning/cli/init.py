@@ -54,7 +54,8 @@ def _add_subject(init: argparse.ArgumentParser) -> None:
     )
     init.add_argument(
         "--data", metavar="SOURCE",
-        help="a file here, configmap:<name>:<key>, pvc://<claim>/<path> or hf://<org>/<name>",
+        help="a file here, configmap:<name>:<key>, pvc://<claim>/<path>, s3://<bucket>/<path> or "
+        "hf://<org>/<name>",
     )  # fmt: skip
     init.add_argument("--name", help="of the job (default: from model and method)")
     init.add_argument("-n", "--namespace", metavar="NAME", help="written into the manifest")

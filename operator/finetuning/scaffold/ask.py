@@ -28,7 +28,8 @@ QUESTIONS = (
     Question("method", f"Method: {', '.join(Method)}", lambda now: now.method),
     Question(
         "data",
-        "Data: a file here, configmap:<name>:<key>, pvc://<claim>/<path> or hf://<org>/<name>",
+        "Data: a file here, configmap:<name>:<key>, pvc://<claim>/<path>, s3://<bucket>/<path> or "
+        "hf://<org>/<name>",
         lambda _: "",
     ),
     Question("name", "Name of the job", lambda now: now.job),

@@ -58,6 +58,9 @@ def _model(answers: Answers) -> Iterator[str]:
 def _data(answers: Answers) -> Iterator[str]:
     yield "  dataset:"
     yield f"    source: {_scalar(answers.data)}"
+    if answers.data.startswith("s3://"):
+        yield "    # A store other than Amazon's, and the Secret with its keys:"
+        yield "    # s3: {endpoint: https://minio.example.com, secretName: store-reader}"
     if answers.eval_split:
         yield _noted(
             f"    evalSplit: {answers.eval_split!r}", "Share held out, to see overfitting."

@@ -94,6 +94,14 @@ def test_a_small_file_becomes_a_configmap(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(
+    "data", ["org/rows", "rows", "/workspace/templates/t.jsonl", "s3://b/t.jsonl", "pvc://c/t.csv"]
+)
+def test_what_is_elsewhere_need_not_be_here(data: str) -> None:
+    assert main(("init", "--model", "a/b", "--data", data)) == 0
+    assert written().spec.dataset.source == data
+
+
+@pytest.mark.parametrize(
     ("options", "expected"),
     [
         ((), ["--model and --data must be given where nobody can be asked"]),
@@ -110,6 +118,9 @@ def test_a_small_file_becomes_a_configmap(capsys: pytest.CaptureFixture[str]) ->
         ((*GIVEN, "--method", "lorra"), ["invalid choice: 'lorra'"]),
         ((*GIVEN, "--eval-split", "2"), ["--eval-split 2"]),
         (("--model", "a/b", "--data", "big.jsonl"), ["--data big.jsonl: 2.0 MB are too much for"]),
+        (("--model", "a/b", "--data", "trian.jsonl"), ["--data trian.jsonl: no such file here"]),
+        (("--model", "a/b", "--data", "rows"), ["--data rows: is a folder here; name a file"]),
+        (("--model", "a/b", "--data", "empty.csv"), ["--data empty.csv: is empty"]),
         (("--model", "a/b", "--data", "a b.jsonl"), ["--data a b.jsonl: its name must be of"]),
     ],
 )  # fmt: skip
@@ -118,6 +129,8 @@ def test_a_mistake_names_its_option_with_exit_code_2(
 ) -> None:
     Path("big.jsonl").write_bytes(b" " * 2_000_000)
     Path("a b.jsonl").write_bytes(b"{}")
+    Path("empty.csv").touch()
+    Path("rows").mkdir()
     try:
         code: Any = main(("init", *options))
     except SystemExit as ended:
