@@ -1,16 +1,25 @@
 """The JSON Schema that YAML editors and offline checkers read, from the definition's schema.
 
 Stricter than the API server, which prunes what it does not know: an editor should underline it.
-CEL rules cannot be said in it; `finetuning run` and the API server check them.
+Of CEL rules it has those on the spelling of a text; the others `finetuning run` and the API server
+check.
 """
 
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from finetuning.api.base import CEL_RULES
 from finetuning.api.crd import job_schema
 from finetuning.api.schema import documented
 from finetuning.api.v1alpha1 import GROUP, KIND, VERSION
 
 _QUANTITY = "x-kubernetes-int-or-string"
+_TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+_SPELLING = re.compile(
+    r"self\.matches\(r'(?P<pattern>.*?)'\)( && !self\.contains\('(?P<never>.*)'\))?"
+)
+"""As `Rule.matching` writes it."""
 
 
 def editor_schema() -> dict[str, Any]:
@@ -22,8 +31,12 @@ def editor_schema() -> dict[str, Any]:
         "metadata": {
             "type": "object",
             "description": "Name, namespace, labels and annotations, as for every object.",
-            "required": ["name"],
-            "properties": {"name": {"type": "string", "maxLength": 50}},
+            "anyOf": [{"required": ["name"]}, {"required": ["generateName"]}],
+            "properties": {
+                "name": {"type": "string", "maxLength": 50},
+                "labels": _TEXTS,
+                "annotations": _TEXTS,
+            },
         },
         "spec": _closed(documented(whole["properties"]["spec"])),
         "status": {"type": "object", "description": "Written by the operator."},
@@ -42,6 +55,7 @@ def editor_schema() -> dict[str, Any]:
 def _closed(node: dict[str, Any]) -> dict[str, Any]:
     """Without Kubernetes' extensions and OpenAPI's way to write open bounds."""
     schema = {key: value for key, value in node.items() if not key.startswith("x-kubernetes")}
+    schema |= _spelling(node.get(CEL_RULES, ()))
     if node.get(_QUANTITY):
         schema["type"] = ["integer", "string"]
     for exclusive, inclusive in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
@@ -55,3 +69,18 @@ def _closed(node: dict[str, Any]) -> dict[str, Any]:
     elif isinstance(schema.get("additionalProperties"), dict):
         schema["additionalProperties"] = _closed(schema["additionalProperties"])
     return schema
+
+
+def _spelling(rules: Iterable[Mapping[str, str]]) -> dict[str, Any]:
+    """The patterns that a text has to match, and what may not be in it."""
+    found = [each for rule in rules for each in _patterns(rule)]
+    return {"allOf": found} if found else {}
+
+
+def _patterns(rule: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """With the rule's message, which the YAML language server shows."""
+    if (told := _SPELLING.fullmatch(rule["rule"])) is None:
+        return
+    yield {"pattern": told["pattern"], "patternErrorMessage": rule["message"]}
+    if told["never"]:
+        yield {"not": {"type": "string", "pattern": re.escape(told["never"])}}

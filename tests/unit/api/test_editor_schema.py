@@ -36,11 +36,29 @@ def test_every_example_is_clean(name: str, job: Any) -> None:
         ({"hyperparameters": {"epochs": 0}}, "$.spec.hyperparameters.epochs: 0 is less than"),
         ({"hyperparameters": {"learningRate": 0}}, "learningRate: 0 is less than or equal to"),
         ({"resources": {"limits": {"amd.com/gpu": 1.5}}}, "1.5 is not of type 'integer', 'string'"),
+        (
+            {"output": {"publish": {"s3": {"uri": "http://models/law"}}}},
+            "$.spec.output.publish.s3.uri: 'http://models/law' does not match",
+        ),
+        (
+            {"dataset": {"source": "pvc://rows/../x.csv"}},
+            "dataset.source: 'pvc://rows/../x.csv' sh",
+        ),
     ],
 )
 def test_a_mistake_is_underlined(spec: Any, expected: str) -> None:
     (told,) = mistakes(job_body(**spec))
     assert expected in told
+
+
+def test_a_name_may_be_left_to_the_api_server_and_labels_are_texts() -> None:
+    job = job_body()
+    job["metadata"] = {"generateName": "tune-", "labels": {"team": "law"}}
+    assert mistakes(job) == []
+    job["metadata"]["labels"] = {"year": 2026}
+    assert mistakes(job) == ["$.metadata.labels.year: 2026 is not of type 'string'"]
+    job["metadata"] = {}
+    assert len(mistakes(job)) == 1
 
 
 def test_every_field_explains_itself() -> None:
