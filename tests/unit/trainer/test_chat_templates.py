@@ -166,6 +166,38 @@ def test_calls_of_tools_are_trained_and_their_results_are_not(family: str, expec
     assert "<In> Africa." in answer
 
 
+def with_text(arguments: str) -> Message:
+    """As OpenAI's files have a call."""
+    return {**CALL, "tool_calls": [{**FIND, "function": {"name": "find", "arguments": arguments}}]}
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama3", "mistral"])
+def test_arguments_as_json_in_a_text_are_trained_as_the_object_that_they_are(family: str) -> None:
+    calls: list[Message] = [CALL, with_text('{"place": "Oslo"}')]
+    objects, texts = (
+        [text for each in all_said(family, [ASK, call, RESULT, LAST], TOOLS) for text in each]
+        for call in calls
+    )
+    assert '{"place": "Oslo"}' in objects[0]
+    assert texts == objects
+
+
+def test_a_template_that_takes_arguments_as_text_alone_gets_the_row_s() -> None:
+    tokenizer = tokenizer_of("qwen2")
+    tokenizer.chat_template = chat_templates.QWEN2.replace(
+        "(call.function | tojson)", "call.function.name + call.function.arguments"
+    )
+    first = examples(tokenizer, Chat([ASK, with_text('{"place":  "Oslo"}')], TOOLS))[0]
+    assert 'find{"place":  "Oslo"}' in said(tokenizer, first)[0]
+
+
+def test_a_turn_of_weight_0_is_read_and_not_trained() -> None:
+    talk: list[Message] = [ASK, {**ANSWER, "weight": 0}, MORE, {**LAST, "weight": 1}]
+    for family in ("qwen2", "qwen3"):
+        (texts,) = all_said(family, talk)
+        assert [text.removeprefix(EMPTY_THOUGHT) for text in texts] == ["<In> Africa.<|im_end|>"]
+
+
 THOUGHT = {"role": "assistant", "content": "In America.", "reasoning_content": "Near Chile."}
 INLINE = {"role": "assistant", "content": "<think>\nNear Chile.\n</think>\n\nIn America."}
 

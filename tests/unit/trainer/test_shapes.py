@@ -15,6 +15,7 @@ ASK = {"role": "user", "content": "Why?"}
 ANSWER = {"role": "assistant", "content": "Because."}
 SYSTEM = {"role": "system", "content": "Be brief."}
 CHAT = Chat([ASK, ANSWER])
+CALLING = Chat([ASK, ANSWER], [{"name": "f"}])
 
 
 def rows(*data: dict[str, Any]) -> Rows:
@@ -48,6 +49,17 @@ def accepted(data: Rows, objective: Objective = Objective.SFT) -> list[Sample]:
         ({"conversations": [ASK, ANSWER]}, CHAT),
         (
             {"system": "Be brief.", "conversations": [ASK, ANSWER]},
+            Chat([SYSTEM, ASK, ANSWER]),
+        ),
+        ({"messages": [ASK, ANSWER], "tools": '[{"name": "f"}]'}, CALLING),
+        ({"messages": [ASK, ANSWER], "tools": ['{"name": "f"}']}, CALLING),
+        ({"messages": [ASK, ANSWER], "tools": " "}, CHAT),
+        ({"messages": [ASK, ANSWER], "tools": "[]", "system": ""}, CHAT),
+        ({"conversations": [ASK, ANSWER], "tools": [{"name": "f"}]}, CALLING),
+        ({"system": "Be brief.", "messages": [ASK, ANSWER]}, Chat([SYSTEM, ASK, ANSWER])),
+        ({"system": "Be brief.", "messages": [SYSTEM, ASK, ANSWER]}, Chat([SYSTEM, ASK, ANSWER])),
+        (
+            {"system": "Be brief.", "prompt": [ASK], "completion": [ANSWER]},
             Chat([SYSTEM, ASK, ANSWER]),
         ),
         ({"instruction": "Why?", "output": "Because."}, CHAT),
@@ -87,6 +99,12 @@ def test_the_columns_tell_the_shape(row: dict[str, Any], sample: Sample) -> None
         ({"prompt": "a", "completion": "b", "label": False}, "`label` is false: an answer that"),
         ({"instruction": "Why?"}, "cannot train on the columns found (instruction)"),
         ({"messages": [], "tools": [1]}, "with a turn at least"),
+        ({"messages": [ASK, ANSWER], "tools": "find(x)"}, "as JSON in a text, found 'find(x)'"),
+        ({"messages": [ASK, ANSWER], "tools": {"name": "f"}}, "must be a list of descriptions"),
+        ({"messages": [ASK, ANSWER], "tools": ["find"]}, "must be a list of descriptions"),
+        ({"messages": [SYSTEM, ASK, ANSWER], "system": "Be long."}, "keep one of them"),
+        ({"messages": [ASK, {**ANSWER, "weight": 0}]}, "every assistant's turn has `weight` 0"),
+        ({"messages": [ASK, {**ANSWER, "weight": 0.5}]}, "`weight` must be 1, or 0"),
         ({"messages": "Why?"}, "must be a list"),
         ({"messages": [ASK]}, "no assistant's turn"),
         ({"messages": [ANSWER]}, "a user's turn must come before"),
@@ -150,6 +168,12 @@ def test_a_label_that_is_no_verdict_is_not_read() -> None:
 def test_half_a_character_in_a_pair_is_refused() -> None:
     with pytest.raises(DatasetError, match="half a character"):
         accepted(rows({"prompt": "a", "chosen": HALF, "rejected": "b"}), Objective.DPO)
+
+
+def test_pairs_with_the_prompt_inside_of_the_texts_are_refused_with_what_to_do() -> None:
+    row = {"chosen": "Human: a\n\nAssistant: b", "rejected": "Human: a\n\nAssistant: c"}
+    with pytest.raises(DatasetError, match=r"as in hh-rlhf.* divide each row into `prompt`"):
+        accepted(rows(row), Objective.DPO)
 
 
 def test_known_shapes_are_listed_for_unknown_columns() -> None:

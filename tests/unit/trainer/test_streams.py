@@ -64,6 +64,26 @@ def test_stored_rows_are_those_in_memory(
     same(*in_memory_and_stored(path, monkeypatch, chunk))
 
 
+def test_a_table_s_rows_have_no_keys_of_other_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyarrow import Table, parquet
+
+    said: list[dict[str, Any]] = [
+        {
+            "tools": [{"name": "f", "takes": {"a": 1}}, {"name": "g", "takes": {"b": 2}}],
+            "note": None,
+        },
+        {"tools": [{"name": "f", "takes": None}], "note": [{"content": None, "role": "tool"}]},
+    ]
+    parquet.write_table(Table.from_pylist(said), tmp_path / "d.parquet")
+    memory, stored = in_memory_and_stored(tmp_path / "d.parquet", monkeypatch)
+    assert list(stored.rows) == memory.rows
+    (first, second) = (row.data for row in memory.rows)
+    assert first == said[0]
+    assert second == {**said[1], "tools": [{"name": "f"}]}
+
+
 def test_row_groups_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parquet(tmp_path / "d.parquet")
     memory, stored = in_memory_and_stored(tmp_path / "d.parquet", monkeypatch)

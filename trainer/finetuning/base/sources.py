@@ -11,7 +11,7 @@ from finetuning.artifacts.exits import ExitCode
 from finetuning.artifacts.failures import DatasetError, first_line
 from finetuning.base import hub, s3
 from finetuning.dataset import files, streams
-from finetuning.dataset.rows import Row, Rows
+from finetuning.dataset.rows import Row, Rows, without_fill
 
 HUB_PREFIX = "hf://"
 TEMPLATES = "/workspace/templates/"
@@ -99,5 +99,6 @@ def _from_datasets(source: str, data: Any) -> Rows:
     name = "train" if "train" in splits else next(iter(splits))
     chosen = splits[name]
     if chosen.data.nbytes > files.IN_MEMORY_BYTES:
-        return streams.numbered(source, len(chosen), lambda line, at: Row(line, chosen[at]))
-    return files.numbered(source, chosen)
+        stored = lambda line, at: Row(line, without_fill(chosen[at]))  # noqa: E731 - in one place
+        return streams.numbered(source, len(chosen), stored)
+    return files.numbered(source, map(without_fill, chosen))

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from finetuning.artifacts.failures import first_line
-from finetuning.dataset.shapes import Chat, Message
+from finetuning.dataset.shapes import Chat, Message, is_trained
 
 Span = tuple[int, int]
 
@@ -53,7 +53,7 @@ class Template:
         Raises:
             RefusedError: the template refuses the conversation, or hides a part of it.
         """
-        turns = [i for i, message in enumerate(chat.messages) if message["role"] == "assistant"]
+        turns = [i for i, message in enumerate(chat.messages) if is_trained(message)]
         parts = [self.turn(chat, turn) for turn in turns]
         whole = self._render(chat.messages, chat).removesuffix(self.trailer)
         if all(whole.startswith(text) for text, _ in parts):
@@ -114,6 +114,19 @@ class Template:
         return text
 
     def _render(self, messages: list[Message], chat: Chat, *, ask: bool = False) -> str:
+        """With the arguments of calls as objects, as servers give them to a template.
+
+        The few templates that take them as a text alone get the row's.
+        """
+        given = list(map(_with_objects, messages))
+        try:
+            return self._applied(given, chat, ask=ask)
+        except RefusedError:
+            if given == messages:
+                raise
+        return self._applied(messages, chat, ask=ask)
+
+    def _applied(self, messages: list[Message], chat: Chat, *, ask: bool) -> str:
         try:
             text = self.tokenizer.apply_chat_template(
                 messages, tools=chat.tools, tokenize=False, add_generation_prompt=ask
@@ -122,6 +135,26 @@ class Template:
             reason = first_line(error, None)
             raise RefusedError(f"the model's chat template refuses the row: {reason}") from error
         return str(text)
+
+
+def _with_objects(message: Message) -> Message:
+    """A message whose calls have their arguments as objects; OpenAI's files have JSON in a text."""
+    calls = message.get("tool_calls")
+    return (
+        {**message, "tool_calls": list(map(_opened, calls))} if isinstance(calls, list) else message
+    )
+
+
+def _opened(call: Any) -> Any:
+    if not isinstance(call, dict):
+        return call
+    if isinstance(call.get("function"), dict):
+        return {**call, "function": _opened(call["function"])}
+    try:
+        found = json.loads(call.get("arguments"))  # type: ignore[arg-type]  # Or it is no text.
+    except (TypeError, ValueError, RecursionError):
+        return call
+    return {**call, "arguments": found} if isinstance(found, dict) else call
 
 
 def _common(one: str, other: str) -> int:

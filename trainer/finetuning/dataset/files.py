@@ -9,7 +9,7 @@ from typing import Any
 
 from finetuning.api.dataset import DatasetFormat
 from finetuning.artifacts.failures import DatasetError, first_line
-from finetuning.dataset.rows import BadRow, Row, Rows
+from finetuning.dataset.rows import BadRow, Row, Rows, without_fill
 
 CSV_FIELD_LIMIT = 64 * 1024 * 1024
 """Long documents stand in one cell; Python's own limit is 128 KiB."""
@@ -214,7 +214,7 @@ def _items(path: Path, file: Any) -> list[Any]:
     from pyarrow import ArrowException  # noqa: PLC0415 - only for this format
 
     try:
-        return list(file.read().to_pylist())
+        return list(map(without_fill, file.read().to_pylist()))
     except (ArrowException, OSError) as error:
         raise _no_parquet(path, error) from error
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -26,6 +26,24 @@ class BadRow:
 
     line: int
     problem: str
+
+
+def without_fill(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a table (Parquet, Arrow), whose structs all have the keys that any of them has.
+
+    A tool would be shown with every other tool's parameters, each of them null. `content` stays:
+    templates ask whether it is none.
+    """
+    return {name: _filled(value) for name, value in data.items()}
+
+
+def _filled(value: Any) -> Any:
+    if isinstance(value, list):
+        return list(map(_filled, value))
+    if not isinstance(value, dict):
+        return value
+    said = {key: each for key, each in value.items() if each is not None or key == "content"}
+    return {key: _filled(each) for key, each in said.items()}
 
 
 class StoredRows(Sequence[Row]):

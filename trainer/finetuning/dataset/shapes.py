@@ -1,5 +1,6 @@
 """From rows of known shapes to conversations, prompts with completions, or plain text."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -88,6 +89,11 @@ def shape_of(samples: Sequence[Sample]) -> RowShape | None:
             return RowShape.PREFERENCES
         case None:
             return None
+
+
+def is_trained(message: Message) -> bool:
+    """Whether it is the assistant's, and meant to be learned: OpenAI's `weight` of 0 says not."""
+    return message["role"] == "assistant" and message.get("weight") != 0
 
 
 class _BadRowError(Exception):
@@ -233,18 +239,14 @@ _TARGETS: dict[Shape, set[str]] = {
 
 
 def _from_messages(data: Mapping[str, Any]) -> Sample:
-    return _chat(data.get("messages"), "messages", data.get("tools"))
+    return _chat(data.get("messages"), "messages", data)
 
 
 def _from_conversations(data: Mapping[str, Any]) -> Sample:
     turns = data.get("conversations")
     if not isinstance(turns, list):
         raise _BadRowError("`conversations` must be a list of {from, value}")
-    messages = [_spoken(turn) for turn in turns]
-    system = data.get("system")
-    if isinstance(system, str) and system.strip():
-        messages.insert(0, {"role": "system", "content": system})
-    return _chat(messages, "conversations", None)
+    return _chat([_spoken(turn) for turn in turns], "conversations", data)
 
 
 def _spoken(turn: Any) -> Any:
@@ -280,7 +282,7 @@ def _from_prompt(data: Mapping[str, Any]) -> Sample:
         answer = next((data[name] for name in _COMPLETIONS if data.get(name)), None)
         if not isinstance(answer, list):
             raise _BadRowError("`completion` must be a list of messages when `prompt` is one")
-        return _chat([*prompt, *answer], "prompt and completion", data.get("tools"))
+        return _chat([*prompt, *answer], "prompt and completion", data)
     return Completion(_text(data, ("prompt",)), _text(data, _COMPLETIONS))
 
 
@@ -298,6 +300,12 @@ def _with_prompt(data: Mapping[str, Any]) -> Mapping[str, Any]:
     Some files repeat its question in a column `prompt`, as text.
     """
     prompt, chosen, rejected = (data.get(name) for name in ("prompt", "chosen", "rejected"))
+    if prompt is None and isinstance(chosen, str) and isinstance(rejected, str):
+        raise _BadRowError(
+            "`chosen` and `rejected` are texts and there is no `prompt`: where it stands inside of "
+            "both, as in hh-rlhf, nothing tells where the answers begin; divide each row into "
+            "`prompt` (up to the last 'Assistant:'), and the two answers without it"
+        )
     if isinstance(prompt, list) or not (isinstance(chosen, list) and isinstance(rejected, list)):
         return data
     shared = chosen[:-1]
@@ -318,7 +326,7 @@ def _answer(data: Mapping[str, Any], name: str) -> Chat | Completion:
         return Completion(_text(data, ("prompt",)), _text(data, (name,)))
     if not isinstance(answer, list) or len(answer) != 1:
         raise _BadRowError(f"`{name}` must be a list of one message when `prompt` is a list")
-    chat = _chat([*prompt, *answer], f"prompt and {name}", data.get("tools"))
+    chat = _chat([*prompt, *answer], f"prompt and {name}", data)
     if chat.messages[-1]["role"] != "assistant":
         raise _BadRowError(f"`{name}` must be a message of the assistant")
     return chat
@@ -354,7 +362,8 @@ def _optional(data: Mapping[str, Any], names: tuple[str, ...]) -> str:
     return _text(data, (found[0],)) if found and str(data[found[0]]).strip() else ""
 
 
-def _chat(messages: Any, column: str, tools: Any) -> Chat:
+def _chat(messages: Any, column: str, data: Mapping[str, Any]) -> Chat:
+    """The conversation, with what the columns `system` and `tools` of its row add to it."""
     if not isinstance(messages, list) or not messages:
         raise _BadRowError(f"`{column}` must be a list of {{role, content}} with a turn at least")
     messages = [_with_text(message) for message in messages]
@@ -363,9 +372,46 @@ def _chat(messages: Any, column: str, tools: Any) -> Chat:
     roles = [message["role"] for message in messages]
     if "assistant" not in roles:
         raise _BadRowError(f"`{column}` has no assistant's turn, so there is nothing to learn")
+    if not any(map(is_trained, messages)):
+        raise _BadRowError(f"`{column}`: every assistant's turn has `weight` 0; remove the row")
     if not set(roles[: roles.index("assistant")]) & {"user", "tool"}:
         raise _BadRowError(f"`{column}`: a user's turn must come before the first assistant's")
-    return Chat(messages, tools if isinstance(tools, list) and tools else None)
+    return Chat(_with_system(messages, _optional(data, ("system",))), _tools(data.get("tools")))
+
+
+def _with_system(messages: list[Message], system: str) -> list[Message]:
+    """The column's text as the first message, where it is not that already."""
+    first = messages[0]
+    if not system or (first["role"] == "system" and first.get("content") == system):
+        return messages
+    if first["role"] == "system":
+        raise _BadRowError(
+            "the column `system` says something else than the first message, which is the "
+            "system's too; keep one of them"
+        )
+    return [{"role": "system", "content": system}, *messages]
+
+
+def _tools(found: Any) -> list[Any] | None:
+    """The tools of a row; many files have the list, or each of its members, as JSON in a text."""
+    tools = _from_json(found)
+    if tools is None or tools in ("", []):
+        return None
+    each = list(map(_from_json, tools)) if isinstance(tools, list) else []
+    if not each or not all(isinstance(tool, dict) for tool in each):
+        raise _BadRowError(
+            "`tools` must be a list of descriptions of functions, or such a list as JSON in a "
+            f"text, found {str(found)[:_SHOWN]!r}; mend it, or empty it where there are none"
+        )
+    return each
+
+
+def _from_json(value: Any) -> Any:
+    """What a text says as JSON; the text where it says nothing, and all else, as it is."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return value.strip()
 
 
 def _with_text(message: Any) -> Any:
@@ -386,6 +432,11 @@ def _check_message(message: Any, where: str) -> None:
     if message.get("role") not in ROLES:
         raise _BadRowError(
             f"{where}: unknown role {message.get('role')!r}; known: {', '.join(ROLES)}"
+        )
+    if message.get("weight") not in (None, 0, 1):
+        raise _BadRowError(
+            f"{where}: `weight` must be 1, or 0 for a turn that is not learned, found "
+            f"{message['weight']!r}"
         )
     content = message.get("content")
     spoken = isinstance(content, str) and bool(content.strip())

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from finetuning.artifacts.failures import DatasetError, first_line
 from finetuning.dataset import files
 from finetuning.dataset.files import csv_row, json_row, refuse_twins
-from finetuning.dataset.rows import BadRow, Row, Rows, StoredRows
+from finetuning.dataset.rows import BadRow, Row, Rows, StoredRows, without_fill
 
 CHUNK = 1 << 16
 _BOM = b"\xef\xbb\xbf"
@@ -170,7 +170,8 @@ def parquet(path: Path, file: Any) -> Rows:
                 raise DatasetError(
                     f"{path}: not readable as Parquet: {first_line(error)}"
                 ) from error
-        return Row(line, held[group].slice(place - starts[group], 1).to_pylist()[0])
+        (data,) = held[group].slice(place - starts[group], 1).to_pylist()
+        return Row(line, without_fill(data))
 
     return numbered(str(path), starts[-1], read)
 
