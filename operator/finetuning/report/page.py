@@ -59,6 +59,9 @@ def _head(run: RunFiles, made: datetime) -> Iterator[Node]:
         yield trouble
     if run.data is not None and run.data.ends_cut:
         yield el("p", el("strong", "Rows were cut"), f" {run.data.ends_cut}", class_="note wait")
+    if run.data is not None and run.data.ends_missing:
+        told = f" {run.data.ends_missing}"
+        yield el("p", el("strong", "No end is trained"), told, class_="note wait")
     yield el("dl", *_tiles(run), class_="tiles")
 
 

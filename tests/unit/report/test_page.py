@@ -187,7 +187,7 @@ def test_what_was_wrong_with_the_data_is_told(make_run: Any) -> None:
     assert "Rows that were left out Place Problem line 17 not valid JSON <b>" in text
 
 
-def test_that_nearly_all_rows_were_cut_is_told_at_the_top(make_run: Any) -> None:
+def test_that_hardly_any_end_is_trained_is_told_at_the_top(make_run: Any) -> None:
     folder = make_run("cut", 30)
     report = {"source": "d.jsonl", "unit": "line", "rows": 20, "bad_rows": 0, "duplicate_rows": 0,
               "train_examples": 20, "eval_examples": 0, "cut_examples": 20, "max_seq_length": 64,
@@ -196,8 +196,12 @@ def test_that_nearly_all_rows_were_cut_is_told_at_the_top(make_run: Any) -> None
     text = document(folder).text
     assert "Rows were cut 20 of 20 examples are longer than 64 tokens" in text
     assert "raise maxSeqLength (--max-seq-length) to 120" in text
-    (folder / "data_report.json").write_text(json.dumps({**report, "cut_examples": 17}))
-    assert "Rows were cut" not in document(folder).text
+    (folder / "data_report.json").write_text(
+        json.dumps({**report, "cut_examples": 17, "endless_examples": 19})
+    )
+    text = document(folder).text
+    assert "Rows were cut" not in text
+    assert "No end is trained 19 of 20 examples end in plain text" in text
 
 
 def test_a_result_that_is_not_the_validated_one_is_told(make_run: Any) -> None:

@@ -1,6 +1,7 @@
 """Rows by other names, rows that are bad, and what is written about the data."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -191,6 +192,49 @@ def test_that_nearly_all_examples_were_cut_is_told_with_what_to_do() -> None:
     table = cut_report(18, max_seq_length=512, model_places=64).ends_cut or ""
     assert "longer than 64 tokens" in table
     assert "divide the rows into ones of at most 64 tokens" in table
+
+
+def test_that_nearly_no_example_has_an_end_is_told_with_what_to_do() -> None:
+    assert cut_report(0, endless_examples=17).ends_missing is None
+    assert cut_report(0).ends_missing is None
+    report = cut_report(0, endless_examples=18)
+    assert report.ends_missing is not None
+    assert report.ends_missing.startswith("18 of 20 examples end in plain text")
+    assert data_report.findings(report)[-1] == report.ends_missing
+    assert data_report.warnings_of(report) == [report.ends_missing]
+
+
+@pytest.mark.parametrize(
+    ("template", "endless"),
+    [
+        (TEMPLATE, 0),
+        ("{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}\n{% endfor %}", 0),
+        ("{% for m in messages %}{{ m['role'] + ': ' + m['content'] }} ###\n{% endfor %}", 1),
+    ],
+    ids=["an end", "none, so that one is added", "an end of plain text"],
+)
+def test_answers_that_end_in_plain_text_are_counted(
+    template: str, endless: int, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks = "{% if add_generation_prompt %}assistant: {% endif %}"
+    monkeypatch.setattr(
+        tokenizer, "chat_template", template + ("" if template == TEMPLATE else asks)
+    )
+    rows, samples = interpret(Rows("d", "row", [Row(1, ROWS[0])]))
+    assert encode(samples, rows, tokenizer, 100).endless == endless
+
+
+@pytest.mark.training
+def test_a_run_without_ends_says_so(tiny_model: Path, rows_file: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    path = model / "chat_template.jinja"
+    path.write_text(path.read_text().replace("<|im_end|>", " ###"))
+    done = check_data("--model-id", model, "--dataset-path", rows_file, "--output-dir", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "20 of 20 examples end in plain text, without a token that ends a turn" in done.stdout
+    written = json.loads((tmp_path / "data_report.json").read_text())
+    assert written["ends_missing"] in done.stdout
 
 
 @pytest.mark.training

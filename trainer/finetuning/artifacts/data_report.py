@@ -84,6 +84,10 @@ class DataReport(SourceReport):
     dropped_examples: Count | None = Field(
         default=None, description="Left out, since no answer was left after the cut."
     )
+    endless_examples: Count | None = Field(
+        default=None,
+        description="Whose last trained token is plain text, before any cut; absent for none.",
+    )
     tokens: Count | None = None
     trained_tokens: Count | None = Field(
         default=None, description="Tokens whose prediction counts: the answers."
@@ -94,16 +98,34 @@ class DataReport(SourceReport):
     @property
     def ends_cut(self) -> str | None:
         """What follows where nearly all examples were cut, and the remedy; else None."""
-        examples = sum(
-            n or 0 for n in (self.train_examples, self.eval_examples, self.dropped_examples)
-        )
-        if not self.cut_examples or self.cut_examples < _NEARLY_ALL * examples:
+        if not self._nearly_all(self.cut_examples):
             return None
         return (
-            f"{self.cut_examples} of {examples} examples are longer than {self._limit} tokens and "
-            "were cut, so that hardly any end is trained, and the model may not learn to stop; "
-            f"{self._remedy}"
+            f"{self.cut_examples} of {self._examples} examples are longer than {self._limit} "
+            "tokens and were cut, so that hardly any end is trained, and the model may not learn "
+            f"to stop; {self._remedy}"
         )
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorator of a property.
+    @property
+    def ends_missing(self) -> str | None:
+        """The same where the answers have no token that ends them; else None."""
+        if not self._nearly_all(self.endless_examples):
+            return None
+        return (
+            f"{self.endless_examples} of {self._examples} examples end in plain text, without a "
+            "token that ends a turn, so the model does not learn to stop; have the model's "
+            "chat template end the assistant's turn with the end of sequence, which is eos_token "
+            "in its tokenizer_config.json"
+        )
+
+    @property
+    def _examples(self) -> int:
+        counts = (self.train_examples, self.eval_examples, self.dropped_examples)
+        return sum(n or 0 for n in counts)
+
+    def _nearly_all(self, count: int | None) -> bool:
+        return bool(count) and (count or 0) >= _NEARLY_ALL * self._examples
 
     @property
     def _limit(self) -> int:

@@ -42,6 +42,8 @@ class Data:
     """Tokens of every example before it was cut."""
     shape: RowShape | None
     outline: Outline
+    endless: int
+    """Examples of which no end is trained."""
     limit: int
     """Tokens of an example, or of a pack, at most: what was asked for, or all that the model has
     places for."""
@@ -86,6 +88,7 @@ def prepare(found: RunRows, tokenizer: Any, config: RunConfig, outline: Outline)
         [*parts[0].lengths, *parts[1].lengths] if len(parts) > 1 else parts[0].lengths,
         shape_of(found.train.samples),
         outline,
+        sum(part.endless for part in parts),
         limit,
     )
 

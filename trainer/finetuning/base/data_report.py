@@ -72,6 +72,7 @@ def of(data: "Data", config: RunConfig) -> DataReport:
         "shape": data.shape,
         "max_seq_length": config.hyperparameters.max_seq_length,
         "model_places": data.outline.places,
+        "endless_examples": data.endless or None,
         "tokens": train.tokens + held_out.tokens,
         "trained_tokens": train.trained + held_out.trained,
         "lengths": lengths_of(data.lengths),
@@ -131,7 +132,12 @@ def findings(report: DataReport) -> list[str]:
     if report.tokens and report.trained_tokens:
         share = f"{report.trained_tokens / report.tokens:.0%}"
         found.append(f"{report.trained_tokens:,} of {report.tokens:,} tokens are trained ({share})")
-    return [*found, *([report.ends_cut] if report.ends_cut else [])]
+    return [*found, *warnings_of(report)]
+
+
+def warnings_of(report: DataReport) -> list[str]:
+    """Findings after which the model may not do what is wished for."""
+    return [each for each in (report.ends_cut, report.ends_missing) if each]
 
 
 def _about(report: SourceReport, which: str) -> list[str]:

@@ -77,8 +77,9 @@ def _train(run: Run, live: LiveState, stop: Stop, device: Device, group: Group) 
     state = found.state if found else TrainerState()
     live.event(RunState.STARTING, **counts_of(state, plan))
     _announce(run, plan, data, found)
+    grave = data_report.warnings_of(report)
     for finding in data_report.findings(report):
-        log.log(logging.WARNING if finding == report.ends_cut else logging.INFO, "%s.", finding)
+        log.log(logging.WARNING if finding in grave else logging.INFO, "%s.", finding)
 
     place = _place(config, device, group)
     model = _load_model(run, place, found)

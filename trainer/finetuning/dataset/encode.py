@@ -48,6 +48,8 @@ class Encoded:
     """Tokens of every example before the cut."""
     highest: int
     """The largest token of all that is kept; -1 where nothing is."""
+    endless: int = 0
+    """Examples of which no end is trained: the last token before any cut is one of plain text."""
 
 
 class Sink(Protocol):
@@ -79,8 +81,8 @@ def encode(
     encoded = _InMemory() if into is None else into
     bad: list[BadRow] = []
     lengths = array("q")
-    cut, dropped, highest = 0, 0, -1
-    template = Template(tokenizer)
+    cut, dropped, highest, endless = 0, 0, -1, 0
+    template, ends = Template(tokenizer), _ends(tokenizer)
     for sample, row in zip(samples, rows.rows, strict=True):
         try:
             whole = examples_of(sample, template)
@@ -92,6 +94,7 @@ def encode(
         if isinstance(sample, Preference) and len(kept) < len(whole):
             kept = []  # One answer alone says nothing.
         cut += sum(len(example.ids) > limit for example in whole)
+        endless += sum(int(example.ids[example.trained][-1]) not in ends for example in whole)
         dropped += len(whole) - len(kept)
         if kept:
             encoded.append(kept)
@@ -102,7 +105,12 @@ def encode(
             f"{rows.source}: every answer lies beyond the first {limit} tokens, so nothing is left "
             f"to train on; {remedy}"
         )
-    return Encoded(found, cut, dropped, bad, lengths, highest)
+    return Encoded(found, cut, dropped, bad, lengths, highest, endless)
+
+
+def _ends(tokenizer: Any) -> set[int]:
+    """Tokens that are no text, one of which ends a turn."""
+    return {*tokenizer.added_tokens_decoder, *tokenizer.all_special_ids}
 
 
 def examples_of(sample: Sample, template: Template) -> list[Example]:
