@@ -52,6 +52,23 @@ _QWEN3: dict[str, tuple[int, int, int, int, int, int, dict[str, Any]]] = {
     "Qwen/Qwen3-32B": (5120, 25600, 64, 64, 8, 151936, _HEAD_128),
 }
 _FAMILIES = {"llama": _LLAMA, "mistral": _MISTRAL, "qwen2": _QWEN2, "qwen3": _QWEN3}
+_POSITIONS: dict[str, int] = {
+    "HuggingFaceTB/SmolLM2-": 8192,
+    "Qwen/Qwen2.5-": 32768,
+    "Qwen/Qwen3-": 40960,
+    "meta-llama/Llama-2-": 4096,
+    "meta-llama/Llama-3.": 131_072,
+    "meta-llama/Meta-Llama-3-": 8192,
+    "mistralai/Mistral-7B-": 32768,
+}
+"""max_position_embeddings by the beginning of a model's name."""
+
+_OTHER_POSITIONS: dict[str, int] = {
+    **dict.fromkeys((f"Qwen/Qwen2.5-{size}B" for size in (7, 14, 32, 72)), 131_072),
+    **dict.fromkeys((f"Qwen/Qwen3-{size}B-Base" for size in ("0.6", 1.7, 4, 8, 14)), 32768),
+}
+"""By the whole name, where it is not as that."""
+
 _KEYS = (
     "hidden_size",
     "intermediate_size",
@@ -70,8 +87,15 @@ def shape_of(model_id: str) -> Shape | None:
     for kind, models in _FAMILIES.items():
         for name in names & models.keys():
             *sizes, rest = models[name]
-            return from_config({"model_type": kind, **dict(zip(_KEYS, sizes, strict=True)), **rest})
+            told = dict(zip(_KEYS, sizes, strict=True)) | rest
+            positions = {"max_position_embeddings": _positions(model_id)}
+            return from_config({"model_type": kind, **told, **positions})
     return None
+
+
+def _positions(model_id: str) -> int:
+    begin = next(each for each in _POSITIONS if model_id.startswith(each))
+    return _OTHER_POSITIONS.get(model_id, _POSITIONS[begin])
 
 
 def names() -> list[str]:

@@ -59,6 +59,17 @@ def test_the_parameters_of_known_models_are_the_published_ones(model_id: str) ->
     assert shape.parameters == PUBLISHED[model_id]
 
 
+def test_every_known_model_has_its_positions() -> None:
+    told = {name: shape.positions for name in known.names() if (shape := known.shape_of(name))}
+    assert len(told) == len(known.names())
+    assert None not in told.values()
+    assert told["meta-llama/Meta-Llama-3-8B"] == 8192
+    assert told["Qwen/Qwen2.5-7B"] == 131_072
+    instruct = known.shape_of("Qwen/Qwen2.5-7B-Instruct")
+    assert instruct is not None
+    assert instruct.positions == 32768
+
+
 def test_a_model_of_another_maker_is_not_known() -> None:
     assert known.shape_of("someone/Llama-3.1-8B") is None
 
