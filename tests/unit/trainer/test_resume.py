@@ -271,7 +271,11 @@ def test_other_data_under_the_same_name_is_another_run(
 
 
 def test_a_finished_run_says_so_and_touches_nothing(
-    tiny_model: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path,
+    rows_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     output = tmp_path / "out"
     command = arguments(tiny_model, rows_file, output, "--max-steps", 2)
@@ -284,6 +288,10 @@ def test_a_finished_run_says_so_and_touches_nothing(
     assert (words["result"], words["step"], words["totalSteps"]) == ("finished", 2, 2)
     assert words["loss"] == pytest.approx(losses(output)[-1])
     assert main([*command, "--epochs", "9", "--max-steps", "3"]) == 2
+    assert "a run of another length (epochs: 3 → 9; max_steps: 2 → 3)" in caplog.text
+    assert "Set --epochs and --max-steps back to have that result" in caplog.text
+    assert main([*command, "--max-steps", "3", "--learning-rate", "1e-5"]) == 2
+    assert "holds the result of another run (learning_rate: " in caplog.text
 
 
 def on_a_small_disk(

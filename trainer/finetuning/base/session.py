@@ -159,10 +159,7 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop, rank: Rank
     if done is not None:
         changed = differences(done.get("training_config", {}), facts)
         if changed:
-            raise ConfigError(
-                f"--output-dir {output}: holds the result of another run ({'; '.join(changed)}); "
-                "give another folder, or --overwrite-output-dir to begin anew"
-            )
+            raise ConfigError(f"--output-dir {output}: {_not_this_run(changed)}")
         log.info("%s holds the finished result of this very run; nothing to do.", output)
         live.progress(**figures_in(done))
         return finished_result(done, output)
@@ -175,6 +172,20 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop, rank: Rank
     from finetuning.base.train import train  # noqa: PLC0415 - loads torch
 
     return train(run, live, stop, rank)
+
+
+def _not_this_run(changed: list[str]) -> str:
+    """What a finished result is in place of this run's, and what to do."""
+    anew = "give another folder, or --overwrite-output-dir to begin anew"
+    names = sorted({each.partition(":")[0] for each in changed})
+    if not set(names) <= {"epochs", "max_steps"}:
+        return f"holds the result of another run ({'; '.join(changed)}); {anew}"
+    flags = " and ".join(f"--{name.replace('_', '-')}" for name in names)
+    return (
+        f"holds the result of a run of another length ({'; '.join(changed)}). What has finished is "
+        f"not trained further: its learning rate has come to its end. Set {flags} back to have "
+        f"that result, {anew}"
+    )
 
 
 def _load_libraries(config: RunConfig) -> None:
