@@ -145,6 +145,14 @@ def test_losses_are_those_of_trl_in_32_bit(
     assert mine[-1] < mine[0] - 0.01
 
 
+def test_what_dora_trains_decays_as_with_trl(tiny_model: Path, tmp_path: Path) -> None:
+    options = COMMON | {"weight_decay": 0.9, "learning_rate": 5e-2, "max_steps": 4}
+    words = ["--batch-size", "4", *flags(options), *_adapter_flags(LORA), "--use-dora"]
+    mine = ours(tiny_model, tmp_path / "ours", ROWS, *words)
+    model = plain_model(tiny_model, adapter={**LORA, "use_dora": True})
+    assert mine == pytest.approx(trl_losses(model, tiny_model, tmp_path / "trl", options), abs=1e-4)
+
+
 def test_losses_of_qlora_are_close_to_those_of_trl(tiny_model: Path, tmp_path: Path) -> None:
     """TRL trains the adapter in bfloat16; here it stays in 32 bit."""
     words = ["--method", "qlora", "--batch-size", "4", *flags(COMMON), *_adapter_flags(LORA)]

@@ -27,6 +27,9 @@ LOSS_ROWS = 2048
 
 IGNORED = -100
 
+_DORA = "lora_magnitude_vector"
+"""Part of the name that peft gives the lengths that DoRA trains."""
+
 Batched = TypeVar("Batched")
 
 
@@ -301,15 +304,20 @@ def shared_out(batches: Sequence[Batched], rank: Rank) -> list[tuple[Batched, in
 def make_optimizer(model: Any, config: RunConfig) -> torch.optim.AdamW:
     """AdamW; as is usual, biases and norms (one-dimensional weights) do not decay.
 
+    The lengths that DoRA trains are neither, and do, as with transformers' Trainer.
     Each group's rate is the run's rate times its `lr_scale`.
     """
     weight_decay, ratio = config.hyperparameters.weight_decay, config.lora_config.loraplus_lr_ratio
     if config.method is not Method.FULL and ratio is not None:
         return _loraplus(model, weight_decay, ratio)
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    decays = [p.dim() > 1 or _DORA in name for name, p in trained]
     groups = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+        {
+            "params": [p for (_, p), yes in zip(trained, decays, strict=True) if yes is wish],
+            "weight_decay": weight_decay if wish else 0.0,
+        }
+        for wish in (True, False)
     ]
     filled = [{**group, "lr_scale": 1.0} for group in groups if group["params"]]
     return torch.optim.AdamW(filled, fused=True)
