@@ -12,7 +12,8 @@ from tests.unit.cost import cpu_seconds, import_of_pydantic
 from finetuning.api.hyperparameters import Hyperparameters, LoraConfig, QuantizationConfig
 from finetuning.api.run_config import RunConfig
 from finetuning.base.errors import ConfigError
-from finetuning.base.options import FLAGS, Options, parse
+from finetuning.base.options import FLAGS, Options, command_line, parse
+from finetuning.base.unknown_flags import _ELSEWHERE
 
 NEEDED = ["--model-id", "org/model", "--dataset-path", "rows.jsonl"]
 ENV = "FINETUNING_RUN_CONFIG"
@@ -227,6 +228,36 @@ def test_an_unknown_flag_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None
         parse([*NEEDED, "--learning-rat", "1"], {})
     assert caught.value.code == 2
     assert "--learning-rat" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--batch_size", "4"], "--batch-size is written with hyphens"),
+        (
+            ["--per_device_train_batch_size=4"],
+            "for --per-device-train-batch-size give --batch-size",
+        ),
+        (["--learning-rat", "1"], "for --learning-rat give --learning-rate"),
+        (["--load-in-8bit"], "give --method qlora, which is 4 bit"),
+        (["--packing", "true"], "takes no true: --name sets it, --no-name clears it"),
+        (["--zzz"], "unrecognized arguments: --zzz; see --help for the flags there are"),
+    ],
+)
+def test_an_unknown_flag_is_told_what_would_be_right(
+    flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse([*NEEDED, *flags], {})
+    assert caught.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_flags_are_proposed_that_are_there() -> None:
+    known = {flag for action in command_line()._actions for flag in action.option_strings}
+    proposed = {each.split()[0] for each in _ELSEWHERE.values() if each.startswith("--")}
+    assert proposed <= known
+    assert not known & _ELSEWHERE.keys()
 
 
 APP = (sys.executable, "-m", "finetuning.base.app")

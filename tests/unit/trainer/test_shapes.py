@@ -95,6 +95,7 @@ def test_the_columns_tell_the_shape(row: dict[str, Any], sample: Sample) -> None
     [
         ({"question": "Why?", "answer": "Because."}, "columns found (answer, question)"),
         ({}, "columns found (none)"),
+        ({"prompt;completion": "a;b"}, "columns are divided by ';' must be saved with commas"),
         ({"question": "Why?", "answer": "Because."}, "--dataset-columns (prompt=question"),
         ({"prompt": "a", "completion": "b", "label": False}, "`label` is false: an answer that"),
         ({"instruction": "Why?"}, "cannot train on the columns found (instruction)"),

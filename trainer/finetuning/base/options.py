@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 from finetuning.api.hyperparameters import Hyperparameters, LoraConfig, QuantizationConfig
 from finetuning.api.run_config import ENV, DatasetConfig, RunConfig
 from finetuning.base.errors import ConfigError
+from finetuning.base.unknown_flags import HelpfulParser
 
 DEFAULT_METRICS_PORT = 8000
 CONFIG_MAX_BYTES = 1 << 20
@@ -148,7 +149,7 @@ def options_of(typed: argparse.Namespace, environ: Mapping[str, str] | None = No
 
 
 def command_line() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = HelpfulParser(
         prog="python3 -m finetuning.base.app",
         usage="%(prog)s --model-id ID --dataset-path PATH [--output-dir DIR] [--method METHOD] ...",
         description="Fine-tune a causal language model with LoRA, QLoRA or in full.",

@@ -218,6 +218,9 @@ def _shape_of(rows: Rows, objective: Objective) -> Shape:
 
 
 def _remedy(columns: set[str], *, pairs: bool) -> str:
+    divider = next((each for each in ";|\t" if any(each in name for name in columns)), None)
+    if divider and len(columns) == 1:
+        return f"a file whose columns are divided by {divider!r} must be saved with commas, as .csv"
     if not pairs and {"prompt", "chosen", "rejected"} <= columns:
         return "for pairs set --objective to dpo"
     example = (
