@@ -151,6 +151,32 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         read_file(tmp_path / "folder")
 
 
+def test_splits_without_train_are_refused_with_what_makes_a_file_of_one(tmp_path: Path) -> None:
+    from datasets import Dataset, DatasetDict, load_from_disk
+
+    folder = str(tmp_path / "splits")
+    DatasetDict({name: Dataset.from_list(TWO) for name in ("sft", "test")}).save_to_disk(folder)
+    with pytest.raises(DatasetError, match="splits sft, test and no `train` among them") as caught:
+        read_file(Path(folder))
+    command = f"load_from_disk({folder!r})['sft'].to_json('train.jsonl')"
+    assert str(caught.value).endswith(f"in Python: datasets.{command}")
+    load_from_disk(folder)["sft"].to_json(tmp_path / "train.jsonl")
+    assert len(read_file(tmp_path / "train.jsonl").rows) == len(TWO)
+
+
+def test_a_data_set_of_several_parts_is_refused_with_their_names(tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    parts = "".join(f"- config_name: {n}\n  data_files: {n}.jsonl\n" for n in ("easy", "hard"))
+    (folder / "README.md").write_text(f"---\nconfigs:\n{parts}---\n")
+    for name in ("easy", "hard"):
+        write_jsonl(folder / f"{name}.jsonl")
+    with pytest.raises(DatasetError, match=r"has several parts \('easy', 'hard'\)") as caught:
+        read_file(folder)
+    assert f"load_dataset('{folder}', 'easy', split='train')" in str(caught.value)
+    assert "network" not in str(caught.value)
+
+
 def test_the_hub_without_a_network_is_refused_with_a_remedy() -> None:
     with pytest.raises(DatasetError, match=r"hf://org/none: cannot be loaded: .*local file"):
         read(DatasetConfig(path="hf://org/none"))

@@ -17,6 +17,9 @@ HUB_PREFIX = "hf://"
 TEMPLATES = "/workspace/templates/"
 """Where an optional ConfigMap is mounted."""
 
+_SHOWN = 300
+"""Characters of a data set's names of its parts, of which there may be hundreds."""
+
 
 def read(config: DatasetConfig, flag: str = "--dataset-path") -> Rows:
     """Read every row of the configured source; those that are no objects become its bad rows.
@@ -66,6 +69,7 @@ def _from_folder(path: Path) -> Rows:
     try:
         data = datasets.load_from_disk(str(path)) if saved else datasets.load_dataset(str(path))
     except Exception as error:  # A damaged folder makes the library raise anything.
+        _refuse_parts(str(path), str(path), error)
         raise DatasetError(
             f"{path}: not a folder that `datasets` can read: {first_line(error)}; "
             f"give one written by save_to_disk, or a {files.SUFFIXES} file"
@@ -80,6 +84,7 @@ def _from_hub(name: str) -> Rows:
     try:
         data = datasets.load_dataset(name)
     except Exception as error:  # The network's and the Hub's failures are many.
+        _refuse_parts(source, name, error)
         result = DatasetError(
             f"{source}: cannot be loaded: {first_line(error)}; check the name, the network and "
             "HF_TOKEN for private data, or give a local file"
@@ -90,12 +95,37 @@ def _from_hub(name: str) -> Rows:
     return _from_datasets(source, data)
 
 
+def _refuse_parts(source: str, name: str, error: Exception) -> None:
+    """Raises DatasetError where the library wants to be told which part of a data set is meant."""
+    found = re.search(r"available configs: \[(.*)\]", str(error))
+    if found:
+        first = found[1].split(",")[0]
+        raise DatasetError(
+            f"{source}: has several parts ({found[1][:_SHOWN]}); "
+            + _as_a_file(name, f"{first}, split='train'")
+        ) from error
+
+
+def _as_a_file(name: str, which: str) -> str:
+    saved = (Path(name) / "dataset_dict.json").is_file()
+    split = which.removeprefix("split=")
+    load = f"load_from_disk({name!r})[{split}]" if saved else f"load_dataset({name!r}, {which})"
+    return (
+        "save the one that is meant as a file and give that, in Python: "
+        f"datasets.{load}.to_json('train.jsonl')"
+    )
+
+
 def _from_datasets(source: str, data: Any) -> Rows:
     """The `train` split, or the only one."""
     splits = data if isinstance(data, dict) else {"train": data}
     if "train" not in splits and len(splits) != 1:
         names = ", ".join(map(str, splits))
-        raise DatasetError(f"{source}: has the splits {names} and no `train` among them")
+        first = next(iter(splits))
+        raise DatasetError(
+            f"{source}: has the splits {names} and no `train` among them; "
+            f"{_as_a_file(source.removeprefix(HUB_PREFIX), f'split={first!r}')}"
+        )
     name = "train" if "train" in splits else next(iter(splits))
     chosen = splits[name]
     if chosen.data.nbytes > files.IN_MEMORY_BYTES:
