@@ -348,6 +348,7 @@ class Jobs(RuleBasedStateMachine):
         self.cluster.report(pod.meta.name, phase, status)
 
 
+@pytest.mark.long
 @pytest.mark.fault(
     "20,000 steps in any order: events late, twice, lost; refusals, lost answers, crashes",
     "one writer, nothing twice, an end is the end, rest",
