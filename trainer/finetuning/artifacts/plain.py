@@ -12,7 +12,7 @@ _CREDENTIALS = re.compile(
     r"|(?i:authorization[\"']?\s*[=:]\s*[\"']?(?:basic|digest|token)\s+)[^\s\"',}]+"
     r"|(?<=[?&])(?i:x-amz-signature|x-amz-security-token|signature|sig)=[^&\s\"']+"
     r"|(?i:(?:token|secret|password|passwd|(?:api|access|secret|private)[_-]?key))[\"']?\s*[=:]\s*"
-    r"[\"']?[^\s\"',}]+"
+    r"[\"']?[^\s\"',}…][^\s\"',}]*"
 )
 """Of the Hub, AWS, GitHub, GitLab, Slack and OpenAI; JSON web tokens; logins in an address and its
 signature; and whatever stands behind a name that says so."""
