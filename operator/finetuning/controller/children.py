@@ -50,6 +50,7 @@ class Steps:
         found = self._children(job)
         if training_status.is_over(job.status):
             return None
+        self.turns.meet(self.key, found.training, self.gateway.now())
         left = deadlines.to_start(job, found, self.gateway.now())
         if left is not None and left <= timedelta():
             if found.training is not None:
@@ -96,9 +97,11 @@ class Steps:
     async def _wait_for_others(self, job: FineTuningJob, own: str = "", *, ask: bool) -> None:
         """Where somebody could write already, the cache is too late by an event: `ask` then."""
         if ask and not await self._meet(job.metadata.namespace):
-            # Who comes after that is made by this process, which knows where.
+            # Who comes after that is made by this process, which knows where; if it is alone.
             folder = sources.output(job).folder
-            if self.cache.places.has(self.key, folder):
+            if self.turns.others_begin:
+                await self._list_all(job.metadata.namespace)
+            elif self.cache.places.has(self.key, folder):
                 # Without a folder of its own choice a job shares one with its name's past alone.
                 chosen = job.spec.output.storage.sub_path is not None
                 named = "" if chosen else f",{naming.JOB_NAME_LABEL}={job.metadata.name}"
@@ -108,18 +111,19 @@ class Steps:
             raise apply.CannotApplyError(problem)
 
     async def _meet(self, namespace: str) -> bool:
-        """Hear of all that an earlier operator left in a namespace; once, and whether it was now.
-
-        Jobs first: one that has no Pod yet gets it unseen.
-        """
+        """Hear, once, of all that an earlier operator left in a namespace; whether it was now."""
         async with self.turns.first_in(namespace) as first:
             if first:
-                async for raw in self.gateway.items(
-                    JOBS, namespace, labelSelector=_TRAINERS, fieldSelector="status.successful=0"
-                ):
-                    self.cache.jobs.put(observed.batch_job(raw))
-                await self._list_trainers(namespace)
+                await self._list_all(namespace)
             return first
+
+    async def _list_all(self, namespace: str) -> None:
+        """Jobs first: one that has no Pod yet gets it unseen."""
+        async for raw in self.gateway.items(
+            JOBS, namespace, labelSelector=_TRAINERS, fieldSelector="status.successful=0"
+        ):
+            self.cache.jobs.put(observed.batch_job(raw))
+        await self._list_trainers(namespace)
 
     async def _list_trainers(self, namespace: str, named: str = "") -> None:
         live = "status.phase!=Succeeded,status.phase!=Failed"
@@ -207,9 +211,14 @@ class Steps:
                 begun = begun or was_there
         async with self.turns.of(job):
             await self._wait_for_others(job, ask=begun or wanted.storage is None)
+            sent = self.cache.places.has(self.key, "")
             # Also where no answer comes, it may have been made.
             self.cache.places.add(self.key, sources.output(job).folder)
-            await self._create(wanted.training_job)
+            self.turns.sends(self.key)
+            raw, was_there = await apply.find_or_create(self.gateway, wanted.training_job)
+            self.cache.jobs.put(observed.batch_job(raw))
+            if was_there and not sent:
+                self.turns.others_begin = True
 
     async def _find_again(self, job: FineTuningJob) -> None:
         """The cache may be behind; only the API server can say that a Job is gone."""

@@ -7,13 +7,17 @@ resource that it was made for by as long as its last checkpoint takes.
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
 from finetuning.api.v1alpha1 import FineTuningJob, Reason, WhenDeleted
-from finetuning.controller.cache import Cache
+from finetuning.controller.cache import Cache, Places
 from finetuning.controller.desired import sources
-from finetuning.controller.observed import Meta
+from finetuning.controller.observed import BatchJob, Key, Meta
 from finetuning.controller.training_status import Problem
+
+_SAME_MOMENT = timedelta(seconds=2)
+"""The API server tells times in whole seconds."""
 
 
 def may_be_shared(job: FineTuningJob) -> bool:
@@ -28,6 +32,22 @@ class Turns:
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._known: set[str] = set()
+        self.others_begin = False
+        """Another operator makes Jobs as well, of which only lists tell in time."""
+        self._own = Places()
+        self._since: datetime | None = None
+
+    def sends(self, key: Key) -> None:
+        """This process makes the Job of this name, whatever comes of it."""
+        self._own.add(key, "")
+
+    def meet(self, key: Key, training: BatchJob | None, now: datetime) -> None:
+        """Look whether somebody else has made a Job since the first look of this process."""
+        self._since = self._since or now
+        if training is None or training.meta.created is None or self._own.has(key, ""):
+            return
+        if training.meta.created - self._since > _SAME_MOMENT:
+            self.others_begin = True
 
     @asynccontextmanager
     async def of(self, job: FineTuningJob) -> AsyncIterator[None]:

@@ -380,6 +380,48 @@ async def test_where_nobody_ever_was_nothing_is_listed_but_once_a_namespace(
     assert LISTS.isdisjoint(world.reads)
 
 
+async def look_at(process: Process, name: str, **spec: Any) -> None:
+    """As an operator whose watch has told of this job, and of nothing that others made of it."""
+    world = process.world
+    found = world.objects.get(("finetuningjobs", "team", name))
+    raw = found or world.create("finetuningjobs", job_body(name=name, uid=f"uid-{name}", **spec))
+    process.cache.customs.put(observed.custom(raw))
+    await process.reconciler.reconcile(("team", name))
+
+
+@pytest.mark.fault(
+    "Two operators work at once, and one hears late of what the other makes",
+    "it lists before it begins in a claim that others can mount: one writer",
+)
+async def test_who_is_not_the_only_operator_lists_before_each_job(
+    world: World, process: Process, http: aiohttp.ClientSession
+) -> None:
+    other = Process(world, http)
+    await look_at(process, "first", output={"storage": {"claimName": "shared"}})
+    await look_at(other, "demo", **OWN)
+    # The same Job again, which is there: somebody else has made it.
+    await look_at(process, "demo")
+    await look_at(other, "third", **ELSEWHERE)
+    world.reads.clear()
+    assert not await begins_unseen(world, process, **ELSEWHERE)
+    assert set(world.reads) >= LISTS
+
+
+@pytest.mark.parametrize(("seconds", "begins"), [(0, True), (60, False)])
+async def test_a_job_of_another_operator_is_told_from_one_that_was_there_before(
+    world: World, process: Process, http: aiohttp.ClientSession, seconds: int, *, begins: bool
+) -> None:
+    other = Process(world, http)
+    await look_at(process, "first", output={"storage": {"claimName": "shared"}})
+    await look_at(other, "demo", **OWN)
+    made = world.get("jobs", "demo-train")["metadata"]
+    made["creationTimestamp"] = (world.now + timedelta(seconds=seconds)).isoformat()
+    process.cache.jobs.put(observed.batch_job(world.get("jobs", "demo-train")))
+    await look_at(process, "demo")
+    await look_at(other, "third", **ELSEWHERE)
+    assert await begins_unseen(world, process, **ELSEWHERE) is begins
+
+
 async def test_a_refused_list_is_made_again(world: World, process: Process) -> None:
     refusal = ApiError(403, "Forbidden", "no")
     world.fail_with = lambda verb, kind: refusal if (verb, kind) == ("list", "pods") else None
