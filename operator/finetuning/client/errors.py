@@ -65,6 +65,8 @@ def explained(error: ApiError) -> ClusterError:
             text = "the API server does not know this login; log in again"
         case code if code == FORBIDDEN:
             text = f"{plain(error.message, 200)}; name a namespace of yours with -n"
+        case code if code == NOT_FOUND and error.message.startswith("namespaces "):
+            text = f"{plain(error.message, 200)}; name one that is there with -n, or create it"
         case code if code == NOT_FOUND:
             text = "the cluster has no FineTuningJobs: install the operator's chart first"
         case _:

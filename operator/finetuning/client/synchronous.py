@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 
 from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.client.asynchronous import POLL_SECONDS, AsyncFineTuningClient, Progress
+from finetuning.client.errors import ClientError
 from finetuning.client.logs import LogOf
 from finetuning.client.objects import JobLike
 from finetuning.client.progress import Bar
@@ -81,6 +82,9 @@ class FineTuningClient:
         self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        if self._loop.is_closed():
+            work.close()
+            raise ClientError("this client is closed; make another one")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()

@@ -68,6 +68,7 @@ class Facts:
     monitors: Mapping[str, bool] | Unknown
     storage_classes: Sequence[Raw] | Unknown
     rights: Mapping[Right, bool] | Unknown
+    namespace_there: bool | Unknown
 
 
 async def gather(gateway: Gateway, context: str, namespace: str) -> Facts:
@@ -81,8 +82,9 @@ async def gather(gateway: Gateway, context: str, namespace: str) -> Facts:
         _tried(_monitors(gateway)),
         _tried(_items(gateway, STORAGE_CLASSES, None)),
         _tried(_rights(gateway, namespace)),
+        _tried(gateway.document(CUSTOMS, f"/api/v1/namespaces/{namespace}")),
     )
-    server, served, schema, operators, nodes, monitors, storage_classes, rights = found
+    server, served, schema, operators, nodes, monitors, storage_classes, rights, space = found
     return Facts(
         context=context,
         namespace=namespace,
@@ -95,6 +97,7 @@ async def gather(gateway: Gateway, context: str, namespace: str) -> Facts:
         monitors=monitors,
         storage_classes=storage_classes,
         rights=rights,
+        namespace_there=space if isinstance(space, Unknown) else space is not None,
     )
 
 

@@ -209,6 +209,9 @@ def storage(found: Sequence[Raw] | Unknown) -> Finding:
 def rights(facts: Facts) -> Finding:
     """What this login may do with jobs in the namespace."""
     about, space = "rights", facts.namespace
+    if facts.namespace_there is False:
+        mend = f"name another one with -n, or kubectl create namespace {space}"
+        return Finding(about, Result.WRONG, f"there is no namespace {space}", mend)
     if isinstance(facts.rights, Unknown):
         return Finding(about, Result.UNKNOWN, facts.rights.why)
     refused = [right.words for right, allowed in facts.rights.items() if not allowed]

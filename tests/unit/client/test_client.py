@@ -185,6 +185,19 @@ def test_no_such_job_is_told_from_no_such_kind(client: FineTuningClient, api: Ap
         client.get("demo")
 
 
+def test_a_closed_client_says_so(client: FineTuningClient, api: Api) -> None:
+    client.close()
+    with pytest.raises(ClientError, match="this client is closed"):
+        client.get("demo")
+    assert api.requests == []
+
+
+def test_a_namespace_that_is_not_there_is_told(client: FineTuningClient, api: Api) -> None:
+    api.answers[TEAM] = refusal(404, "NotFound", 'namespaces "team" not found')
+    with pytest.raises(ClusterError, match=r'^namespaces "team" not found; name one that is there'):
+        client.submit(job_body("demo"))
+
+
 def test_fields_of_a_newer_operator_are_left_out(client: FineTuningClient, api: Api) -> None:
     api.keep(spec={"colour": "red", "hyperparameters": {"epochs": 2, "taste": {"a": 1}}})
     assert client.get("demo").spec.hyperparameters.epochs == 2

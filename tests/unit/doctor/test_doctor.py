@@ -52,6 +52,7 @@ WELL = Facts(
     monitors={"ServiceMonitor": True, "PodMonitor": True},
     storage_classes=[storage_class("true")],
     rights=dict.fromkeys(USER_RIGHTS, True),
+    namespace_there=True,
 )
 
 
@@ -141,6 +142,7 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
         "/openapi/v3/apis/aim.amd.com/v1alpha1": (200, {"components": {"schemas": schemas}}),
         "/apis/apps/v1/deployments": refusal(403, "Forbidden", "may not list"),
         "/apis/apps/v1/namespaces/finetuning-system/deployments": (200, {"items": [deployment()]}),
+        "/api/v1/namespaces/team": (200, {"metadata": {"name": "team"}}),
         "/api/v1/nodes": (200, {"items": [node()]}),
         "/apis/monitoring.coreos.com/v1": (200, {"resources": [{"name": "servicemonitors"}]}),
         "/apis/storage.k8s.io/v1/storageclasses": (200, {"items": [storage_class("true")]}),
@@ -172,6 +174,10 @@ def test_the_command_asks_and_tells(api: Api, capsys: pytest.CaptureFixture[str]
     assert main(("doctor", "-o", "json")) == 0
     told = json.loads(capsys.readouterr().out)
     assert [each["result"] for each in told].count("ok") == 6
+
+    del api.answers["/api/v1/namespaces/team"]
+    assert main(("doctor",)) == 1
+    assert "✗ rights      there is no namespace team" in capsys.readouterr().out
 
 
 def test_a_cluster_without_the_operator_says_how_to_install_it(
