@@ -378,10 +378,23 @@ _COMMANDS = (
 
 def chart_reference() -> str:
     """Every value of the chart."""
+    lines = ["# Values of the chart", "", f"<!-- {MARK} -->", "", *textwrap.wrap(_VALUES, 120), ""]
+    return "\n".join([*lines, *_chart_values()]) + "\n"
+
+
+def chart_readme() -> str:
+    """The chart's page as it was written, and every value at its end: a chart travels alone."""
+    written = (ROOT / CHART / "README.md").read_text().partition(_FROM_HERE)[0].rstrip()
+    return "\n".join([written, "", _FROM_HERE, "", "## Values", "", *_chart_values()]) + "\n"
+
+
+_FROM_HERE = f"<!-- From here on {MARK} -->"
+
+
+def _chart_values() -> list[str]:
     values = (ROOT / CHART / "values.yaml").read_text()
     schema = json.loads((ROOT / CHART / "values.schema.json").read_text())
-    lines = ["# Values of the chart", "", f"<!-- {MARK} -->", "", *textwrap.wrap(_VALUES, 120), ""]
-    return "\n".join([*lines, *chart_values.reference(values, schema)]) + "\n"
+    return list(chart_values.reference(values, schema))
 
 
 _VALUES = (
@@ -419,6 +432,7 @@ TARGETS: Mapping[str, Callable[[], str]] = {
     f"crds/{CRD_NAME}.yaml": crd_file,
     SCHEMA: schema_file,
     f"{CHART}/Chart.yaml": chart_yaml,
+    f"{CHART}/README.md": chart_readme,
     f"{CHART}/templates/crd.yaml": chart_crd,
     f"{CHART}/templates/_rules.tpl": chart_rules,
     f"{CHART}/rules/finetuning.yaml": chart_alerts,

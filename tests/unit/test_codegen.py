@@ -33,6 +33,7 @@ def test_the_check_names_a_stale_file_and_the_command_that_mends_it(
         codegen.MATRIX,
         codegen.SOAK,
         codegen.RECORD,
+        f"{codegen.CHART}/README.md",
         f"{codegen.CHART}/values.yaml",
         f"{codegen.CHART}/values.schema.json",
     ):
