@@ -1,5 +1,6 @@
 """What rows are taken for, and which are refused."""
 
+import json
 from typing import Any
 
 import pytest
@@ -47,6 +48,8 @@ def accepted(data: Rows, objective: Objective = Objective.SFT) -> list[Sample]:
             CHAT,
         ),
         ({"conversations": [ASK, ANSWER]}, CHAT),
+        ({"conversations": json.dumps([ASK, ANSWER]), "tools": ""}, CHAT),
+        ({"messages": json.dumps([ASK, ANSWER]), "tools": '[{"name": "f"}]'}, CALLING),
         (
             {"system": "Be brief.", "conversations": [ASK, ANSWER]},
             Chat([SYSTEM, ASK, ANSWER]),

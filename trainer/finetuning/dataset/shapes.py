@@ -246,7 +246,7 @@ def _from_messages(data: Mapping[str, Any]) -> Sample:
 
 
 def _from_conversations(data: Mapping[str, Any]) -> Sample:
-    turns = data.get("conversations")
+    turns = _from_json(data.get("conversations"))
     if not isinstance(turns, list):
         raise _BadRowError("`conversations` must be a list of {from, value}")
     return _chat([_spoken(turn) for turn in turns], "conversations", data)
@@ -366,7 +366,11 @@ def _optional(data: Mapping[str, Any], names: tuple[str, ...]) -> str:
 
 
 def _chat(messages: Any, column: str, data: Mapping[str, Any]) -> Chat:
-    """The conversation, with what the columns `system` and `tools` of its row add to it."""
+    """The conversation, with what the columns `system` and `tools` of its row add to it.
+
+    A table of texts, as CSV is, has it as JSON.
+    """
+    messages = _from_json(messages)
     if not isinstance(messages, list) or not messages:
         raise _BadRowError(f"`{column}` must be a list of {{role, content}} with a turn at least")
     messages = [_with_text(message) for message in messages]
