@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetuning.api.hyperparameters import Precision
+from finetuning.api.hyperparameters import ComputeDtype, Precision
 from finetuning.api.run_config import RunConfig
 from finetuning.base.aim_profile import kv_bytes_per_token, readable_count
 from finetuning.base.console import Figures, duration
 from finetuning.base.device import Device, on_cpu, on_gpu, unused_gpu
 from finetuning.base.environment import cpu_limit
 from finetuning.base.errors import ConfigError, InterruptedRun
-from finetuning.base.model import refuse_both, target_modules
+from finetuning.base.model import four_bit_dtype, refuse_both, target_modules
 from finetuning.base.rank import Rank
 from finetuning.base.stop import Stop
 from finetuning.dataset.encode import Example
@@ -189,6 +189,28 @@ def example(length: int, first: int) -> Example:
 
 
 @pytest.mark.training
+@pytest.mark.parametrize(
+    ("kind", "precision", "wish", "given", "words"),
+    [
+        ("cpu", "fp32", "float16", "float32", "float16 needs a GPU, and none was found"),
+        ("cpu", "bf16", "bfloat16", "bfloat16", ""),
+        ("cuda", "bf16", "float16", "float16", "set bnb4bitComputeDtype"),
+        ("cuda", "bf16", "bfloat16", "bfloat16", ""),
+        ("cuda", "fp16", "float16", "float16", ""),
+    ],
+)
+def test_what_4_bit_weights_are_multiplied_in_is_told_where_it_is_not_as_wished_or_wise(
+    kind: str, precision: str, wish: str, given: str, words: str
+) -> None:
+    import torch
+
+    device = Device(torch.device(kind), "a device", Precision(precision))
+    found, note = four_bit_dtype(ComputeDtype(wish), device)
+    assert found == given
+    assert words in note
+    assert bool(words) is bool(note)
+
+
 def test_without_a_gpu_there_are_no_gpu_figures_and_no_invented_ones() -> None:
     import torch
 

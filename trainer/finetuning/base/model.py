@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetuning.api.hyperparameters import ALL_LINEAR, ComputeDtype, Method
+from finetuning.api.hyperparameters import ALL_LINEAR, ComputeDtype, Method, Precision
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts.failures import first_line
 from finetuning.base.device import Device
@@ -298,14 +298,29 @@ def _quantization(config: RunConfig, device: Device) -> Any:
         return None
     from transformers import BitsAndBytesConfig  # noqa: PLC0415 - loads torch
 
-    compute = wish.bnb_4bit_compute_dtype
-    if not device.on_gpu and compute is ComputeDtype.FLOAT16:
-        compute = ComputeDtype.FLOAT32  # As with fp16: no CPU gains by it.
+    compute, note = four_bit_dtype(wish.bnb_4bit_compute_dtype, device)
+    if note:
+        level = logging.WARNING if device.on_gpu else logging.INFO
+        log.log(level, "4-bit weights are multiplied in %s: %s.", compute, note)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_compute_dtype=compute.value,
         bnb_4bit_use_double_quant=wish.bnb_4bit_use_double_quant,
         bnb_4bit_quant_type=wish.bnb_4bit_quant_type.value,
+    )
+
+
+def four_bit_dtype(wish: ComputeDtype, device: Device) -> tuple[ComputeDtype, str]:
+    """What 4-bit weights are multiplied in, and what to know of it."""
+    if wish is not ComputeDtype.FLOAT16:
+        return wish, ""
+    if not device.on_gpu:
+        return ComputeDtype.FLOAT32, "bnb4bitComputeDtype float16 needs a GPU, and none was found"
+    if device.precision is not Precision.BF16:
+        return wish, ""
+    return wish, (
+        "what bf16 holds beyond 65,504 becomes infinite there, and the loss no number with some "
+        "models; set bnb4bitComputeDtype (--bnb-4bit-compute-dtype) to bfloat16 with bf16"
     )
 
 
