@@ -16,6 +16,7 @@ from finetuning.base.console import Figures, duration
 from finetuning.base.device import Device, on_cpu, on_gpu, unused_gpu
 from finetuning.base.environment import cpu_limit
 from finetuning.base.errors import ConfigError, InterruptedRun
+from finetuning.base.facts import differences
 from finetuning.base.model import four_bit_dtype, refuse_both, target_modules
 from finetuning.base.rank import Rank
 from finetuning.base.stop import Stop
@@ -209,6 +210,13 @@ def test_what_4_bit_weights_are_multiplied_in_is_told_where_it_is_not_as_wished_
     assert found == given
     assert words in note
     assert bool(words) is bool(note)
+
+
+def test_fp16_beside_bf16_makes_no_other_run() -> None:
+    both, one = {"bf16": True, "fp16": True}, {"bf16": True, "fp16": False}
+    assert differences(both, one) == []
+    assert differences(both, {"bf16": False, "fp16": True}) == ["bf16: True → False"]
+    assert differences({"fp16": True}, {"fp16": False}) == ["fp16: True → False"]
 
 
 def test_without_a_gpu_there_are_no_gpu_figures_and_no_invented_ones() -> None:

@@ -70,10 +70,11 @@ def differences(before: Facts, now: Facts) -> list[str]:
 def _changes(before: Facts, now: Facts, names: tuple[str, ...]) -> list[str]:
     """A setting that an earlier version did not write down had its default there."""
     same = _rows_per_step(before) == _rows_per_step(now)
+    idle = ("fp16",) if before.get("bf16") and now.get("bf16") else ()  # bf16 wins over it.
     pairs = [
         (name, *(facts.get(name, _DEFAULTS.get(name)) for facts in (before, now)))
         for name in names
-        if not (same and name in PER_STEP)
+        if not (same and name in PER_STEP) and name not in idle
     ]
     return [f"{name}: {was} → {is_now}" for name, was, is_now in pairs if was != is_now]
 
