@@ -15,15 +15,12 @@ from tests.unit.estimate.conftest import MakeModel, job_of, shape_of
 from finetuning.estimate import formula
 from finetuning.estimate.formula import Host
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.long]
 
 MEASURE = Path(__file__).with_name("measure.py")
 SMALL = ["--batch-size", "2", "--max-seq-length", "64", "--gradient-checkpointing"]
 PLAIN = ["--batch-size", "4", "--max-seq-length", "256", "--no-gradient-checkpointing"]
-RUNS = [
-    ("10M", PLAIN),
-    pytest.param("100M", SMALL, marks=pytest.mark.long),
-]
+RUNS = [("10M", PLAIN), ("100M", SMALL)]
 METHODS = ("lora", "qlora", "full")
 OPTIONS = {
     "dpo": "--method lora --objective dpo",
@@ -59,7 +56,6 @@ def test_the_peak_of_real_runs_is_estimated_within_15_percent(
     assert expected == pytest.approx(measured, rel=0.15)
 
 
-@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_peak_with_each_option_is_estimated_within_15_percent(
     make_model: MakeModel, long_rows: Path, long_pairs: Path, tmp_path: Path
@@ -80,7 +76,6 @@ def test_the_peak_with_each_option_is_estimated_within_15_percent(
     assert ratios == pytest.approx(dict.fromkeys(argvs, 1.0), abs=0.15)
 
 
-@pytest.mark.long
 def test_shards_take_what_is_estimated_in_both_processes(
     make_model: MakeModel, long_rows: Path, tmp_path: Path
 ) -> None:

@@ -193,6 +193,7 @@ def finetuning(folder: Path, *arguments: str) -> str:
     ).stdout
 
 
+@pytest.mark.long
 def test_the_workers_of_a_job_are_processes_here(start: Start) -> None:
     settings = {"maxSteps": 6, "evalSteps": 10_000}
     run = start(example="workers", settings=settings, validate=False)
@@ -204,6 +205,7 @@ def test_the_workers_of_a_job_are_processes_here(start: Start) -> None:
     assert run.left_behind() == []
 
 
+@pytest.mark.long
 def test_preferences_begin_where_nothing_is_preferred_and_learn_from_there(start: Start) -> None:
     run = start(example="dpo", settings={"maxSteps": 12, "evalSteps": 10_000}, validate=False)
     code, out, err = run.finish()
