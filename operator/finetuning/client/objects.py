@@ -13,6 +13,7 @@ from finetuning.api.v1alpha1 import GROUP, KIND, VERSION, FineTuningJob
 from finetuning.artifacts.plain import plain
 from finetuning.client.errors import ClientError, InvalidJobError
 from finetuning.controller import status
+from finetuning.controller.settings import NAMESPACE
 from finetuning.local import manifest
 from finetuning.local.problems import InputError
 
@@ -21,7 +22,6 @@ JobLike = FineTuningJob | Mapping[str, Any] | str | Path
 """A model, a manifest as a mapping, or the path of a manifest."""
 
 _NAME = TypeAdapter(JobName)
-_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NOT_SENT = {"uid", "generation", "resourceVersion", "creationTimestamp", "deletionTimestamp"}
 
 
@@ -39,7 +39,7 @@ def named(name: str) -> str:
 
 def namespaced(namespace: str) -> str:
     """The same of a namespace."""
-    if _NAMESPACE.fullmatch(namespace):
+    if re.fullmatch(NAMESPACE, namespace):
         return namespace
     raise InvalidJobError(
         f"namespace: Invalid value: {namespace!r}: must be at most 63 lowercase letters, digits "

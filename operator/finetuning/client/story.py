@@ -43,8 +43,9 @@ def is_ready(job: FineTuningJob) -> bool:
 
 def _holds(job: FineTuningJob, kind: ConditionType) -> bool:
     found = conditions.find(job.status.conditions, kind)
-    newest = found is not None and found.observed_generation == job.metadata.generation
-    return newest and found is not None and found.status == conditions.TRUE
+    if found is None or found.observed_generation != job.metadata.generation:
+        return False
+    return found.status == conditions.TRUE
 
 
 def _is_judged(job: FineTuningJob) -> bool:

@@ -45,19 +45,19 @@ def offering(serve: ServeSpec | None) -> ServeSpec | None:
 
 def missing(job: FineTuningJob) -> Wish | None:
     """What is to be created now; None when nothing is, or may be."""
-    wanted, old = _wish(job), job.status.serving
     ready = _is_good(job.status) and publications.is_settled(job) and not job.spec.suspend
-    if wanted is None or not ready:
+    if not ready or not _creates(job):
         return None
-    return None if old is not None and old.wish == wanted.digest else wanted
+    wanted, old = _wish(job, serving.offered(job, job.status)), job.status.serving
+    return None if wanted and old is not None and old.wish == wanted.digest else wanted
 
 
-def _wish(job: FineTuningJob) -> Wish | None:
+def _wish(job: FineTuningJob, offered: ServingStatus | None) -> Wish | None:
     """None where nothing is asked for, or no complete copy is there.
 
     Of what is asked for and not of the objects, which another version of this may write otherwise.
     """
-    serve, offered = job.spec.output.serve, serving.offered(job, job.status)
+    serve = job.spec.output.serve
     if serve is None or offered is None or not _creates(job):
         return None
     again = job.metadata.annotations.get(naming.SERVE_ANNOTATION, "")
@@ -85,8 +85,8 @@ def is_news(old: ServingStatus | None, new: ServingStatus | None) -> bool:
 def serving_status(seen: Seen, new: FineTuningJobStatus) -> ServingStatus | None:
     """The next state of status.serving; `new` has the newest verdict and copies."""
     job, old = seen.job.model_copy(update={"status": new}), seen.job.status.serving
-    offered, wish = serving.offered(job, new), _wish(job)
-    shown = offered or _remembered(old)
+    offered = serving.offered(job, new)
+    wish, shown = _wish(job, offered), offered or _remembered(old)
     if shown is None or not _creates(job):
         return offered
     if wish is not None and seen.served is not None:

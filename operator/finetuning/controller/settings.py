@@ -18,7 +18,7 @@ _LABEL_KEY = (
 )
 _LABEL_VALUE = r"^([A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?)?$"
 _NAME = r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$"
-_NAMESPACE = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+NAMESPACE = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 
 
 def _from_comma_list(value: Any) -> Any:
@@ -42,7 +42,7 @@ def _known_gpu(name: str) -> str:
 CommaList = BeforeValidator(_from_comma_list)
 LabelKey = Annotated[str, Field(pattern=_LABEL_KEY)]
 LabelValue = Annotated[str, Field(pattern=_LABEL_VALUE)]
-Namespace = Annotated[str, Field(pattern=_NAMESPACE)]
+Namespace = Annotated[str, Field(pattern=NAMESPACE)]
 
 
 class MonitoringMode(StrEnum):

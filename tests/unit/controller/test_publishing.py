@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from tests.unit.controller.objects import ENDED, publisher_says, trainer_says, validator_says
 from tests.unit.controller.story import events
-from tests.unit.controller.world import BEGINNING, KEY, Crash, Process, World
+from tests.unit.controller.world import BEGINNING, KEY, Process, World
 
 from finetuning.controller import naming, observed
 from finetuning.controller.gateway import ApiError
@@ -129,11 +129,7 @@ async def test_after_a_crash_at_any_write_the_model_is_published_once(
     ]
     for happens in happenings:
         happens()
-        try:
-            await process.settle()
-        except Crash:
-            process = Process(world, http)
-            await process.settle()
+        process = await process.outlived()
     assert world.crashes == 1, "the story has fewer writes than that"
     assert world.status["publish"]["phase"] == "Published"
     assert jobs(world) == [FIRST]

@@ -11,7 +11,7 @@ from tests.unit.controller.objects import (
     trainer_says,
 )
 from tests.unit.controller.story import FINAL, STORY, conditions, events, tell
-from tests.unit.controller.world import BEGINNING, KEY, Crash, Process, World
+from tests.unit.controller.world import BEGINNING, KEY, Process, World
 
 from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase
 from finetuning.controller import desired, naming, observed
@@ -164,11 +164,7 @@ async def test_after_a_crash_at_any_write_the_next_operator_finishes_the_work(
     phases: list[str] = []
     for happens in STORY:
         happens(world)
-        try:
-            await process.settle()
-        except Crash:
-            process = Process(world, http)
-            await process.settle()
+        process = await process.outlived()
         phases.append(world.status["phase"])
     assert world.crashes == 1, "the story has fewer writes than that"
     assert world.status["validation"]["phase"] == "Passed"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.controller.objects import trainer_says, validator_says
-from tests.unit.controller.world import KEY, Crash, Process, World
+from tests.unit.controller.world import KEY, Process, World
 
 from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.artifacts.plain import plain
@@ -335,11 +335,7 @@ async def test_after_a_crash_at_any_write_no_job_is_made_twice(
     )
     for happens in story:
         happens()
-        try:
-            await process.settle()
-        except Crash:
-            process = Process(world, http)
-            await process.settle()
+        process = await process.outlived()
     assert world.crashes == 1, "there are fewer writes than that"
     assert validations(world) == [FIRST, SECOND]
     assert world.status["validation"]["attempt"] == 2

@@ -9,7 +9,7 @@ from tests.unit.controller.objects import publisher_says
 from tests.unit.controller.story import events
 from tests.unit.controller.test_publishing import BAD, DONE, FINAL, GOOD, S3, SHA, trained
 from tests.unit.controller.test_publishing import published as copied
-from tests.unit.controller.world import KEY, Crash, Process, World
+from tests.unit.controller.world import KEY, Process, World
 
 from finetuning.controller import naming
 from finetuning.controller.gateway import ApiError
@@ -122,11 +122,7 @@ async def test_after_a_crash_at_any_write_all_is_there_once(
     ]
     for happens in happenings:
         happens()
-        try:
-            await process.settle()
-        except Crash:
-            process = Process(world, http)
-            await process.settle()
+        process = await process.outlived()
     assert world.crashes == 1, "the story has fewer writes than that"
     assert [len(world.of(kind)) for kind in AIM] == [1, 1]
     assert condition(world) == ("True", "ServingCreated")

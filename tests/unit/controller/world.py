@@ -301,7 +301,7 @@ class Process:
     def __init__(
         self, world: World, http: aiohttp.ClientSession, settings: Settings = SETTINGS
     ) -> None:
-        self.world, self.settings = world, settings
+        self.world, self.http, self.settings = world, http, settings
         self.cache = Cache()
         self.time = 1000.0
         self.gateway = FakeGateway(world)
@@ -351,3 +351,13 @@ class Process:
             step = min(max(again, 0.1), 1.0)
             self.time, idle = self.time + step, idle + step
         raise AssertionError(f"no rest after {limit} looks: {self.world.writes}")
+
+    async def outlived(self) -> "Process":
+        """Come to rest; after a crash the life that follows does, and is the answer."""
+        try:
+            await self.settle()
+        except Crash:
+            after = Process(self.world, self.http, self.settings)
+            await after.settle()
+            return after
+        return self

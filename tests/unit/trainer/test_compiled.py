@@ -39,6 +39,19 @@ def losses(output: Path) -> list[float]:
     return [loss for both in found for loss in both if loss is not None]
 
 
+def compare(
+    warm: WarmTrainer, data: Path, flags: tuple[object, ...], kernels: dict[str, str]
+) -> None:
+    """Train plainly and compiled, beside the data: the losses and names are the same."""
+    plain, compiled = data.with_name("plain"), data.with_name("compiled")
+    assert warm.run(*flags, plain)[0] == 0
+    code, said = warm.run(*flags, compiled, "--torch-compile", **kernels)
+    assert code == 0, said
+    assert "The first step has compiled the layers: " in said
+    assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
+    assert weight_names(compiled) == weight_names(plain)
+
+
 @COMPILER
 @pytest.mark.long
 @pytest.mark.timeout(600)
@@ -47,13 +60,7 @@ def test_a_compiled_adapter_has_the_losses_and_names_of_a_plain_one(
 ) -> None:
     common = ("--model-id", tiny_model, "--dataset-path", rows_file, *FLAGS, "--method", "lora")
     flags = (*common, "--no-gradient-checkpointing", "--output-dir")
-    plain, compiled = rows_file.with_name("plain"), rows_file.with_name("compiled")
-    assert warm.run(*flags, plain)[0] == 0
-    code, said = warm.run(*flags, compiled, "--torch-compile", **kernels)
-    assert code == 0, said
-    assert "The first step has compiled the layers: " in said
-    assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
-    assert weight_names(compiled) == weight_names(plain)
+    compare(warm, rows_file, flags, kernels)
 
 
 ALONE = {
@@ -82,13 +89,7 @@ def test_a_compiled_run_has_the_losses_of_a_plain_one(  # noqa: PLR0917 - fixtur
     data = pairs_file if variant == "dpo" else rows_file
     common = ("--model-id", tiny_model, "--dataset-path", data, *FLAGS, *ALONE[variant].split())
     flags = (*common, "--max-steps", 3, "--output-dir")
-    plain, compiled = data.with_name("plain"), data.with_name("compiled")
-    assert warm.run(*flags, plain)[0] == 0
-    code, said = warm.run(*flags, compiled, "--torch-compile", **kernels)
-    assert code == 0, said
-    assert "The first step has compiled the layers: " in said
-    assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
-    assert weight_names(compiled) == weight_names(plain)
+    compare(warm, data, flags, kernels)
 
 
 @COMPILER

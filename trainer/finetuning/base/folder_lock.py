@@ -1,5 +1,6 @@
 """Two trainers in one folder would delete each other's checkpoints: one holds a lock on it."""
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -28,12 +29,11 @@ def take(output: Path, environ: Mapping[str, str], *, launched: bool = False) ->
         InterruptedRun: SIGTERM or Ctrl-C while it waited; nothing was begun.
     """
     handle = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with contextlib.ExitStack() as failed:
+        failed.callback(os.close, handle)
         if not _locked(handle):
             _wait(handle, output, in_pod=TERMINATION_LOG_ENV in environ, launched=launched)
-    except BaseException:
-        os.close(handle)
-        raise
+        failed.pop_all()
     return handle
 
 

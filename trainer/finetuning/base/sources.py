@@ -129,6 +129,7 @@ def _from_datasets(source: str, data: Any) -> Rows:
     name = "train" if "train" in splits else next(iter(splits))
     chosen = splits[name]
     if chosen.data.nbytes > files.IN_MEMORY_BYTES:
-        stored = lambda line, at: Row(line, without_fill(chosen[at]))  # noqa: E731 - in one place
-        return streams.numbered(source, len(chosen), stored)
+        return streams.numbered(
+            source, len(chosen), lambda line, at: Row(line, without_fill(chosen[at]))
+        )
     return files.numbered(source, map(without_fill, chosen))
