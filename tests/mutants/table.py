@@ -45,7 +45,7 @@ TRAINING: tuple[Fault, ...] = (
     Fault("the description counts non-finite steps", LOSS, "LossNotFinite",
           edited(INFO, "results", nonfinite_losses=3)),
     Fault("losses never change", LOSS, "LossNotDecreasing", losses(lambda x: [2.0] * len(x))),
-    Fault("losses rise", LOSS, "LossNotDecreasing", losses(sorted)),
+    Fault("losses rise", LOSS, "LossNotDecreasing", losses(sorted), or_reason="LossDiverged"),
     Fault("a whole model is thrown off by its learning rate", LOSS, "LossDiverged", unchanged,
           run="full, blown up", sealed=False),
     Fault("an adapter is thrown off by its learning rate", LOSS, "LossDiverged", unchanged,
