@@ -140,7 +140,7 @@ test-cluster: setup  ## Tests on a real cluster; says so in one line where none 
 	@$(if $(filter 1,$(RECORD)),PYTEST_ADDOPTS=--record-faults) $(PY) -m hack.tests cluster
 
 .PHONY: test-long
-test-long: setup  ## Tests without a cluster that take minutes: compiled layers, memory of 100M parameters, torchrun, the state machine
+test-long: setup  ## Tests without a cluster that take minutes: damaged runs, compiled layers, memory of 100M parameters, torchrun
 	@$(PY) -m hack.tests long
 
 .PHONY: test-faults
