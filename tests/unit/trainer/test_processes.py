@@ -272,6 +272,31 @@ def test_a_wish_to_stop_on_one_machine_stops_both_with_their_work_saved(
 
 
 @pytest.mark.training
+@pytest.mark.parametrize("index", [pytest.param(0, marks=pytest.mark.long), 1])
+def test_a_machine_that_waits_for_the_others_leaves_when_told(
+    index: int, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    endpoint = f"127.0.0.1:{free_port()}"
+    where = ("--nnodes", 2, "--rdzv-endpoint", endpoint)
+    argv = (*where, *arguments(tiny_model, rows_file, tmp_path / "out", *LONG))
+    waits = launcher(*argv, index=index)
+    with ended(waits) as outcome:
+        if index == 0:
+            wait_until(lambda: reachable(endpoint, 0.1), "its meeting point", START)
+        else:
+            wait_until(lambda: hears_sigterm(waits.pid), "an answer to SIGTERM")
+        waits.send_signal(signal.SIGTERM)
+    assert outcome[0][0] == 143, outcome
+
+
+def hears_sigterm(pid: int) -> bool:
+    """As process 1 of a container, which is not killed by what it does not answer."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    (caught,) = (line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.training
 def test_wrong_data_ends_all_with_the_code_that_forbids_another_try(
     tiny_model: Path, tmp_path: Path
 ) -> None:

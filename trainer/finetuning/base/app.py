@@ -2,11 +2,14 @@
 
 import sys
 
-from finetuning.base.options import command_line
+from finetuning.artifacts import leaving
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the trainer; the exit code is one of artifacts.exits.ExitCode."""
+    leaving.when_told()
+    from finetuning.base.options import command_line  # noqa: PLC0415 - a signal may come any moment
+
     given = command_line().parse_args(argv)
     from finetuning.base.session import run  # noqa: PLC0415 - after --help, which is quick
 

@@ -2,10 +2,12 @@
 
 import argparse
 import logging
+import signal
 import socket
 import sys
 import time
 from collections.abc import Iterable
+from types import FrameType
 from typing import Any
 
 from finetuning.artifacts.exits import ExitCode
@@ -73,6 +75,11 @@ def _run_group(options: argparse.Namespace, trainer: list[str], *, hosts: bool) 
     from torch.distributed.elastic.rendezvous import RendezvousError  # noqa: PLC0415
     from torch.distributed.launcher.api import elastic_launch  # noqa: PLC0415
 
+    def told(number: int, _frame: FrameType | None) -> None:
+        """As torch answers once its processes run: a meeting point that is left stays open."""
+        raise SignalException("told to stop", signal.Signals(number))
+
+    signal.signal(signal.SIGTERM, told)
     command = ["-m", "finetuning.base.app", *trainer]
     try:
         elastic_launch(_settings(options, hosts=hosts), sys.executable)(*command)

@@ -10,12 +10,15 @@ import argparse
 import os
 import sys
 
+from finetuning.artifacts import leaving
+
 INDEX = "JOB_COMPLETION_INDEX"
 """The number of the pod, set by Kubernetes in an Indexed Job."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run this machine's share of the processes; the exit code stands for all of them."""
+    leaving.when_told()
     options, trainer = command_line().parse_known_args(argv)
     from finetuning.base.launch import launch  # noqa: PLC0415 - after --help, which is quick
 

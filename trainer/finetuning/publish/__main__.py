@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from finetuning.artifacts import TERMINATION_LOG_ENV
+from finetuning.artifacts import TERMINATION_LOG_ENV, leaving
 from finetuning.artifacts.exits import ExitCode
 from finetuning.artifacts.failures import TrainerError
 from finetuning.artifacts.models import PublishResult
@@ -18,6 +18,7 @@ MESSAGE_LIMIT = 500
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Publish; the outcome goes to the terminal and, in a pod, to kubelet."""
+    leaving.when_told()
     environ = os.environ if environ is None else environ
     # What a merge says on its way.
     logging.basicConfig(level=logging.INFO, format="publish: %(message)s", stream=sys.stderr)

@@ -1,0 +1,19 @@
+"""The answer to SIGTERM of a process that has nothing to save yet, or nothing at all."""
+
+import signal
+from types import FrameType
+from typing import NoReturn
+
+from finetuning.artifacts.exits import ExitCode
+
+
+def when_told() -> None:
+    """End at SIGTERM: process 1 of a container does not hear what it has no answer to.
+
+    Without one it is killed when its time to end is over, and holds its GPUs until then.
+    """
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(int(ExitCode.INTERRUPTED))
