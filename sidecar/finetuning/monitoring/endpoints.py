@@ -13,6 +13,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
 from typing_extensions import override
 
+from finetuning.artifacts.plain import plain
 from finetuning.monitoring.collector import Identity, SnapshotCollector
 from finetuning.monitoring.scrapers import Scrapers
 from finetuning.monitoring.source import Origin, Snapshot
@@ -41,10 +42,13 @@ def metrics(snapshot: Snapshot, identity: Identity, accept: str) -> Response:
 
 
 def status(snapshot: Snapshot) -> Response:
-    """The state as the trainer reported it; 503 until there is one."""
+    """The state as the trainer reported it, fit for anybody to read; 503 until there is one."""
     if snapshot.state is None or snapshot.origin is Origin.END:
         return Response(b"{}", "application/json", HTTPStatus.SERVICE_UNAVAILABLE)
-    return Response(snapshot.state.model_dump_json(by_alias=True).encode(), "application/json")
+    state = snapshot.state
+    told = {"reason": plain(state.reason, 128), "message": plain(state.message, 1024)}
+    text = state.model_copy(update=told).model_dump_json(by_alias=True)
+    return Response(text.encode(), "application/json")
 
 
 class MetricsServer(ThreadingHTTPServer):

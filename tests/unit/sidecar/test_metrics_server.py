@@ -224,6 +224,17 @@ def test_it_does_not_linger_longer_than_allowed(
     assert server.stop() == 0
 
 
+def test_the_page_of_the_state_has_no_token_of_an_error(
+    serve: Callable[..., Server], state_dir: Path, state: dict[str, Any], write_state: WriteState
+) -> None:
+    token = "hf_CanaryCanaryCanary0123456789"
+    write_state(state | {"state": "failed", "message": f"401 for {token}"})
+    server = serve("--state-dir", str(state_dir))
+    told = [fetch(server.port, "anybody", page) for page in ("/status", "/metrics")]
+    assert json.loads(told[0])["message"] == "401 for [redacted]"
+    assert token not in "".join(told)
+
+
 def test_a_second_signal_ends_the_lingering(
     serve: Callable[..., Server],
     scrape: Scrape,

@@ -13,7 +13,9 @@ from finetuning.artifacts.files import write_json
 from finetuning.artifacts.manifest import seal
 from finetuning.artifacts.models import GpuState, RunState, TrainingResult
 from finetuning.artifacts.trainer_state import TRAINER_STATE, TrainerState
+from finetuning.base import session
 from finetuning.base.checkpoints import path_of
+from finetuning.base.errors import ModelError
 from finetuning.base.last_words import encode, paused_early, say
 from finetuning.base.live import LiveState
 
@@ -77,3 +79,16 @@ def test_a_run_that_is_stopped_while_it_loads_keeps_the_figures_of_its_checkpoin
     found = paused_early(tmp_path)
     assert (found.step, found.total_steps, found.loss) == (8, 340, 1.5)
     assert found.checkpoint == path_of(8)
+
+
+def test_a_token_in_an_error_stands_in_no_words_that_others_can_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The words are in the Pod's status, which more people may read than its Secrets."""
+    path, token = tmp_path / "words", "hf_CanaryCanaryCanary0123456789"
+    monkeypatch.setenv("FINETUNING_TERMINATION_LOG", str(path))
+    live = LiveState(tmp_path)
+    assert session._failed(ModelError(f"401 for {token}"), live) == 2
+    told = path.read_text(encoding="utf-8") + live.state.message + caplog.text
+    assert told.count("401 for [redacted]") == 3
+    assert token not in told

@@ -20,6 +20,7 @@ from finetuning.artifacts.data_report import DataReport
 from finetuning.artifacts.exits import ExitCode, TrainFailure
 from finetuning.artifacts.failures import DatasetError, TrainerError
 from finetuning.artifacts.models import RunState, TrainingResult
+from finetuning.artifacts.plain import harmless
 from finetuning.artifacts.spared import load, without_bitsandbytes
 from finetuning.base import console, data_report, environment, folder_lock, reading, tracking
 from finetuning.base.errors import ConfigError, InterruptedRun, WorkerLostError
@@ -289,7 +290,7 @@ def _exporter(
 
 
 def _failed(error: TrainerError, live: LiveState | None) -> int:
-    text = in_the_users_words(str(error), os.environ)
+    text = harmless(in_the_users_words(str(error), os.environ))
     log.error("error: %s", text)
     reason = TrainFailure(error.reason)
     if live is not None:
