@@ -15,6 +15,9 @@ def device(path: str, *, opens: bool, group: int = 109) -> DeviceFile:
     return DeviceFile(path, group, 0o660, opens)
 
 
+RENDERS = [device(RENDER, opens=True)]
+
+
 @pytest.mark.parametrize(
     ("files", "groups", "expected"),
     [
@@ -30,6 +33,16 @@ def device(path: str, *, opens: bool, group: int = 109) -> DeviceFile:
                 "process may not open it, its groups are 1000; set the chart's value "
                 "gpuSupplementalGroups to [44, 109]."
             ),
+        ),
+        (
+            [DeviceFile(KFD, 0, 0o660, opens=False), *RENDERS],
+            {1000},
+            "(group 0, mode 0660): no group",
+        ),
+        (
+            [DeviceFile(KFD, 109, 0o600, opens=False), *RENDERS],
+            {109},
+            "no group that a pod can have",
         ),
         (
             [device(KFD, opens=True), device(RENDER, opens=False)],

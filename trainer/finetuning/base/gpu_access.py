@@ -10,6 +10,7 @@ from finetuning.base.errors import ConfigError
 DEVICES = Path("/dev")
 HIDES_GPUS = "HIP_VISIBLE_DEVICES"
 _NONE = {"", "-1"}
+_SHARED = 0o060
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,11 @@ class DeviceFile:
     mode: int
     opens: bool
     """Whether this process may read and write it."""
+
+    @property
+    def opens_to_its_group(self) -> bool:
+        """Of which a pod can be a member: no pod is one of root's."""
+        return self.group != 0 and self.mode & _SHARED == _SHARED
 
 
 def require(environ: Mapping[str, str], devices: Path = DEVICES) -> None:
@@ -78,6 +84,11 @@ def _closed(files: list[DeviceFile], groups: set[int]) -> str | None:
     if not files:
         return None
     told = ", ".join(f"{each.path} (group {each.group}, mode {each.mode:04o})" for each in files)
+    if any(not each.opens_to_its_group for each in files):
+        return (
+            f"{told}: no group that a pod can have may open it; on the node give these devices a "
+            "group of their own and the mode 0660, by a udev rule: see docs/hardware.md."
+        )
     missing = sorted({each.group for each in files} - groups)
     own = ", ".join(map(str, sorted(groups)))
     if not missing:
