@@ -1,6 +1,7 @@
 """The next missing step in a job's life: training Job, then validation Job, and pauses between."""
 
 import logging
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,6 +30,8 @@ from finetuning.controller.training_status import Problem
 log = logging.getLogger(__name__)
 
 _TELLING = {"FailedCreate", "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"}
+_OF_A_CLAIM = {"ProvisioningFailed", "ExternalProvisioning"}
+"""Where a volume is made once a node is known, scheduler and Pod say nothing of it."""
 _TRAINERS = f"{naming.CHILD_SELECTOR},{naming.COMPONENT_LABEL}={naming.TRAINING}"
 _RECENT = timedelta(minutes=4)
 """kubelet and the Job controller repeat their events more often than this while they still hold."""
@@ -280,30 +283,34 @@ class Obstructed:
     """What was said before is about a Pod that did come."""
 
 
-def waits_for(found: Children) -> Obstructed | None:
+def waits_for(found: Children, workers: int = 1) -> Obstructed | None:
     """Whom to ask about; None where nothing waits.
 
     None for a Pod that waits for a node as well: it says so itself, however many of them wait.
     """
-    for job, pods in (
-        (found.publishing, found.publishing_pods),
-        (found.validation, found.validation_pods),
-        (found.training, found.training_pods),
+    for job, pods, count in (
+        (found.publishing, found.publishing_pods, 1),
+        (found.validation, found.validation_pods, 1),
+        (found.training, found.training_pods, workers),
     ):
         if job is None or job.finished or (job.suspend and not job.queued):
             continue
         if job.suspend or not pods:
             return Obstructed(job.meta, in_queue=job.suspend)
-        if all(pod.over for pod in pods):
-            return Obstructed(job.meta, since=_newest(pods))
+    claim: str = ""
+    """Of a Pod that no node was found for and nobody says why: its volume may not come."""
+        if observed.lacks_a_pod(pods, count):
+            return Obstructed(job.meta, since=_newest(pod for pod in pods if pod.over))
         pod = pods[0]
         started = any(each.started_at for each in pod.containers)
         waits = not (started or pod.over or pod.unscheduled is not None)
-        return Obstructed(pod.meta) if waits else None
+        claim = "" if pod.node else pod.folder.partition("/")[0]
+        return Obstructed(pod.meta, claim=claim) if waits else None
+    `workers` are the Pods that train together.
     return None
 
 
-def _newest(pods: tuple[Pod, ...]) -> datetime | None:
+def _newest(pods: Iterable[Pod]) -> datetime | None:
     return max((pod.meta.created for pod in pods if pod.meta.created), default=None)
 
 
@@ -312,19 +319,32 @@ async def hint(gateway: Gateway, waits: Obstructed) -> str:
     about = waits.about
     if waits.in_queue:
         return await kueue.hint(gateway, about)
-    fields = f"involvedObject.uid={about.uid},type=Warning"
     try:
-        found = [
-            each async for each in gateway.items(EVENTS, about.namespace, fieldSelector=fields)
-        ]
+        fields = f"involvedObject.uid={about.uid},type=Warning"
+        newest = await _newest_event(gateway, waits, fields, _TELLING)
+        if newest is None and waits.claim:
+            fields = f"involvedObject.kind=PersistentVolumeClaim,involvedObject.name={waits.claim}"
+            newest = await _newest_event(gateway, waits, fields, _OF_A_CLAIM)
     except ApiError as error:
         if error.code == 403:  # noqa: PLR2004 - Forbidden
             see = f"kubectl -n {about.namespace} describe job {about.name}"
             return f"No pod appears; see: {see}" if about.owner_kind == KIND else ""
         raise
-    telling = [each for each in found if each.get("reason") in _TELLING and _holds(each, waits)]
-    newest = max(telling, key=_when, default=None)
-    return plain(f"{newest['reason']}: {newest.get('message', '')}", 1024) if newest else ""
+    if newest is None:
+        return ""
+    whose = f"Claim {waits.claim}: " if newest["reason"] in _OF_A_CLAIM else ""
+    return plain(f"{whose}{newest['reason']}: {newest.get('message', '')}", 1024)
+
+
+async def _newest_event(
+    gateway: Gateway, waits: Obstructed, fields: str, reasons: Collection[str]
+) -> dict[str, Any] | None:
+    """Of those that still hold."""
+    found = [
+        each async for each in gateway.items(EVENTS, waits.about.namespace, fieldSelector=fields)
+    ]
+    telling = [each for each in found if each.get("reason") in reasons and _holds(each, waits)]
+    return max(telling, key=_when, default=None)
 
 
 def _when(event: dict[str, Any]) -> datetime:

@@ -316,9 +316,12 @@ def pod(raw: Raw) -> Pod:
     )
 
 
+_NOT_PLACED = {"Unschedulable", "SchedulerError", "SchedulingGated"}
+
+
 def _unscheduled(conditions: Iterable[Raw]) -> Mark | None:
     for each in conditions:
-        if each.get("type") == "PodScheduled" and each.get("reason") == "Unschedulable":
+        if each.get("type") == "PodScheduled" and each.get("reason") in _NOT_PLACED:
             return _mark(each)
     return None
 
@@ -394,6 +397,11 @@ def children(uid: str, jobs: Iterable[BatchJob], pods: Iterable[Pod]) -> Childre
 def leading(pods: Iterable[Pod]) -> tuple[Pod, ...]:
     """Those with index 0, in which the progress and the last words are."""
     return tuple(pod for pod in pods if pod.index == 0)
+
+
+def lacks_a_pod(pods: Iterable[Pod], workers: int) -> bool:
+    """Whether one of a group is still to come, at first or after one that failed."""
+    return len({pod.index for pod in pods if pod.phase != "Failed"}) < workers
 
 
 def began(pods: Iterable[Pod], workers: int) -> datetime | None:

@@ -222,7 +222,7 @@ class Reconciler:
 
     async def _ask_events(self, job: FineTuningJob, found: Children, memory: Memory) -> None:
         """Quotas, pod security and mounts say why nothing starts in events, Kueue elsewhere."""
-        waits = None if job.spec.suspend else children.waits_for(found)
+        waits = None if job.spec.suspend else children.waits_for(found, job.spec.workers)
         now, about = self._clock(), _waiting_for(waits)
         if about != memory.waiting_for:
             # After a restart, what an earlier life of this process read is still the best answer.
@@ -293,7 +293,8 @@ class Reconciler:
         ]
 
     def _is_to_tidy(self, seen: Seen, wanted: Desired, new: FineTuningJobStatus) -> bool:
-        if not status.is_settled(seen.job.model_copy(update={"status": new})):
+        job = seen.job.model_copy(update={"status": new})
+        if not status.is_settled(job):
             return False
         timed = seen.job.spec.ttl_seconds_after_finished is not None
         return timed or self._monitors.is_left(wanted)

@@ -134,8 +134,8 @@ def _of_size(words: str) -> str:
 def _without_room(job: FineTuningJob, words: str, stage: Stage) -> str:
     """The same of a volume, a GPU or an image that cannot be had."""
     told = words.rstrip(". ")
-    if "unbound immediate PersistentVolumeClaims" in words:
-        claim = sources.output(job).claim
+    claim = sources.output(job).claim
+    if "unbound immediate PersistentVolumeClaims" in words or words.startswith(f"Claim {claim}: "):
         field = "claimName" if job.spec.output.storage.claim_name else "storageClassName"
         look = f"`kubectl --namespace {job.metadata.namespace} describe pvc {claim}`"
         remedy = f"claim {claim} has no volume: {look} says why, `kubectl get storageclass` what"

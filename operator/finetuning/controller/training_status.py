@@ -8,7 +8,7 @@ from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase, R
 from finetuning.artifacts.exits import ExitCode, TrainFailure
 from finetuning.artifacts.models import TrainingState
 from finetuning.artifacts.plain import plain
-from finetuning.controller import last_words, naming, remedies
+from finetuning.controller import last_words, naming, observed, remedies
 from finetuning.controller.desired import group
 from finetuning.controller.observed import BatchJob, Children, Container, Pod
 
@@ -172,9 +172,13 @@ _WAITING = Standing(Phase.PENDING, Reason.JOB_CREATED, "Waiting for the training
 
 
 def _no_pod(seen: Seen) -> Standing | None:
-    if seen.children.training_pods:
+    """Of a group each has to come: those that run wait for it."""
+    pods = seen.children.training_pods
+    if len({pod.index for pod in pods}) >= seen.job.spec.workers:
         return None
-    return _forbidden(seen) if seen.hint else _WAITING
+    if seen.hint:
+        return _forbidden(seen)
+    return None if pods and not trainer_runs(pods[0]) else _WAITING
 
 
 def _forbidden(seen: Seen) -> Standing:
@@ -198,7 +202,7 @@ def _restarting(seen: Seen) -> Standing | None:
     trainer = pod.container(naming.TRAINING_CONTAINER)
     if not pod.over and (trainer is None or trainer.exit_code is None):
         return None
-    if seen.hint and all(each.over for each in seen.children.training_pods):
+    if seen.hint and observed.lacks_a_pod(seen.children.training_pods, seen.job.spec.workers):
         # That of the Job, which has tried to make the next one.
         return _forbidden(seen)
     if _was_paused(seen.children.training, pod):

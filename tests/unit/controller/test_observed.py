@@ -77,3 +77,11 @@ def test_of_annotations_only_the_wish_to_be_judged_again_is_kept_and_cut() -> No
     raw = {"metadata": {"name": "a", "annotations": wish}}
     kept = observed.custom(raw).body["metadata"]["annotations"]
     assert kept == {naming.REVALIDATE_ANNOTATION: "x" * 256}
+
+
+@pytest.mark.parametrize("reason", ["Unschedulable", "SchedulerError", "SchedulingGated"])
+def test_what_the_scheduler_says_of_a_pod_that_it_does_not_place_is_seen(reason: str) -> None:
+    mark = {"type": "PodScheduled", "status": "False", "reason": reason, "message": "why"}
+    found = pod(conditions=[mark]).unscheduled
+    assert found is not None
+    assert found.message == "why"

@@ -188,3 +188,45 @@ def of(raw: dict[str, Any], component: str) -> bool:
 def condition(world: World, kind: str) -> dict[str, Any]:
     (found,) = [each for each in world.status["conditions"] if each["type"] == kind]
     return dict(found)
+
+
+async def test_a_quota_that_lets_a_part_of_a_group_in_is_told(process: Process) -> None:
+    world = process.world
+    world.apply(workers=2)
+    await process.settle()
+    world.start(naming.TRAINING)  # The first of the two.
+    await process.settle()
+    assert (world.status["phase"], world.status["reason"]) == ("Pending", "JobCreated")
+    forbids(world, naming.TRAINING, QUOTA)
+    await later(process)
+    assert (world.status["phase"], world.status["reason"]) == ("Pending", "PodsForbidden")
+    assert "exceeded quota: gpus" in world.status["message"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("ProvisioningFailed", "only ReadWriteOnce is supported"),
+        ("ExternalProvisioning", "Waiting for a volume to be created by 'nfs.example'"),
+    ],
+)
+async def test_a_volume_that_is_made_for_a_node_and_does_not_come_is_told(
+    process: Process, reason: str, message: str
+) -> None:
+    world = process.world
+    world.apply()
+    await process.settle()
+    world.run_jobs()
+    await process.settle()
+    event = {
+        "metadata": {"generateName": "e.", "namespace": "team"}, "reason": reason,
+        "involvedObject": {"kind": "PersistentVolumeClaim", "name": "demo-output"},
+        "message": message, "lastTimestamp": IN_THE_PRESENT,
+    }  # fmt: skip
+    world.create("events", event)
+    await later(process)
+    told = world.status["message"]
+    assert (world.status["phase"], world.status["reason"]) == ("Pending", "ContainerConfigError")
+    assert told.startswith(f"spec.output.storage.storageClassName: Claim demo-output: {reason}: ")
+    assert message in told
+    assert "describe pvc demo-output" in told

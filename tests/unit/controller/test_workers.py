@@ -237,6 +237,29 @@ def test_nothing_is_said_of_a_single_pod() -> None:
     assert shared() is None
 
 
+GONE = "FailedCreate: Error creating: pods is forbidden: exceeded quota: gpus"
+DONE = pod(ended(0), name="demo-train-1-x", index=1, phase="Succeeded")
+NOWHERE = pod(name="demo-train-0-x", index=0, conditions=unscheduled("0/3 nodes: no amd.com/gpu"))
+
+
+@pytest.mark.parametrize(
+    ("pods", "hint", "phase", "reason"),
+    [
+        ((RUNS,), "", Phase.PENDING, Reason.JOB_CREATED),
+        ((RUNS,), GONE, Phase.PENDING, Reason.PODS_FORBIDDEN),
+        ((RUNS, KILLED), GONE, Phase.PENDING, Reason.PODS_FORBIDDEN),
+        ((RUNS, KILLED), "", Phase.PENDING, Reason.RESTARTING),
+        ((NOWHERE,), "", Phase.PENDING, Reason.UNSCHEDULABLE),
+        ((RUNS, DONE), "", Phase.RUNNING, Reason.TRAINING),
+    ],
+)
+def test_a_group_waits_for_a_pod_that_does_not_come(
+    pods: tuple[Pod, ...], hint: str, phase: Phase, reason: Reason
+) -> None:
+    found = standing(seen(*together(*pods), of=job(**TWO), training=batch_job(), hint=hint))
+    assert (found.phase, found.reason) == (phase, reason)
+
+
 async def test_a_claim_of_the_users_is_looked_at_once(world: World, process: Process) -> None:
     claim = {"metadata": {"name": "mine", "namespace": "team"}}
     world.create("persistentvolumeclaims", {**claim, "spec": {"accessModes": ["ReadWriteOnce"]}})
