@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from finetuning.api.v1alpha1 import KIND, FineTuningJob, Reason
+from finetuning.api.v1alpha1 import KIND, FineTuningJob, Phase, Reason
 from finetuning.artifacts.plain import plain
 from finetuning.controller import (
     apply,
@@ -56,9 +56,6 @@ class Steps:
         self.turns.meet(self.key, found.training, self.gateway.now())
         left = deadlines.to_start(job, found, self.gateway.now())
         if left is not None and left <= timedelta():
-            if found.training is not None:
-                # Of a Job that is given up, no Pod is left and its quota is free for others.
-                await self._suspend(found.training, wanted=True)
             return deadlines.too_late(job)
         try:
             if found.training is None:
@@ -252,6 +249,25 @@ class Steps:
         self.looked_at.add(job.meta.uid)
 
 
+def is_given_up(job: FineTuningJob, found: BatchJob | None) -> bool:
+    """Whether a Job would still begin though its job has failed without it."""
+    failed = job.status.phase is Phase.FAILED and not training_status.is_trained(job.status)
+    return failed and found is not None and not (found.finished or found.suspend)
+
+
+async def give_up(gateway: Gateway, cache: Cache, job: FineTuningJob) -> None:
+    """Leave no Pod, and the quota to others; after the status, which says that it is over.
+
+    A Job that is suspended before would look like one of a pause that has ended.
+    """
+    training = cache.children(
+        (job.metadata.namespace, job.metadata.name), job.metadata.uid
+    ).training
+    if training is not None and is_given_up(job, training):
+        changed = await apply.suspend(gateway, training, wanted=True)
+        cache.jobs.put(observed.batch_job(changed))
+
+
 async def expire(gateway: Gateway, cache: Cache, job: FineTuningJob) -> None:
     """Tell the Jobs of a job that is over when to go.
 
@@ -281,12 +297,15 @@ class Obstructed:
     """A Job that Kueue has not admitted; else one without Pod, or a Pod not started."""
     since: datetime | None = None
     """What was said before is about a Pod that did come."""
+    claim: str = ""
+    """Of a Pod that no node was found for and nobody says why: its volume may not come."""
 
 
 def waits_for(found: Children, workers: int = 1) -> Obstructed | None:
     """Whom to ask about; None where nothing waits.
 
     None for a Pod that waits for a node as well: it says so itself, however many of them wait.
+    `workers` are the Pods that train together.
     """
     for job, pods, count in (
         (found.publishing, found.publishing_pods, 1),
@@ -297,8 +316,6 @@ def waits_for(found: Children, workers: int = 1) -> Obstructed | None:
             continue
         if job.suspend or not pods:
             return Obstructed(job.meta, in_queue=job.suspend)
-    claim: str = ""
-    """Of a Pod that no node was found for and nobody says why: its volume may not come."""
         if observed.lacks_a_pod(pods, count):
             return Obstructed(job.meta, since=_newest(pod for pod in pods if pod.over))
         pod = pods[0]
@@ -306,7 +323,6 @@ def waits_for(found: Children, workers: int = 1) -> Obstructed | None:
         waits = not (started or pod.over or pod.unscheduled is not None)
         claim = "" if pod.node else pod.folder.partition("/")[0]
         return Obstructed(pod.meta, claim=claim) if waits else None
-    `workers` are the Pods that train together.
     return None
 
 

@@ -120,6 +120,7 @@ class Reconciler:
             return await self._write(custom, memory, status.parse(custom.body.get("status")), new)
         if status.is_settled(job):
             self._memories.pop(key, None)
+            await children.give_up(self._gateway, self._cache, job)
             await children.expire(self._gateway, self._cache, job)
             await self._monitors.remove(wanted)
             return None
@@ -296,8 +297,9 @@ class Reconciler:
         job = seen.job.model_copy(update={"status": new})
         if not status.is_settled(job):
             return False
-        timed = seen.job.spec.ttl_seconds_after_finished is not None
-        return timed or self._monitors.is_left(wanted)
+        timed = job.spec.ttl_seconds_after_finished is not None
+        waits = children.is_given_up(job, seen.children.training)
+        return timed or waits or self._monitors.is_left(wanted)
 
     def _to_start(self, seen: Seen, new: FineTuningJobStatus) -> float | None:
         job = seen.job.model_copy(update={"status": new})

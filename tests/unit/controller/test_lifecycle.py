@@ -9,9 +9,10 @@ import aiohttp
 import pytest
 from tests.unit.controller.objects import ENDED, STARTED, job, job_body, trainer_says
 from tests.unit.controller.story import STORY, tell
-from tests.unit.controller.world import KEY, Process, World
+from tests.unit.controller.world import KEY, Crash, Process, World
 
 from finetuning.controller import desired, naming, observed, sidecar
+from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import ApiError, Resource
 from finetuning.controller.training_status import NODE_SILENT
 
@@ -31,6 +32,12 @@ def no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
 def acknowledge(world: World, since: str = STARTED) -> None:
     """The Job controller has seen the Job."""
     world.patch(("jobs", "team", "demo-train"), {"status": {"startTime": since}}, only_status=True)
+
+
+def count_anew_if_suspended(world: World) -> None:
+    """As the Job controller does for a Job that goes on later."""
+    if world.get("jobs", "demo-train")["spec"]["suspend"]:
+        acknowledge(world, world.now.isoformat())
 
 
 # The first start
@@ -64,6 +71,52 @@ async def test_a_job_that_does_not_start_in_time_fails_with_its_obstacle_and_fre
     assert world.get("jobs", "demo-train")["spec"]["suspend"] is True
     world.run_jobs()
     assert world.of("pods") == []
+
+
+async def test_a_status_that_is_refused_at_its_deadline_starts_no_clock_anew(
+    world: World, process: Process
+) -> None:
+    world.apply(startDeadlineSeconds=60)
+    await process.settle()
+    world.run_jobs()
+    acknowledge(world)
+    await process.settle()
+    world.now += timedelta(seconds=60)
+    refusals = [ApiError(409, "Conflict", "somebody was faster")]
+
+    def refuse(verb: str, plural: str) -> ApiError | None:
+        return (
+            refusals.pop() if (verb, plural) == ("patch", "finetuningjobs") and refusals else None
+        )
+
+    world.fail_with = refuse
+    process.watch()
+    with pytest.raises(RetryLaterError):
+        await process.reconciler.reconcile(KEY)
+    count_anew_if_suspended(world)
+    await process.settle()
+    assert not refusals
+    assert world.status["reason"] == "StartDeadlineExceeded"
+    assert world.get("jobs", "demo-train")["spec"]["suspend"] is True
+
+
+async def test_a_job_is_given_up_by_whoever_comes_after_a_crash(
+    world: World, process: Process, http: aiohttp.ClientSession
+) -> None:
+    world.apply(startDeadlineSeconds=60)
+    await process.settle()
+    world.run_jobs()
+    acknowledge(world)
+    await process.settle()
+    world.now += timedelta(seconds=60)
+    world.crash_after = len(world.writes) + 1
+    process.watch()
+    with pytest.raises(Crash):
+        await process.reconciler.reconcile(KEY)
+    count_anew_if_suspended(world)
+    await Process(world, http).settle()
+    assert world.status["reason"] == "StartDeadlineExceeded"
+    assert world.get("jobs", "demo-train")["spec"]["suspend"] is True
 
 
 async def test_a_pod_that_waits_for_a_node_costs_no_request_however_long_it_waits(
