@@ -1,18 +1,15 @@
 """The next missing step in a job's life: training Job, then validation Job, and pauses between."""
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 from finetuning.api.v1alpha1 import KIND, FineTuningJob, Phase, Reason
-from finetuning.artifacts.plain import plain
 from finetuning.controller import (
     apply,
     attempts,
     deadlines,
-    kueue,
     naming,
     observed,
     publications,
@@ -21,20 +18,16 @@ from finetuning.controller import (
 )
 from finetuning.controller.attempts import Attempt
 from finetuning.controller.cache import Cache
+from finetuning.controller.complaints import Obstructed
 from finetuning.controller.desired import Desired, Manifest, publishing, sources, validation
 from finetuning.controller.errors import RetryLaterError
-from finetuning.controller.gateway import EVENTS, JOBS, PODS, SERVICES, ApiError, Gateway
-from finetuning.controller.observed import BatchJob, Children, Key, Meta, Pod
+from finetuning.controller.gateway import JOBS, PODS, SERVICES, ApiError, Gateway
+from finetuning.controller.observed import BatchJob, Children, Key, Pod
 from finetuning.controller.training_status import Problem
 
 log = logging.getLogger(__name__)
 
-_TELLING = {"FailedCreate", "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"}
-_OF_A_CLAIM = {"ProvisioningFailed", "ExternalProvisioning"}
-"""Where a volume is made once a node is known, scheduler and Pod say nothing of it."""
 _TRAINERS = f"{naming.CHILD_SELECTOR},{naming.COMPONENT_LABEL}={naming.TRAINING}"
-_RECENT = timedelta(minutes=4)
-"""kubelet and the Job controller repeat their events more often than this while they still hold."""
 
 
 @dataclass(frozen=True)
@@ -288,19 +281,6 @@ def _lacks(claim: Manifest, pods: tuple[Pod, ...]) -> bool:
     return mark is not None and missing in mark.message
 
 
-@dataclass(frozen=True)
-class Obstructed:
-    """The object of which others say why nothing runs."""
-
-    about: Meta
-    in_queue: bool = False
-    """A Job that Kueue has not admitted; else one without Pod, or a Pod not started."""
-    since: datetime | None = None
-    """What was said before is about a Pod that did come."""
-    claim: str = ""
-    """Of a Pod that no node was found for and nobody says why: its volume may not come."""
-
-
 def waits_for(found: Children, workers: int = 1) -> Obstructed | None:
     """Whom to ask about; None where nothing waits.
 
@@ -328,50 +308,3 @@ def waits_for(found: Children, workers: int = 1) -> Obstructed | None:
 
 def _newest(pods: Iterable[Pod]) -> datetime | None:
     return max((pod.meta.created for pod in pods if pod.meta.created), default=None)
-
-
-async def hint(gateway: Gateway, waits: Obstructed) -> str:
-    """Kueue's words, or the newest warning that still holds; empty when there is none."""
-    about = waits.about
-    if waits.in_queue:
-        return await kueue.hint(gateway, about)
-    try:
-        fields = f"involvedObject.uid={about.uid},type=Warning"
-        newest = await _newest_event(gateway, waits, fields, _TELLING)
-        if newest is None and waits.claim:
-            fields = f"involvedObject.kind=PersistentVolumeClaim,involvedObject.name={waits.claim}"
-            newest = await _newest_event(gateway, waits, fields, _OF_A_CLAIM)
-    except ApiError as error:
-        if error.code == 403:  # noqa: PLR2004 - Forbidden
-            see = f"kubectl -n {about.namespace} describe job {about.name}"
-            return f"No pod appears; see: {see}" if about.owner_kind == KIND else ""
-        raise
-    if newest is None:
-        return ""
-    whose = f"Claim {waits.claim}: " if newest["reason"] in _OF_A_CLAIM else ""
-    return plain(f"{whose}{newest['reason']}: {newest.get('message', '')}", 1024)
-
-
-async def _newest_event(
-    gateway: Gateway, waits: Obstructed, fields: str, reasons: Collection[str]
-) -> dict[str, Any] | None:
-    """Of those that still hold."""
-    found = [
-        each async for each in gateway.items(EVENTS, waits.about.namespace, fieldSelector=fields)
-    ]
-    telling = [each for each in found if each.get("reason") in reasons and _holds(each, waits)]
-    return max(telling, key=_when, default=None)
-
-
-def _when(event: dict[str, Any]) -> datetime:
-    text = event.get("lastTimestamp") or event.get("eventTime")
-    try:
-        return datetime.fromisoformat(text) if text else datetime.min.replace(tzinfo=UTC)
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
-
-
-def _holds(event: dict[str, Any], waits: Obstructed) -> bool:
-    when = _when(event)
-    is_news = waits.since is None or when > waits.since
-    return is_news and datetime.now(UTC) - when < _RECENT

@@ -33,8 +33,8 @@ from finetuning.controller import (
     usage,
     writers,
 )
-from finetuning.controller.budget import Budget
 from finetuning.controller.cache import Cache
+from finetuning.controller.complaints import Complaints, Obstructed
 from finetuning.controller.desired import Desired
 from finetuning.controller.errors import InvalidSpecError
 from finetuning.controller.gateway import CLAIMS, ApiError, Gateway
@@ -58,9 +58,6 @@ HINT_SOON_SECONDS = 12.0
 """and again after so long,"""
 HINT_EVERY_SECONDS = 60.0
 """and after so long when it has waited longer than that."""
-EVENT_READS_PER_SECOND = 10.0
-EVENT_READS_BURST = 50.0
-"""For a thousand jobs that wait for one quota, a minute's delay is the smaller evil."""
 
 SERVICE_EVERY_SECONDS = 300.0
 """Between two looks for the Service by which the pods of a running group meet."""
@@ -99,7 +96,7 @@ class Reconciler:
         self._specs = Specs(settings)
         self._memories: dict[Key, Memory] = {}
         self._turns = writers.Turns()
-        self._event_reads = Budget(EVENT_READS_PER_SECOND, EVENT_READS_BURST, clock)
+        self._complaints = Complaints(gateway, clock)
 
     async def close(self) -> None:
         """End what goes on beside the looks."""
@@ -230,10 +227,15 @@ class Reconciler:
             first = waits if not memory.waiting_for else None
             memory.hint = _read_before(job, first.about.component) if first is not None else ""
             memory.waiting_for, memory.waiting, memory.hinted = about, now, NEVER
-        if waits is None or now < _next_hint(memory) or not self._event_reads.take():
+        if waits is None or now < _next_hint(memory):
             return
-        memory.hinted = now
-        memory.hint = await children.hint(self._gateway, waits)
+        # Before it is asked: where that fails, the next look does without.
+        before, memory.hinted = memory.hinted, now
+        words = await self._complaints.about(waits)
+        if words is None:
+            memory.hinted = before
+        else:
+            memory.hint = words
 
     async def _write(
         self,
@@ -307,7 +309,7 @@ class Reconciler:
         return None if left is None else max(0.0, left.total_seconds())
 
 
-def _waiting_for(waits: children.Obstructed | None) -> str:
+def _waiting_for(waits: Obstructed | None) -> str:
     if waits is None:
         return ""
     return f"{waits.about.uid} in a queue" if waits.in_queue else waits.about.uid

@@ -236,16 +236,16 @@ async def test_what_stands_in_the_way_is_read_within_fifteen_seconds_and_then_le
 
 @pytest.mark.fault(
     "A thousand jobs stuck at once",
-    "Events are read within a budget",
+    "Events are read once for all jobs of a namespace, and within a budget",
 )
 async def test_events_are_read_within_a_budget(world: World, process: Process) -> None:
     world.apply()
     await process.settle()
-    budget = process.reconciler._event_reads
+    budget = process.reconciler._complaints.budget
     while budget.take():
         pass
     process.time += HINT_AFTER_SECONDS - IDLE_SECONDS
-    process.reconciler._event_reads._filled = process.time
+    budget._filled = process.time
     again = await process.reconciler.reconcile(KEY)
     assert ("list", "events") not in world.reads
     assert again == pytest.approx(1.0)
