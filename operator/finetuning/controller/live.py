@@ -11,7 +11,7 @@ from collections.abc import Callable
 import aiohttp
 
 from finetuning.controller import last_words, naming, observed, sidecar, training_status
-from finetuning.controller.memory import Memory
+from finetuning.controller.memory import Memory, left
 from finetuning.controller.observed import Children, Key, Pod
 
 
@@ -51,6 +51,10 @@ class Listener:
             return memory.last_asked == memory.live_pod
         return self._clock() - memory.fetched < self._interval
 
+    def next_question(self, memory: Memory) -> float:
+        """In how many seconds a running job's sidecar should be asked again."""
+        return left(self._interval, memory.fetched, self._clock())
+
     def waits(self, key: Key) -> bool:
         """Whether a better figure than the last one is on its way."""
         return key in self._asked
@@ -60,9 +64,11 @@ class Listener:
             found = await sidecar.fetch(self._http, pod.ip)
         finally:
             self._asked.pop(key, None)
+        known = memory.live
         if memory.live_pod == pod.meta.uid:
-            memory.live = found or memory.live
-        self._wake(key)
+            memory.live = found or known
+        if memory.withheld or memory.live != known:
+            self._wake(key)
 
     async def close(self) -> None:
         """Wait for no answer any more."""

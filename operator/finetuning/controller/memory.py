@@ -15,6 +15,10 @@ class Memory:
 
     uid: str
     wrote: float = NEVER
+    ended: float = NEVER
+    """When its newest trainer was first seen to have ended, while its Job has not."""
+    withheld: bool = False
+    """Whether a status waits for what its sidecar is asked."""
     live: TrainingState | None = None
     live_pod: str = ""
     fetched: float = NEVER
@@ -38,3 +42,9 @@ class Memory:
     hinted: float = NEVER
     looked_at: set[str] = field(default_factory=set)
     """Finished Jobs whose Pods were listed already because none of them was known."""
+
+
+def left(pause: float, last: float, now: float) -> float:
+    """Of a pause that began at `last`; all of it where it is over, or never began."""
+    passed = now - last
+    return pause if passed >= pause else pause - passed

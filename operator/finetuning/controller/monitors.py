@@ -12,7 +12,7 @@ from finetuning.controller.conditions import MONITORED
 from finetuning.controller.desired import Desired, Manifest
 from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import ApiError
-from finetuning.controller.memory import NEVER, Memory
+from finetuning.controller.memory import NEVER, Memory, left
 from finetuning.controller.monitoring_mode import (
     DONE,
     MEND_SECONDS,
@@ -99,6 +99,11 @@ class Monitors:
         waits = pause is None or now - memory.monitor_tried < pause
         return not waits and (self._stock.known or not done)
 
+    def next_look(self, memory: Memory) -> float | None:
+        """In how many seconds a running job's monitoring should be looked at again."""
+        pause = next_try(memory)
+        return None if pause is None else left(pause, memory.monitor_tried, self._clock())
+
     async def remove(self, wanted: Desired) -> None:
         """Of a job that is over: each monitor is a scrape pool, also where nothing is left in it.
 
@@ -168,7 +173,7 @@ class Monitors:
 
 
 def next_try(memory: Memory) -> float | None:
-    """In how many seconds a job's monitoring should be looked at again."""
+    """Seconds from one look at a job's monitoring to the next."""
     last = memory.monitoring
     if last is None or last.reason in MISSING:
         return PROBE_SECONDS

@@ -131,6 +131,7 @@ class Reconciler:
         except apply.NamespaceGoneError:
             return None
         new = status.status_of(seen, status.now())
+        self._note_end(seen, memory)
         going = status.is_last_chance(seen.children.training_pods)
         held = await self._write(custom, memory, job.status, new, at_once=going)
         due = 0.0 if held is None and _is_due(seen, new) else None
@@ -173,6 +174,15 @@ class Reconciler:
             hint=memory.hint,
             now=self._gateway.now(),
         )
+
+    def _note_end(self, seen: Seen, memory: Memory) -> None:
+        """What a trainer says last is told with the end of its Job, if that comes soon."""
+        training = seen.children.training
+        closes = training is not None and not training.finished
+        if not (closes and status.has_ended(seen.children.training_pods)):
+            memory.ended = NEVER
+        elif memory.ended == NEVER:
+            memory.ended = self._clock()
 
     def _count_usage(
         self, custom: Custom, job: FineTuningJob, found: Children, memory: Memory
@@ -251,10 +261,12 @@ class Reconciler:
         changes = status.patch(old, new)
         if not changes:
             return None
-        held = self._hold_seconds(old, new) - (self._clock() - memory.wrote)
+        since = max(memory.wrote, memory.ended)
+        held = self._hold_seconds(old, new) - (self._clock() - since)
         if held > 0 and not at_once:
             return held
-        if old is not None and not at_once and self._outdated(custom.key, old, new):
+        memory.withheld = not at_once and self._outdated(custom.key, old, new)
+        if memory.withheld:
             return None
         written = await apply.patch_status(self._gateway, custom, changes)
         if written is None:
@@ -266,9 +278,12 @@ class Reconciler:
         await self._announcer.announce(custom, old, new)
         return None
 
-    def _outdated(self, key: Key, old: FineTuningJobStatus, new: FineTuningJobStatus) -> bool:
+    def _outdated(
+        self, key: Key, old: FineTuningJobStatus | None, new: FineTuningJobStatus
+    ) -> bool:
         """Figures that newer ones are on their way to replace, with a look of their own."""
-        return self._listener.waits(key) and status.is_progress_only(old, new)
+        waits = old is not None and self._listener.waits(key)
+        return waits and old is not None and status.is_progress_only(old, new)
 
     def _hold_seconds(self, old: FineTuningJobStatus | None, new: FineTuningJobStatus) -> float:
         before = old or FineTuningJobStatus()
@@ -289,9 +304,9 @@ class Reconciler:
         return [
             self._to_start(seen, new),
             _NODE_LOST_EVERY if ending else None,
-            self._settings.progress_interval_seconds if running else None,
+            self._listener.next_question(memory) if running else None,
             _until(_next_hint(memory), self._clock()) if memory.waiting_for else None,
-            monitors.next_try(memory) if running else None,
+            self._monitors.next_look(memory) if running else None,
             _retry_seconds(problem) if problem is not None else None,
         ]
 

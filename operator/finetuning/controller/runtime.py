@@ -142,9 +142,7 @@ class Operator:
             delay = self._queue.retry(key)
             log.exception("job=%s/%s this is a bug; retry in %.1f s", *key, delay)
             return "error"
-        self._queue.succeeded(key)
-        if again is not None:
-            self._queue.add_after(key, again)
+        self._queue.succeeded(key, again)
         return "ok"
 
     async def _stop(self, server: web.AppRunner) -> None:

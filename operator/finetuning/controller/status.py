@@ -270,6 +270,12 @@ def has_last_words(pods: tuple[Pod, ...]) -> bool:
     return _last_words(pods) is not None
 
 
+def has_ended(pods: tuple[Pod, ...]) -> bool:
+    """Whether the newest trainer that ever started runs no more."""
+    trainer = _trainer(pods)
+    return trainer is not None and trainer.exit_code is not None
+
+
 def is_last_chance(pods: tuple[Pod, ...]) -> bool:
     """Whether there are last words that go with their Pod at any moment."""
     return has_last_words(pods) and any(pod.meta.deleting for pod in observed.leading(pods))
@@ -307,8 +313,24 @@ def _with_conditions(seen: Seen, new: FineTuningJobStatus, now: datetime) -> Fin
     return new.model_copy(update={"conditions": merged})
 
 
+_WIRED: dict[int, tuple[FineTuningJobStatus, dict[str, Any]]] = {}
+"""By its identity: a status is asked for several times in a look, and the last one in the next."""
+_WIRED_KEPT = 64
+
+
 def wire(status: FineTuningJobStatus) -> dict[str, Any]:
-    """As JSON, without what is unknown."""
+    """As JSON, without what is unknown; made once of one object, which nobody changes."""
+    known = _WIRED.get(id(status))
+    if known is not None:
+        return known[1]
+    if len(_WIRED) >= _WIRED_KEPT:
+        del _WIRED[next(iter(_WIRED))]
+    data = _wire(status)
+    _WIRED[id(status)] = status, data
+    return data
+
+
+def _wire(status: FineTuningJobStatus) -> dict[str, Any]:
     data: dict[str, Any] = status.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {name: _without_empty(part) for name, part in data.items() if part not in _EMPTY}
 

@@ -104,9 +104,16 @@ class WorkQueue(Generic[K]):
         self.add_after(key, delay)
         return delay
 
-    def succeeded(self, key: K) -> None:
-        """Start the delays of `key` over."""
+    def succeeded(self, key: K, again: float | None = None) -> None:
+        """Start the delays of `key` over, and ask for another look after `again` seconds.
+
+        A look sees everything: what earlier ones asked for is of no use any more.
+        """
         self._failures.pop(key, None)
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
+        if again is not None:
+            self.add_after(key, again)
 
     async def get(self) -> K:
         """The next key, which is this worker's alone until `done`; raises ClosedError."""

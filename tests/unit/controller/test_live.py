@@ -69,6 +69,47 @@ async def test_an_answer_is_kept_and_asks_for_another_look(
     assert told.asked == 1
 
 
+async def test_an_answer_that_says_nothing_new_asks_for_no_look(
+    monkeypatch: pytest.MonkeyPatch, http: aiohttp.ClientSession
+) -> None:
+    woken, memory, times = list[Key](), Memory("uid"), iter(range(0, 1000, 10))
+    listener = Listener(http, 10, lambda: next(times), woken.append)
+    same = TrainingState(updated_at=1, step=7)
+
+    async def hear(found: TrainingState | None) -> int:
+        told = Sidecar()
+        told.answer.set_result(found)
+        monkeypatch.setattr(sidecar, "fetch", told.fetch)
+        before = len(woken)
+        listener.ask(KEY, TRAINS, memory)
+        await asyncio.sleep(0.05)
+        assert told.asked == 1
+        return len(woken) - before
+
+    assert await hear(None) == 0, "nobody answers"
+    assert await hear(same) == 1
+    assert await hear(same.model_copy()) == 0, "the trainer stands still"
+    assert await hear(None) == 0
+    memory.withheld = True
+    assert await hear(None) == 1, "a status that waited for it"
+
+
+async def test_a_sidecar_is_asked_once_an_interval_whatever_looks_there_are_between(
+    monkeypatch: pytest.MonkeyPatch, http: aiohttp.ClientSession
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(sidecar, "fetch", Told(1).fetch)
+    listener, memory = Listener(http, 10, lambda: now, lambda _: None), Memory("uid")
+    assert listener.next_question(memory) == 10
+    listener.ask(KEY, TRAINS, memory)
+    assert listener.next_question(memory) == 10
+    now = 107.5
+    assert listener.next_question(memory) == 2.5
+    now = 111.0
+    assert listener.next_question(memory) == 10, "it has no address any more"
+    await listener.close()
+
+
 class Told:
     """A sidecar that knows of so many steps."""
 

@@ -60,6 +60,39 @@ async def test_the_order_and_number_of_writes_of_a_quick_job(
     ]
 
 
+async def test_the_last_words_of_a_long_training_come_with_the_end_of_its_job(
+    world: World, process: Process
+) -> None:
+    """A write of their own would be one more for every job, a second before the next."""
+    await tell(world, process, STORY[:3])
+    process.time += 3600
+    world.set_pods(naming.TRAINING, "Succeeded", ended(0, FINAL))
+    before = len(writes_but_events(world))
+    await process.settle()
+    assert writes_but_events(world)[before:] == []
+    world.end_job("demo-train", "Complete")
+    await process.settle()
+    assert writes_but_events(world)[before:] == [
+        ("create", "jobs", "demo-validate"),
+        ("patch", "finetuningjobs", "demo"),
+    ]
+
+
+async def test_last_words_do_not_wait_for_ever_for_the_end_of_the_job(
+    world: World, process: Process
+) -> None:
+    await tell(world, process, STORY[:3])
+    process.time += 3600
+    world.set_pods(naming.TRAINING, "Succeeded", ended(0, FINAL))
+    process.watch()
+    again = await process.reconciler.reconcile(KEY)
+    assert again is not None
+    assert again <= SETTINGS.progress_interval_seconds
+    process.time += SETTINGS.progress_interval_seconds
+    await process.settle()
+    assert (world.status["phase"], world.status["currentStep"]) == ("Running", 100)
+
+
 async def test_the_way_without_obstacles_reads_nothing(world: World, process: Process) -> None:
     await tell(world, process, STORY)
     assert world.reads == BEGINNING

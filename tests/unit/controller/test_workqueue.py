@@ -124,6 +124,19 @@ async def test_of_several_wishes_for_later_the_earliest_counts() -> None:
     assert await asyncio.wait_for(queue.get(), 5) == "a"
 
 
+async def test_what_a_look_asks_for_replaces_what_earlier_ones_asked_for() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add_after("a", 0.01)
+    queue.succeeded("a", 3600)
+    queue.add_after("b", 0.01)
+    queue.succeeded("b")
+    await asyncio.sleep(0.05)
+    assert queue.depth == 0
+    queue.succeeded("a", 0.01)
+    assert await asyncio.wait_for(queue.get(), 5) == "a"
+    queue.close()
+
+
 async def test_delays_grow_with_failures_up_to_a_limit_and_start_over_after_success() -> None:
     queue: WorkQueue[str] = WorkQueue(base_delay=1, max_delay=60)
     delays = [queue.retry("a") for _ in range(40)]
