@@ -85,7 +85,7 @@ class ApiModel(BaseModel):
     @classmethod
     def _null_is_absent(cls, data: Any) -> Any:
         """`epochs:` with nothing behind it means the default, as it does for the API server."""
-        if isinstance(data, dict):
+        if isinstance(data, dict) and None in data.values():
             return {name: value for name, value in data.items() if value is not None}
         return data
 

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from finetuning.api import v1alpha1
 
@@ -72,6 +73,7 @@ class Names:
     publishing: str
 
 
+@lru_cache(maxsize=1024)
 def names(job: str) -> Names:
     """The job's name with a suffix, where a Service can be called so."""
     first = _stem(job)

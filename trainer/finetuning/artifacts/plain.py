@@ -33,4 +33,6 @@ def harmless(text: str) -> str:
 
 def _printable(text: str, kept: str) -> str:
     """Without terminal escapes, marks that turn a text's direction, and halves of characters."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c in kept else " " for c in text)

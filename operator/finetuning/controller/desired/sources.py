@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from finetuning.api.v1alpha1 import FineTuningJob
@@ -153,6 +154,7 @@ def _claim(uri: str, place: _Place) -> Source:
     )
 
 
+@lru_cache(maxsize=1024)
 def _inside(root: str, path: str, place: _Place) -> PurePosixPath:
     if ".." in PurePosixPath(path).parts:
         raise InvalidSpecError(place.field, path, "must not contain '..'.")
