@@ -13,7 +13,7 @@ Each message is one line; that of an InvalidJobError has a line for each mistake
 """
 
 from finetuning.artifacts.plain import plain
-from finetuning.controller.gateway import ApiError
+from finetuning.controller.gateway import ALIEN, ApiError
 
 UNREACHABLE, BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 0, 400, 401, 403, 404
 CONFLICT, INVALID, TOO_MANY = 409, 422, 429
@@ -59,6 +59,8 @@ class NoClusterError(ClusterError):
 def explained(error: ApiError) -> ClusterError:
     """A failed call in a line that says what would help."""
     match error.code:
+        case code if code == UNREACHABLE and error.reason == ALIEN:
+            text = f"{plain(error.message, 200)}; check the address in the kubeconfig, and log in"
         case code if code == UNREACHABLE:
             text = f"the API server does not answer: {plain(error.message, 200)}"
         case code if code == UNAUTHORIZED:

@@ -46,6 +46,8 @@ SILENT = "Silent"
 """The reason of an error where a connection is open and nothing comes."""
 
 TOO_LONG = "TooLong"
+ALIEN = "NotKubernetes"
+"""The reason of an error where somebody answers well, but no API server does."""
 
 _BUFFER = 1 << 21
 """Bytes that are read ahead of who takes them; a page of a list is larger."""
@@ -345,6 +347,8 @@ class Gateway:
             self._count(verb, resource.plural, code, time.monotonic() - begun)
         if code >= 400:  # noqa: PLR2004 - the first of the error codes
             raise _error(code, text, response.headers.get("Retry-After"))
+        if text and not text.lstrip().startswith(b"{"):
+            raise _alien(text)
         return text
 
     def _set_clock(self, date: str) -> None:
@@ -448,11 +452,18 @@ def _unreachable(error: Exception, *, silent: bool = False) -> ApiError:
     return ApiError(0, reason, str(error) or type(error).__name__)
 
 
+def _alien(text: bytes) -> ApiError:
+    """A page for people, mostly: of a proxy that wants a login, or of another server."""
+    shown = " ".join(text[:100].decode(errors="replace").split())
+    return ApiError(0, ALIEN, f"what answers there is no Kubernetes; it says {shown!r}")
+
+
 def _error(code: int, text: bytes, retry_after: str | None) -> ApiError:
     try:
-        status = json.loads(text)
+        found = json.loads(text)
     except ValueError:
-        status = {}
+        found = None
+    status = found if isinstance(found, dict) else {}
     reason, message = status.get("reason") or "", status.get("message") or ""
     after = float(retry_after) if retry_after and retry_after.isdecimal() else None
     return ApiError(code, reason, message or text[:200].decode(errors="replace"), after)

@@ -286,6 +286,18 @@ def test_a_cluster_that_is_gone_is_one_line(typed: Typed, tmp_path: Path) -> Non
     assert "the API server does not answer" in done.err
 
 
+@pytest.mark.parametrize("said", ["<html>please log in</html>", "[]", "ok"])
+def test_an_answer_that_is_no_kubernetes_is_one_line(said: str, typed: Typed, api: Api) -> None:
+    """A proxy that wants a login first answers with 200."""
+    (api.answers[TEAM], api.answers[f"{TEAM}/x"], api.answers["/version"]) = [(200, said)] * 3
+    for command in ("list", "get x", "top --once"):
+        done = typed(*command.split())
+        assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+        assert "what answers there is no Kubernetes" in done.err
+        assert "check the address in the kubeconfig" in done.err
+    assert "what answers there is no Kubernetes" in typed("doctor").out
+
+
 @pytest.mark.parametrize("text", [None, "a line of /etc/passwd", "[", "- a list", "clusters: 7"])
 def test_what_is_no_kubeconfig_is_one_line_with_exit_code_2(
     text: str | None, typed: Typed, tmp_path: Path
