@@ -1,6 +1,7 @@
 """The `finetuning` command; what a command needs is imported when it runs, so help is quick."""
 
 import argparse
+import io
 import os
 import shlex
 import sys
@@ -38,7 +39,7 @@ examples:
   finetuning report runs/my-job      one HTML page about a run
   finetuning <command> --help        more of each
 """
-_INTERRUPTED = 130
+_FAILED, _INTERRUPTED = 1, 130
 _COMMANDS: dict[str, ModuleType] = {
     "init": init,
     "run": run,
@@ -93,6 +94,7 @@ def _command(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    _make_streams_usable()
     arguments = list(sys.argv[1:] if argv is None else argv)
     known = parser()
     if "_ARGCOMPLETE" in os.environ:
@@ -105,10 +107,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(version("finetuning-operator"))
         return 0
     try:
-        return int(_COMMANDS[given.command].execute(given))
+        code = int(_COMMANDS[given.command].execute(given))
+        sys.stdout.flush()
     except KeyboardInterrupt:
         # Before anything was started; later each command itself takes care of it.
         return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has seen enough, as `| head` does; the interpreter flushes once more.
+        _send_nowhere()
+        return 0
+    except OSError as error:
+        # Where the output goes, such as a full disk: of other files each command itself tells.
+        _send_nowhere()
+        sys.stderr.write(f"finetuning: {error.filename or 'the output'}: {error.strerror}\n")
+        return _FAILED
+    return code
+
+
+def _make_streams_usable() -> None:
+    """A terminal that lacks a character shows another one in its place; a closed one gets none."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - until the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _send_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

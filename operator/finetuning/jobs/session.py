@@ -1,7 +1,6 @@
 """One command's talk with a cluster: the connection, and every failure as one line."""
 
 import asyncio
-import os
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -44,10 +43,6 @@ def main(where: Where, work: "Callable[[AsyncFineTuningClient], Awaitable[int]]"
         return complain(WRONG if isinstance(error, NoClusterError) else FAILED, str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read has seen enough, as `| head` does; the interpreter flushes once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 async def _work(where: Where, work: "Callable[[AsyncFineTuningClient], Awaitable[int]]") -> int:

@@ -4,7 +4,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -38,9 +37,6 @@ class Options:
 
 def main(options: Options) -> int:
     """Show the jobs; every error is one line on stderr."""
-    # A terminal that lacks a character shows another one in its place.
-    with suppress(AttributeError):
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     console = Console(highlight=False)
     try:
         asyncio.run(_show(options, console))

@@ -332,6 +332,30 @@ def test_wrong_usage_is_exit_code_2(command: str, expected: str, typed: Typed, a
     assert api.requests == []
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["get demo", "list", "doctor", "estimate job.yaml", "init - --model a/b --data hf://a/b"],
+)
+def test_an_output_that_takes_nothing_is_one_line(command: str, api: Api, tmp_path: Path) -> None:
+    api.keep(status=JUDGED)
+    manifest(tmp_path, baseModel={"modelId": "Qwen/Qwen2.5-7B-Instruct"})
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [COMMAND, *command.split()], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (
+        1, "finetuning: the output: No space left on device\n",
+    )  # fmt: skip
+
+
+def test_a_terminal_without_the_characters_and_a_closed_one_end_well(api: Api) -> None:
+    api.keep(status=JUDGED)
+    for line in (f"PYTHONIOENCODING=ascii {COMMAND} get demo", f"{COMMAND} get demo >&-"):
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "" or "? PASS - training_loss" in done.stdout
+
+
 def test_whoever_has_seen_enough_may_leave(api: Api) -> None:
     for number in range(400):
         api.keep(f"job-{number}")
