@@ -1,6 +1,7 @@
 """Copies in a real S3 store: complete, read back, sealed, and never sent twice."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from tests.unit.s3_server import Server
 
 from finetuning.artifacts.manifest import problem_with, sha256_of
 from finetuning.artifacts.models import PublishResult
-from finetuning.publish import s3
+from finetuning.publish import s3, s3_put
 from finetuning.publish.__main__ import main
+from finetuning.publish.s3_seal import Seal
 
 PLACE = "s3://models/law/demo"
 SEAL = "publication.json"
@@ -122,6 +124,79 @@ def test_of_two_publications_at_once_none_seals_what_the_other_sent(
     found = published(store)
     assert found["adapter_model.safetensors"] == (run / "adapter_model.safetensors").read_bytes()
     assert json.loads(found[SEAL])["complete"] is True
+
+
+def test_who_begins_after_the_last_look_is_not_sealed_over(
+    store: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store itself refuses the seal: it is not the one that was seen any more."""
+    other, close = write_run(tmp_path / "other", adapter_model__safetensors="v" * 9), Seal.close
+
+    def late(seal: Any, complete: Any) -> None:
+        patch.undo()
+        assert publish(other)[0] == 0
+        close(seal, complete)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Seal, "close", late)
+        code, said = publish(run)
+    assert (code, said.reason, said.copies) == (1, "PlaceUnavailable", [])
+    assert "published there at the same time" in said.message
+    found = published(store)
+    assert found["adapter_model.safetensors"] == b"v" * 9
+    assert json.loads(found[SEAL])["manifestSha256"] == sha256_of(other / "manifest.json")
+
+
+def test_a_file_that_another_publication_sends_late_is_not_sealed(
+    store: Any, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring = s3._Folder._bring
+
+    def bringing(folder: Any, name: str, item: Any, sizes: Any) -> bool:
+        done = bring(folder, name, item, sizes)
+        if name == "validation_report.txt":
+            with store.open_output_stream("models/law/demo/adapter_model.safetensors") as stream:
+                stream.write(b"w" * 99_999 + b"v")
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s3._Folder, "_bring", bringing)
+        code, said = publish(run)
+    assert (code, said.reason) == (1, "PlaceUnavailable")
+    assert "and sent adapter_model.safetensors again" in said.message
+    assert json.loads(published(store)[SEAL])["complete"] is False
+    assert publish(run)[0] == 0
+
+
+def test_a_store_that_passes_over_conditions_is_told_and_taken(
+    store: Any, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed = s3_put.signed
+    monkeypatch.setattr(
+        s3_put, "signed", lambda address, data, _, keys, now: signed(address, data, {}, keys, now)
+    )
+    assert publish(run)[0] == 0
+    assert "no conditional writes there (it passes over them)" in capsys.readouterr().err
+    assert json.loads(published(store)[SEAL])["complete"] is True
+
+
+@pytest.mark.parametrize("token", ["", "t0ken"])
+def test_a_conditional_write_is_signed_as_amazons_own_library_does(token: str) -> None:
+    from botocore.auth import S3SigV4Auth  # noqa: PLC0415 - takes its time
+    from botocore.awsrequest import AWSRequest  # noqa: PLC0415
+    from botocore.credentials import Credentials  # noqa: PLC0415
+
+    address = "https://s3.eu-west-1.amazonaws.com/models/a%20b/publication.json"
+    keys = s3_put.Keys("someone", "something", token, "eu-west-1")
+    ours = s3_put.signed(address, b"{}", {"if-match": '"e7a9"'}, keys, datetime.now(UTC))
+    request = AWSRequest("PUT", address, {"if-match": '"e7a9"'}, b"{}")
+    request.context["payload_signing_enabled"] = True
+    S3SigV4Auth(Credentials("someone", "something", token or None), "s3", "eu-west-1").add_auth(
+        request
+    )
+    assert {name.lower(): value for name, value in request.headers.items()} == {
+        name: value for name, value in ours.items() if name != "host"
+    }
 
 
 def test_a_newer_model_replaces_the_older_one_and_nothing_else(

@@ -68,7 +68,7 @@ def store(environ: Mapping[str, str]) -> Any:
         secret_key=secret,
         session_token=environ.get("AWS_SESSION_TOKEN") if key else None,
         anonymous=not key and not by_role,
-        region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        region=region(environ),
         scheme=scheme or "https",
         endpoint_override=address.rstrip("/") or None,
         connect_timeout=CONNECT_SECONDS,
@@ -80,6 +80,11 @@ def store(environ: Mapping[str, str]) -> Any:
 def endpoint(environ: Mapping[str, str]) -> str:
     """The store's address; empty for AWS itself."""
     return environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or ""
+
+
+def region(environ: Mapping[str, str]) -> str:
+    """In which the store's bucket is."""
+    return environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
 def _look_up(store: Any, path: str, what: str) -> Found:

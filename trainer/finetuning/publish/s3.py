@@ -18,6 +18,7 @@ from finetuning.publish.errors import (
     UnavailableError,
     UsageError,
 )
+from finetuning.publish.s3_seal import Seal
 from finetuning.publish.seal import Publication
 
 PIECE = 8 << 20
@@ -44,12 +45,15 @@ class _Folder:
         self._uri = uri.rstrip("/")
         self._path = self._uri.removeprefix(client.PREFIX)
         self._store = client.store(environ)
+        self._seal = Seal(self._store, self._uri, self._path, environ, say)
+        self._tags: dict[str, str] = {}
+        """Of each file as it was read back."""
         self._say = say
 
     def bring_about(self, bundle: Bundle) -> CopiedModel:
         wanted = Publication.of(bundle)
         sizes = self._sizes()
-        older = self._read_seal() if PUBLICATION in sizes else None
+        older = self._seal.look() if PUBLICATION in sizes else None
         if others := seal.foreign(wanted, older, sizes):
             more = f" and {len(others) - 1} more" if others[1:] else ""
             raise TakenError(
@@ -64,15 +68,15 @@ class _Folder:
         surplus = seal.left_over(wanted, older, sizes)
         sent = 0
         if missing or surplus or older != wanted:
-            begun = wanted.begun(older)
-            self._write(PUBLICATION, begun.to_bytes())
+            self._seal.take(wanted.begun(older))
             for name, item in missing.items():
-                self._require_alone(begun)
+                self._seal.require_own()
                 sent += self._bring(name, item, sizes)
-            self._require_alone(begun)
+            self._require_unchanged()
+            self._seal.require_own()
             for name in surplus:
                 self._store.delete_file(self._at(name))
-            self._write(PUBLICATION, wanted.to_bytes())
+            self._seal.close(wanted)
         return CopiedModel(
             kind="s3",
             location=self._uri,
@@ -95,25 +99,6 @@ class _Folder:
             if info.type is fs.FileType.File
         }
 
-    def _read_seal(self) -> Publication | None:
-        with self._store.open_input_stream(self._at(PUBLICATION)) as stream:
-            return Publication.parse(stream.read(seal.MAX_BYTES))
-
-    def _require_alone(self, begun: Publication) -> None:
-        """A store locks nothing: whoever began after us has taken the seal, and may change files.
-
-        Both may find that; the next try holds every file against its digest.
-        """
-        if self._read_seal() != begun:
-            raise UnavailableError(
-                f"{self._uri}: something else is published there at the same time; give each job "
-                "a folder of its own, or try again when it is done"
-            )
-
-    def _write(self, name: str, data: bytes) -> None:
-        with self._store.open_output_stream(self._at(name)) as stream:
-            stream.write(data)
-
     def _bring(self, name: str, item: Item, sizes: Mapping[str, int]) -> bool:
         """Whether the file had to be sent: a broken-off publication may have sent it."""
         if sizes.get(name) == item.entry.size and self._digest(name) == item.entry.sha256:
@@ -130,12 +115,28 @@ class _Folder:
             )
         return True
 
+    def _require_unchanged(self) -> None:
+        """A file that another publication was still sending when this one began may come late."""
+        for name, tag in self._tags.items():
+            with self._store.open_input_stream(self._at(name)) as stream:
+                if _tag(stream) != tag:
+                    raise UnavailableError(
+                        f"{self._uri}: something else is published there at the same time, and "
+                        f"sent {name} again; give each job a folder of its own, or try again when "
+                        "it is done"
+                    )
+
     def _digest(self, name: str) -> str:
         total = hashlib.sha256()
         with self._store.open_input_stream(self._at(name)) as stream:
+            self._tags[name] = _tag(stream)
             while piece := stream.read(PIECE):
                 total.update(piece)
         return total.hexdigest()
+
+
+def _tag(stream: Any) -> str:
+    return str(stream.metadata().get("ETag", b"").decode())
 
 
 def _copied(item: Item, write: Callable[[bytes], Any]) -> str:
