@@ -78,7 +78,7 @@ def _of_model(job: FineTuningJob) -> Raw:
 def _of_mapping(job: Mapping[str, Any]) -> Raw:
     kept = {name: value for name, value in job.items() if name != "status"}
     try:
-        FineTuningJob.from_body(kept)
+        FineTuningJob.from_body(manifest.as_created(kept))
     except ValidationError as error:
         raise InvalidJobError(*_lines(error)) from None
     return kept
@@ -86,7 +86,7 @@ def _of_mapping(job: Mapping[str, Any]) -> Raw:
 
 def _of_file(path: Path, name: str | None) -> Raw:
     try:
-        found = manifest.load(path, name)
+        found = manifest.load(path, name, to_create=True)
     except InputError as error:
         raise InvalidJobError(*error.lines) from None
     if others := [*(f"ConfigMap {each}" for each in found.config_maps), *found.ignored]:

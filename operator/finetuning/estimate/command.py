@@ -44,7 +44,7 @@ def main(options: Options) -> int:
 
 def answer(options: Options) -> tuple[str, bool]:
     """The page and whether it fits; raises InputError."""
-    found = manifest.load(options.manifest, options.name)
+    found = manifest.load(options.manifest, options.name, to_create=True)
     shape = _shape(found, options)
     job = of_job.settings(found.job, GPU_RESOURCE)
     try:

@@ -4,7 +4,7 @@ import base64
 import binascii
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from finetuning.local.yaml_text import Document, documents
 
 MAX_BYTES = 32 << 20
 """A manifest is small; a ConfigMap holds at most 1 MiB."""
+
+_GENERATED = "x7k2p"
+"""As many characters as the API server adds, of those that it takes."""
 
 ConfigMaps = dict[str, dict[str, bytes]]
 
@@ -37,8 +40,11 @@ class Manifest:
         return f"{self.file}:{self.document.line(loc)}: {dotted(loc)}"
 
 
-def load(path: Path, name: str | None = None) -> Manifest:
-    """Read `path` (`-` is standard input); raises InputError that names line, field and remedy."""
+def load(path: Path, name: str | None = None, *, to_create: bool = False) -> Manifest:
+    """Read `path` (`-` is standard input); raises InputError that names line, field and remedy.
+
+    A job `to_create` may leave its name to the API server.
+    """
     file = "<stdin>" if path == Path("-") else str(path)
     found = list(_objects(documents(_read(path), file), file))
     chosen = _chosen([each for each in found if each.body["kind"] == KIND], name, file)
@@ -47,7 +53,7 @@ def load(path: Path, name: str | None = None) -> Manifest:
     return Manifest(
         file=file,
         document=chosen,
-        job=_job(chosen, file),
+        job=_job(chosen, file, to_create=to_create),
         config_maps=dict(_config_map(each, file) for each in maps),
         ignored=tuple(
             f"{count} {kind}" for kind, count in others.items() if kind not in (KIND, "ConfigMap")
@@ -108,8 +114,18 @@ def _chosen(jobs: Sequence[Document], name: str | None, file: str) -> Document:
     return chosen[0]
 
 
-def _job(document: Document, file: str) -> FineTuningJob:
-    body = document.body
+def as_created(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With a name such as the API server makes of generateName, where there is no other."""
+    found = body.get("metadata")
+    meta = found if isinstance(found, Mapping) else {}
+    begin = meta.get("generateName")
+    if meta.get("name") or not isinstance(begin, str):
+        return body
+    return {**body, "metadata": {**meta, "name": f"{begin}{_GENERATED}"}}
+
+
+def _job(document: Document, file: str, *, to_create: bool) -> FineTuningJob:
+    body = as_created(document.body) if to_create else document.body
     given = {key: body[key] for key in ("apiVersion", "kind", "metadata", "spec") if key in body}
     try:
         job = FineTuningJob.from_body(given)

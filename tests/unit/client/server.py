@@ -86,11 +86,17 @@ class Api:
         return 200, job
 
     def _create(self, namespace: str, body: Any, *, dry: bool) -> Found:
-        name = body["metadata"]["name"]
+        meta = body["metadata"]
+        name = meta.get("name") or f"{meta['generateName']}q8z5w"
         if (namespace, name) in self.jobs:
             return refusal(409, "AlreadyExists", f'finetuningjobs.aim.amd.com "{name}" exists')
         job = copy.deepcopy(body)
-        job["metadata"] |= {"uid": f"{name}-uid", "resourceVersion": "1", "generation": 1}
+        job["metadata"] |= {
+            "name": name,
+            "uid": f"{name}-uid",
+            "resourceVersion": "1",
+            "generation": 1,
+        }
         job |= self.on_create
         if not dry:
             self.jobs[namespace, name] = job

@@ -56,6 +56,19 @@ def test_a_job_is_submitted(typed: Typed, api: Api, tmp_path: Path) -> None:
     assert list(api.jobs) == [("lab", "mine")]
 
 
+def test_the_api_server_may_name_a_job(typed: Typed, api: Api, tmp_path: Path) -> None:
+    body = yaml.safe_load((tmp_path / manifest(tmp_path)).read_text())
+    body["metadata"] = {"generateName": "tune-"}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(body))
+    done = typed("submit", "job.yaml", "-n", "lab")
+    assert (done.code, done.out) == (0, "finetuningjob.aim.amd.com/tune-q8z5w created\n")
+    assert "finetuning logs -f tune-q8z5w" in done.err
+    assert "metadata.name: Required value" in typed("run", "job.yaml").err
+    body["metadata"] = {"generateName": "Tune_"}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(body))
+    assert 'Invalid value: "Tune_x7k2p"' in typed("submit", "job.yaml").err
+
+
 def test_a_dry_run_says_so(typed: Typed, api: Api, tmp_path: Path) -> None:
     done = typed("submit", manifest(tmp_path), "--dry-run")
     assert (done.code, done.out) == (
