@@ -192,7 +192,9 @@ class AsyncFineTuningClient:
 
     async def _suspend(self, name: str, *, suspend: bool) -> FineTuningJob:
         job = await self.get(name)
-        if training_status.is_over(job.status):
+        # A pause that came too late for the training holds up what follows it.
+        held = job.spec.suspend and training_status.is_trained(job.status)
+        if training_status.is_over(job.status) and not (held and not suspend):
             raise WrongStateError(
                 f"{name} is {job.status.phase}: its training has ended, so there is nothing to "
                 f"{'pause' if suspend else 'resume'}"
@@ -320,7 +322,8 @@ class AsyncFineTuningClient:
                 async for piece in self._output(pod, of, follow=follow, tail=tail):
                     yield piece
             elif not read and (not follow or logs.no_more(job, of)):
-                raise WrongStateError(f"{name} is {job.status.phase}: {logs.why_not(pod, of)}")
+                why = logs.why_not(pod, of) + logs.why_never(job)
+                raise WrongStateError(f"{name} is {job.status.phase}: {why}")
             if not follow or (read and logs.no_more(job, of)):
                 return
             await asyncio.sleep(POLL_SECONDS)

@@ -60,8 +60,15 @@ def why_not(pod: Pod | None, of: LogOf) -> str:
     return f"the pod {pod.meta.name} has not begun: {stuck or waiting or pod.phase or 'Pending'}"
 
 
+def why_never(job: FineTuningJob) -> str:
+    """What holds up a job whose output is waited for; empty for one that goes on by itself."""
+    return f", and it is paused: resume {job.metadata.name}" if job.spec.suspend else ""
+
+
 def no_more(job: FineTuningJob, of: LogOf) -> bool:
-    """Whether no other pod will follow the ones that are over."""
+    """Whether no other pod will follow the ones that are over; none does during a pause."""
+    if of in {LogOf.VALIDATION, LogOf.PUBLISHING} and job.spec.suspend:
+        return True
     if of is LogOf.VALIDATION:
         return is_there(job, Until.VALIDATED)
     if of is LogOf.PUBLISHING:

@@ -6,12 +6,14 @@ from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Usage
 from finetuning.artifacts.plain import plain
 from finetuning.local.words import figures
 
-_WIDEST = 1000
+_WIDEST, _NARROWEST = 1000, 11
 
 
 def page(job: FineTuningJob) -> str:
     """A line per fact; the report of the validation stands at the end."""
-    lines = [f"{name:<11} {text}".rstrip() for name, text in _facts(job)]
+    facts = list(_facts(job))
+    width = max(_NARROWEST, *(len(name) for name, _ in facts))
+    lines = [f"{name:<{width}} {text}".rstrip() for name, text in facts]
     report = job.status.validation.report if job.status.validation else ""
     if report:
         lines += ["", *(_clean(line) for line in report.splitlines())]

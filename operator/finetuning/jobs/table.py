@@ -4,11 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
+
 from finetuning.api.crd import printer_columns
 from finetuning.artifacts.plain import plain
 from finetuning.controller.progress import duration
 
-_WIDEST = 60
+_WIDEST, _SENTENCE = 60, 1000
+"""Characters of a cell, and of one in the last column, where nothing comes after."""
 
 
 def table(jobs: Iterable[Mapping[str, Any]], now: datetime, *, wide: bool, namespaces: bool) -> str:
@@ -18,29 +21,31 @@ def table(jobs: Iterable[Mapping[str, Any]], now: datetime, *, wide: bool, names
     head = [*first, *(str(each["name"]).upper() for each in columns)]
     rows = [
         [*(_text(job, f".metadata.{name.lower()}") for name in first),
-         *(_cell(job, each, now) for each in columns)]
+         *(_cell(job, each, now, _SENTENCE if each is columns[-1] else _WIDEST)
+           for each in columns)]
         for job in jobs
     ]  # fmt: skip
     return aligned([head, *rows])
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("   ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    """By the cells of a terminal, of which some characters take two."""
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    lines = ("   ".join(map(set_cell_size, row, widths)).rstrip() for row in rows)
     return "\n".join(lines)
 
 
-def _cell(job: Mapping[str, Any], column: Mapping[str, Any], now: datetime) -> str:
-    text = _text(job, column["jsonPath"])
+def _cell(job: Mapping[str, Any], column: Mapping[str, Any], now: datetime, widest: int) -> str:
+    text = _text(job, column["jsonPath"], widest)
     return _age(text, now) if column["type"] == "date" else text
 
 
-def _text(job: Mapping[str, Any], path: str) -> str:
+def _text(job: Mapping[str, Any], path: str, widest: int = _WIDEST) -> str:
     """The value at .a.b.c; empty where there is none."""
     found: Any = job
     for part in path.removeprefix(".").split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
-    return "" if found is None else plain(str(found), _WIDEST)
+    return "" if found is None else plain(str(found), widest)
 
 
 def _age(text: str, now: datetime) -> str:

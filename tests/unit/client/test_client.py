@@ -227,6 +227,27 @@ def test_what_has_ended_cannot_be_paused(client: FineTuningClient, api: Api) -> 
     assert api.sent("PATCH") == []
 
 
+def test_a_pause_that_came_too_late_can_be_taken_back(client: FineTuningClient, api: Api) -> None:
+    """It holds up the validation of a job that is trained."""
+    api.keep(status={**TRAINED, "validation": None}, spec={"suspend": True})
+    assert not client.resume("demo").spec.suspend
+    with pytest.raises(WrongStateError, match="nothing to resume"):
+        client.resume("demo")
+
+
+@pytest.mark.parametrize("of", [LogOf.VALIDATION, LogOf.PUBLISHING])
+def test_a_paused_job_has_no_output_to_wait_for(
+    of: LogOf, client: FineTuningClient, api: Api
+) -> None:
+    publish = {"s3": {"uri": "s3://models/demo"}}
+    waiting = {**TRAINED, "validation": None} if of is LogOf.VALIDATION else TRAINED
+    api.keep(status=waiting, spec={"suspend": True, "output": {"publish": publish}})
+    with pytest.raises(
+        WrongStateError, match=f"there is no {of} pod, and it is paused: resume demo"
+    ):
+        list(client.log("demo", of, follow=True))
+
+
 def test_only_this_very_job_is_deleted(client: FineTuningClient, api: Api) -> None:
     api.keep()
     client.delete("demo")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.cells import cell_len
 from tests.unit.client.server import JOBS, Api, pod, refusal
 from tests.unit.client.test_client import ENDED, TRAINED
 from tests.unit.controller.objects import job_body
@@ -187,6 +188,21 @@ def test_a_page_says_what_is_known(typed: Typed, api: Api) -> None:
         "Validation  Passed: 4/4 checks passed\n"
         f"\n{REPORT}\n"
     )
+
+
+def test_columns_are_as_wide_as_what_is_in_them(typed: Typed, api: Api) -> None:
+    reason = "a reason of many words, which is what somebody looks for who asks for all of it"
+    unknown = {**said("MemorySufficient", "Unknown"), "message": "not known here"}
+    model = {"modelId": "a/b", "source": "pvc://c/" + "x" * 80}
+    api.keep(status={"phase": "Failed", "message": reason, "conditions": [unknown]})
+    api.keep("two", spec={"baseModel": model}, status={"phase": "Failed", "reason": "模型"})
+    page = typed("get", "demo").out.splitlines()
+    assert {
+        line.index(word) for line in page for word in ("team/demo", "Unknown:") if word in line
+    } == {17}
+    head, first, second = typed("list", "-o", "wide").out.splitlines()
+    assert first.endswith(reason)
+    assert cell_len(second.partition("模型")[0]) == head.index("REASON")
 
 
 def test_a_status_cannot_write_to_the_terminal(typed: Typed, api: Api) -> None:
