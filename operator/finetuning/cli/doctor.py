@@ -13,7 +13,7 @@ examples:
       For scripts: about, result (ok, note, wrong, unknown), told, remedy.
 
 exit codes:
-  0 nothing is wrong     1 something is, or there is no usable kubeconfig     2 wrong usage
+  0 nothing is wrong     1 something is     2 wrong usage, or there is no usable kubeconfig
 """
 HELP = "what the cluster lacks for fine-tuning, and how to mend it"
 DESCRIPTION = """\

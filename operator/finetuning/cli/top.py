@@ -3,13 +3,16 @@
 import argparse
 from pathlib import Path
 
-from finetuning.cli.arguments import seconds
+from finetuning.cli.arguments import add_job, seconds
 
 EXAMPLES = """\
 examples:
   finetuning top
       The jobs of the current context's namespace, or of ./runs where no cluster is known.
       Ctrl-C ends it.
+
+  finetuning top my-job
+      That one alone.
 
   finetuning top -A --sort speed
       The jobs of all namespaces, the fastest first.
@@ -22,7 +25,7 @@ examples:
       COLUMNS=120 sets the width, NO_COLOR=1 turns colours off on a terminal.
 
 exit codes:
-  0 shown     1 the jobs cannot be read     2 wrong usage
+  0 shown     1 the jobs cannot be read, or there is none of that name     2 wrong usage
 """
 HELP = "watch jobs in the terminal: progress, loss, throughput, time left"
 DESCRIPTION = """\
@@ -32,6 +35,7 @@ _ORDERS = ("phase", "name", "age", "progress", "loss", "speed")
 
 
 def add_arguments(top: argparse.ArgumentParser) -> None:
+    add_job(top, optional=True)
     where = top.add_mutually_exclusive_group()
     where.add_argument("-n", "--namespace", metavar="NAME", help="namespace of the jobs")
     where.add_argument("-A", "--all-namespaces", action="store_true", help="jobs of all namespaces")
@@ -41,9 +45,8 @@ def add_arguments(top: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="local runs: a run's folder, or one with several",
     )
-    top.add_argument(
-        "--kubeconfig", metavar="FILE", help="whose current context is the cluster to look at"
-    )
+    top.add_argument("--kubeconfig", metavar="FILE", help="default: KUBECONFIG, ~/.kube/config")
+    top.add_argument("--context", metavar="NAME", help="of the kubeconfig; the current one")
     top.add_argument("--once", action="store_true", help="print one frame and end")
     top.add_argument(
         "--interval",
@@ -64,7 +67,9 @@ def execute(given: argparse.Namespace) -> int:
     return watch.main(
         watch.Options(
             runs=given.runs,
+            job=given.job,
             kubeconfig=given.kubeconfig,
+            context=given.context,
             namespace=given.namespace,
             all_namespaces=given.all_namespaces,
             once=given.once,

@@ -86,5 +86,7 @@ def refused(error: ApiError) -> ClientError:
     if error.code == INVALID:
         return InvalidJobError(plain(error.message, 1000))
     if error.code == CONFLICT:
-        return JobExistsError(plain(error.message, 300))
+        return JobExistsError(
+            f"{plain(error.message, 300)}; choose another metadata.name, or delete that job first"
+        )
     return explained(error)

@@ -21,10 +21,17 @@ class ClusterSource:
         self._curves: dict[str, tuple[Curve, Curve]] = {}
 
     @classmethod
-    async def connect(cls, kubeconfig: str | None, namespace: str | None, *, every: bool) -> Self:
-        """Raises SourceError when there is no usable kubeconfig."""
+    async def connect(
+        cls,
+        kubeconfig: str | None,
+        namespace: str | None,
+        *,
+        every: bool,
+        context: str | None = None,
+    ) -> Self:
+        """Raises SourceError when there is no usable kubeconfig, or no such context."""
         try:
-            found = await connect(kubeconfig, None, namespace)
+            found = await connect(kubeconfig, context, namespace)
         except ClusterError as error:
             raise SourceError(str(error)) from None
         wanted = None if every else found.namespace

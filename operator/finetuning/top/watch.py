@@ -20,6 +20,8 @@ from finetuning.top.source import Source, SourceError
 from finetuning.top.view import Frame, render
 
 _KUBECONFIG = "~/.kube/config"
+_SHOWN = 10
+"""Names of jobs in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,10 @@ class Options:
     """What was typed; a local folder, or which jobs of which cluster."""
 
     runs: Path | None = None
+    job: str | None = None
+    """The only one that is shown."""
     kubeconfig: str | None = None
+    context: str | None = None
     namespace: str | None = None
     all_namespaces: bool = False
     once: bool = False
@@ -51,7 +56,7 @@ def main(options: Options) -> int:
 async def _show(options: Options, console: Console) -> None:
     source = await _source(options)
     try:
-        viewer = Viewer(source, options.order, console)
+        viewer = Viewer(source, options.order, console, options.job)
         if options.once or not console.is_terminal:
             await viewer.once()
         else:
@@ -66,7 +71,7 @@ async def _source(options: Options) -> Source:
         if not options.runs.is_dir():
             raise InputError(f"--runs {options.runs}: no such folder; name a run's output folder")
         return LocalSource(options.runs)
-    named = options.kubeconfig or options.namespace or options.all_namespaces
+    named = options.kubeconfig or options.context or options.namespace or options.all_namespaces
     if not (named or _cluster_is_known()):
         if RUNS.is_dir():
             return LocalSource(RUNS)
@@ -82,7 +87,10 @@ async def _source(options: Options) -> Source:
     from finetuning.top.cluster import ClusterSource  # noqa: PLC0415 - the client takes a second
 
     return await ClusterSource.connect(
-        options.kubeconfig, options.namespace, every=options.all_namespaces
+        options.kubeconfig,
+        options.namespace,
+        every=options.all_namespaces,
+        context=options.context,
     )
 
 
@@ -95,12 +103,14 @@ def _cluster_is_known() -> bool:
 class Viewer:
     """Draws what a source has."""
 
-    def __init__(self, source: Source, order: Order, console: Console) -> None:
-        self._source, self._order, self._console = source, order, console
+    def __init__(
+        self, source: Source, order: Order, console: Console, job: str | None = None
+    ) -> None:
+        self._source, self._order, self._console, self._job = source, order, console, job
 
     async def once(self) -> None:
         """Print one frame; raises SourceError."""
-        found = await self._source.rows()
+        found = await self._rows()
         self._console.print(render(self._frame(found)))
 
     async def watch(self, seconds: float) -> None:
@@ -109,16 +119,28 @@ class Viewer:
         Raises:
             SourceError: it cannot be read at the first look either.
         """
-        found, trouble = await self._source.rows(), ""
+        found, trouble = await self._rows(), ""
         with Live(console=self._console, screen=True, auto_refresh=False) as live:
             while True:
                 frame = replace(self._frame(found), height=self._console.height, trouble=trouble)
                 live.update(render(frame), refresh=True)
                 await asyncio.sleep(seconds)
                 try:
-                    found, trouble = await self._source.rows(), ""
+                    found, trouble = await self._rows(), ""
                 except SourceError as error:
                     trouble = f"{error}; trying again"
+
+    async def _rows(self) -> Sequence[Row]:
+        """Those that are shown; raises SourceError, also where the wanted one is not there."""
+        found = await self._source.rows()
+        if self._job is None:
+            return found
+        if chosen := [row for row in found if row.name == self._job]:
+            return chosen
+        raise SourceError(
+            f'no job "{self._job}" in {self._source.name}; it has '
+            f"{', '.join(sorted(row.name for row in found)[:_SHOWN]) or 'none'}"
+        )
 
     def _frame(self, found: Sequence[Row]) -> Frame:
         return Frame(

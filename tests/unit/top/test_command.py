@@ -41,6 +41,15 @@ def test_a_pipe_gets_one_frame(arguments: tuple[str, ...], tmp_path: Path) -> No
     assert len(done.stdout.splitlines()) == 3
 
 
+def test_one_job_alone(tmp_path: Path) -> None:
+    for name in ("demo", "other"):
+        make_run(tmp_path / "runs" / name, trainLoss=0.25)
+    assert "other" not in top("demo", cwd=tmp_path, COLUMNS="100").stdout
+    done = top("nope", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == 'finetuning: no job "nope" in runs; it has demo, other\n'
+
+
 def test_a_locale_without_blocks_gets_question_marks(tmp_path: Path) -> None:
     make_run(tmp_path / "runs" / "demo", trainLoss=0.25)
     done = top("--once", cwd=tmp_path, PYTHONIOENCODING="ascii", COLUMNS="80")
@@ -54,6 +63,7 @@ def test_a_locale_without_blocks_gets_question_marks(tmp_path: Path) -> None:
         ((), 2, "neither ~/.kube/config nor a folder runs here"),
         (("--runs", "nowhere"), 2, "--runs nowhere: no such folder; name a run's output folder"),
         (("--kubeconfig", "nowhere"), 1, "nowhere: "),
+        (("--kubeconfig", "nowhere", "--context", "x"), 1, "nowhere: "),
         (("--interval", "0"), 2, "'0' must be a number of seconds"),
         (("--sort", "size"), 2, "invalid choice: 'size'"),
         (("-A", "-n", "x"), 2, "not allowed with argument"),
