@@ -93,6 +93,8 @@ def test_kubectl_takes_it_for_its_own(operator: Cluster) -> None:
     """kubectl itself finds the plugin on PATH."""
     path = f"PATH={Path(sys.executable).parent}:{STATE / 'bin'}:{os.environ['PATH']}"
     assert "kubectl-finetune" in operator.run("env", path, "kubectl", "plugin", "list")
+    completed = operator.run("env", path, "kubectl", "__complete", "finetune", "pau")
+    assert completed.startswith("pause\t")
     ours = operator.run("env", path, "kubectl", "finetune", "list", "-A", "-o", "name")
     theirs = operator.run("kubectl", "get", "ftj", "-A", "-o", "name")
     assert sorted(ours.split()) == sorted(theirs.split())

@@ -67,6 +67,29 @@ def test_each_shell_has_its_code(shell: str) -> None:
     assert "finetuning" in done.stdout
 
 
+def test_kubectl_is_told_what_may_be_typed(api: Api, tmp_path: Path) -> None:
+    """In kubectl's own way: a word a line, its help behind a tab, and how the shell goes on."""
+    api.keep("mine")
+    api.keep("mood")
+
+    def told(*words: str) -> list[str]:
+        command = [str(BIN / "kubectl_complete-finetune"), *words]
+        environment = {**os.environ, "KUBECONFIG": str(tmp_path / "kubeconfig")}
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert done.stderr == ""
+        return done.stdout.splitlines()
+
+    assert told("pau") == ["pause\tsave a job's work and free its GPU", ":4"]
+    assert told("logs", "") == ["mine", "mood", ":4"]
+    assert told("list", "--all") == ["--all-namespaces\tof all namespaces", ":4"]
+    assert told("get", "x", "-o", "y") == ["yaml\tanother form than a page", ":4"]
+    assert len(told("")) > 10
+    (tmp_path / "manifests").mkdir()
+    assert told("submit", "mani") == ["manifests/", ":6"]
+
+
 def test_under_kubectls_name_it_speaks_of_kubectl() -> None:
     command = [str(BIN / "kubectl-finetune"), "get", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
