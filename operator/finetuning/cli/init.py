@@ -28,7 +28,8 @@ Write a manifest that the API server accepts, with settings that suit method and
 a comment on what to look at. A file that exists is replaced with --force only."""
 _FIELDS = (
     "model", "data", "name", "namespace", "method", "objective", "source", "token_secret",
-    "eval_split", "epochs", "batch_size", "max_seq_length", "learning_rate", "claim", "size",
+    "columns", "eval_split", "epochs", "batch_size", "max_seq_length", "learning_rate", "claim",
+    "size",
 )  # fmt: skip
 
 
@@ -57,6 +58,10 @@ def _add_subject(init: argparse.ArgumentParser) -> None:
         help="a file here, configmap:<name>:<key>, pvc://<claim>/<path>, s3://<bucket>/<path> or "
         "hf://<org>/<name>",
     )  # fmt: skip
+    init.add_argument(
+        "--columns", type=_column, nargs="+", metavar="NAME=COLUMN",
+        help="which column of the data is which, such as prompt=question completion=answer",
+    )  # fmt: skip
     init.add_argument("--name", help="of the job (default: from model and method)")
     init.add_argument("-n", "--namespace", metavar="NAME", help="written into the manifest")
 
@@ -80,6 +85,13 @@ def _secret(text: str) -> tuple[str, str]:
     if not (name and equals and key):
         raise argparse.ArgumentTypeError(f"{text!r} must be NAME=KEY, such as hf=token")
     return name, key
+
+
+def _column(text: str) -> tuple[str, str]:
+    name, equals, column = text.partition("=")
+    if not (name and equals and column):
+        raise argparse.ArgumentTypeError(f"{text!r} must be NAME=COLUMN, such as prompt=question")
+    return name, column
 
 
 def execute(given: argparse.Namespace) -> int:

@@ -20,6 +20,8 @@ class Answers:
     data: str = ""
     name: str = ""
     namespace: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
+    """The trainer's name for a column, and the data set's."""
     method: str = Method.LORA.value
     objective: str = Objective.SFT.value
     source: str = ""

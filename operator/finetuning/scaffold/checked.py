@@ -18,6 +18,7 @@ OPTIONS: Mapping[str, str] = {
     "spec.baseModel.tokenSecretRef.key": "token-secret",
     "spec.method": "method",
     "spec.dataset.source": "data",
+    "spec.dataset.columns": "columns",
     "spec.dataset.evalSplit": "eval-split",
     "spec.hyperparameters.objective": "objective",
     "spec.hyperparameters.learningRate": "learning-rate",

@@ -4,6 +4,13 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from finetuning.api.dataset import DatasetColumns
+from finetuning.api.hyperparameters import Objective
+from finetuning.artifacts.failures import DatasetError
+from finetuning.dataset import columns, files, shapes
+from finetuning.dataset.rows import explain
 from finetuning.scaffold.answers import Answers
 
 CONFIG_MAP_BYTES = 1_000_000
@@ -21,7 +28,8 @@ def placed(answers: Answers) -> tuple[Answers, Path | None]:
     """With a ConfigMap's key in place of a file that is here, and that file; else unchanged.
 
     Raises:
-        DataError: the file is not there or empty, too large for a ConfigMap, or its name is no key.
+        DataError: the file is not there or empty, too large for a ConfigMap, its name is no key, or
+            its rows cannot be trained on.
     """
     path = Path(answers.data)
     if not (answers.data and path.is_file()):
@@ -39,7 +47,30 @@ def placed(answers: Answers) -> tuple[Answers, Path | None]:
             f"{path}: its name must be of letters, digits, '-', '_' and '.' to be a ConfigMap's "
             "key; rename the file"
         )
+    _require_rows(path, answers)
     return replace(answers, data=f"configmap:{config_map(answers)}:{path.name}"), path
+
+
+def _require_rows(path: Path, answers: Answers) -> None:
+    """As the trainer will read them; what takes a library that is not here is left to it."""
+    try:
+        named = DatasetColumns.model_validate(dict(answers.columns)) if answers.columns else None
+        read = columns.rename(files.read(path), named)
+        rows, _ = shapes.interpret(read, Objective(answers.objective))
+    except DatasetError as error:
+        raise DataError(_in_own_words(str(error))) from None
+    except (ImportError, ValidationError):
+        return
+    if not rows.rows and not rows.bad:
+        raise DataError(f"{path}: holds no rows; add at least one")
+    if rows.bad:
+        raise DataError(_in_own_words(explain(rows)))
+
+
+def _in_own_words(text: str) -> str:
+    """The trainer names its flags."""
+    said = text.replace("--dataset-columns", "--columns")
+    return said.replace("--dataset-format", "spec.dataset.format")
 
 
 def _require_elsewhere(data: str, path: Path) -> None:

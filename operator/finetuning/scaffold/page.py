@@ -58,6 +58,9 @@ def _model(answers: Answers) -> Iterator[str]:
 def _data(answers: Answers) -> Iterator[str]:
     yield "  dataset:"
     yield f"    source: {_scalar(answers.data)}"
+    if answers.columns:
+        named = ", ".join(f"{_scalar(ours)}: {_scalar(theirs)}" for ours, theirs in answers.columns)
+        yield f"    columns: {{{named}}}"
     if answers.data.startswith("s3://"):
         yield "    # A store other than Amazon's, and the Secret with its keys:"
         yield "    # s3: {endpoint: https://minio.example.com, secretName: store-reader}"

@@ -86,11 +86,21 @@ def test_a_file_that_exists_is_kept_without_force(capsys: pytest.CaptureFixture[
 
 def test_a_small_file_becomes_a_configmap(capsys: pytest.CaptureFixture[str]) -> None:
     Path("my rows").mkdir()
-    Path("my rows/train.jsonl").write_text("{}")
+    Path("my rows/train.jsonl").write_text('{"text": "a row"}\n')
     assert main(("init", "--model", "a/b", "--data", "my rows/train.jsonl", "-n", "lab")) == 0
     assert written().spec.dataset.source == "configmap:b-lora-data:train.jsonl"
     told = capsys.readouterr().out
     assert "kubectl create configmap b-lora-data --from-file='my rows/train.jsonl' -n lab\n" in told
+
+
+def test_columns_by_other_names_are_said() -> None:
+    """As the trainer reads them: it refuses the file without that."""
+    Path("qa.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    columns = ("--columns", "prompt=question", "completion=answer")
+    assert main(("init", "job.yaml", "--model", "a/b", "--data", "qa.jsonl", *columns)) == 0
+    found = written().spec.dataset.columns
+    assert found is not None
+    assert found.named == {"prompt": "question", "completion": "answer"}
 
 
 @pytest.mark.parametrize(
@@ -122,6 +132,15 @@ def test_what_is_elsewhere_need_not_be_here(data: str) -> None:
         (("--model", "a/b", "--data", "rows"), ["--data rows: is a folder here; name a file"]),
         (("--model", "a/b", "--data", "empty.csv"), ["--data empty.csv: is empty"]),
         (("--model", "a/b", "--data", "a b.jsonl"), ["--data a b.jsonl: its name must be of"]),
+        (("--model", "a/b", "--data", "cut.jsonl"), ["--data cut.jsonl: line 2: not valid JSON"]),
+        (("--model", "a/b", "--data", "qa.csv"),
+         ["--data qa.csv: line 2: cannot train on the columns found (answer, question)",
+          "with --columns (prompt=question completion=answer)"]),
+        (("--model", "a/b", "--data", "qa.csv", "--columns", "promt=question"),
+         ["--columns 'question': "]),
+        ((*GIVEN, "--columns", "prompt"), ["'prompt' must be NAME=COLUMN"]),
+        (("--model", "a/b", "--data", "text.jsonl", "--objective", "dpo"),
+         ["--data text.jsonl: line 1: cannot train on the columns found (text)"]),
     ],
 )  # fmt: skip
 def test_a_mistake_names_its_option_with_exit_code_2(
@@ -130,6 +149,9 @@ def test_a_mistake_names_its_option_with_exit_code_2(
     Path("big.jsonl").write_bytes(b" " * 2_000_000)
     Path("a b.jsonl").write_bytes(b"{}")
     Path("empty.csv").touch()
+    Path("qa.csv").write_text("question,answer\na,b\n")
+    Path("text.jsonl").write_text('{"text": "a"}\n')
+    Path("cut.jsonl").write_text('{"text": "a"}\n{"text": "b\n')
     Path("rows").mkdir()
     try:
         code: Any = main(("init", *options))

@@ -5,11 +5,9 @@ import logging
 from finetuning.api.dataset import OnBadRows
 from finetuning.api.run_config import DatasetConfig
 from finetuning.artifacts.failures import DatasetError
-from finetuning.dataset.rows import Rows
+from finetuning.dataset.rows import Rows, explain
 
 log = logging.getLogger(__name__)
-
-SHOWN_LINES = 5
 
 
 def settle(rows: Rows, config: DatasetConfig) -> None:
@@ -29,14 +27,3 @@ def settle(rows: Rows, config: DatasetConfig) -> None:
             f"{len(rows.bad)} of {total} rows are bad, more than maxBadRowShare "
             f"{config.max_bad_row_share:g} allows; the first: {explain(rows)}"
         )
-
-
-def explain(rows: Rows) -> str:
-    """The first bad row with its problem, and where the others are."""
-    first, *others = rows.bad
-    message = f"{rows.source}: {rows.unit} {first.line}: {first.problem}"
-    if not others:
-        return message
-    lines = ", ".join(str(bad.line) for bad in others[:SHOWN_LINES])
-    more = "" if len(others) <= SHOWN_LINES else ", …"
-    return f"{message} ({len(others)} more bad rows: {rows.unit} {lines}{more})"

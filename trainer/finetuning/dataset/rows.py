@@ -9,6 +9,7 @@ from typing import Any, overload
 
 from typing_extensions import override
 
+SHOWN_LINES = 5
 EMPTY = "every column is empty; fill it or remove the row"
 
 
@@ -114,3 +115,14 @@ class Rows:
         for row in self.rows:
             total.update(json.dumps(row.data, sort_keys=True, default=str).encode())
         return total.hexdigest()
+
+
+def explain(rows: Rows) -> str:
+    """The first bad row with its problem, and where the others are."""
+    first, *others = rows.bad
+    message = f"{rows.source}: {rows.unit} {first.line}: {first.problem}"
+    if not others:
+        return message
+    lines = ", ".join(str(bad.line) for bad in others[:SHOWN_LINES])
+    more = "" if len(others) <= SHOWN_LINES else ", …"
+    return f"{message} ({len(others)} more bad rows: {rows.unit} {lines}{more})"
