@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,7 +28,7 @@ from finetuning.client.errors import (
 )
 from finetuning.client.logs import LogOf
 from finetuning.client.objects import JobLike, Raw
-from finetuning.client.story import Until, is_there
+from finetuning.client.story import Until, is_there, turn
 from finetuning.controller import naming, observed, training_status
 from finetuning.controller.gateway import CUSTOMS, PODS, ApiError, Gateway
 from finetuning.controller.observed import Pod
@@ -54,7 +55,7 @@ class AsyncFineTuningClient:
     async def connect(
         cls,
         *,
-        kubeconfig: str | None = None,
+        kubeconfig: str | Path | None = None,
         context: str | None = None,
         namespace: str | None = None,
     ) -> Self:
@@ -65,7 +66,8 @@ class AsyncFineTuningClient:
             ClusterError: there is no usable kubeconfig, or no such context.
         """
         there = objects.namespaced(namespace) if namespace else None
-        return cls(await connect(kubeconfig, context, there))
+        file = None if kubeconfig is None else str(kubeconfig)
+        return cls(await connect(file, context, there))
 
     async def __aenter__(self) -> Self:
         return self
@@ -272,7 +274,7 @@ class AsyncFineTuningClient:
     async def wait(
         self,
         name: str,
-        until: Until | Callable[[FineTuningJob], bool] = Until.VALIDATED,
+        until: Until | str | Callable[[FineTuningJob], bool] = Until.VALIDATED,
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - the caller sees no asyncio of ours
         progress: Progress | None = None,
@@ -282,9 +284,12 @@ class AsyncFineTuningClient:
         A training that fails ends the wait as well: look at `job.status`.
 
         Raises:
+            ClientError: there is no such turn.
             TimedOutError: not seen within `timeout` seconds.
             JobNotFoundError, ClusterError: as for `watch`.
         """
+        if isinstance(until, str):
+            until = turn(until)
         try:
             async with asyncio.timeout(timeout), aclosing(self.watch(name)) as changes:  # type: ignore[type-var]
                 async for job in changes:

@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from finetuning.api.v1alpha1 import ConditionType, FineTuningJob, FineTuningJobStatus, Phase
+from finetuning.client.errors import ClientError
 from finetuning.controller import attempts, conditions, training_status
 
 
@@ -18,6 +19,14 @@ class Until(StrEnum):
     not be by itself."""
     PAUSED = "paused"
     """The work is saved and the GPU is free, or the training has ended before."""
+
+
+def turn(word: str) -> Until:
+    """Raises ClientError, with the turns that there are."""
+    try:
+        return Until(word)
+    except ValueError:
+        raise ClientError(f"until: {word!r} is none of {', '.join(Until)}") from None
 
 
 def is_there(job: FineTuningJob, until: Until) -> bool:

@@ -103,7 +103,9 @@ class FineTuningClient:
             while (found := self._run(following())) is not end:
                 yield found  # type: ignore[misc]
         finally:
-            self._run(stream.aclose())  # type: ignore[attr-defined]
+            # With a client that was closed meanwhile its streams are over.
+            if not self._loop.is_closed():
+                self._run(stream.aclose())  # type: ignore[attr-defined]
 
     @property
     def namespace(self) -> str:
@@ -162,7 +164,7 @@ class FineTuningClient:
     def wait(
         self,
         name: str,
-        until: Until | Callable[[FineTuningJob], bool] = Until.VALIDATED,
+        until: Until | str | Callable[[FineTuningJob], bool] = Until.VALIDATED,
         *,
         timeout: float | None = None,
         progress: bool | Progress = False,

@@ -316,6 +316,28 @@ def test_a_watch_from_a_script_can_be_left(client: FineTuningClient, api: Api) -
         break
 
 
+def test_a_turn_may_be_a_word(client: FineTuningClient, api: Api) -> None:
+    api.keep(status=TRAINED)
+    assert client.wait("demo", "trained", timeout=10).metadata.name == "demo"
+    with pytest.raises(ClientError, match="'done' is none of trained, validated, ready, paused"):
+        client.wait("demo", "done")
+
+
+def test_a_watch_may_be_left_behind_a_closed_client(api: Api, kubeconfig: Path) -> None:
+    """Elsewhere its end would be told as an exception that nobody can catch."""
+    api.keep()
+    client = FineTuningClient(kubeconfig=kubeconfig)
+    changes = client.watch("demo")
+    next(changes)
+    client.close()
+    changes.close()  # type: ignore[attr-defined]
+
+
+async def test_a_kubeconfig_is_a_path_too(api: Api, kubeconfig: Path) -> None:
+    async with await AsyncFineTuningClient.connect(kubeconfig=kubeconfig) as asking:
+        assert await asking.list() == []
+
+
 def test_a_job_that_goes_away_ends_the_wait(client: FineTuningClient, api: Api) -> None:
     with pytest.raises(JobNotFoundError):
         client.wait("demo", timeout=5)
