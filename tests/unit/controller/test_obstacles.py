@@ -8,7 +8,7 @@ from tests.unit.controller.objects import SETTINGS, ended, waiting
 from tests.unit.controller.story import STORY, tell
 from tests.unit.controller.world import KEY, Process, World
 
-from finetuning.controller import naming
+from finetuning.controller import naming, observed
 
 PUBLISH = {"output": {"publish": {"s3": {"uri": "s3://models/x"}}}}
 STAGES = {naming.VALIDATION: ("validation", 3), naming.PUBLISHING: ("publish", 5)}
@@ -194,7 +194,9 @@ async def test_a_quota_that_lets_a_part_of_a_group_in_is_told(process: Process) 
     world = process.world
     world.apply(workers=2)
     await process.settle()
-    world.start(naming.TRAINING)  # The first of the two.
+    world.start(naming.TRAINING)
+    (second,) = (each for each in world.of("pods") if observed.pod(each).index)
+    world.delete("pods", second["metadata"]["name"])
     await process.settle()
     assert (world.status["phase"], world.status["reason"]) == ("Pending", "JobCreated")
     forbids(world, naming.TRAINING, QUOTA)

@@ -225,5 +225,5 @@ async def test_a_job_of_several_pods_tells_its_time_and_no_energy(
     clock.now = at(302)
     world.finish(naming.TRAINING, FINAL.replace("}", ', "energyJoules": 9.0}'))
     await process.settle()
-    assert used(world)["gpuSeconds"] == 300
+    assert used(world)["gpuSeconds"] == 600
     assert "energyJoules" not in used(world)

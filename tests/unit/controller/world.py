@@ -107,22 +107,26 @@ class World:
     # The controllers
 
     def run_jobs(self) -> None:
-        """Give every Job that wants one a Pod, take it from one that is suspended."""
+        """Give every Job the Pods that it wants, take them from one that is suspended."""
         for raw in self.of("jobs"):
             view = observed.batch_job(raw)
             live = [pod for pod in self._pods_of(raw) if not observed.pod(pod).over]
             if view.suspend:
                 for pod in live:
                     self.delete("pods", pod["metadata"]["name"])
-            elif not view.finished and not live:
-                self._add_pod(raw)
+            elif not view.finished:
+                there = {observed.pod(pod).index for pod in live}
+                for index in range(raw["spec"].get("completions", 1)):
+                    if index not in there:
+                        self._add_pod(raw, index)
 
     def _pods_of(self, job: Raw) -> list[Raw]:
         uid = job["metadata"]["uid"]
         return [pod for pod in self.of("pods") if observed.meta(pod).owner_uid == uid]
 
-    def _add_pod(self, job: Raw) -> None:
+    def _add_pod(self, job: Raw, index: int = 0) -> None:
         meta = job["metadata"]
+        indexed = {naming.INDEX_LABEL: str(index)} if "completions" in job["spec"] else {}
         owner = {"kind": "Job", "name": meta["name"], "uid": meta["uid"], "controller": True}
         template = job["spec"]["template"]
         self.create(
@@ -131,7 +135,7 @@ class World:
                 "metadata": {
                     "generateName": f"{meta['name']}-",
                     "namespace": meta["namespace"],
-                    "labels": template["metadata"]["labels"],
+                    "labels": {**template["metadata"]["labels"], **indexed},
                     "ownerReferences": [owner],
                 },
                 "spec": template["spec"],
