@@ -59,6 +59,8 @@ def test_a_task_is_taken_with_its_rows_beside_it(tmp_path: Path) -> None:
         ({"dataset_path": None}, "dataset_path: None is none of json"),
         ({"dataset_kwargs": {"trust_remote_code": True}}, "dataset_kwargs.trust_remote_code"),
         ({"dataset_kwargs": {"data_files": "gone.jsonl"}}, "there is no file"),
+        ({"dataset_kwargs": {"data_files": "/etc/passwd"}}, "is not below the task's own folder"),
+        ({"dataset_kwargs": {"data_files": {"test": "a/../../x"}}}, "is not below the task's own"),
         ({"dataset_kwargs": {"data_files": [1]}}, "must name files"),
         ({"metric_list": [{"metric": "acc", "hf_evaluate": True}]}, "metric_list.hf_evaluate"),
         ({"metric_list": "acc"}, "metric_list must be a list"),

@@ -102,6 +102,8 @@ def _files(told: Any, folder: Path) -> Any:
         return [_files(part, folder) for part in told]
     if not isinstance(told, str) or not told:
         raise ValueError("dataset_kwargs.data_files must name files")
+    if told.startswith("/") or ".." in Path(told).parts:
+        raise ValueError(f"dataset_kwargs.data_files: {told!r} is not below the task's own folder")
     path = folder / told
     if not path.is_file():
         raise ValueError(f"dataset_kwargs.data_files: there is no file {path}")
