@@ -86,7 +86,7 @@ def test_the_policy_decides_whether_a_run_goes_on(
 
 def test_nothing_but_bad_rows_is_never_enough() -> None:
     config = DatasetConfig(path="d", on_bad_rows=OnBadRows.SKIP, max_bad_row_share=1)
-    with pytest.raises(DatasetError, match="3 of 3 rows are bad"):
+    with pytest.raises(DatasetError, match="3 of 3 rows are bad, so there is nothing to train on"):
         settle(some(0, 3), config)
 
 

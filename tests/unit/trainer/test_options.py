@@ -185,6 +185,10 @@ def test_lists_may_be_given_with_blanks_or_commas() -> None:
             [*NEEDED, "--objective", "dpo", "--packing"],
             ["--packing true does not go with --objective dpo"],
         ),
+        (
+            [*NEEDED, "--dataset-columns", "promt=q"],
+            ["--dataset-columns: unknown name 'promt'; known: ", "prompt"],
+        ),
         ([*NEEDED, "--objective", "ppo"], ["--objective", "'ppo'", "'sft' or 'dpo'"]),
         (
             [*NEEDED, "--target-modules", "all-linear", "q_proj"],

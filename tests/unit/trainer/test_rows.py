@@ -110,6 +110,8 @@ def test_the_digest_changes_with_any_value(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "a"}\n{"text" "b"}', "line 2: not valid JSON: Expecting ':'"),
         ("a.jsonl", '{"text": "a"}\n{"text" "b"}', 'column 9, near {"text" "b"}'),
         ("a.jsonl", '["text"]', "line 1: expected a JSON object"),
+        ("a.jsonl", '[{"text": "a"}]', "line 1: begins a JSON list, where each line must be a row"),
+        ("a.jsonl", '[\n{"text": "a"},\n{"text": "b"}\n]', "row; name the file .json, or"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "\xff"}', "line 2: not valid UTF-8"),
         ("a.jsonl", "[" * 100_000, "line 1: not valid JSON"),
         ("a.json", '[{"text": "a"},\n {"text": }]', "line 2: not valid JSON: Expecting value"),

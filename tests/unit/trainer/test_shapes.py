@@ -48,6 +48,15 @@ def accepted(data: Rows, objective: Objective = Objective.SFT) -> list[Sample]:
             CHAT,
         ),
         ({"conversations": [ASK, ANSWER]}, CHAT),
+        (
+            {
+                "messages": [
+                    {"from": "human", "value": "Why?"},
+                    {"from": "gpt", "value": "Because."},
+                ]
+            },
+            CHAT,
+        ),
         ({"conversations": json.dumps([ASK, ANSWER]), "tools": ""}, CHAT),
         ({"messages": json.dumps([ASK, ANSWER]), "tools": '[{"name": "f"}]'}, CALLING),
         (
@@ -101,6 +110,7 @@ def test_the_columns_tell_the_shape(row: dict[str, Any], sample: Sample) -> None
         ({"prompt;completion": "a;b"}, "columns are divided by ';' must be saved with commas"),
         ({"question": "Why?", "answer": "Because."}, "--dataset-columns (prompt=question"),
         ({"prompt": "a", "completion": "b", "label": False}, "`label` is false: an answer that"),
+        ({"prompt": "a", "completion": "b", "label": "False"}, "`label` is false: an answer that"),
         ({"instruction": "Why?"}, "cannot train on the columns found (instruction)"),
         ({"messages": [], "tools": [1]}, "with a turn at least"),
         ({"messages": [ASK, ANSWER], "tools": "find(x)"}, "as JSON in a text, found 'find(x)'"),

@@ -21,8 +21,12 @@ def settle(rows: Rows, config: DatasetConfig) -> None:
     if config.on_bad_rows is OnBadRows.FAIL:
         raise DatasetError(explain(rows))
     total = len(rows.rows) + len(rows.bad)
-    share = len(rows.bad) / total
-    if share > config.max_bad_row_share or not rows.rows:
+    if not rows.rows:
+        raise DatasetError(
+            f"{total} of {total} rows are bad, so there is nothing to train on; the first: "
+            f"{explain(rows)}"
+        )
+    if len(rows.bad) / total > config.max_bad_row_share:
         raise DatasetError(
             f"{len(rows.bad)} of {total} rows are bad, more than maxBadRowShare "
             f"{config.max_bad_row_share:g} allows; the first: {explain(rows)}"

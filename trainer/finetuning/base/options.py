@@ -342,11 +342,18 @@ def _explain(problem: dict[str, Any], given: Mapping[str, Any], source: str) -> 
     if problem["type"] == "value_error" and isinstance(problem["input"], dict):
         return in_flags(problem["msg"].removeprefix("Value error, "))
     if problem["type"] == "extra_forbidden":
+        if flag is not None and flag.dest in given:
+            return f"{flag.name}: unknown name {where[-1]!r}; known: {_names_in(flag)}"
         return f"{source}: unknown setting {'.'.join(where)!r}{_did_you_mean(where[-1])}"
     by_flag = flag is not None and flag.dest in given
     name = flag.name if flag and by_flag else f"{source}: {'.'.join(where)}"
     wish = problem["msg"].replace("Input should be", "must be").replace("Value error, ", "")
     return f"{name}: {problem['input']!r} is not allowed: {wish}"
+
+
+def _names_in(flag: Flag) -> str:
+    """Those that a flag with NAME=VALUE takes."""
+    return ", ".join(_inner_type(flag.field.annotation).model_fields)
 
 
 def in_flags(text: str) -> str:

@@ -79,11 +79,23 @@ def json_row(number: int, line: str) -> Row | BadRow:
     try:
         data = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return BadRow(number, _json_problem(error, line))
+        goes_on = isinstance(error, json.JSONDecodeError) and _as_a_list(number, line)
+        return BadRow(number, goes_on or _json_problem(error, line))
     if not isinstance(data, dict):
         problem = f'expected a JSON object such as {{"text": "…"}}, found {_excerpt(line, 0)}'
-        return BadRow(number, problem)
+        holds_rows = isinstance(data, list) and data and isinstance(data[0], dict)
+        return BadRow(number, (holds_rows and _as_a_list(number, line)) or problem)
     return Row(number, data)
+
+
+def _as_a_list(number: int, line: str) -> str:
+    """Of a file that is one list, perhaps over many lines; empty of any other line."""
+    if number > 1 or not line.lstrip().startswith("["):
+        return ""
+    return (
+        "begins a JSON list, where each line must be a row; name the file .json, or give "
+        "--dataset-format json"
+    )
 
 
 def _json_problem(error: Exception, line: str) -> str:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, overload
 
 from typing_extensions import override
@@ -241,25 +242,22 @@ _TARGETS: dict[Shape, set[str]] = {
 }
 
 
-def _from_messages(data: Mapping[str, Any]) -> Sample:
-    return _chat(data.get("messages"), "messages", data)
+def _from_turns(column: str, data: Mapping[str, Any]) -> Sample:
+    """In either column files have either spelling."""
+    turns = _from_json(data.get(column))
+    if isinstance(turns, list):
+        turns = [_spoken(turn, column) for turn in turns]
+    return _chat(turns, column, data)
 
 
-def _from_conversations(data: Mapping[str, Any]) -> Sample:
-    turns = _from_json(data.get("conversations"))
-    if not isinstance(turns, list):
-        raise _BadRowError("`conversations` must be a list of {from, value}")
-    return _chat([_spoken(turn) for turn in turns], "conversations", data)
-
-
-def _spoken(turn: Any) -> Any:
-    """A turn of {from, value}; some files with this column hold {role, content} already."""
-    if not isinstance(turn, dict) or "from" not in turn:
+def _spoken(turn: Any, column: str) -> Any:
+    """A turn of {from, value} as one of {role, content}."""
+    if not isinstance(turn, dict) or "from" not in turn or "role" in turn:
         return turn
     role = SPEAKERS.get(str(turn["from"]))
     if role is None:
         known = ", ".join(SPEAKERS)
-        raise _BadRowError(f"`conversations`: unknown speaker {turn['from']!r}; known: {known}")
+        raise _BadRowError(f"`{column}`: unknown speaker {turn['from']!r}; known: {known}")
     return {"role": role, "content": turn.get("value")}
 
 
@@ -275,7 +273,7 @@ def _from_instruction(data: Mapping[str, Any]) -> Sample:
 
 
 def _from_prompt(data: Mapping[str, Any]) -> Sample:
-    if data.get("label") is False:
+    if str(data.get("label")).strip().lower() == "false":  # CSV has texts alone.
         raise _BadRowError(
             "`label` is false: an answer that was not wanted would be learned; remove such rows, "
             "or name the columns to read with --dataset-columns if it says something else"
@@ -340,8 +338,8 @@ def _from_text(data: Mapping[str, Any]) -> Sample:
 
 
 _READERS: dict[Shape, Callable[[Mapping[str, Any]], Sample]] = {
-    Shape.MESSAGES: _from_messages,
-    Shape.CONVERSATIONS: _from_conversations,
+    Shape.MESSAGES: partial(_from_turns, "messages"),
+    Shape.CONVERSATIONS: partial(_from_turns, "conversations"),
     Shape.INSTRUCTION: _from_instruction,
     Shape.PROMPT: _from_prompt,
     Shape.TEXT: _from_text,
