@@ -77,6 +77,7 @@ def save(
 
 def newest(root: Path) -> Checkpoint | None:
     """The newest complete and intact checkpoint; broken ones are passed over with a line."""
+    _put_in_place(root)
     for folder in _by_age(root):
         problem = problem_with(folder)
         try:
@@ -88,6 +89,14 @@ def newest(root: Path) -> Checkpoint | None:
             problem = str(error)
         log.warning("Passing over the checkpoint %s: %s", folder.name, problem)
     return None
+
+
+def _put_in_place(root: Path) -> None:
+    """What a crash has left whole, and nothing is there in whose place it would be."""
+    for folder in root.glob(f"{TEMPORARY}{CHECKPOINT_PREFIX}*"):
+        final = root / folder.name.removeprefix(TEMPORARY)
+        if not final.exists() and problem_with(folder) is None:
+            folder.rename(final)
 
 
 def read(root: Path, step: int) -> Checkpoint:

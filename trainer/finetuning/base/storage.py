@@ -69,11 +69,17 @@ def finish_files(folder: Path) -> list[str]:
 
 
 def replace_folder(temporary: Path, final: Path) -> None:
-    """Put a finished folder in place of a broken one, or of none."""
+    """Put a finished folder in place of another, or of none.
+
+    What was there goes last: whenever this is cut short, a whole folder is left under some name.
+    """
+    old = final.with_name(f".tmp-old-{final.name}")
+    shutil.rmtree(old, ignore_errors=True)
     if final.exists():
-        shutil.rmtree(final)
+        final.rename(old)
     temporary.rename(final)
     sync_directory(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def writable_folder(path: Path, flag: str) -> Path:
