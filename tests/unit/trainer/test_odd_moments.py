@@ -1,13 +1,59 @@
 """Runs that are stopped, killed or changed where it is least expected."""
 
+import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.unit.trainer.test_resume import arguments
+from tests.unit.trainer.test_resume import arguments, history
 from tests.unit.trainer.warm import WarmTrainer
 
+from finetuning.artifacts import LOSS_HISTORY, SAMPLES
+
 pytestmark = pytest.mark.training
+
+EVALUATES = ("--max-steps", 9, "--eval-split", 0.4, "--eval-steps", 3, "--load-best-model-at-end")
+ASKS = ("--sample-generations", 2, "--sample-max-new-tokens", 2)
+STOPS_EARLY = ("--early-stopping-patience", 1, "--early-stopping-threshold", 100)
+IN_THE_EVALUATION = "finetuning.base.step.shared_out:8"
+IN_THE_FIRST_ANSWER = "finetuning.base.samples.autocast:3"
+
+
+def results(output: Path) -> dict[str, Any]:
+    info = json.loads((output / "training_info.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = info["results"]
+    return {name: found[name] for name in ("best_global_step", "eval_loss", "total_steps")}
+
+
+@pytest.mark.parametrize(
+    ("where", "more"),
+    [
+        (IN_THE_EVALUATION, ()),
+        (IN_THE_FIRST_ANSWER, ()),
+        (IN_THE_EVALUATION, STOPS_EARLY),
+    ],
+)
+def test_a_pause_while_it_evaluates_changes_nothing(  # noqa: PLR0917 - fixtures
+    where: str,
+    more: tuple[object, ...],
+    tiny_model: Path,
+    rows_file: Path,
+    tmp_path: Path,
+    warm: WarmTrainer,
+) -> None:
+    whole, paused = tmp_path / "whole", tmp_path / "paused"
+    options = (*EVALUATES, *ASKS, *more)
+    assert warm.run(*arguments(tiny_model, rows_file, whole, *options))[0] == 0
+    command = arguments(tiny_model, rows_file, paused, *options)
+    code, output = warm.run(*command, kill_in=where, by=signal.SIGTERM)
+    assert code == 143
+    assert "Paused at step 6" in output
+    assert "eval_loss" not in history(paused)[-1]
+    assert warm.run(*command)[0] == 0
+    for name in (LOSS_HISTORY, SAMPLES):
+        assert (paused / name).read_bytes() == (whole / name).read_bytes()
+    assert results(paused) == results(whole)
 
 
 @pytest.mark.parametrize("where", ["os.rename:1", "os.rename:2"])

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,11 +82,18 @@ class WarmTrainer:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
-    def start(self, *argv: object, kill_in: str = "", **environ: str) -> Child:
-        """`kill_in` is `module.function:n`: SIGKILL at the start of its n-th call."""
+    def start(
+        self,
+        *argv: object,
+        kill_in: str = "",
+        by: signal.Signals = signal.SIGKILL,
+        **environ: str,
+    ) -> Child:
+        """`kill_in` is `module.function:n`: the signal `by` at the start of its n-th call."""
         self._count += 1
         log = self._folder / f"{self._count}.log"
-        order = {"argv": [str(arg) for arg in argv], "log": str(log), "kill_in": kill_in}
+        words = [str(arg) for arg in argv]
+        order = {"argv": words, "log": str(log), "kill_in": kill_in, "by": by.value}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({**order, "environ": environ}) + "\n")
@@ -93,8 +101,14 @@ class WarmTrainer:
         self._last = Child(int(self._process.stdout.readline()), log, self._process.stdout)
         return self._last
 
-    def run(self, *argv: object, kill_in: str = "", **environ: str) -> tuple[int, str]:
-        child = self.start(*argv, kill_in=kill_in, **environ)
+    def run(
+        self,
+        *argv: object,
+        kill_in: str = "",
+        by: signal.Signals = signal.SIGKILL,
+        **environ: str,
+    ) -> tuple[int, str]:
+        child = self.start(*argv, kill_in=kill_in, by=by, **environ)
         return child.wait(), child.output()
 
 
@@ -130,7 +144,7 @@ def _child(order: dict[str, Any]) -> None:
         os.dup2(log, 2)
         os.environ.update(order["environ"])
         if order["kill_in"]:
-            _arrange_death(order["kill_in"])
+            _arrange_death(order["kill_in"], order["by"])
         from finetuning.base.app import main
 
         code = main(order["argv"])
@@ -142,16 +156,16 @@ def _child(order: dict[str, Any]) -> None:
         os._exit(code)
 
 
-def _arrange_death(where: str) -> None:
+def _arrange_death(where: str, by: int) -> None:
     target, _, number = where.partition(":")
     module_name, _, name = target.rpartition(".")
     module = importlib.import_module(module_name)
     original = getattr(module, name)
-    calls = iter(range(1, int(number) + 1))
+    calls = count(1)
 
     def dying(*args: Any, **kwargs: Any) -> Any:
         if next(calls) == int(number):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), by)
         return original(*args, **kwargs)
 
     setattr(module, name, dying)

@@ -86,6 +86,19 @@ class LineWriter(Generic[Line]):
         self._file.close()
 
 
+def add_eval_loss(path: Path, step: int, loss: float) -> None:
+    """Put the loss on the held-out rows into the line of a step, or leave the file as it is.
+
+    Raises:
+        OSError: no space left.
+    """
+    lines = [
+        line.model_copy(update={"eval_loss": loss}) if line.step == step else line
+        for line in read_history(path)
+    ]
+    write_atomic(path, "".join(map(_to_text, lines)).encode())
+
+
 def window_start(step: int, logging_steps: int) -> int:
     """The step after which the window of `logging_steps` steps begins that holds `step`.
 

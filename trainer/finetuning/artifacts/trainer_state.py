@@ -56,6 +56,8 @@ class TrainerState(BaseModel):
     best_metric: float | None = None
     best_global_step: int | None = Field(default=None, ge=0)
     evaluations_without_gain: int = Field(default=0, ge=0)
+    evaluation_due: bool = False
+    """Whether a wish to stop left off the evaluation of this step: going on begins with it."""
     checkpoints_total: int = Field(default=0, ge=0)
     checkpoint_sizes_bytes: list[int] = Field(default_factory=list)
     loss_scaler: dict[str, float] = Field(default_factory=dict)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from finetuning.artifacts import LOSS_HISTORY
-from finetuning.artifacts.history import HistoryLine, LineWriter
+from finetuning.artifacts.history import HistoryLine, LineWriter, add_eval_loss
 from finetuning.artifacts.models import GpuState
 from finetuning.artifacts.trainer_state import TrainerState
 from finetuning.base.console import Figures, Progress
@@ -18,6 +18,7 @@ class Record(Protocol):
     """Takes note of what happens."""
 
     def step(self, line: HistoryLine) -> None: ...
+    def evaluated(self, step: int, loss: float) -> None: ...
     def figures(self, figures: Figures) -> None: ...
     def measure(self, state: TrainerState, gpus: Sequence[GpuState], *, last: bool) -> None: ...
     def redirect(self) -> AbstractContextManager[Any]: ...
@@ -52,6 +53,14 @@ class Journal:
             self._history.append(line)
         self._progress.step()
 
+    def evaluated(self, step: int, loss: float) -> None:
+        """Add what an evaluation found to a step that was kept; raises StorageFullError."""
+        path = self._output / LOSS_HISTORY
+        self._history.close()
+        with space_for(LOSS_HISTORY, self._output):
+            add_eval_loss(path, step, loss)
+            self._history = LineWriter.open(path, step, HistoryLine)
+
     def figures(self, figures: Figures) -> None:
         self._progress.figures(figures)
 
@@ -71,6 +80,7 @@ class NoJournal:
     """Of a process that does not report: another one of the same run does."""
 
     def step(self, line: HistoryLine) -> None: ...
+    def evaluated(self, step: int, loss: float) -> None: ...
     def figures(self, figures: Figures) -> None: ...
     def measure(self, state: TrainerState, gpus: Sequence[GpuState], *, last: bool) -> None: ...
     def close(self) -> None: ...

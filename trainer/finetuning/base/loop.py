@@ -112,9 +112,10 @@ class Loop:
         self._tell_start()
         try:
             with closing(self._open()) as record, record.redirect():
+                made_up = self._make_up_for_evaluation(record, stop)
                 if self._group.leads:
-                    tracking.start(self.state.global_step)
-                if self.done and self._is_told_otherwise:
+                    tracking.start(self.state.global_step - made_up)
+                if self.done and (made_up or self._is_told_otherwise):
                     self._saver.begin(self.state)
                 while not self.done and not stop.requested:
                     self._saver.poll(self.state)
@@ -146,7 +147,7 @@ class Loop:
 
     def _open(self) -> Record:
         """What one process writes down; it also clears what lies beyond the step that goes on."""
-        self._samples.open(self.state.global_step)
+        self._samples.open(self.state.global_step - self.state.evaluation_due)
         if not self._group.leads:
             return NoJournal()
         self._run.checkpoints.mkdir(exist_ok=True)
@@ -201,21 +202,36 @@ class Loop:
         state.loss = self._interval.loss
 
     def _evaluate_if_due(self, stop: SharedStop) -> float | None:
-        """None when no evaluation is due, or when there is no time left for one."""
+        """None when no evaluation is due, or when there is no time left for all of it."""
         step = self.state.global_step
         if not self._data.held_out or not self._plan.evaluates_after(step):
             return None
         self._live.event(RunState.EVALUATING)
         last = step == self._plan.total_steps
         rows, size = self._data.held_out, self._plan.batch_size
+        complete = False
         with as_written(self._settings):
             loss = self._stepper.evaluate(rows, size, None if last else stop)
             if loss is not None:
-                self.state.eval_loss = loss
                 log.info("step %d  eval loss %.4f", step, loss)
-                self._samples.ask(self._stepper.model, step, stop)
+                complete = self._samples.ask(self._stepper.model, step, stop) or last
+        self.state.evaluation_due = not complete
+        if complete:
+            self.state.eval_loss = loss
         self._live.event(RunState.TRAINING, eval_loss=self.state.eval_loss)
-        return loss
+        return loss if complete else None
+
+    def _make_up_for_evaluation(self, record: Record, stop: SharedStop) -> bool:
+        """The one that a wish to stop left off, so that a pause changes nothing of the run."""
+        if not self.state.evaluation_due:
+            return False
+        self.state.evaluation_due = False
+        eval_loss = self._evaluate_if_due(stop)
+        if eval_loss is None:
+            return False
+        self._is_best(eval_loss)
+        record.evaluated(self.state.global_step, eval_loss)
+        return True
 
     def _is_best(self, eval_loss: float) -> bool:
         """Whether these weights must be kept as the best so far."""

@@ -97,17 +97,23 @@ class Samples:
             with space_for(SAMPLES, self._path.parent):
                 self._writer = LineWriter.open(self._path, step, SampleLine)
 
-    def ask(self, model: Any, step: int, stop: SharedStop) -> None:
-        """Write the model's answers down as those of `step`; raises StorageFullError."""
+    def ask(self, model: Any, step: int, stop: SharedStop) -> bool:
+        """Write the model's answers down as those of `step`; raises StorageFullError.
+
+        False when a wish to stop came before the last one.
+        """
         if not self._questions or self._group.first(self._is_full()):
-            return
+            return True
         training = model.training
         model.eval()
+        complete = True
         for number, question in enumerate(self._questions, start=1):
-            if stop.requested:
+            complete = not stop.requested
+            if not complete:
                 break
             self._write(self._line(step, number, question, self._answer(model, question)))
         model.train(training)
+        return complete
 
     def _write(self, line: SampleLine) -> None:
         if self._writer is not None:
