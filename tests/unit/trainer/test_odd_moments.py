@@ -1,6 +1,9 @@
 """Runs that are stopped, killed or changed where it is least expected."""
 
+# ruff: noqa: PLC0415 - collecting the tests should not cost the seconds that torch takes
+
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -71,3 +74,36 @@ def test_death_while_a_checkpoint_takes_the_place_of_one_leaves_either(
     assert "Continuing from checkpoint-3" in output
     names = [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()]
     assert names == ["checkpoint-3"]
+
+
+@pytest.mark.parametrize("more", [[], ["--method", "full", "--objective", "dpo"]])
+def test_other_weights_under_the_name_of_the_base_model_are_noticed(  # noqa: PLR0917 - fixtures
+    more: list[str],
+    tiny_model: Path,
+    rows_file: Path,
+    pairs_file: Path,
+    tmp_path: Path,
+    warm: WarmTrainer,
+) -> None:
+    base, rows = tmp_path / "base", pairs_file if more else rows_file
+    shutil.copytree(tiny_model, base)
+    command = arguments(base, rows, tmp_path / "out", "--max-steps", 4, "--save-steps", 2, *more)
+    killed = warm.run(*command, kill_in="finetuning.base.loop.HistoryLine:4")
+    assert killed[0] == -signal.SIGKILL
+    changed(base / "model.safetensors")
+    code, output = warm.run(*command)
+    assert code == 2
+    assert f"checkpoint-2 was trained on other weights than {base} has now" in output
+    shutil.copy(tiny_model / "model.safetensors", base)
+    assert warm.run(*command)[0] == 0
+    changed(base / "model.safetensors")
+    code, output = warm.run(*command)
+    assert code == 2
+    assert "base_weights: those of the base model are others now" in output
+
+
+def changed(path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = {name: tensor + 1 for name, tensor in load_file(path).items()}
+    save_file(weights, path, metadata={"format": "pt"})

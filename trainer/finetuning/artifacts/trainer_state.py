@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from finetuning.artifacts.base_weights import BaseWeights
 from finetuning.artifacts.models import WireFloat
 
 TRAINER_STATE = "trainer_state.json"
@@ -63,6 +64,8 @@ class TrainerState(BaseModel):
     loss_scaler: dict[str, float] = Field(default_factory=dict)
     run: dict[str, Any] = Field(default_factory=dict)
     """The settings of the run, in the flags' words."""
+    base_weights: BaseWeights | None = None
+    """Of the base model that the run began with; None where they could not be read."""
 
     def add_checkpoint(self, size: int) -> None:
         """Count a checkpoint once it is complete."""

@@ -11,6 +11,7 @@ import torch
 
 from finetuning.api.hyperparameters import Method
 from finetuning.artifacts import LOSS_HISTORY
+from finetuning.artifacts.base_weights import BaseWeights
 from finetuning.artifacts.history import HistoryLine, read_history, window_start
 from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.artifacts.trainer_state import TrainerState
@@ -86,6 +87,7 @@ class Loop:
         self.state.max_steps = max(plan.total_steps, self.state.global_step)
         self.state.num_train_epochs = plan.total_epochs
         self.state.run = run.facts
+        self.state.base_weights = self.state.base_weights or BaseWeights.of(run.settings)
         self._run, self._plan, self._data = run, plan, data
         self._settings = run.config.hyperparameters
         self._stepper, self._live, self._group = stepper, live, stepper.group

@@ -96,7 +96,7 @@ def training_info(
     `added` has the digests of files that were written where the base model has none.
     """
     about = run_info(ending.run, ending.device, ending.started_at)
-    base = BaseWeights.of(ending.run.settings)
+    base = ending.state.base_weights or BaseWeights.of(ending.run.settings)
     return {
         **about,
         "output_dir": ending.run.config.output_dir,

@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from finetuning.api.hyperparameters import Method
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts import AIM_PROFILE, CHECKPOINTS_DIR, STATE_DIR, TRAINING_INFO
+from finetuning.artifacts.base_weights import BaseWeights
 from finetuning.artifacts.data_report import DataReport
 from finetuning.artifacts.exits import ExitCode, TrainFailure
 from finetuning.artifacts.failures import DatasetError, TrainerError
@@ -24,8 +27,8 @@ from finetuning.artifacts.plain import harmless
 from finetuning.artifacts.spared import load, without_bitsandbytes
 from finetuning.base import console, data_report, environment, folder_lock, reading, tracking
 from finetuning.base.errors import ConfigError, InterruptedRun, WorkerLostError
-from finetuning.base.facts import differences, facts_of
-from finetuning.base.hub import require_weights, settings_folder
+from finetuning.base.facts import Facts, differences, facts_of
+from finetuning.base.hub import local_folder, require_weights, settings_folder
 from finetuning.base.last_words import (
     figures_in,
     figures_of,
@@ -158,7 +161,7 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop, rank: Rank
     # What is being deleted says nothing.
     done = None if options.overwrite else finished_info(output)
     if done is not None:
-        changed = differences(done.get("training_config", {}), facts)
+        changed = _changed(done, facts, config)
         if changed:
             raise ConfigError(f"--output-dir {output}: {_not_this_run(changed)}")
         log.info("%s holds the finished result of this very run; nothing to do.", output)
@@ -173,6 +176,20 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop, rank: Rank
     from finetuning.base.train import train  # noqa: PLC0415 - loads torch
 
     return train(run, live, stop, rank)
+
+
+def _changed(done: dict[str, Any], facts: Facts, config: RunConfig) -> list[str]:
+    """What makes a finished result that of another run.
+
+    The Hub is not asked: it may have another version of the model since, of which nobody knows.
+    """
+    changed = differences(done.get("training_config", {}), facts)
+    folder = local_folder(config)
+    with contextlib.suppress(ValidationError):
+        told = BaseWeights.model_validate(done.get("base_weights"))
+        if folder is not None and told.is_another(BaseWeights.of(folder)):
+            changed.append("base_weights: those of the base model are others now")
+    return changed
 
 
 def _not_this_run(changed: list[str]) -> str:
@@ -226,7 +243,7 @@ def finished_already(argv: list[str]) -> bool:
         found = _read(options.config, output, writes=False)
         processes = int(done.get("training_config", {}).get("processes", 1))
         facts = facts_of(options.config, *found.digests(), processes)
-        return not differences(done.get("training_config", {}), facts)
+        return not _changed(done, facts, options.config)
     return False
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from finetuning.api.hyperparameters import Method, Objective
 from finetuning.api.run_config import RunConfig
+from finetuning.artifacts.base_weights import BaseWeights
 from finetuning.artifacts.failures import TrainerError
 from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.models import RunState, TrainingResult
@@ -151,7 +152,25 @@ def _resume_point(run: Run, group: Group) -> Checkpoint | None:
         )
     for change in differences(found.state.run, run.facts):
         log.info("Continuing with a changed setting: %s", change)
+    _refuse_another_base(found, run)
     return found
+
+
+def _refuse_another_base(found: Checkpoint, run: Run) -> None:
+    """A checkpoint of the whole model needs the base no more, unless it is compared with.
+
+    Raises:
+        ConfigError: the weights that an adapter was trained on are no longer there.
+    """
+    told, settings = found.state.base_weights, run.config.hyperparameters
+    if run.config.method is Method.FULL and settings.objective is Objective.SFT:
+        return
+    if told is not None and told.is_another(BaseWeights.of(weights_folder(run.config))):
+        raise ConfigError(
+            f"{found.folder} was trained on other weights than {run.config.model_id} has now; put "
+            "those back (for a model of the Hub, --revision names them), or give "
+            "--overwrite-output-dir to begin anew"
+        )
 
 
 def _seen_by_all(run: Run, step: int) -> Checkpoint:
