@@ -219,6 +219,15 @@ def test_fp16_beside_bf16_makes_no_other_run() -> None:
     assert differences({"fp16": True}, {"fp16": False}) == ["fp16: True → False"]
 
 
+@pytest.mark.parametrize(
+    "hangs", [{"early_stopping_patience": 2}, {"load_best_model_at_end": True}]
+)
+def test_when_to_evaluate_counts_where_the_result_hangs_on_it(hangs: dict[str, object]) -> None:
+    often, seldom = {"eval_steps": 5}, {"eval_steps": 50}
+    assert differences(often, seldom) == []
+    assert differences(hangs | often, hangs | seldom) == ["eval_steps: 5 → 50"]
+
+
 def test_without_a_gpu_there_are_no_gpu_figures_and_no_invented_ones() -> None:
     import torch
 

@@ -63,8 +63,15 @@ def binding_differences(before: Facts, now: Facts) -> list[str]:
 
 def differences(before: Facts, now: Facts) -> list[str]:
     """What makes it another run with another result."""
-    names = sorted({*before, *now} - {*COSMETIC})
+    cosmetic = {*COSMETIC} - ({"eval_steps"} if _hangs_on_evaluations(now) else set())
+    names = sorted({*before, *now} - cosmetic)
     return _changes(before, now, tuple(names))
+
+
+def _hangs_on_evaluations(facts: Facts) -> bool:
+    """Whether they decide which weights are the result."""
+    stops_early = facts.get("early_stopping_patience") is not None
+    return stops_early or bool(facts.get("load_best_model_at_end"))
 
 
 def _changes(before: Facts, now: Facts, names: tuple[str, ...]) -> list[str]:
