@@ -86,14 +86,14 @@ class WarmTrainer:
         self,
         *argv: object,
         kill_in: str = "",
-        by: signal.Signals = signal.SIGKILL,
+        by: str = "SIGKILL",
         **environ: str,
     ) -> Child:
-        """`kill_in` is `module.function:n`: the signal `by` at the start of its n-th call."""
+        """`kill_in` is `module.function:n`: the signal named `by` at the start of its n-th call."""
         self._count += 1
         log = self._folder / f"{self._count}.log"
         words = [str(arg) for arg in argv]
-        order = {"argv": words, "log": str(log), "kill_in": kill_in, "by": by.value}
+        order = {"argv": words, "log": str(log), "kill_in": kill_in, "by": by}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({**order, "environ": environ}) + "\n")
@@ -105,7 +105,7 @@ class WarmTrainer:
         self,
         *argv: object,
         kill_in: str = "",
-        by: signal.Signals = signal.SIGKILL,
+        by: str = "SIGKILL",
         **environ: str,
     ) -> tuple[int, str]:
         child = self.start(*argv, kill_in=kill_in, by=by, **environ)
@@ -156,7 +156,7 @@ def _child(order: dict[str, Any]) -> None:
         os._exit(code)
 
 
-def _arrange_death(where: str, by: int) -> None:
+def _arrange_death(where: str, by: str) -> None:
     target, _, number = where.partition(":")
     module_name, _, name = target.rpartition(".")
     module = importlib.import_module(module_name)
@@ -165,7 +165,7 @@ def _arrange_death(where: str, by: int) -> None:
 
     def dying(*args: Any, **kwargs: Any) -> Any:
         if next(calls) == int(number):
-            os.kill(os.getpid(), by)
+            os.kill(os.getpid(), signal.Signals[by])
         return original(*args, **kwargs)
 
     setattr(module, name, dying)
