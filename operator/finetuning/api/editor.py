@@ -12,10 +12,21 @@ from typing import Any
 from finetuning.api.base import CEL_RULES
 from finetuning.api.crd import job_schema
 from finetuning.api.schema import documented
+from finetuning.api.text import QUANTITY
 from finetuning.api.v1alpha1 import GROUP, KIND, VERSION
 
 _QUANTITY = "x-kubernetes-int-or-string"
 _TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+_NAME = {
+    "pattern": "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$",
+    "patternErrorMessage": (
+        "must be lowercase letters, digits, '-' and '.', starting and ending with a letter or digit"
+    ),
+}
+_AMOUNT = {
+    "pattern": f"^({QUANTITY})$",
+    "patternErrorMessage": "must be an amount such as 2, 500m or 50Gi",
+}
 _SPELLING = re.compile(
     r"self\.matches\(r'(?P<pattern>.*?)'\)( && !self\.contains\('(?P<never>.*)'\))?"
 )
@@ -33,7 +44,7 @@ def editor_schema() -> dict[str, Any]:
             "description": "Name, namespace, labels and annotations, as for every object.",
             "anyOf": [{"required": ["name"]}, {"required": ["generateName"]}],
             "properties": {
-                "name": {"type": "string", "maxLength": 50},
+                "name": {"type": "string", "maxLength": 50, **_NAME},
                 "labels": _TEXTS,
                 "annotations": _TEXTS,
             },
@@ -57,7 +68,8 @@ def _closed(node: dict[str, Any]) -> dict[str, Any]:
     schema = {key: value for key, value in node.items() if not key.startswith("x-kubernetes")}
     schema |= _spelling(node.get(CEL_RULES, ()))
     if node.get(_QUANTITY):
-        schema["type"] = ["integer", "string"]
+        # A pattern is about texts alone.
+        schema |= {"type": ["integer", "string"], **_AMOUNT}
     for exclusive, inclusive in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if schema.pop(exclusive, False):
             schema[exclusive] = schema.pop(inclusive)

@@ -269,7 +269,7 @@ TargetModule = Annotated[
     ),
 ]
 
-_QUANTITY = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?"
+QUANTITY = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?"
 _FACTORS = (
     {"n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3")}
     | {suffix: Decimal(1000) ** (i + 1) for i, suffix in enumerate("kMGTPE")}
@@ -280,7 +280,7 @@ _FACTORS = (
 def amount(quantity: int | str) -> Decimal | None:
     """What a quantity such as 500m or 32Gi amounts to; None when it is not one."""
     text = str(quantity)
-    if not re.fullmatch(_QUANTITY, text):
+    if not re.fullmatch(QUANTITY, text):
         return None
     suffix = next((end for end in (text[-2:], text[-1:]) if end in _FACTORS), "")
     return Decimal(text.removesuffix(suffix)) * _FACTORS.get(suffix, 1)

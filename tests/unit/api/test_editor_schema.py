@@ -40,6 +40,11 @@ def test_every_example_is_clean(name: str, job: Any) -> None:
             {"output": {"publish": {"s3": {"uri": "http://models/law"}}}},
             "$.spec.output.publish.s3.uri: 'http://models/law' does not match",
         ),
+        ({"output": {"storage": {"size": "much"}}}, "output.storage.size: 'much' does not match"),
+        (
+            {"resources": {"limits": {"amd.com/gpu": "one"}}},
+            "limits['amd.com/gpu']: 'one' does not match",
+        ),
         (
             {"dataset": {"source": "pvc://rows/../x.csv"}},
             "dataset.source: 'pvc://rows/../x.csv' sh",
@@ -57,6 +62,8 @@ def test_a_name_may_be_left_to_the_api_server_and_labels_are_texts() -> None:
     assert mistakes(job) == []
     job["metadata"]["labels"] = {"year": 2026}
     assert mistakes(job) == ["$.metadata.labels.year: 2026 is not of type 'string'"]
+    job["metadata"] = {"name": "My_Job"}
+    assert "'My_Job' does not match" in mistakes(job)[0]
     job["metadata"] = {}
     assert len(mistakes(job)) == 1
 
