@@ -8,11 +8,12 @@ So the question goes its own way, and its answer asks for another look.
 import asyncio
 from collections.abc import Callable
 
-import aiohttp
-
 from finetuning.controller import last_words, naming, observed, sidecar, training_status
 from finetuning.controller.memory import Memory, left
 from finetuning.controller.observed import Children, Key, Pod
+
+AT_ONCE = 1000
+"""Connections: each is a file, and those to sidecars that nobody can reach stay for seconds."""
 
 
 class Listener:
@@ -20,13 +21,13 @@ class Listener:
 
     def __init__(
         self,
-        http: aiohttp.ClientSession,
         interval: float,
         clock: Callable[[], float],
         wake: Callable[[Key], None],
     ) -> None:
         """`interval` are the seconds between two questions to one sidecar."""
-        self._http, self._interval, self._clock, self._wake = http, interval, clock, wake
+        self._interval, self._clock, self._wake = interval, clock, wake
+        self._room = asyncio.Semaphore(AT_ONCE)
         self._asked: dict[Key, asyncio.Task[None]] = {}
 
     def ask(self, key: Key, found: Children, memory: Memory) -> None:
@@ -61,7 +62,8 @@ class Listener:
 
     async def _question(self, key: Key, pod: Pod, memory: Memory) -> None:
         try:
-            found = await sidecar.fetch(self._http, pod.ip)
+            async with self._room:
+                found = await sidecar.fetch(pod.ip)
         finally:
             self._asked.pop(key, None)
         known = memory.live

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable
 
-import aiohttp
 from pydantic import ValidationError
 
 from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase, Reason
@@ -73,13 +72,12 @@ _NOISE = "Value error, "
 
 
 class Reconciler:
-    """Looks at jobs; holds the connections that a look needs."""
+    """Looks at jobs; holds what a look needs."""
 
     def __init__(
         self,
         cache: Cache,
         gateway: Gateway,
-        http: aiohttp.ClientSession,
         settings: Settings,
         *,
         metrics: OperatorMetrics,
@@ -92,7 +90,7 @@ class Reconciler:
         self._settings, self._metrics, self._clock = settings, metrics, clock
         self._monitors = monitors.Monitors(keeper, metrics.monitor_failed, clock)
         self._announcer = announcements.Announcer(gateway, clock)
-        self._listener = Listener(http, settings.progress_interval_seconds, clock, wake)
+        self._listener = Listener(settings.progress_interval_seconds, clock, wake)
         self._specs = Specs(settings)
         self._memories: dict[Key, Memory] = {}
         self._turns = writers.Turns()

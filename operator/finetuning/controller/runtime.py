@@ -6,7 +6,6 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-import aiohttp
 import uvloop
 from aiohttp import web
 from prometheus_client import disable_created_metrics
@@ -55,39 +54,33 @@ class Operator:
 
     async def run(self, gateway: Gateway) -> None:
         """Serve until SIGTERM or SIGINT, which kopf takes; raises when a watch cannot go on."""
-        # Sidecars that nobody can reach must not use up the connections to the others.
-        connector = aiohttp.TCPConnector(limit=1000)
-        async with aiohttp.ClientSession(connector=connector) as http:
-            keeper = ModeKeeper(gateway, self._settings, self._metrics.monitor_failed)
-            reconciler = Reconciler(
-                self._cache,
-                gateway,
-                http,
-                self._settings,
-                metrics=self._metrics,
-                keeper=keeper,
-                wake=lambda key: self._queue.add_within(key, SOON),
+        keeper = ModeKeeper(gateway, self._settings, self._metrics.monitor_failed)
+        reconciler = Reconciler(
+            self._cache,
+            gateway,
+            self._settings,
+            metrics=self._metrics,
+            keeper=keeper,
+            wake=lambda key: self._queue.add_within(key, SOON),
+        )
+        server = await endpoints.serve(
+            self._settings.http_port, self._metrics.registry, lambda: self._ready
+        )
+        namespaces = tuple(self._settings.watch_namespaces)
+        watches = Watches(gateway, self._cache, self._queue, namespaces)
+        resync = Resync(self._cache, gateway, self._queue, namespaces)
+        self._election = candidate(self._settings, gateway)
+        self._task = asyncio.create_task(self._work(watches, resync, keeper, reconciler.reconcile))
+        try:
+            # kopf ends every task that comes to be while it runs: the watches are there before.
+            await first_to_end(
+                *watches.parts(),
+                runner.operator(lambda: self._stop(server)),
+                self._ending(),
             )
-            server = await endpoints.serve(
-                self._settings.http_port, self._metrics.registry, lambda: self._ready
-            )
-            namespaces = tuple(self._settings.watch_namespaces)
-            watches = Watches(gateway, self._cache, self._queue, namespaces)
-            resync = Resync(self._cache, gateway, self._queue, namespaces)
-            self._election = candidate(self._settings, gateway)
-            self._task = asyncio.create_task(
-                self._work(watches, resync, keeper, reconciler.reconcile)
-            )
-            try:
-                # kopf ends every task that comes to be while it runs: the watches are there before.
-                await first_to_end(
-                    *watches.parts(),
-                    runner.operator(lambda: self._stop(server)),
-                    self._ending(),
-                )
-            finally:
-                await self._stop(server)
-                await reconciler.close()
+        finally:
+            await self._stop(server)
+            await reconciler.close()
 
     async def _ending(self) -> None:
         """End when the work ends, which only `_stop` may cut short."""

@@ -41,7 +41,7 @@ async def test_a_sidecar_that_does_not_answer_holds_nobody_up_and_is_asked_once(
     silent, woken = Sidecar(), list[Key]()
     monkeypatch.setattr(sidecar, "fetch", silent.fetch)
     times = iter((0.0, 1.0, 11.0, 22.0))
-    listener = Listener(http, 10, lambda: next(times), woken.append)
+    listener = Listener(10, lambda: next(times), woken.append)
     memory = Memory("uid")
     for _ in range(3):
         listener.ask(KEY, TRAINS, memory)
@@ -56,7 +56,7 @@ async def test_an_answer_is_kept_and_asks_for_another_look(
 ) -> None:
     told, woken = Sidecar(), list[Key]()
     monkeypatch.setattr(sidecar, "fetch", told.fetch)
-    listener = Listener(http, 10, lambda: 0.0, woken.append)
+    listener = Listener(10, lambda: 0.0, woken.append)
     memory = Memory("uid")
     listener.ask(KEY, TRAINS, memory)
     assert listener.waits(KEY)
@@ -73,7 +73,7 @@ async def test_an_answer_that_says_nothing_new_asks_for_no_look(
     monkeypatch: pytest.MonkeyPatch, http: aiohttp.ClientSession
 ) -> None:
     woken, memory, times = list[Key](), Memory("uid"), iter(range(0, 1000, 10))
-    listener = Listener(http, 10, lambda: next(times), woken.append)
+    listener = Listener(10, lambda: next(times), woken.append)
     same = TrainingState(updated_at=1, step=7)
 
     async def hear(found: TrainingState | None) -> int:
@@ -99,7 +99,7 @@ async def test_a_sidecar_is_asked_once_an_interval_whatever_looks_there_are_betw
 ) -> None:
     now = 100.0
     monkeypatch.setattr(sidecar, "fetch", Told(1).fetch)
-    listener, memory = Listener(http, 10, lambda: now, lambda _: None), Memory("uid")
+    listener, memory = Listener(10, lambda: now, lambda _: None), Memory("uid")
     assert listener.next_question(memory) == 10
     listener.ask(KEY, TRAINS, memory)
     assert listener.next_question(memory) == 10
@@ -138,7 +138,7 @@ async def test_the_sidecar_of_a_killed_trainer_is_asked_once_more_and_at_once(
 ) -> None:
     told = Told(7)
     monkeypatch.setattr(sidecar, "fetch", told.fetch)
-    listener = Listener(http, 10, lambda: 0.0, lambda _: None)
+    listener = Listener(10, lambda: 0.0, lambda _: None)
     memory = Memory("uid")
     listener.ask(KEY, TRAINS, memory)
     await asyncio.sleep(0.01)

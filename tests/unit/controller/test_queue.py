@@ -128,7 +128,7 @@ async def test_a_queued_job_says_what_kueue_says(world: World, process: Process)
     message = await waited(world, process)
     assert message.endswith("Kueue: insufficient unused quota for amd.com/gpu.")
     written = len(world.writes)
-    again = Process(world, process.reconciler._listener._http)
+    again = Process(world, process.http)
     await again.settle()
     assert world.status["message"] == message
     assert len(world.writes) == written

@@ -480,3 +480,16 @@ def test_a_verdict_is_a_turn_and_a_validation_that_waits_is_not() -> None:
 def test_the_whole_status_survives_the_wire() -> None:
     found = status.status_of(succeeded(), NOW)
     assert status.parse(status.wire(found)) == found
+
+
+def test_a_status_is_written_out_once_and_not_kept_for_ever() -> None:
+    first = FineTuningJobStatus(phase=Phase.RUNNING)
+    assert status.wire(first) is status.wire(first)
+    assert status.wire(first.model_copy(update={"progress": "3%"})) == {
+        "phase": "Running",
+        "progress": "3%",
+        "restarts": 0,
+    }
+    for _ in range(1000):
+        status.wire(FineTuningJobStatus())
+    assert len(status._WIRED) <= 64

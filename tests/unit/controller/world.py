@@ -317,7 +317,6 @@ class Process:
         self.reconciler = Reconciler(
             self.cache,
             self.gateway,
-            http,
             settings,
             metrics=self.metrics,
             keeper=self.keeper,
