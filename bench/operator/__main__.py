@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import shutil
 import signal
@@ -31,6 +32,8 @@ from bench.operator.workload import SETTINGS, SUBJECTS, Round, Subject
 from hack.cluster import monitoring, tools
 from hack.cluster.shell import ClusterError, write
 
+from finetuning.controller.settings import MonitoringMode
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -49,7 +52,12 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--subjects", default=",".join(SUBJECTS), help="of %(default)s")
     found.add_argument("--gpus", type=int, default=160, help="that the nodes offer")
     found.add_argument("--pod-seconds", type=float, default=10.0, help="that each pod runs")
-    found.add_argument("--monitoring", default="perJob", help="the operator's monitoring mode")
+    found.add_argument(
+        "--monitoring",
+        default=MonitoringMode.PER_JOB.value,
+        choices=[mode.value for mode in MonitoringMode],
+        help="the operator's monitoring mode",
+    )
     found.add_argument("--rate", default="", help="of creations at once, such as 10/s")
     found.add_argument("--failing", default="0", help="share of jobs whose training fails")
     found.add_argument("--deleted", default="0", help="share deleted when their pod is there")
@@ -86,6 +94,14 @@ def read_subjects(text: str) -> list[Subject]:
     if unknown:
         raise ValueError(f"--subjects {unknown.pop()!r}: choose from {', '.join(SUBJECTS)}")
     return [SUBJECTS[name] for name in text.split(",")]
+
+
+def check(chosen: argparse.Namespace) -> None:
+    """Raises ValueError for an amount of which nothing comes."""
+    for name in ("gpus", "pod_seconds", "limit"):
+        value = getattr(chosen, name)
+        if not 0 < value < math.inf:
+            raise ValueError(f"--{name.replace('_', '-')} {value:g}: give more than 0")
 
 
 def say(line: str) -> None:
@@ -177,6 +193,7 @@ def main(arguments: list[str]) -> int:
     if chosen.small:
         vars(chosen).update(SMALL)
     try:
+        check(chosen)
         subjects, wanted = read_subjects(chosen.subjects), read_rounds(chosen.rounds)
         befalling = load.read(chosen.rate, chosen.failing, chosen.deleted, chosen.restart)
     except ValueError as error:

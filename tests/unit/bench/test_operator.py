@@ -15,7 +15,17 @@ def test_rounds_are_counts_and_counts_in_a_row() -> None:
     assert read_rounds("10x1,100") == [Round(10, one_by_one=True), Round(100)]
 
 
-@pytest.mark.parametrize("words", [("--rounds", "ten"), ("--rounds", "0"), ("--subjects", "go")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--rounds", "ten"),
+        ("--rounds", "0"),
+        ("--subjects", "go"),
+        ("--gpus", "0"),
+        ("--pod-seconds", "-1"),
+        ("--limit", "nan"),
+    ],
+)
 def test_a_wrong_choice_is_one_line_and_exit_code_2(
     words: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
