@@ -121,7 +121,7 @@ HEALTHY: dict[str, Recipe] = {
     "full, fp32": Recipe("--method full --no-fp16 --learning-rate 0.001"),
     "full, bf16": Recipe("--method full --bf16 --learning-rate 0.001"),
     "lora, spiky without a warm-up": Recipe(
-        "--method lora --no-fp16 --target-modules all-linear --learning-rate 0.015 "
+        "--method lora --no-fp16 --target-modules all-linear --learning-rate 0.01 "
         "--warmup-steps 0 --lr-scheduler-type cosine",
         steps=50,
     ),
