@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.faults.node import FINAL, component
-from tests.faults.obstacles import Ban, Obstacle, Obstructing, bans
+from tests.faults.obstacles import QUOTAS, Ban, Obstacle, Obstructing, bans
 from tests.faults.scene import in_words
 
 from finetuning.controller import naming
@@ -151,3 +151,23 @@ async def test_every_obstacle_shows_in_time(site: Site, stage: str, record_prope
         took[ban.title] = await no_pod(site, stage, ban, number)
     record_property("happened", f"{STAGES[stage][0]}: {in_words(took)}")
     assert {title: each for title, each in took.items() if each > SECONDS} == {}
+
+
+async def test_a_group_without_room_for_all_says_why_it_waits(site: Site) -> None:
+    site.start_operator()
+    await site.submit("first", suspend=True)  # Its start is no part of what is measured.
+    await site.until("the operator", lambda status: bool(status.get("phase")), name="first")
+    meta = {"name": "limit", "namespace": site.namespace}
+    one = Ban("", "", ((QUOTAS, {"metadata": meta, "spec": {"hard": {"pods": "1"}}}),))
+    await one.begin(site.admin, site.namespace)
+    await asyncio.sleep(2)  # The admission's own caches.
+    site.node.ending = ending(naming.TRAINING)
+    begun = time.monotonic()
+    await site.submit("pair", workers=2)
+    wanted = {"pair": ("PodsForbidden", "exceeded quota")}
+    seconds = (await shows(site, naming.TRAINING, wanted))["pair"] - begun
+    assert len(site.node.started) == 1
+    await one.end(site.admin, site.namespace)
+    await site.until("both train", runs(naming.TRAINING), name="pair")
+    assert len(site.node.started) == 2
+    assert seconds <= SECONDS
