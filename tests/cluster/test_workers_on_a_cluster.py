@@ -98,7 +98,13 @@ def test_a_killed_worker_restarts_the_group_from_the_newest_checkpoint(
         assert "Continuing from checkpoint-" in said
 
 
-def test_a_pause_saves_the_work_of_all_and_counts_as_no_restart(workspace: Cluster) -> None:
+@pytest.mark.fault(
+    "Group paused, then one of its pods drained (kubelet)",
+    "all leave with their work saved and go on from there; no restart is counted",
+)
+def test_a_pause_and_a_drain_save_the_work_of_all_and_count_as_no_restart(
+    workspace: Cluster,
+) -> None:
     with running(workspace, long_run("rest")) as name:
         reached_step(workspace, name, 5)
         _suspend(workspace, name, wanted=True)
@@ -107,9 +113,33 @@ def test_a_pause_saves_the_work_of_all_and_counts_as_no_restart(workspace: Clust
         paused = status(workspace, name)
         _suspend(workspace, name, wanted=False)
         reached_step(workspace, name, paused["currentStep"] + 5)
-        said = workspace.kubectl("logs", pods(workspace, name)["0"]["metadata"]["name"])
-        assert "Continuing from checkpoint-" in said
+        before = pods(workspace, name)
+        assert "Continuing from checkpoint-" in _said(workspace, before)
+        _evict(workspace, before["1"])
+
+        def replaced() -> bool:
+            now = pods(workspace, name)
+            return set(now) == {"0", "1"} and not uids(now) & uids(before)
+
+        workspace.wait("two new pods", replaced, 300)
+        left = status(workspace, name)
+        reached_step(workspace, name, left["currentStep"] + 5)
+        said = _said(workspace, pods(workspace, name))
+        assert f"Continuing from checkpoint-{left['currentStep']}." in said
         assert status(workspace, name).get("restarts", 0) == 0
+        assert not workspace.get("job", f"{name}-train")["status"].get("failed")
+
+
+def _said(cluster: Cluster, found: dict[str, dict[str, Any]]) -> str:
+    return cluster.kubectl("logs", found["0"]["metadata"]["name"])
+
+
+def _evict(cluster: Cluster, pod: dict[str, Any]) -> None:
+    """As `kubectl drain` does it to each pod of a node."""
+    meta = {"name": pod["metadata"]["name"], "namespace": cluster.namespace}
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": meta}
+    path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/eviction"
+    cluster.kubectl("create", "--raw", path, "--filename", "-", stdin=json.dumps(eviction))
 
 
 def _suspend(cluster: Cluster, name: str, *, wanted: bool) -> None:
