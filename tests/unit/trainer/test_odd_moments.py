@@ -49,7 +49,7 @@ def test_a_pause_while_it_evaluates_changes_nothing(  # noqa: PLR0917 - fixtures
     options = (*EVALUATES, *ASKS, *more)
     assert warm.run(*arguments(tiny_model, rows_file, whole, *options))[0] == 0
     command = arguments(tiny_model, rows_file, paused, *options)
-    code, output = warm.run(*command, kill_in=where, by="SIGTERM")
+    code, output = warm.run(*command, kill_in=f"{where}:SIGTERM")
     assert code == 143
     assert "Paused at step 6" in output
     assert "eval_loss" not in history(paused)[-1]

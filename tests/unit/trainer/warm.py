@@ -82,18 +82,14 @@ class WarmTrainer:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
-    def start(
-        self,
-        *argv: object,
-        kill_in: str = "",
-        by: str = "SIGKILL",
-        **environ: str,
-    ) -> Child:
-        """`kill_in` is `module.function:n`: the signal named `by` at the start of its n-th call."""
+    def start(self, *argv: object, kill_in: str = "", **environ: str) -> Child:
+        """`kill_in` is `module.function:n`: SIGKILL at the start of its n-th call.
+
+        Or the signal whose name follows: `module.function:n:SIGTERM`.
+        """
         self._count += 1
         log = self._folder / f"{self._count}.log"
-        words = [str(arg) for arg in argv]
-        order = {"argv": words, "log": str(log), "kill_in": kill_in, "by": by}
+        order = {"argv": [str(arg) for arg in argv], "log": str(log), "kill_in": kill_in}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({**order, "environ": environ}) + "\n")
@@ -101,14 +97,8 @@ class WarmTrainer:
         self._last = Child(int(self._process.stdout.readline()), log, self._process.stdout)
         return self._last
 
-    def run(
-        self,
-        *argv: object,
-        kill_in: str = "",
-        by: str = "SIGKILL",
-        **environ: str,
-    ) -> tuple[int, str]:
-        child = self.start(*argv, kill_in=kill_in, by=by, **environ)
+    def run(self, *argv: object, kill_in: str = "", **environ: str) -> tuple[int, str]:
+        child = self.start(*argv, kill_in=kill_in, **environ)
         return child.wait(), child.output()
 
 
@@ -144,7 +134,7 @@ def _child(order: dict[str, Any]) -> None:
         os.dup2(log, 2)
         os.environ.update(order["environ"])
         if order["kill_in"]:
-            _arrange_death(order["kill_in"], order["by"])
+            _arrange_death(order["kill_in"])
         from finetuning.base.app import main
 
         code = main(order["argv"])
@@ -156,8 +146,9 @@ def _child(order: dict[str, Any]) -> None:
         os._exit(code)
 
 
-def _arrange_death(where: str, by: str) -> None:
-    target, _, number = where.partition(":")
+def _arrange_death(where: str) -> None:
+    target, number, *name_of_signal = where.split(":")
+    by = signal.Signals[(name_of_signal or ["SIGKILL"])[0]]
     module_name, _, name = target.rpartition(".")
     module = importlib.import_module(module_name)
     original = getattr(module, name)
@@ -165,7 +156,7 @@ def _arrange_death(where: str, by: str) -> None:
 
     def dying(*args: Any, **kwargs: Any) -> Any:
         if next(calls) == int(number):
-            os.kill(os.getpid(), signal.Signals[by])
+            os.kill(os.getpid(), by)
         return original(*args, **kwargs)
 
     setattr(module, name, dying)
