@@ -143,8 +143,8 @@ def test_the_report_is_written_where_the_command_says(place: Place) -> None:
 def test_a_server_of_its_own_shows_the_finished_run(place: Place) -> None:
     server = place.start(SERVE)
     try:
-        seen = place.wait_for("curl http://localhost:8000/metrics | grep finetuning", "job_status{")
-        assert f'job_name="my-job",method="lora",model_id="{LARGE}"}} 2.0' in seen
+        shown = f'job_name="my-job",method="lora",model_id="{LARGE}"}} 2.0'
+        place.wait_for("curl http://localhost:8000/metrics | grep finetuning", shown)
         head = place.run("curl -s http://localhost:8000/metrics | head -20")[1]
         assert "# TYPE" in head
         code, said = place.run(f"./validate_metrics_remote.sh {place.port}")
