@@ -42,7 +42,7 @@ def with_spec(manifest: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 def brief(method: str, name: str) -> dict[str, Any]:
     """The example with enough steps to learn its answers, for tests of what comes after them."""
-    # A whole model forgets a name in four epochs where floating point has it so; an adapter does not.
+    # A whole model may know a name too few after four epochs, as floating point has it.
     epochs = 6 if method == "full" else 4
     return with_spec(example(method, name), hyperparameters={"epochs": epochs})
 
