@@ -280,8 +280,7 @@ class Reconciler:
         self, key: Key, old: FineTuningJobStatus | None, new: FineTuningJobStatus
     ) -> bool:
         """Figures that newer ones are on their way to replace, with a look of their own."""
-        waits = old is not None and self._listener.waits(key)
-        return waits and old is not None and status.is_progress_only(old, new)
+        return old is not None and self._listener.waits(key) and status.is_progress_only(old, new)
 
     def _hold_seconds(self, old: FineTuningJobStatus | None, new: FineTuningJobStatus) -> float:
         before = old or FineTuningJobStatus()

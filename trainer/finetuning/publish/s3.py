@@ -18,7 +18,7 @@ from finetuning.publish.errors import (
     UnavailableError,
     UsageError,
 )
-from finetuning.publish.s3_seal import Seal
+from finetuning.publish.s3_seal import Seal, tag
 from finetuning.publish.seal import Publication
 
 PIECE = 8 << 20
@@ -117,9 +117,9 @@ class _Folder:
 
     def _require_unchanged(self) -> None:
         """A file that another publication was still sending when this one began may come late."""
-        for name, tag in self._tags.items():
+        for name, seen in self._tags.items():
             with self._store.open_input_stream(self._at(name)) as stream:
-                if _tag(stream) != tag:
+                if tag(stream) != seen:
                     raise UnavailableError(
                         f"{self._uri}: something else is published there at the same time, and "
                         f"sent {name} again; give each job a folder of its own, or try again when "
@@ -129,14 +129,10 @@ class _Folder:
     def _digest(self, name: str) -> str:
         total = hashlib.sha256()
         with self._store.open_input_stream(self._at(name)) as stream:
-            self._tags[name] = _tag(stream)
+            self._tags[name] = tag(stream)
             while piece := stream.read(PIECE):
                 total.update(piece)
         return total.hexdigest()
-
-
-def _tag(stream: Any) -> str:
-    return str(stream.metadata().get("ETag", b"").decode())
 
 
 def _copied(item: Item, write: Callable[[bytes], Any]) -> str:

@@ -15,6 +15,11 @@ from finetuning.publish.errors import UnavailableError
 from finetuning.publish.seal import Publication
 
 
+def tag(stream: Any) -> str:
+    """Of the object that is read; empty where the store gives none."""
+    return str(stream.metadata().get("ETag", b"").decode())
+
+
 class Seal:
     """Raises what the client of the store raises, and UnavailableError where somebody else is."""
 
@@ -61,8 +66,7 @@ class Seal:
 
     def _read(self) -> tuple[Publication | None, str | None]:
         with self._store.open_input_stream(self._path) as stream:
-            tag = stream.metadata().get("ETag", b"").decode()
-            return Publication.parse(stream.read(seal.MAX_BYTES)), tag or None
+            return Publication.parse(stream.read(seal.MAX_BYTES)), tag(stream) or None
 
     def _write(self, new: Publication) -> None:
         if self._tag is not None:
@@ -72,10 +76,10 @@ class Seal:
                 stream.write(new.to_bytes())
         self._seen = new
 
-    def _put(self, data: bytes, tag: str) -> str | None:
+    def _put(self, data: bytes, seen: str) -> str | None:
         """The new tag; None when nothing was written, for the store takes no conditions."""
         try:
-            return s3_put.put(self._path, data, tag, self._environ)
+            return s3_put.put(self._path, data, seen, self._environ)
         except s3_put.ChangedError:
             if not self._is_as_seen():
                 raise self._taken() from None
