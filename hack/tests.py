@@ -3,7 +3,7 @@
 The cluster tests mostly wait for a kubelet, so beside them the others cost little time of their
 own; for the same reason two of them run at once, but for those that change what all of them use.
 Where no cluster is possible, one line says what was not run.
-Usage: python -m hack.tests unit | cluster | all | faults | long
+Usage: python -m hack.tests unit | cluster | all | faults | long | slow
 """
 
 from __future__ import annotations
@@ -31,14 +31,18 @@ SUITES = {
     "alone": ["-m", "cluster and alone", "tests/cluster"],
     "faults": ["-m", "(faults or fault) and not cluster", *WITH_FAULTS, "--record-faults"],
     "long": ["-m", "long", "tests/unit", "tests/mutants"],
+    "breaks": ["-m", "faults", "tests/faults"],
 }
 ON_A_CLUSTER = ("cluster", "alone")
+POLITE = {"unit": "5", "long": "15"}
+"""How much a suite leaves to the other lane."""
 LANES: dict[str, list[tuple[str, ...]]] = {
     "unit": [("unit",)],
     "faults": [("faults",)],
     "long": [("long",)],
     "cluster": [ON_A_CLUSTER],
     "all": [("unit",), ON_A_CLUSTER],
+    "slow": [("long",), ("breaks",)],
 }
 """Suites by the word on the command line: one lane beside the other, one after the other in it."""
 
@@ -61,7 +65,8 @@ def set_up() -> int:
 
 def start(suite: str, output: int | None = None) -> subprocess.Popen[str]:
     # All pods together weigh as much as a process of this suite; so halfway, both lanes end alike.
-    polite = ["nice", "-n", "5"] if suite == "unit" and output else []
+    # What breaks a control plane mostly waits for it, by its clocks.
+    polite = ["nice", "-n", POLITE[suite]] if suite in POLITE and output else []
     return subprocess.Popen(
         [*polite, sys.executable, "-m", "pytest", "--durations", "10", *SUITES[suite]],
         cwd=ROOT,
@@ -74,12 +79,16 @@ def start(suite: str, output: int | None = None) -> subprocess.Popen[str]:
 
 
 def relay(suite: str) -> tuple[int, str]:
-    """One suite, each line of its output under its name: the exit code and the closing line."""
-    line = ""
+    """One suite, each line of its output under its name: the exit code and what to tell last.
+
+    That is pytest's line for each test that failed, and its closing line.
+    """
+    line, failed = "", ""
     with start(suite, subprocess.PIPE) as pytest:
         for line in pytest.stdout or ():
             print(f"{suite:7} | {line}", end="", flush=True)
-    return pytest.returncode, line
+            failed += line if line.startswith(("FAILED ", "ERROR ")) else ""
+    return pytest.returncode, failed + line
 
 
 def follow(lane: tuple[str, ...]) -> list[tuple[int, str]]:
@@ -87,14 +96,14 @@ def follow(lane: tuple[str, ...]) -> list[tuple[int, str]]:
 
 
 def test(lanes: list[tuple[str, ...]]) -> int:
-    """Run the lanes side by side; their closing lines stand last, as pytest prints them."""
+    """Run the lanes side by side; failures and closing lines stand last, as pytest has them."""
     suites = [suite for lane in lanes for suite in lane]
     if len(suites) == 1:
         with start(suites[0]) as pytest:
             return pytest.wait()
     with ThreadPoolExecutor() as pool:
         results = [result for lane in pool.map(follow, lanes) for result in lane]
-    print(*(line for _, line in results), sep="", end="")
+    print(*(told for _, told in results), sep="", end="")
     return next((code for code, _ in results if code), 0)
 
 

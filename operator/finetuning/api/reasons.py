@@ -24,7 +24,7 @@ WAITING: Mapping[Reason, Explained] = {
         "message has a command, Kubernetes' garbage collector may have forgotten it.",
     ),
     Reason.OUTPUT_IN_USE: Explained(
-        "Another FineTuningJob uses the same folder of the same claim.",
+        "Another FineTuningJob uses the same folder of the same claim, or one inside or around it.",
         "Wait for its end, pause it, or create this job again with another `subPath`.",
     ),
     Reason.QUEUED: Explained(

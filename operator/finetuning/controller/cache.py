@@ -21,6 +21,12 @@ class _HasMeta(Protocol):
 T = TypeVar("T", bound=_HasMeta)
 
 
+def around(folder: str) -> list[str]:
+    """The folders that one lies in, in its claim: claim/team for claim/team/run."""
+    parts = folder.split("/")
+    return ["/".join(parts[:end]) for end in range(2, len(parts))]
+
+
 class Places:
     """Names and folders that ever had a Job or a Pod, as far as this process knows.
 
@@ -35,10 +41,12 @@ class Places:
         self._hashes.add(hash(key))
         if folder:
             self._hashes.add(hash((key[0], folder)))
+            self._hashes.update(hash((key[0], each, "inside")) for each in around(folder))
 
     def has(self, key: Key, folder: str) -> bool:
-        """Whether either of the two ever had anything."""
-        return hash(key) in self._hashes or hash((key[0], folder)) in self._hashes
+        """Whether the name, the folder, one inside or one around it ever had anything."""
+        within = [(key[0], each) for each in (folder, *around(folder))]
+        return any(hash(each) in self._hashes for each in (key, *within, (*within[0], "inside")))
 
 
 class Store(Generic[T]):
@@ -56,6 +64,7 @@ class Store(Generic[T]):
         self._stamps: dict[str, int] = {}
         self._by_key: defaultdict[Key, set[str]] = defaultdict(set)
         self._by_folder: defaultdict[Key, set[str]] = defaultdict(set)
+        self._inside: defaultdict[Key, set[str]] = defaultdict(set)
         self._clock = itertools.count(1)
         self.changes = 0
         """Grows with whatever is put or dropped."""
@@ -85,6 +94,8 @@ class Store(Generic[T]):
         self._by_key[key].add(uid)
         if folder:
             self._by_folder[item.meta.namespace, folder].add(uid)
+            for each in around(folder):
+                self._inside[item.meta.namespace, each].add(uid)
         if known is None and self._places is not None:
             self._places.add(key, folder)
         return known != item
@@ -96,17 +107,23 @@ class Store(Generic[T]):
             return None
         self._stamps.pop(uid, None)
         self.changes += 1
-        key = self._key_of(item.meta)
+        key, folder = self._key_of(item.meta), self._folder_of(item)
         _discard(self._by_key, key, uid)
-        _discard(self._by_folder, (item.meta.namespace, self._folder_of(item)), uid)
+        _discard(self._by_folder, (item.meta.namespace, folder), uid)
+        for each in around(folder):
+            _discard(self._inside, (item.meta.namespace, each), uid)
         return key
 
     def of(self, key: Key) -> list[T]:
         return [self._objects[uid] for uid in self._by_key.get(key, ())]
 
-    def in_folder(self, namespace: str, folder: str) -> list[T]:
-        """Those that keep their result there; a folder is a claim and a path in it."""
-        return [self._objects[uid] for uid in self._by_folder.get((namespace, folder), ())]
+    def over_folder(self, namespace: str, folder: str) -> list[T]:
+        """Those that write there, in a folder inside it or in one around it."""
+        found = [
+            self._inside.get((namespace, folder), ()),
+            *(self._by_folder.get((namespace, each), ()) for each in (folder, *around(folder))),
+        ]
+        return [self._objects[uid] for uid in itertools.chain(*found)]
 
     def now(self) -> int:
         """A stamp: what is put later is newer than a list that starts now."""

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
 from finetuning.api.v1alpha1 import FineTuningJob, Reason, WhenDeleted
-from finetuning.controller.cache import Cache, Places
+from finetuning.controller.cache import Cache, Places, around
 from finetuning.controller.desired import sources
 from finetuning.controller.observed import BatchJob, Key, Meta
 from finetuning.controller.training_status import Problem
@@ -51,8 +51,13 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, job: FineTuningJob) -> AsyncIterator[None]:
-        """Held from the look at who writes until this job is seen as a writer itself."""
-        async with self._lock((job.metadata.namespace, sources.output(job).folder)):
+        """Held from the look at who writes until this job is seen as a writer itself.
+
+        Of folders inside each other as well, which have the outermost in common.
+        """
+        folder = sources.output(job).folder
+        outermost = next(iter(around(folder)), folder)
+        async with self._lock((job.metadata.namespace, outermost)):
             yield
 
     @asynccontextmanager
@@ -93,22 +98,23 @@ def _neighbour(job: FineTuningJob, cache: Cache) -> Problem | None:
     """Claims that users name can be named by several of their jobs."""
     if job.spec.output.storage.claim_name is None:
         return None
-    output = sources.output(job)
-    for user in _users(output.folder, job.metadata.namespace, cache):
+    wanted = sources.output(job).folder
+    for user, folder in _users(wanted, job.metadata.namespace, cache):
         if user.parent_uid != job.metadata.uid:
+            overlap = "" if folder == wanted else f", which overlaps with pvc://{wanted},"
             words = (
-                f"spec.output.storage: FineTuningJob {user.parent} uses {output.uri()} at the "
-                "moment. This job starts when that one is over or paused; to run both at once, "
+                f"spec.output.storage: FineTuningJob {user.parent} uses pvc://{folder}{overlap} at "
+                "the moment. This job starts when that one is over or paused; to run both at once, "
                 "create this one again with another subPath."
             )
             return Problem(Reason.OUTPUT_IN_USE, words)
     return None
 
 
-def _users(folder: str, namespace: str, cache: Cache) -> Iterator[Meta]:
-    for pod in cache.pods.in_folder(namespace, folder):
+def _users(folder: str, namespace: str, cache: Cache) -> Iterator[tuple[Meta, str]]:
+    for pod in cache.pods.over_folder(namespace, folder):
         if not pod.over:
-            yield pod.meta
-    for each in cache.jobs.in_folder(namespace, folder):
+            yield pod.meta, pod.folder
+    for each in cache.jobs.over_folder(namespace, folder):
         if not each.idle:
-            yield each.meta
+            yield each.meta, each.folder

@@ -1,6 +1,7 @@
 import dataclasses
 from typing import Any
 
+import pytest
 from tests.unit.controller.objects import UID, job_body
 
 from finetuning.api.v1alpha1 import KIND
@@ -68,18 +69,30 @@ def test_what_is_dropped_leaves_nothing_behind() -> None:
     assert (cache.pods.of(KEY), len(cache.pods), dict(cache.pods._by_key)) == ([], 0, {})
 
 
-def test_who_writes_a_folder_is_found_by_it_while_it_is_there() -> None:
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("claim/run", {"p-run", "p-deep"}),
+        ("claim/run/checkpoints", {"p-run", "p-deep"}),
+        ("claim/run/logs", {"p-run"}),
+        ("claim/runs", set()),
+        ("claim/r", set()),
+        ("other/run", set()),
+        ("claim", set()),
+    ],
+)
+def test_who_writes_in_a_folder_inside_or_around_it_is_found(wanted: str, found: set[str]) -> None:
     cache = Cache()
-    mine = dataclasses.replace(pod(1), folder="claim/run")
-    cache.pods.put(mine)
-    cache.pods.put(dataclasses.replace(pod(1, "p-2"), folder="claim/other"))
-    cache.pods.put(pod(1, "p-3"))
-    assert cache.pods.in_folder("team", "claim/run") == [mine]
-    assert cache.pods.in_folder("another team", "claim/run") == []
-    for uid in ("p-1", "p-2", "p-3"):
+    folders = {"p-run": "claim/run", "p-deep": "claim/run/checkpoints/1", "p-none": ""}
+    for uid, folder in folders.items():
+        cache.pods.put(dataclasses.replace(pod(1, uid), folder=folder))
+    assert {each.meta.uid for each in cache.pods.over_folder("team", wanted)} == found
+    assert cache.pods.over_folder("another team", wanted) == []
+    assert cache.places.has(("team", "nobody"), wanted) is bool(found)
+    for uid in folders:
         cache.pods.drop(uid)
-    assert cache.pods.in_folder("team", "claim/run") == []
-    assert dict(cache.pods._by_folder) == {}
+    assert cache.pods.over_folder("team", wanted) == []
+    assert (dict(cache.pods._by_folder), dict(cache.pods._inside)) == ({}, {})
 
 
 def test_a_sweep_drops_what_a_list_no_longer_has() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from tests.unit.controller.objects import ended, trainer_says
 from tests.unit.controller.story import STORY, tell
-from tests.unit.controller.test_lifecycle import OWN, neighbour
+from tests.unit.controller.test_writers import OWN, neighbour
 from tests.unit.controller.world import Process, World
 
 from finetuning.controller import kueue, naming

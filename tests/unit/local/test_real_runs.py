@@ -141,6 +141,7 @@ def documented_commands() -> list[list[str]]:
     return [shlex.split(line) for line in block.splitlines()]
 
 
+@pytest.mark.long
 def test_a_model_is_trained_watched_and_validated_as_documented(
     tmp_path: Path, runs: list[Run]
 ) -> None:
@@ -283,6 +284,7 @@ def test_a_broken_row_is_one_line_and_exit_code_2(start: Start) -> None:
     assert (status.phase, status.reason, status.restarts) == (Phase.FAILED, "DatasetInvalid", 0)
 
 
+@pytest.mark.long
 def test_a_refused_run_leaves_the_status_of_the_finished_one(start: Start) -> None:
     short = {"maxSteps": 20, "saveSteps": 20, "evalSteps": 100_000}
     assert start(settings=short, validate=False).finish()[0] == 0
@@ -320,6 +322,7 @@ def test_a_killed_runner_leaves_nothing_behind_and_its_work_is_saved(start: Star
     assert int(saved[0].removeprefix("checkpoint-")) >= 5
 
 
+@pytest.mark.long
 def test_a_terminal_shows_a_panel_and_closing_it_pauses(start: Start) -> None:
     master, slave = os.openpty()
     run = start(

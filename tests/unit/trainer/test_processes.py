@@ -140,7 +140,9 @@ def test_another_number_of_processes_continues_where_a_step_has_as_many_rows(
 
 
 @pytest.mark.training
-@pytest.mark.parametrize("variant", ["shards-full", "shards-lora"])
+@pytest.mark.parametrize(
+    "variant", ["shards-full", pytest.param("shards-lora", marks=pytest.mark.long)]
+)
 def test_shards_that_were_killed_go_on_bit_by_bit_and_as_a_whole(  # noqa: PLR0917 - fixtures
     variant: str, tiny_model: Path, rows_file: Path, tmp_path: Path, warm: WarmTrainer, pair: Pair
 ) -> None:

@@ -103,7 +103,7 @@ def test_a_run_that_ends_sooner_than_planned_leaves_a_checkpoint_of_the_new_plan
     tiny_model: Path, rows_file: Path, tmp_path: Path, warm: WarmTrainer
 ) -> None:
     command = arguments(tiny_model, rows_file, tmp_path / "out", "--save-steps", 4, "--max-steps")
-    assert warm.run(*command, "12", kill_in="finetuning.base.loop.HistoryLine:10")[0] < 0
+    assert warm.run(*command, "12", kill_in="finetuning.base.checkpoints.save:3")[0] < 0
     code, output = warm.run(*command, "8")
     assert code == 0
     assert "Continuing from checkpoint-8" in output

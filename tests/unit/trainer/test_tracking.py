@@ -143,6 +143,7 @@ def test_the_documented_tensorboard_serves_the_curves(
     assert {*tags["tensorboard"]} == {*TAGS.values()}
 
 
+@pytest.mark.long
 def test_mlflow_has_one_run_with_every_step_once(
     warm: WarmTrainer, argv: list[str], output: Path, mlflow: Server
 ) -> None:
