@@ -295,9 +295,10 @@ class Reconciler:
     def _next_looks(
         self, seen: Seen, new: FineTuningJobStatus, memory: Memory
     ) -> list[float | None]:
-        running = new.phase is Phase.RUNNING
+        pods = seen.children.training_pods
+        running = new.phase is Phase.RUNNING and any(map(training_status.trainer_runs, pods))
         problem = seen.problem or seen.validation_problem or seen.publish_problem
-        ending = any(pod.meta.deleting for pod in seen.children.training_pods)
+        ending = any(pod.meta.deleting for pod in pods)
         return [
             self._to_start(seen, new),
             _NODE_LOST_EVERY if ending else None,

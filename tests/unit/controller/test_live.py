@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from tests.unit.controller.objects import ended, pod, running, trainer_says
-from tests.unit.controller.story import STORY, tell
+from tests.unit.controller.story import FINAL, STORY, tell
+from tests.unit.controller.world import KEY as JOB
 from tests.unit.controller.world import Process, World
 
 from finetuning.artifacts.models import RunState, TrainingState
@@ -193,3 +194,20 @@ async def test_how_far_a_killed_trainer_was_costs_no_write(
             assert (world.status["phase"], world.status["currentStep"]) == ("Failed", 280)
     # The one more is that of the running trainer's progress.
     assert len(writes[0]) == len(writes[1]) + 1
+
+
+async def test_a_trainer_that_has_ended_is_asked_and_looked_at_no_more(
+    world: World, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the Job controller takes to say that its Job is over."""
+    told = Told(1)
+    monkeypatch.setattr(sidecar, "fetch", told.fetch)
+    await tell(world, process, STORY[:3])
+    assert await process.reconciler.reconcile(JOB) is not None
+    world.set_pods(naming.TRAINING, "Succeeded", ended(0, FINAL))
+    await process.settle()
+    process.time += 60
+    await process.settle()
+    asked = told.asked
+    assert await process.reconciler.reconcile(JOB) is None
+    assert (world.status["phase"], told.asked) == ("Running", asked)
