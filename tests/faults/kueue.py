@@ -46,17 +46,33 @@ KIND_FOLDER = "config/components/crd"
 class Kueue:
     """Serves until it is stopped; then its webhooks are gone, so that Jobs are made without it."""
 
-    def __init__(self, plane: ControlPlane, admin: Gateway) -> None:
-        """Raises ClusterError where its module cannot be had or built."""
+    def __init__(self, plane: ControlPlane, admin: Gateway, **configuration: Any) -> None:
+        """Raises ClusterError where its module cannot be had or built.
+
+        `configuration` goes beside what the module has.
+        """
         self._program = tools.build_all((tools.KUEUE,))["kueue"]
         self._module = tools.module_folder(MODULE, "kueue")
         self._plane, self._admin = plane, admin
         self._folder = plane.folder / "kueue"
-        self._webhook, self._health = free_port(), free_port()
+        self._more, self._health = configuration, free_port()
+        known = self._folder / "port"
+        # An earlier life has told its kinds where they are converted.
+        self._installed = known.exists()
+        self._webhook = int(known.read_text()) if self._installed else free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
+        if not self._installed:
+            await self._install()
+        for each in self._webhooks():
+            await create(self._admin, WEBHOOKS[each["kind"]], each)
+        self._start_process()
+        await self._until_ready()
+
+    async def _install(self) -> None:
         self._folder.mkdir()
+        (self._folder / "port").write_text(str(self._webhook))
         for kind in self._kinds():
             await create(self._admin, CRDS, kind)
         await create(self._admin, NAMESPACES, {"metadata": {"name": NAMESPACE}})
@@ -64,10 +80,6 @@ class Kueue:
         meta = {"name": SERVICE, "namespace": NAMESPACE}
         await create(self._admin, SERVICES, {"metadata": meta, "spec": spec})
         await create(self._admin, SECRETS, {"metadata": {**meta, "name": SECRET}})
-        for each in self._webhooks():
-            await create(self._admin, WEBHOOKS[each["kind"]], each)
-        self._start_process()
-        await self._until_ready()
 
     async def stop(self) -> None:
         for each in self._webhooks():
@@ -117,6 +129,7 @@ class Kueue:
             "metrics": {"bindAddress": "0"},
             "webhook": {"port": self._webhook, "host": "127.0.0.1", "certDir": str(self._folder)},
             "leaderElection": {"leaderElect": False},
+            **self._more,
         }
         written = self._folder / "configuration.yaml"
         written.write_text(yaml.safe_dump(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,13 @@ import pytest
 import yaml
 from hack.cluster import tools
 from hack.cluster.shell import ClusterError
+from tests.faults.install import create
 from tests.faults.kueue import Kueue
 from tests.faults.node import FINAL, component
 from tests.faults.scene import ROOT, in_words, judged
 
 from finetuning.controller import naming
-from finetuning.controller.gateway import Gateway, Resource
+from finetuning.controller.gateway import ApiError, Gateway, Resource
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -41,22 +43,36 @@ JOB = yaml.safe_load((EXAMPLES / "job.yaml").read_text())["spec"]
 
 
 @pytest.fixture
-async def queue(plane: ControlPlane, admin: Gateway, site: Site) -> AsyncIterator[None]:
+async def queue(
+    plane: ControlPlane, admin: Gateway, site: Site, request: pytest.FixtureRequest
+) -> AsyncIterator[None]:
     """Kueue, and the example's queue for the site's namespace."""
     try:
-        found = Kueue(plane, admin)
+        found = Kueue(plane, admin, **getattr(request, "param", {}))
     except ClusterError as error:
         pytest.skip(f"Kueue could not be built here: {error}")
     try:
         await found.start()
-        for each in yaml.safe_load_all((EXAMPLES / "queues.yaml").read_text()):
-            where = site.namespace if each["kind"] == "LocalQueue" else None
-            each["metadata"] |= {"namespace": where} if where else {}
-            kind = KINDS[each["kind"]]
-            await admin._call("create", kind, "POST", kind.path(where), body=each)
+        for each in queues():
+            await make(site, each)
         yield
     finally:
         await found.stop()
+
+
+def queues() -> list[Raw]:
+    return list(yaml.safe_load_all((EXAMPLES / "queues.yaml").read_text()))
+
+
+async def make(site: Site, manifest: Raw) -> None:
+    """What is there already stays as it is."""
+    where = site.namespace if manifest["kind"] == "LocalQueue" else None
+    manifest["metadata"] |= {"namespace": where} if where else {}
+    try:
+        await create(site.admin, KINDS[manifest["kind"]], manifest)
+    except ApiError as error:
+        if error.reason != "AlreadyExists":
+            raise
 
 
 async def offer(admin: Gateway, gpus: int) -> None:
@@ -138,3 +154,45 @@ async def test_a_real_kueue_admits_preempts_and_admits_again(
     assert pods == ["first", "urgent", "first", "second"]
     record_property("happened", "shown after " + in_words(clock.took))
     assert {title: each for title, each in clock.took.items() if each > SECONDS} == {}
+
+
+UNASKED = {name: value for name, value in JOB.items() if name != "queueName"}
+"""The same job without a queue."""
+
+
+def written(plane: ControlPlane, job: str) -> int:
+    """How often the operator has changed a Job."""
+    asked = ((each["verb"], each.get("objectRef", {})) for each in plane.audited())
+    wanted = {"resource": "jobs", "name": job}
+    return sum(verb == "patch" and wanted.items() <= about.items() for verb, about in asked)
+
+
+@pytest.mark.fault(
+    "Kueue takes Jobs that name no queue (manageJobsWithoutQueueName, a LocalQueue `default`)",
+    "left to it: nothing runs before it says so, nobody undoes what the other does",
+)
+@pytest.mark.parametrize("queue", [{"manageJobsWithoutQueueName": True}], indirect=True)
+async def test_jobs_that_a_real_kueue_takes_unasked_are_left_to_it(
+    plane: ControlPlane, site: Site, queue: None, record_property: Any
+) -> None:
+    await offer(site.admin, 1)
+    site.start_operator()
+    await site.submit("outside", **UNASKED)
+    await site.until("why it waits", queued("Kueue: LocalQueue"), 60, name="outside")
+    before = written(plane, "outside-train")
+    await asyncio.sleep(3)
+    assert written(plane, "outside-train") == before <= 1
+    assert site.node.started == []
+
+    local = next(each for each in queues() if each["kind"] == "LocalQueue")
+    local["metadata"]["name"] = "default"
+    await make(site, local)
+    await asyncio.sleep(1)
+    await site.submit("inside", **UNASKED)
+    await site.until("a verdict", judged, name="inside")
+    found = {raw["metadata"]["name"]: raw["metadata"]["labels"] for raw in await site.jobs()}
+    assert {found[f"inside-{each}"].get(naming.QUEUE_LABEL) for each in ("train", "validate")} == {
+        "default"
+    }
+    assert [written(plane, f"inside-{each}") for each in ("train", "validate")] == [0, 0]
+    record_property("happened", f"{before} write to a Job that it takes without a queue")

@@ -29,7 +29,7 @@ WAITING: Mapping[Reason, Explained] = {
     ),
     Reason.QUEUED: Explained(
         "Kueue has not admitted the job yet, or has preempted it; it continues from its newest "
-        "checkpoint.",
+        "checkpoint. Also of a job that names no queue, where Kueue takes all Jobs.",
         "The message has Kueue's own words: what the queue lacks, or what took the place. Wait, "
         "ask for less, or ask who looks after the ClusterQueue.",
     ),

@@ -38,6 +38,9 @@ _RESOURCES: dict[str, Resource] = {
     "PodMonitor": POD_MONITORS,
 }
 
+AT_ONCE = 1
+"""Seconds that a Job may run which is to end; no user may ask for so few."""
+
 _BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _INVALID = 400, 403, 404, 409, 422
 
 
@@ -149,6 +152,18 @@ async def delete(gateway: Gateway, kind: str, found: Mapping[str, Any]) -> None:
 async def suspend(gateway: Gateway, job: observed.BatchJob, *, wanted: bool) -> Raw:
     """Pause or continue a Job; its controller stops or starts the Pod."""
     patch = {"spec": {"suspend": wanted}}
+    return await gateway.patch(JOBS, job.meta.namespace, job.meta.name, patch)
+
+
+async def end(gateway: Gateway, job: observed.BatchJob) -> Raw:
+    """Have a Job fail at once, or as soon as it is let go; nothing begins it anew."""
+    patch = {"spec": {"activeDeadlineSeconds": AT_ONCE}}
+    return await gateway.patch(JOBS, job.meta.namespace, job.meta.name, patch)
+
+
+async def leave_to_kueue(gateway: Gateway, job: observed.BatchJob) -> Raw:
+    """Note for every later look, of whichever operator, that its suspend is not ours to write."""
+    patch = {"metadata": {"annotations": {naming.QUEUED_ANNOTATION: "true"}}}
     return await gateway.patch(JOBS, job.meta.namespace, job.meta.name, patch)
 
 

@@ -10,6 +10,7 @@ from finetuning.controller import (
     apply,
     attempts,
     deadlines,
+    kueue,
     naming,
     observed,
     publications,
@@ -22,7 +23,7 @@ from finetuning.controller.complaints import Obstructed
 from finetuning.controller.desired import Desired, Manifest, publishing, sources, validation
 from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import JOBS, PODS, SERVICES, ApiError, Gateway
-from finetuning.controller.observed import BatchJob, Children, Key, Pod
+from finetuning.controller.observed import BatchJob, Children, Key, Pod, Raw
 from finetuning.controller.training_status import Problem
 
 log = logging.getLogger(__name__)
@@ -75,11 +76,27 @@ class Steps:
         return problem
 
     async def _create(self, manifest: Manifest) -> None:
-        self.cache.jobs.put(observed.batch_job(await apply.create(self.gateway, manifest)))
+        raw, was_there = await apply.find_or_create(self.gateway, manifest)
+        await self._note(raw, manifest, was_there=was_there)
+
+    async def _note(self, raw: Raw, wanted: Manifest, *, was_there: bool) -> None:
+        """Whoever suspends a Job at its admission, as Kueue's webhook does, will let it go."""
+        made = observed.batch_job(raw)
+        self.cache.jobs.put(made)
+        if made.suspend and not (was_there or made.queued or wanted["spec"].get("suspend")):
+            await self._leave_to_kueue(made)
 
     async def _suspend(self, job: BatchJob, *, wanted: bool) -> None:
+        """Unless Kueue has the Job, which nobody asked it to take: it would undo this at once."""
+        if await kueue.has(self.gateway, job.meta):
+            await self._leave_to_kueue(job)
+            return
         changed = await apply.suspend(self.gateway, job, wanted=wanted)
         self.cache.jobs.put(observed.batch_job(changed))
+
+    async def _leave_to_kueue(self, job: BatchJob) -> None:
+        log.info("job=%s/%s Kueue starts and stops Job %s", *self.key, job.meta.name)
+        self.cache.jobs.put(observed.batch_job(await apply.leave_to_kueue(self.gateway, job)))
 
     async def _pause_or_go_on(self, job: FineTuningJob, training: BatchJob) -> None:
         async with self.turns.of(job):
@@ -174,7 +191,7 @@ class Steps:
         newest: BatchJob | None,
     ) -> None:
         """In a pause, or for an earlier question or wish, a Job ends and frees what it holds."""
-        if newest is None or newest.finished:
+        if newest is None or newest.finished or newest.queued:
             return
         unwanted = job.spec.suspend or attempt is None or attempt.job is None
         if newest.suspend is not unwanted:
@@ -209,7 +226,7 @@ class Steps:
             self.cache.places.add(self.key, sources.output(job).folder)
             self.turns.sends(self.key)
             raw, was_there = await apply.find_or_create(self.gateway, wanted.training_job)
-            self.cache.jobs.put(observed.batch_job(raw))
+            await self._note(raw, wanted.training_job, was_there=was_there)
             if was_there and not sent:
                 self.turns.others_begin = True
 
@@ -245,19 +262,25 @@ class Steps:
 def is_given_up(job: FineTuningJob, found: BatchJob | None) -> bool:
     """Whether a Job would still begin though its job has failed without it."""
     failed = job.status.phase is Phase.FAILED and not training_status.is_trained(job.status)
-    return failed and found is not None and not (found.finished or found.suspend)
+    if not failed or found is None or found.finished:
+        return False
+    return found.deadline != apply.AT_ONCE if found.queued else not found.suspend
 
 
 async def give_up(gateway: Gateway, cache: Cache, job: FineTuningJob) -> None:
     """Leave no Pod, and the quota to others; after the status, which says that it is over.
 
-    A Job that is suspended before would look like one of a pause that has ended.
+    A Job that is suspended before would look like one of a pause that has ended. One in a queue is
+    ended: Kueue would let go again what anybody else suspends.
     """
     training = cache.children(
         (job.metadata.namespace, job.metadata.name), job.metadata.uid
     ).training
     if training is not None and is_given_up(job, training):
-        changed = await apply.suspend(gateway, training, wanted=True)
+        if training.queued:
+            changed = await apply.end(gateway, training)
+        else:
+            changed = await apply.suspend(gateway, training, wanted=True)
         cache.jobs.put(observed.batch_job(changed))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from finetuning.artifacts.plain import plain
 from finetuning.controller.gateway import ApiError, Gateway, Resource
-from finetuning.controller.observed import Meta
+from finetuning.controller.observed import Meta, Raw
 
 WORKLOADS = tuple(
     Resource("kueue.x-k8s.io", version, "workloads") for version in ("v1beta2", "v1beta1")
@@ -27,7 +27,7 @@ _FORBIDDEN, _NOT_FOUND = 403, 404
 async def hint(gateway: Gateway, job: Meta) -> str:
     """Why the Job still waits; empty when it waits no longer, or where nobody may read that."""
     try:
-        words = await _ask(gateway, job)
+        words = _said(await _workloads(gateway, job), job)
     except ApiError as error:
         if error.code == _FORBIDDEN:
             return ""
@@ -35,22 +35,33 @@ async def hint(gateway: Gateway, job: Meta) -> str:
     return f"{MARK}{words}" if words else ""
 
 
-async def _ask(gateway: Gateway, job: Meta) -> str:
+async def has(gateway: Gateway, job: Meta) -> bool:
+    """Whether the Job has a Workload, by which Kueue starts and stops it."""
+    try:
+        return bool(await _workloads(gateway, job))
+    except ApiError as error:
+        if error.code == _FORBIDDEN:
+            return False
+        raise
+
+
+def _said(workloads: list[Raw] | None, job: Meta) -> str:
+    if workloads is None:
+        return NOT_INSTALLED
+    return words(workloads[0]) if workloads else NO_WORKLOAD.format(job=job.name)
+
+
+async def _workloads(gateway: Gateway, job: Meta) -> list[Raw] | None:
+    """None where Kueue is not installed."""
+    selector = f"{JOB_UID_LABEL}={job.uid}"
     for resource in WORKLOADS:
         try:
-            workloads = [
-                each
-                async for each in gateway.items(
-                    resource, job.namespace, labelSelector=f"{JOB_UID_LABEL}={job.uid}"
-                )
-            ]
+            found = gateway.items(resource, job.namespace, labelSelector=selector)
+            return [each async for each in found]
         except ApiError as error:
             if error.code != _NOT_FOUND:
                 raise
-        else:
-            no_workload = NO_WORKLOAD.format(job=job.name)
-            return words(workloads[0]) if workloads else no_workload
-    return NOT_INSTALLED
+    return None
 
 
 def kept(message: str) -> str:

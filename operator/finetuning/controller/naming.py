@@ -20,7 +20,9 @@ INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 """Set by Kubernetes on the pods of an Indexed Job; the pod with index 0 reports."""
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-"""On a training Job: Kueue, and nobody else, says when it runs."""
+"""On a Job: Kueue, and nobody else, says when it runs."""
+QUEUED_ANNOTATION = "finetuning.aim.amd.com/queued"
+"""The same on one that names no queue, and that Kueue has taken all the same."""
 
 REVALIDATE_ANNOTATION = "finetuning.aim.amd.com/revalidate"
 """On a FineTuningJob any new value means: judge the model again. Its Job has the value as well."""

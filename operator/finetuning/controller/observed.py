@@ -103,10 +103,14 @@ class BatchJob:
     """What a validation Job was made for; see naming's annotations."""
     ttl: int | None = None
     """Seconds from its end to its deletion."""
+    deadline: int | None = None
+    """Seconds that it may run."""
     folder: str = ""
     """Where its Pods keep the result, as claim/path."""
     wish: str = ""
     """The same of a publishing Job."""
+    queue: str = ""
+    """The LocalQueue that it names, or was given by Kueue."""
     queued: bool = False
     """Kueue may start it at any moment."""
 
@@ -273,10 +277,17 @@ def batch_job(raw: Raw) -> BatchJob:
         revalidate=_annotation(raw, naming.REVALIDATE_ANNOTATION),
         generation=_version(_annotation(raw, naming.GENERATION_ANNOTATION)) or None,
         ttl=spec.get("ttlSecondsAfterFinished"),
+        deadline=spec.get("activeDeadlineSeconds"),
         folder=_folder((spec.get("template") or {}).get("spec") or {}),
         wish=_annotation(raw, naming.WISH_ANNOTATION),
-        queued=naming.QUEUE_LABEL in ((raw.get("metadata") or {}).get("labels") or {}),
+        queue=_queue(raw),
+        queued=bool(_queue(raw) or _annotation(raw, naming.QUEUED_ANNOTATION)),
     )
+
+
+def _queue(raw: Raw) -> str:
+    labels = (raw.get("metadata") or {}).get("labels") or {}
+    return str(labels.get(naming.QUEUE_LABEL) or "")
 
 
 def _folder(pod: Raw) -> str:

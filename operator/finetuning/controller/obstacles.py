@@ -25,6 +25,7 @@ FROM_EVENTS = {Reason.PODS_FORBIDDEN, Reason.CONTAINER_CONFIG_ERROR}
 """What nobody but an event tells."""
 PAUSED = "Set spec.suspend to false to begin it anew."
 """A validation or publication that is paused frees its GPU, and keeps nothing of what it did."""
+_IN_QUEUE = "Waiting for Kueue to let it begin."
 _SENTENCES = {
     naming.VALIDATION: " Its validation waits: ",
     naming.PUBLISHING: " Its publication waits: ",
@@ -53,13 +54,15 @@ def of_publishing(seen: Seen, job: BatchJob | None) -> Obstacle | None:
 def _of(
     seen: Seen, problem: Problem | None, job: BatchJob | None, pods: tuple[Pod, ...]
 ) -> Obstacle | None:
-    hint = seen.hint
-    if seen.job.spec.suspend:
+    hint, queued = seen.hint, job is not None and job.queued
+    if seen.job.spec.suspend and not queued:
         return Obstacle(Reason.SUSPENDED, PAUSED)
     if problem is not None:
         return Obstacle(problem.reason, problem.message, problem.final)
     if job is None:
         return None
+    if job.suspend and queued:
+        return Obstacle(Reason.QUEUED, f"{_IN_QUEUE} {hint}".strip())
     if all(pod.over for pod in pods):
         # That of the Job, which has tried to make the first one, or the next.
         return Obstacle(Reason.PODS_FORBIDDEN, hint) if hint else None
@@ -92,9 +95,10 @@ def _of_attempt(seen: Seen, status: ValidationStatus | None) -> str:
 def told_before(status: FineTuningJobStatus, component: str) -> str:
     """What an earlier life of the operator read in events of a stage; empty when nothing."""
     stage = status.validation if component == naming.VALIDATION else status.publish
-    if stage is None or stage.reason not in FROM_EVENTS:
-        return ""
-    return status.message.partition(_SENTENCES[component])[2]
+    said = status.message.partition(_SENTENCES[component])[2]
+    if stage is not None and stage.reason == Reason.QUEUED:
+        return said.removeprefix(_IN_QUEUE).strip()
+    return said if stage is not None and stage.reason in FROM_EVENTS else ""
 
 
 def are_paused(status: FineTuningJobStatus) -> bool:

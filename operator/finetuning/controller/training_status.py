@@ -135,15 +135,32 @@ def _is_lost(pod: Pod, now: datetime | None) -> bool:
     return ends is not None and now is not None and not pod.over and now - ends > NODE_SILENT
 
 
+_NOT_OURS_TO_PAUSE = (
+    "Kueue has taken its Job, and would start again what spec.suspend stops: set spec.suspend back "
+    "to false, and spec.active to false in its Workload (kubectl get workloads)."
+)
+
+
 def _suspended(seen: Seen) -> Standing | None:
     if not seen.job.spec.suspend:
         return None
-    if any(trainer_runs(pod) for pod in seen.children.training_pods):
+    runs = any(trainer_runs(pod) for pod in seen.children.training_pods)
+    training = seen.children.training
+    if training is not None and training.queued:
+        return Standing(Phase.RUNNING if runs else Phase.PENDING, Reason.QUEUED, _NOT_OURS_TO_PAUSE)
+    if runs:
         message = "Saving a checkpoint before the pause."
         return Standing(Phase.RUNNING, Reason.SUSPENDED, message)
     began = seen.job.status.start_time is not None
     goes_on = "continue from the newest checkpoint" if began else "begin"
     return Standing(Phase.PAUSED, Reason.SUSPENDED, f"Set spec.suspend to false to {goes_on}.")
+
+
+_WAITS_IN = "Waiting for Kueue to admit it to LocalQueue {}."
+_WAITS_OUTSIDE = (
+    "Waiting for Kueue, which takes Jobs without a queue as well here: create the job again with "
+    "spec.queueName."
+)
 
 
 def _queued(seen: Seen) -> Standing | None:
@@ -154,7 +171,7 @@ def _queued(seen: Seen) -> Standing | None:
     if any(trainer_runs(pod) for pod in seen.children.training_pods):
         message = f"Kueue takes the place back; saving a checkpoint first. {seen.hint}"
         return Standing(Phase.RUNNING, Reason.QUEUED, message.strip())
-    message = f"Waiting for Kueue to admit it to LocalQueue {seen.job.spec.queue_name}."
+    message = _WAITS_IN.format(training.queue) if training.queue else _WAITS_OUTSIDE
     if seen.job.status.start_time is not None:
         message += " It continues from its newest checkpoint."
     return Standing(Phase.PENDING, Reason.QUEUED, f"{message} {seen.hint}".strip())

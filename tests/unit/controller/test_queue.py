@@ -1,14 +1,15 @@
 """Kueue's contract for Jobs: it alone suspends and unsuspends what carries its label."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.unit.controller.objects import ended, trainer_says
+from tests.unit.controller.objects import STARTED, ended, trainer_says
 from tests.unit.controller.story import STORY, tell
 from tests.unit.controller.test_writers import OWN, neighbour
 from tests.unit.controller.world import Process, World
 
-from finetuning.controller import kueue, naming
+from finetuning.controller import kueue, naming, observed
 from finetuning.controller.gateway import ApiError
 
 TRAIN = ("jobs", "team", "demo-train")
@@ -154,3 +155,108 @@ async def test_the_pods_of_a_job_have_its_priority(world: World, process: Proces
     await tell(world, process, STORY[1:])
     classes = [raw["spec"]["template"]["spec"].get("priorityClassName") for raw in world.of("jobs")]
     assert classes == ["urgent", "urgent"]
+
+
+# Kueue takes Jobs that name no queue: where a LocalQueue is called `default`, or the manager is
+# configured with manageJobsWithoutQueueName.
+
+
+def takes(world: World, queue: str = "") -> None:
+    """From now on, as its webhook and its controller do it."""
+    world.kinds.add("workloads")
+
+    def suspend(plural: str, new: dict[str, Any]) -> None:
+        if plural != "jobs":
+            return
+        new["spec"]["suspend"] = True
+        new["metadata"]["labels"] |= {naming.QUEUE_LABEL: queue} if queue else {}
+        labels = {kueue.JOB_UID_LABEL: new["metadata"]["uid"]}
+        meta = {"name": f"of-{new['metadata']['name']}", "namespace": "team", "labels": labels}
+        world.create("workloads", {"metadata": meta, "status": {"conditions": [LACKS]}})
+
+    world.admission = suspend
+
+
+def taken_back(world: World) -> int:
+    """How many Jobs run that Kueue has not admitted; it suspends them again."""
+    seen = map(observed.batch_job, world.of("jobs"))
+    names = [each.meta.name for each in seen if not (each.suspend or each.finished)]
+    for name in names:
+        world.patch(("jobs", "team", name), {"spec": {"suspend": True}})
+    return len(names)
+
+
+@pytest.mark.parametrize("queue", ["default", ""])
+async def test_a_job_that_kueue_takes_unasked_is_left_to_it(
+    queue: str, world: World, process: Process
+) -> None:
+    takes(world, queue)
+    world.apply()
+    await process.settle()
+    process.time += 9
+    await process.settle()
+    assert world.status["reason"] == "Queued"
+    says = "LocalQueue default" if queue else "create the job again with spec.queueName"
+    assert says in world.status["message"]
+    assert world.status["message"].endswith("Kueue: insufficient unused quota for amd.com/gpu.")
+    await Process(world, process.http).settle()
+    assert taken_back(world) == 0
+    admit(world)
+    world.start(naming.TRAINING)
+    await process.settle()
+    world.change(suspend=True)
+    await process.settle()
+    assert world.get("jobs", "demo-train")["spec"]["suspend"] is False
+    assert (world.status["phase"], world.status["reason"]) == ("Running", "Queued")
+    assert "spec.active" in world.status["message"]
+
+
+async def test_a_validation_that_kueue_takes_unasked_is_left_to_it(
+    world: World, process: Process
+) -> None:
+    await tell(world, process, STORY[:3])
+    takes(world, "default")
+    STORY[3](world)
+    await process.settle()
+    process.time += 9
+    await process.settle()
+    assert taken_back(world) == 0
+    assert world.status["validation"]["reason"] == "Queued"
+    assert "Its validation waits: Waiting for Kueue" in world.status["message"]
+    world.patch(("jobs", "team", "demo-validate"), {"spec": {"suspend": False}})
+    await tell(world, process, STORY[4:])
+    assert world.status["validation"]["phase"] == "Passed"
+    assert touched_by_us(world) == []
+
+
+async def test_a_paused_job_that_kueue_took_meanwhile_is_left_to_it(
+    world: World, process: Process
+) -> None:
+    """It was made suspended, as its pause wants it, so that nothing told of Kueue."""
+    takes(world)
+    world.apply(suspend=True)
+    await process.settle()
+    assert world.status["phase"] == "Paused"
+    world.change(suspend=False)
+    await process.settle()
+    assert world.status["reason"] == "Queued"
+    assert taken_back(world) == 0
+
+
+async def test_a_job_that_starts_too_late_is_ended_where_kueue_would_let_it_go_again(
+    world: World, process: Process
+) -> None:
+    takes(world, "default")
+    world.apply(startDeadlineSeconds=300)
+    await process.settle()
+    admit(world)
+    world.patch(TRAIN, {"status": {"startTime": STARTED}}, only_status=True)
+    world.run_jobs()
+    await process.settle()
+    world.now += timedelta(seconds=400)
+    await process.settle()
+    assert world.status["reason"] == "StartDeadlineExceeded"
+    await Process(world, process.http).settle()
+    assert touched_by_us(world) == [("patch", "jobs", "demo-train")]
+    spec = world.get("jobs", "demo-train")["spec"]
+    assert (spec["activeDeadlineSeconds"], spec["suspend"]) == (1, False)

@@ -57,6 +57,7 @@ class World:
         self.crashes = 0
         self.now = datetime(2026, 1, 1, 10, 0, 30, tzinfo=UTC)
         self.fail_with: Callable[[str, str], ApiError | None] = lambda _verb, _plural: None
+        self.admission: Callable[[str, Raw], None] = lambda _plural, _new: None
         self.kinds = {"jobs", "pods", "persistentvolumeclaims", "services", "finetuningjobs"}
         self.kinds |= {"events", "deployments", "leases"}
         self.kinds |= {"servicemonitors", "podmonitors"} if with_monitoring else set()
@@ -76,6 +77,7 @@ class World:
         meta |= {"resourceVersion": version, "creationTimestamp": STARTED}
         if plural == "finetuningjobs":
             new["status"] = copy.deepcopy(STATUS_OF_THE_SCHEMA)
+        self.admission(plural, new)
         self.objects[key] = new
         return copy.deepcopy(new)
 
