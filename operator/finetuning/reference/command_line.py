@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from finetuning.base import options, torchrun
 from finetuning.cli.__main__ import parser as finetuning
-from finetuning.controller.__main__ import parser as controller
+from finetuning.controller.command import parser as controller
 from finetuning.monitoring import metrics_server
 from finetuning.monitoring.validators import command_line as validate_job
 from finetuning.publish import arguments as publish

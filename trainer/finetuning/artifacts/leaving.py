@@ -7,13 +7,13 @@ from typing import NoReturn
 from finetuning.artifacts.exits import ExitCode
 
 
-def when_told() -> None:
+def when_told(code: ExitCode = ExitCode.INTERRUPTED) -> None:
     """End at SIGTERM: process 1 of a container does not hear what it has no answer to.
 
     Without one it is killed when its time to end is over, and holds its GPUs until then.
     """
-    signal.signal(signal.SIGTERM, _leave)
 
+    def leave(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(int(code))
 
-def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(int(ExitCode.INTERRUPTED))
+    signal.signal(signal.SIGTERM, leave)
