@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,9 +22,10 @@ from tests.unit.trainer.test_resume import arguments, checkpoints, history, loss
 from tests.unit.trainer.warm import WarmTrainer, wait_until
 
 from finetuning.artifacts.manifest import problem_with
-from finetuning.base.errors import ConfigError
+from finetuning.base.errors import ConfigError, InterruptedRun
 from finetuning.base.launch import exit_code, reachable
 from finetuning.base.rank import Rank
+from finetuning.base.stop import Stop
 
 SPAN = ("--max-steps", 8, "--save-steps", 3, "--eval-split", 0.25, "--eval-steps", 3)
 VARIANTS = {
@@ -293,9 +295,71 @@ def test_a_machine_that_waits_for_the_others_leaves_when_told(
 
 def hears_sigterm(pid: int) -> bool:
     """As process 1 of a container, which is not killed by what it does not answer."""
+    return has_sigterm(pid, "SigCgt")
+
+
+def has_sigterm(pid: int, mask: str) -> bool:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    (caught,) = (line for line in status.splitlines() if line.startswith("SigCgt:"))
-    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+    (found,) = (line for line in status.splitlines() if line.startswith(f"{mask}:"))
+    return bool(int(found.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.training
+@pytest.mark.fault(
+    "Pod of a group evicted before its first step",
+    "all leave by the code that counts as no failure, and the next ones begin",
+)
+@pytest.mark.parametrize("where", ["load_tokenizer", "Loop"])
+def test_one_that_is_told_to_stop_before_the_first_step_takes_the_others_along(
+    where: str, tiny_model: Path, rows_file: Path, tmp_path: Path, pair: Pair
+) -> None:
+    command = arguments(tiny_model, rows_file, tmp_path / "out", "--max-steps", 2)
+    codes, words = pair(*command, kill_in=f"finetuning.base.train.{where}:1:SIGTERM")
+    assert codes == [143, 143], words
+    assert pair(*command)[0] == [0, 0]
+
+
+@pytest.mark.training
+@pytest.mark.long
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_machine_that_leaves_before_all_have_met_takes_the_others_along(
+    index: int, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    """torch's agents do not meet anew with one that takes its place."""
+    where = ("--nnodes", 2, "--rdzv-endpoint", f"127.0.0.1:{free_port()}")
+    argv = (*where, *arguments(tiny_model, rows_file, tmp_path / "out", *LONG))
+    nodes = [launcher(*argv, index=each) for each in (0, 1)]
+    with ended(*nodes) as outcome:
+        wait_until(lambda: bool(workers_of(nodes[index])), "its process", START)
+        (worker,) = workers_of(nodes[index])
+        wait_until(lambda: blocks_sigterm(worker), "its first line")
+        nodes[index].send_signal(signal.SIGTERM)
+    assert [code for code, _ in outcome] == [143, 143], outcome
+
+
+def blocks_sigterm(pid: int) -> bool:
+    """Until it can tell the others."""
+    return has_sigterm(pid, "SigBlk") or hears_sigterm(pid)
+
+
+def test_who_is_told_to_stop_waits_for_the_others_for_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("finetuning.base.stop.PATIENCE", 1)
+    stop = Stop(launched=True)
+    before = signal.getsignal(signal.SIGALRM)
+
+    def load() -> None:
+        with stop.interrupting():
+            stop.waits = True
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(20)
+
+    with stop.handling(), pytest.raises(InterruptedRun):
+        load()
+    signal.signal(signal.SIGALRM, before)
+    assert stop.requested
 
 
 @pytest.mark.training

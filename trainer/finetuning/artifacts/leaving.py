@@ -17,3 +17,13 @@ def when_told(code: ExitCode = ExitCode.INTERRUPTED) -> None:
         raise SystemExit(int(code))
 
     signal.signal(signal.SIGTERM, leave)
+
+
+def not_yet() -> None:
+    """Keep SIGTERM until `hear`: one of many may have to tell the others, who would wait for it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+
+def hear() -> None:
+    """There is an answer now."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])

@@ -1,5 +1,6 @@
 """`python3 -m finetuning.base.app`: fine-tune a model; `--help` lists the flags."""
 
+import os
 import sys
 
 from finetuning.artifacts import leaving
@@ -8,6 +9,8 @@ from finetuning.artifacts import leaving
 def main(argv: list[str] | None = None) -> int:
     """Run the trainer; the exit code is one of artifacts.exits.ExitCode."""
     leaving.when_told()
+    if "RANK" in os.environ:
+        leaving.not_yet()
     from finetuning.base.options import command_line  # noqa: PLC0415 - a signal may come any moment
 
     given = command_line().parse_args(argv)

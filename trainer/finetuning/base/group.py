@@ -14,7 +14,7 @@ import torch
 from torch import distributed
 
 from finetuning.artifacts.failures import first_line
-from finetuning.base.errors import WorkerLostError
+from finetuning.base.errors import InterruptedRun, WorkerLostError
 from finetuning.base.rank import Rank
 from finetuning.base.stop import Stop
 
@@ -65,6 +65,18 @@ class Group:
         """Give all processes the values that rank 0 has, in place."""
         if not self.rank.alone:
             distributed.broadcast(tensor, 0)
+
+    def leave_if_told(self, stop: Stop) -> None:
+        """All leave where any was told to, before there is anything to save.
+
+        Alone, it would look to the others like one that was lost.
+
+        Raises:
+            InterruptedRun: on all of them.
+        """
+        if not self.rank.alone and self.totals(float(stop.requested))[0]:
+            self.wait()
+            raise InterruptedRun
 
     def wait(self) -> None:
         """Until all are here: who left early would look like one that was lost."""

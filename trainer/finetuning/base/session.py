@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from finetuning.api.hyperparameters import Method
 from finetuning.api.run_config import RunConfig
-from finetuning.artifacts import AIM_PROFILE, CHECKPOINTS_DIR, STATE_DIR, TRAINING_INFO
+from finetuning.artifacts import AIM_PROFILE, CHECKPOINTS_DIR, STATE_DIR, TRAINING_INFO, leaving
 from finetuning.artifacts.base_weights import BaseWeights
 from finetuning.artifacts.data_report import DataReport
 from finetuning.artifacts.exits import ExitCode, TrainFailure
@@ -64,6 +64,8 @@ def run(given: argparse.Namespace) -> int:
         return _failed(error, None)
     if not rank.alone:
         environment.end_with_launcher()
+    if options.check_data:
+        leaving.hear()
     if rank.leads:
         return _leading(options, rank)
     console.quiet(rank.number)
@@ -133,7 +135,9 @@ def _print_check(report: DataReport) -> None:
 
 def _locked(options: Options, output: Path, live: LiveState, rank: Rank) -> int:
     """Run, and turn whatever comes of it into last words and an exit code."""
-    stop = Stop(launched=not rank.alone)
+    many = not rank.alone
+    # Who leaves before it has met the others leaves them waiting.
+    stop = Stop(launched=many, waits=many, in_vain=lambda: _failure_of_another() is not None)
     with stop.handling():
         try:
             with stop.interrupting(), _metrics(options, live.folder, output):

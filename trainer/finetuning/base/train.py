@@ -74,6 +74,7 @@ def _train(run: Run, live: LiveState, stop: Stop, device: Device, group: Group) 
     if group.leads:
         data_report.write(report, run.output)
     plan = Plan.of(config.hyperparameters, len(data.train), group.size)
+    group.leave_if_told(stop)
     found = _resume_point(run, group)
     state = found.state if found else TrainerState()
     live.event(RunState.STARTING, **counts_of(state, plan))
@@ -91,7 +92,8 @@ def _train(run: Run, live: LiveState, stop: Stop, device: Device, group: Group) 
     samples = Samples.of(run, data, tokenizer, device, group)
     loop = Loop(run, plan, data, stepper, live, samples=samples, found=found, form=form)
 
-    stop.raises = False
+    group.leave_if_told(stop)
+    stop.begun()
     with Tracking(run) as tracking, closing(samples), closing(loop):
         with explained(config.hyperparameters):
             loop.run_until(SharedStop(stop, group), tracking)
