@@ -20,7 +20,6 @@ from finetuning.controller import (
     conditions,
     publications,
     served,
-    status,
     training_status,
 )
 from finetuning.controller.budget import Budget
@@ -225,6 +224,6 @@ class Announcer:
                 log.debug("event withheld: %s", each.reason)
                 continue
             try:
-                await apply.post_event(self._gateway, custom, each, status.now())
+                await apply.post_event(self._gateway, custom, each, self._gateway.now())
             except ApiError as error:
                 log.warning("job=%s/%s event not posted: %s", *custom.key, error)

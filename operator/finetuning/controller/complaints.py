@@ -95,12 +95,12 @@ class Complaints:
         if waits.in_queue:
             return await kueue.hint(self._gateway, waits.about) if self.budget.take() else None
         read = await self._fresh(Place(waits.about.namespace, "Job" if waits.is_job else "Pod"))
-        words = _answer(read, waits) if read is not None else None
+        words = self._answer(read, waits) if read is not None else None
         return await self._about_claim(waits) if words == "" and waits.claim else words
 
     async def _about_claim(self, waits: Obstructed) -> str | None:
         read = await self._fresh(Place(waits.about.namespace, _CLAIM))
-        words = _newest(read, waits.claim, waits) if read is not None else None
+        words = self._newest(read, waits.claim, waits) if read is not None else None
         return f"Claim {waits.claim}: {words}" if words else words
 
     async def _fresh(self, place: Place) -> _Read | None:
@@ -134,24 +134,23 @@ class Complaints:
         else:
             read.found, read.forbidden = dict(found), False
 
+    def _answer(self, read: _Read, waits: Obstructed) -> str:
+        about = waits.about
+        if read.forbidden:
+            see = f"kubectl -n {about.namespace} describe job {about.name}"
+            return f"No pod appears; see: {see}" if waits.is_job else ""
+        return self._newest(read, about.uid, waits)
+
+    def _newest(self, read: _Read, whose: str, waits: Obstructed) -> str:
+        now = self._gateway.now()
+        holding = [each for each in read.found.get(whose, ()) if _holds(each, waits, now)]
+        newest = max(holding, key=lambda each: each.when, default=None)
+        return newest.words if newest is not None else ""
+
     def _forget_old_ones(self) -> None:
         for place, read in list(self._reads.items()):
             if not self._is_fresh(read) and not read.one_at_a_time.locked():
                 del self._reads[place]
-
-
-def _answer(read: _Read, waits: Obstructed) -> str:
-    about = waits.about
-    if read.forbidden:
-        see = f"kubectl -n {about.namespace} describe job {about.name}"
-        return f"No pod appears; see: {see}" if waits.is_job else ""
-    return _newest(read, about.uid, waits)
-
-
-def _newest(read: _Read, whose: str, waits: Obstructed) -> str:
-    holding = [each for each in read.found.get(whose, ()) if _holds(each, waits)]
-    newest = max(holding, key=lambda each: each.when, default=None)
-    return newest.words if newest is not None else ""
 
 
 def _complaint(event: dict[str, Any]) -> Complaint:
@@ -166,6 +165,7 @@ def _when(event: dict[str, Any]) -> datetime:
         return datetime.min.replace(tzinfo=UTC)
 
 
-def _holds(complaint: Complaint, waits: Obstructed) -> bool:
+def _holds(complaint: Complaint, waits: Obstructed, now: datetime) -> bool:
+    """Whoever tells events has the API server's clock, or one that is kept beside it."""
     is_news = waits.since is None or complaint.when > waits.since
-    return is_news and datetime.now(UTC) - complaint.when < _RECENT
+    return is_news and now - complaint.when < _RECENT

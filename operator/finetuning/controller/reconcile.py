@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from pydantic import ValidationError
 
@@ -96,6 +97,10 @@ class Reconciler:
         self._turns = writers.Turns()
         self._complaints = Complaints(gateway, clock)
 
+    def _now(self) -> datetime:
+        """As the API writes it, by the clock by which it tells the times of pods."""
+        return self._gateway.now().replace(microsecond=0)
+
     async def close(self) -> None:
         """End what goes on beside the looks."""
         await self._listener.close()
@@ -111,7 +116,7 @@ class Reconciler:
         try:
             job, wanted = self._specs.read(custom)
         except (ValidationError, InvalidSpecError) as error:
-            new = status.invalid(custom.body, _problem_text(error), status.now())
+            new = status.invalid(custom.body, _problem_text(error), self._now())
             return await self._write(custom, memory, status.parse(custom.body.get("status")), new)
         if status.is_settled(job):
             self._memories.pop(key, None)
@@ -128,7 +133,7 @@ class Reconciler:
             seen = await self._act(custom, job, wanted, memory)
         except apply.NamespaceGoneError:
             return None
-        new = status.status_of(seen, status.now())
+        new = status.status_of(seen, self._now())
         self._note_end(seen, memory)
         going = status.is_last_chance(seen.children.training_pods)
         held = await self._write(custom, memory, job.status, new, at_once=going)
@@ -191,7 +196,7 @@ class Reconciler:
         energy = usage.reading(pods, memory.live, memory.live_pod) if tells else None
         gpus = usage.gpus_of_pod(custom.body["spec"], self._settings.gpu_resource_name)
         before = memory.usage or job.status.usage
-        memory.usage = usage.counted(before, pods, gpus, energy, status.now())
+        memory.usage = usage.counted(before, pods, gpus, energy, self._now())
 
     def _remember(self, key: Key, custom: Custom) -> Memory:
         memory = self._memories.get(key)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -127,3 +128,12 @@ async def test_other_warnings_and_old_ones_are_no_answer(
     say(world, "a", "long ago", lastTimestamp="2026-01-01T00:00:00Z")
     say(world, "a", "never", lastTimestamp="soon")
     assert await complaints.about(waiting("a")) == ""
+
+
+async def test_a_clock_that_is_wrong_here_makes_no_complaint_old(
+    world: World, complaints: Complaints
+) -> None:
+    """By the API server's clock it was said ten seconds ago, whatever the one here says."""
+    said = world.now - timedelta(seconds=10)
+    say(world, "a", "no room", lastTimestamp=f"{said:%FT%TZ}")
+    assert await complaints.about(waiting("a")) == "FailedCreate: no room"

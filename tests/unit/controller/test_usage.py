@@ -13,7 +13,7 @@ from tests.unit.controller.world import KEY, Process, World
 
 from finetuning.api.v1alpha1 import Usage
 from finetuning.artifacts.models import TrainingState
-from finetuning.controller import naming, observed, status, usage
+from finetuning.controller import naming, observed, usage
 from finetuning.controller.observed import Pod
 from finetuning.controller.usage import Reading
 
@@ -118,21 +118,11 @@ def test_the_gpus_of_a_job_are_those_of_all_its_pods(
     assert found == (of_pod, of_job)
 
 
-class Clock:
-    """What the operator takes for the time of day."""
-
-    def __init__(self) -> None:
-        self.now = TEN
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
-    monkeypatch.setattr(status, "now", found)
-    return found
+def clock(world: World) -> World:
+    """It tells the time, whatever the clock of this machine says."""
+    world.now = TEN
+    return world
 
 
 def used(world: World) -> dict[str, Any]:
@@ -141,7 +131,7 @@ def used(world: World) -> dict[str, Any]:
 
 
 async def test_a_pause_and_a_restart_of_the_operator_lose_and_invent_nothing(
-    world: World, process: Process, http: aiohttp.ClientSession, clock: Clock
+    world: World, process: Process, http: aiohttp.ClientSession, clock: World
 ) -> None:
     await tell(world, process, STORY[:3])  # It trains from 10:00:00 on.
     assert used(world)["gpuSeconds"] == 0
@@ -187,7 +177,7 @@ async def test_a_pause_and_a_restart_of_the_operator_lose_and_invent_nothing(
 
 
 async def test_time_that_passes_is_no_reason_to_write(
-    world: World, process: Process, clock: Clock
+    world: World, process: Process, clock: World
 ) -> None:
     await tell(world, process, STORY[:3])
     before = len(world.writes)
@@ -200,7 +190,7 @@ async def test_time_that_passes_is_no_reason_to_write(
 
 
 async def test_a_pod_that_vanished_unseen_counts_up_to_the_last_look(
-    world: World, process: Process, clock: Clock
+    world: World, process: Process, clock: World
 ) -> None:
     """Nothing was written between, but this process has looked."""
     await tell(world, process, STORY[:3])
@@ -215,7 +205,7 @@ async def test_a_pod_that_vanished_unseen_counts_up_to_the_last_look(
 
 
 async def test_a_job_of_several_pods_tells_its_time_and_no_energy(
-    world: World, process: Process, clock: Clock
+    world: World, process: Process, clock: World
 ) -> None:
     claim = {"claimName": "shared"}
     world.apply(workers=2, output={"storage": claim})
