@@ -1,7 +1,9 @@
 """What every API model shares: camelCase on the wire, no unknown fields, rules in two languages."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -18,6 +20,18 @@ from pydantic_core import CoreSchema, core_schema
 from typing_extensions import override
 
 CEL_RULES = "x-kubernetes-validations"
+
+_AS_ADMITTED: ContextVar[bool] = ContextVar("as_admitted", default=False)
+
+
+@contextmanager
+def as_admitted() -> Iterator[None]:
+    """Ask no rules: an earlier version may have had others, and what it let in has begun."""
+    token = _AS_ADMITTED.set(True)
+    try:
+        yield
+    finally:
+        _AS_ADMITTED.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +61,7 @@ class Rule:
         )
 
     def check(self, value: Any) -> Any:
-        if not self.holds(value):
+        if not (_AS_ADMITTED.get() or self.holds(value)):
             raise ValueError(self.message)
         return value
 

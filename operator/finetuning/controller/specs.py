@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
+from finetuning.api.base import as_admitted
 from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus
 from finetuning.controller import status
 from finetuning.controller.desired import Desired
@@ -43,8 +46,7 @@ class Specs:
         metadata, spec = _lasting(custom.body), custom.body.get("spec")
         known = self._known.pop(custom.key, None)
         if known is None or known.metadata != metadata or known.spec != spec:
-            body = {name: part for name, part in custom.body.items() if name != "status"}
-            known = _Known(metadata, spec, FineTuningJob.from_body(body))
+            known = _Known(metadata, spec, _read(custom.body))
         found = _now(known, custom)
         wanted = Desired(found, self._settings)
         # Of a job that is over nothing is made any more; of a new one the first child at once.
@@ -59,6 +61,18 @@ class Specs:
     def forget(self, key: Key) -> None:
         """Of a job that is gone nothing is asked again."""
         self._known.pop(key, None)
+
+
+def _read(body: Raw) -> FineTuningJob:
+    """A job that has begun was let in by the rules of its time: no later ones leave it alone."""
+    told = {name: part for name, part in body.items() if name != "status"}
+    try:
+        return FineTuningJob.from_body(told)
+    except ValidationError:
+        if not (body.get("status") or {}).get("trainingJobName"):
+            raise
+        with as_admitted():
+            return FineTuningJob.from_body(told)
 
 
 def _now(known: _Known, custom: Custom) -> FineTuningJob:

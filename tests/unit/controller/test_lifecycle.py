@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.unit.controller.objects import ENDED, STARTED
-from tests.unit.controller.story import STORY, tell
+from tests.unit.controller.story import STORY, conditions, tell
 from tests.unit.controller.world import KEY, Crash, Process, World
 
 from finetuning.controller import naming, sidecar
@@ -286,3 +286,22 @@ async def test_a_job_that_finds_a_kept_claim_is_told_how_to_go_on_in_it(
     await process.settle()
     assert world.status["reason"] == "NameConflict"
     assert "spec.output.storage.whenDeleted: Retain" in world.status["message"]
+
+
+@pytest.mark.parametrize("moment", [3, 4, len(STORY)])
+async def test_a_job_that_has_begun_is_served_to_its_end_whatever_later_rules_say(
+    moment: int, world: World, process: Process
+) -> None:
+    await tell(world, process, STORY[:moment])
+    # As an earlier definition let it in.
+    world.patch(("finetuningjobs", *KEY), {"spec": {"output": {"storage": {"size": "50"}}}})
+    after = Process(world, process.http)
+    await after.settle()
+    world.change(suspend=True)
+    await after.settle()
+    assert moment != 3 or world.get("jobs", "demo-train")["spec"]["suspend"]
+    world.change(suspend=False)
+    await after.settle()
+    await tell(world, after, STORY[moment:])
+    assert world.status["validation"]["phase"] == "Passed"
+    assert conditions(world)["ConfigValid"] == "True"

@@ -89,6 +89,18 @@ def test_a_spec_that_cannot_be_served_is_refused_every_time() -> None:
             specs.read(custom(dataset={"source": "a/b/c"}))
 
 
+def test_what_a_later_rule_refuses_is_read_once_it_has_begun() -> None:
+    bare = custom(output={"storage": {"size": "50"}})
+    with pytest.raises(ValidationError, match="size is in bytes unless"):
+        Specs(SETTINGS).read(bare)
+    begun = {"phase": "Running", "trainingJobName": "demo-train"}
+    job, wanted = Specs(SETTINGS).read(observed.custom({**bare.body, "status": begun}))
+    assert job.status.phase is Phase.RUNNING
+    assert wanted.validation_job is not None
+    with pytest.raises(ValidationError, match="size is in bytes unless"):
+        Specs(SETTINGS).read(bare)
+
+
 def test_no_more_is_kept_than_fits_and_the_last_used_stays(parses: list[str]) -> None:
     specs = Specs(SETTINGS, kept=2)
     for name in ("a", "b", "a", "c", "a", "b"):
