@@ -45,6 +45,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "finetuning-operator.settings" -}}
 OPERATOR_IMAGE: {{ include "finetuning-operator.operatorImage" . | quote }}
 TRAINER_IMAGE: {{ include "finetuning-operator.trainerImage" . | quote }}
+SERVING_IMAGES: {{ join "," .Values.serving.images | quote }}
+SERVING_IMAGES_BY_DIGEST: {{ .Values.serving.imagesByDigest | quote }}
 IMAGE_PULL_POLICY: {{ .Values.image.pullPolicy | quote }}
 IMAGE_PULL_SECRETS: {{ join "," .Values.imagePullSecrets | quote }}
 GPU_RESOURCE_NAME: {{ .Values.gpuResourceName | quote }}

@@ -210,6 +210,10 @@ OF_CONDITIONS: Mapping[Reason, Explained] = {
         "ServingCreated: the API server does not take the objects, in the words of the message.",
         "Mend `spec.output.serve`, or apply `status.serving` by hand.",
     ),
+    Reason.IMAGE_NOT_ALLOWED: Explained(
+        "ServingCreated: `output.serve.image` is none that the admins of the cluster allow.",
+        "Name one that the message allows, or ask for it in the chart's `serving.images`.",
+    ),
     Reason.AIM_CRD_MISSING: Explained(
         "ServingCreated: the cluster has no AIMModel, or no AIMService.",
         "Install aim-engine, then set the annotation `finetuning.aim.amd.com/serve` to a new "

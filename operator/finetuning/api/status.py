@@ -123,6 +123,7 @@ class Reason(StrEnum):
     SERVING_PENDING = "ServingPending"
     SERVING_CREATED = "ServingCreated"
     SERVING_REFUSED = "ServingRefused"
+    IMAGE_NOT_ALLOWED = "ImageNotAllowed"
     AIM_CRD_MISSING = "AIMCRDMissing"
     NOT_VALIDATED = "NotValidated"
 

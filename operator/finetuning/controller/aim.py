@@ -6,11 +6,12 @@ it serves this very model.
 
 from finetuning.api.v1alpha1 import FineTuningJob, Reason, ServeCreate
 from finetuning.artifacts.plain import plain
-from finetuning.controller import naming, served, serving
+from finetuning.controller import images, naming, served, serving
 from finetuning.controller.apply import NamespaceGoneError
 from finetuning.controller.desired.metadata import Manifest
 from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import ApiError, Gateway, Resource
+from finetuning.controller.settings import Settings
 from finetuning.controller.stock import has
 from finetuning.controller.training_status import Problem
 
@@ -18,10 +19,12 @@ _PLURALS = {"AIMModel": "aimmodels", "AIMService": "aimservices"}
 _KINDS = {ServeCreate.MODEL: ("AIMModel",), ServeCreate.SERVICE: ("AIMModel", "AIMService")}
 _FORBIDDEN, _NOT_FOUND = 403, 404
 _REFUSED = {400, 422}
+_WITH_IMAGE = "v1alpha1"
+"""The version that runs the image of the job; the other one takes that of a tuned profile."""
 AGAIN = f"set the annotation {naming.SERVE_ANNOTATION} to a new value"
 
 
-async def serve(gateway: Gateway, job: FineTuningJob) -> Problem | None:
+async def serve(gateway: Gateway, job: FineTuningJob, settings: Settings) -> Problem | None:
     """Create what is missing; says what came of it, or None where nothing was to be done.
 
     Raises ApiError and RetryLaterError for what another look may find mended.
@@ -34,6 +37,9 @@ async def serve(gateway: Gateway, job: FineTuningJob) -> Problem | None:
     version = await _served_version(gateway, kinds)
     if version is None:
         return _missing(" and ".join(kinds))
+    if (why := images.refusal(wanted.image, settings)) and version == _WITH_IMAGE:
+        message = f"spec.output.serve.image: {wanted.image} {why}. Name another one, or {AGAIN}."
+        return Problem(Reason.IMAGE_NOT_ALLOWED, plain(message, 1024), final=True)
     for manifest in serving.objects(job, publish, wanted, version, copies):
         if manifest["kind"] in kinds:
             problem = await _make(gateway, version, manifest)

@@ -155,7 +155,7 @@ class Reconciler:
         problem = await steps.training(job, wanted)
         problem_after = await steps.validation(job, wanted)
         problem_at_last = await steps.publishing(job, wanted)
-        outcome = await aim.serve(self._gateway, job)
+        outcome = await aim.serve(self._gateway, job, self._settings)
         found = self._cache.children(custom.key, job.metadata.uid)
         await self._monitors.ensure(job, wanted, found, memory)
         await self._keep_service(steps, wanted, found, memory)

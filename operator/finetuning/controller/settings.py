@@ -18,6 +18,7 @@ _LABEL_KEY = (
 )
 _LABEL_VALUE = r"^([A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?)?$"
 _NAME = r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$"
+_REPOSITORY = r"^[a-z0-9][A-Za-z0-9._:/-]*$"
 NAMESPACE = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 
 
@@ -64,6 +65,16 @@ class Settings(BaseModel):
     )
     trainer_image: str = Field(
         min_length=1, description="Image of the training and the validation container."
+    )
+    serving_images: Annotated[tuple[Annotated[str, Field(pattern=_REPOSITORY)], ...], CommaList] = (
+        Field(
+            default=(),
+            description="Repositories, or beginnings of their paths, of the images that jobs may "
+            "have served; any when empty.",
+        )
+    )
+    serving_images_by_digest: bool = Field(
+        default=False, description="Whether these images need a digest."
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         default="IfNotPresent", description="Pull policy of both images in the pods of a job."

@@ -5,14 +5,15 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.unit.controller.objects import publisher_says
+from tests.unit.controller.objects import SETTINGS, publisher_says
 from tests.unit.controller.story import events
 from tests.unit.controller.test_publishing import BAD, DONE, FINAL, GOOD, S3, SHA, trained
 from tests.unit.controller.test_publishing import published as copied
-from tests.unit.controller.world import KEY, Process, World
+from tests.unit.controller.world import KEY, FakeGateway, Process, World
 
-from finetuning.controller import naming
-from finetuning.controller.gateway import ApiError
+from finetuning.controller import images, naming
+from finetuning.controller.gateway import ApiError, Resource
+from finetuning.controller.settings import Settings
 
 AIM = ("aimmodels", "aimservices")
 SERVE = {"image": "example/aim-base:0.9", "create": "Service"}
@@ -258,3 +259,49 @@ async def test_an_api_server_that_is_away_for_a_moment_changes_nothing(
     await published(http, world)
     assert refused
     assert condition(world) == ("True", "ServingCreated")
+
+
+DIGEST = "@sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("image", "allowed", "by_digest", "says"),
+    [
+        ("anything/at-all:1", "", False, ""),
+        ("registry.example.com/aim/base:0.9", "registry.example.com/aim", False, ""),
+        ("registry.example.com/aim", "other,registry.example.com/aim/", False, ""),
+        ("registry.example.com/aim-evil/base", "registry.example.com/aim", False, "is not one of"),
+        ("registry:5000/evil", "registry", False, "is not one of registry, which"),
+        ("registry:5000/aim/base:1", "registry:5000/aim", False, ""),
+        ("evil.example.com/registry.example.com/aim", "registry.example.com", False, "is not one"),
+        (f"registry.example.com/aim{DIGEST}", "registry.example.com", True, ""),
+        (f"registry.example.com/aim:1{DIGEST}", "registry.example.com/aim", True, ""),
+        ("registry.example.com/aim:1", "", True, "has no digest"),
+        ("registry.example.com/aim@sha256:12", "", True, "has no digest"),
+    ],
+)
+def test_an_image_is_allowed_by_whole_parts_of_its_path(
+    image: str, allowed: str, says: str, *, by_digest: bool
+) -> None:
+    told = {"serving_images": allowed, "serving_images_by_digest": by_digest}
+    found = images.refusal(image, Settings(operator_image="o:1", trainer_image="t:1", **told))
+    assert found.startswith(says)
+    assert bool(found) is bool(says)
+
+
+@pytest.mark.parametrize(("version", "is_made"), [("v1alpha1", False), ("v1alpha2", True)])
+async def test_an_image_that_is_not_allowed_is_never_run(
+    version: str, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, *, is_made: bool
+) -> None:
+    async def serves(_: FakeGateway, resource: Resource) -> bool:
+        return resource.version == version
+
+    monkeypatch.setattr(FakeGateway, "serves", serves)
+    settings = SETTINGS.model_copy(update={"serving_images": ("amdenterpriseai",)})
+    process = await trained(Process(with_aim(), http, settings), publish=PUBLISH, serve=SERVE)
+    await copied(process)
+    world = process.world
+    assert bool(there(world)) is is_made
+    if not is_made:
+        assert condition(world) == ("False", "ImageNotAllowed")
+        assert "spec.output.serve.image: example/aim-base:0.9" in world.status["serving"]["message"]
