@@ -7,6 +7,7 @@ real Job controller; what a kubelet would report of them is told by `node.Node`.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
 import urllib.request
@@ -58,7 +59,8 @@ class ControlPlane:
         return self.folder / "audit.log"
 
     def start(self) -> None:
-        self._write_files()
+        if not self._certificate.parent.exists():
+            self._write_files()
         self._start("etcd", self._etcd_flags())
         self.start_api()
         for each in self._managers:
@@ -75,6 +77,27 @@ class ControlPlane:
     def kill_api(self) -> None:
         self._running["kube-apiserver"].kill()
         self._running["kube-apiserver"].wait()
+
+    def back_up(self) -> None:
+        """Keep what etcd holds now, away from it."""
+        self.kill_api()
+        self._end("etcd")
+        shutil.copytree(self.folder / "etcd", self.folder / "backup")
+        self._start("etcd", self._etcd_flags())
+        self.start_api()
+
+    def restore(self) -> None:
+        """As after a disaster: what came after the backup never was."""
+        self.kill_api()
+        self._end("etcd", *(each.name for each in self._managers))
+        shutil.rmtree(self.folder / "etcd")
+        shutil.copytree(self.folder / "backup", self.folder / "etcd")
+        self.start()
+
+    def _end(self, *names: str) -> None:
+        for name in names:
+            self._running[name].terminate()
+            self._running[name].wait()
 
     def stop(self) -> None:
         for process in reversed(self._running.values()):
