@@ -204,6 +204,14 @@ def test_that_nearly_no_example_has_an_end_is_told_with_what_to_do() -> None:
     assert data_report.warnings_of(report) == [report.ends_missing]
 
 
+def test_that_beginnings_are_not_trained_is_told_of_any_number() -> None:
+    assert cut_report(0).beginnings_joined is None
+    report = cut_report(0, joined_examples=1)
+    assert report.beginnings_joined is not None
+    assert report.beginnings_joined.startswith("in 1 of 20 examples the answer's first token")
+    assert data_report.warnings_of(report) == [report.beginnings_joined]
+
+
 @pytest.mark.parametrize(
     ("template", "endless"),
     [

@@ -1,5 +1,6 @@
 """Pairs of answers: how rows are read, which tokens count, what the settings change."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,13 @@ OTHER = {"role": "assistant", "content": "No."}
         ),
         (
             {"prompt": [ASK], "chosen": [ANSWER], "rejected": [OTHER]},
+            Preference(Chat([ASK, ANSWER]), Chat([ASK, OTHER])),
+        ),
+        (
+            {
+                name: json.dumps([each])
+                for name, each in (("prompt", ASK), ("chosen", ANSWER), ("rejected", OTHER))
+            },
             Preference(Chat([ASK, ANSWER]), Chat([ASK, OTHER])),
         ),
         (

@@ -157,6 +157,21 @@ def test_a_token_across_the_border_of_prompt_and_completion_is_not_trained(
     assert len(first) > 1
     assert not example.trained[0]
     assert example.trained[1:].all()
+    assert example.joined
+
+
+def test_an_answer_that_is_one_token_with_the_end_of_its_prompt_is_refused(tokenizer: Any) -> None:
+    """Its end alone would be trained, and nothing would tell."""
+    assert " map" in tokenizer.tokenize("on the map", add_special_tokens=False)[-1].replace(
+        "Ġ", " "
+    )
+    with pytest.raises(DatasetError, match=r"line 1: all of the answer is one token with the end"):
+        encoded(tokenizer, Completion("Peru is on the ", "map"))
+    found = encoded(tokenizer, Completion("Peru is on the ", "map."), CHAT)
+    assert found.joined == 1
+    ((example,), _) = found.rows
+    assert trained_text(tokenizer, example) == ".<|im_end|>"
+    assert encoded(tokenizer, Completion("Peru is on the", " map"), CHAT).joined == 0
 
 
 def test_all_of_a_text_is_trained(tokenizer: Any) -> None:
@@ -169,7 +184,7 @@ def test_all_of_a_text_is_trained(tokenizer: Any) -> None:
 def test_long_examples_are_cut_and_counted_and_those_without_an_answer_left_are_dropped(
     tokenizer: Any,
 ) -> None:
-    long = Completion("Peru " * 50, "map")
+    long = Completion("Peru " * 50 + "on", " the map")
     found = encoded(tokenizer, Text("Peru " * 50), long, Text("map"), limit=20)
     assert (found.cut, found.dropped, len(found.rows)) == (2, 1, 2)
     assert [len(example.ids) for (example,) in found.rows] == [20, 2]
@@ -177,4 +192,4 @@ def test_long_examples_are_cut_and_counted_and_those_without_an_answer_left_are_
 
 def test_nothing_left_after_cutting_is_an_error_with_a_remedy(tokenizer: Any) -> None:
     with pytest.raises(DatasetError, match=r"first 5 tokens.*raise --max-seq-length"):
-        encoded(tokenizer, Completion("Peru " * 50, "map"), limit=5)
+        encoded(tokenizer, Completion("Peru " * 50 + "on", " the map"), limit=5)

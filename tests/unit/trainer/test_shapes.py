@@ -93,6 +93,8 @@ def accepted(data: Rows, objective: Objective = Objective.SFT) -> list[Sample]:
         ),
         ({"prompt": "Why? ", "completion": "Because."}, Completion("Why? ", "Because.")),
         ({"prompt": [ASK], "completion": [ANSWER]}, CHAT),
+        ({"prompt": json.dumps([ASK]), "completion": json.dumps([ANSWER])}, CHAT),
+        ({"prompt": "[1, 2]", "completion": '["x"]'}, Completion("[1, 2]", '["x"]')),
         ({"text": "Once."}, Text("Once.")),
         ({"id": 1, "text": "Once.", "messages": None}, Text("Once.")),
         ({"instruction": "only a note", "text": "Once."}, Text("Once.")),
@@ -134,6 +136,12 @@ def test_the_columns_tell_the_shape(row: dict[str, Any], sample: Sample) -> None
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, ANSWER]},
             "message 1: `content` must be text, or a list of parts with text alone, found list",
+        ),
+        ({"messages": [{"role": "user", "content": None}, ANSWER]}, "message 1: no `content`"),
+        ({"conversations": [{"from": "human"}, ANSWER]}, "message 1: no `content`"),
+        (
+            {"messages": [ASK, {**ANSWER, "tool_calls": 5}]},
+            "message 2: `tool_calls` must be a list of calls, found int",
         ),
         ({"messages": ["Why?", ANSWER]}, "message 1: expected {role, content}, found str"),
         ({"conversations": [{"from": "robot", "value": "x"}]}, "unknown speaker 'robot'"),

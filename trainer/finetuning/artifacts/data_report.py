@@ -88,6 +88,11 @@ class DataReport(SourceReport):
         default=None,
         description="Whose last trained token is plain text, before any cut; absent for none.",
     )
+    joined_examples: Count | None = Field(
+        default=None,
+        description="With an answer whose first token begins in the prompt, and so is not "
+        "trained; absent for none.",
+    )
     tokens: Count | None = None
     trained_tokens: Count | None = Field(
         default=None, description="Tokens whose prediction counts: the answers."
@@ -117,6 +122,19 @@ class DataReport(SourceReport):
             "token that ends a turn, so the model does not learn to stop; have the model's "
             "chat template end the assistant's turn with the end of sequence, which is eos_token "
             "in its tokenizer_config.json"
+        )
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorator of a property.
+    @property
+    def beginnings_joined(self) -> str | None:
+        """What is not trained where prompts end in the white space of a token; else None."""
+        if not self.joined_examples:
+            return None
+        return (
+            f"in {self.joined_examples} of {self._examples} examples the answer's first token "
+            "begins in the prompt and is not trained, so the model does not learn how those "
+            "answers begin; move the white space at the end of the prompts, or of the chat "
+            "template's, to the beginning of the answers"
         )
 
     @property

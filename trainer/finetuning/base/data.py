@@ -44,6 +44,8 @@ class Data:
     outline: Outline
     endless: int
     """Examples of which no end is trained."""
+    joined: int
+    """Examples of which the beginning of an answer is not trained."""
     limit: int
     """Tokens of an example, or of a pack, at most: what was asked for, or all that the model has
     places for."""
@@ -89,6 +91,7 @@ def prepare(found: RunRows, tokenizer: Any, config: RunConfig, outline: Outline)
         shape_of(found.train.samples),
         outline,
         sum(part.endless for part in parts),
+        sum(part.joined for part in parts),
         limit,
     )
 

@@ -73,6 +73,7 @@ def of(data: "Data", config: RunConfig) -> DataReport:
         "max_seq_length": config.hyperparameters.max_seq_length,
         "model_places": data.outline.places,
         "endless_examples": data.endless or None,
+        "joined_examples": data.joined or None,
         "tokens": train.tokens + held_out.tokens,
         "trained_tokens": train.trained + held_out.trained,
         "lengths": lengths_of(data.lengths),
@@ -137,7 +138,8 @@ def findings(report: DataReport) -> list[str]:
 
 def warnings_of(report: DataReport) -> list[str]:
     """Findings after which the model may not do what is wished for."""
-    return [each for each in (report.ends_cut, report.ends_missing) if each]
+    told = (report.ends_cut, report.ends_missing, report.beginnings_joined)
+    return [each for each in told if each]
 
 
 def _about(report: SourceReport, which: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,12 +23,19 @@ class Example:
 
     ids: Ids
     trained: Marks
+    joined: bool = False
+    """Whether the first token of an answer begins in its prompt, and so is not trained."""
 
     @property
     def targets(self) -> int:
         """Nothing predicts the first token."""
         return int(self.trained[1:].sum())
 
+
+_JOINED = (
+    "all of the answer is one token with the end of the prompt, so nothing of it would be trained; "
+    "move the white space at the end of the prompt to the beginning of the answer"
+)
 
 Pack = list[Example]
 """What a batch is counted in: examples that share one sequence without seeing each other (a single
@@ -50,6 +57,8 @@ class Encoded:
     """The largest token of all that is kept; -1 where nothing is."""
     endless: int = 0
     """Examples of which no end is trained: the last token before any cut is one of plain text."""
+    joined: int = 0
+    """Examples with an answer whose first token begins in the prompt."""
 
 
 class Sink(Protocol):
@@ -81,7 +90,7 @@ def encode(
     encoded = _InMemory() if into is None else into
     bad: list[BadRow] = []
     lengths = array("q")
-    cut, dropped, highest, endless = 0, 0, -1, 0
+    cut, dropped, highest, endless, joined = 0, 0, -1, 0, 0
     template, ends = Template(tokenizer), _ends(tokenizer)
     for sample, row in zip(samples, rows.rows, strict=True):
         try:
@@ -95,6 +104,7 @@ def encode(
             kept = []  # One answer alone says nothing.
         cut += sum(len(example.ids) > limit for example in whole)
         endless += sum(int(example.ids[example.trained][-1]) not in ends for example in whole)
+        joined += sum(example.joined for example in whole)
         dropped += len(whole) - len(kept)
         if kept:
             encoded.append(kept)
@@ -105,7 +115,7 @@ def encode(
             f"{rows.source}: every answer lies beyond the first {limit} tokens, so nothing is left "
             f"to train on; {remedy}"
         )
-    return Encoded(found, cut, dropped, bad, lengths, highest, endless)
+    return Encoded(found, cut, dropped, bad, lengths, highest, endless, joined)
 
 
 def _ends(tokenizer: Any) -> set[int]:
@@ -133,7 +143,10 @@ def _examples(sample: Sample, template: Template) -> Iterator[Example]:
                 yield _marked(text, spans, tokenizer, special=False)
         case Completion(prompt, completion):
             text = prompt + completion
-            yield _ended(_marked(text, [(len(prompt), len(text))], tokenizer), tokenizer)
+            said = _marked(text, [(len(prompt), len(text))], tokenizer)
+            if said.joined and not said.targets:
+                raise RefusedError(_JOINED)
+            yield _ended(said, tokenizer)
         case Preference(chosen, rejected):
             yield _last_turn(chosen, template)
             yield _last_turn(rejected, template)
@@ -151,7 +164,7 @@ def _last_turn(sample: Chat | Completion, template: Template) -> Example:
 
 
 def _cut(example: Example, limit: int) -> Example:
-    return Example(example.ids[:limit], example.trained[:limit])
+    return replace(example, ids=example.ids[:limit], trained=example.trained[:limit])
 
 
 def _marked(text: str, spans: list[Span], tokenizer: Any, *, special: bool = True) -> Example:
@@ -162,7 +175,8 @@ def _marked(text: str, spans: list[Span], tokenizer: Any, *, special: bool = Tru
     for start, end in spans:
         trained |= (offsets[:, 0] >= start) & (offsets[:, 0] < end)
     trained &= offsets[:, 1] > offsets[:, 0]
-    return Example(np.array(out["input_ids"], dtype=np.int32), trained)
+    joined = any(((offsets[:, 0] < start) & (offsets[:, 1] > start)).any() for start, _ in spans)
+    return Example(np.array(out["input_ids"], dtype=np.int32), trained, joined)
 
 
 def _ended(example: Example, tokenizer: Any) -> Example:
@@ -170,6 +184,8 @@ def _ended(example: Example, tokenizer: Any) -> Example:
     end = tokenizer.eos_token_id
     if end is None or (len(example.ids) and example.ids[-1] == end):
         return example
-    return Example(
-        np.append(example.ids, np.int32(end)), np.append(example.trained, np.bool_(True))
+    return replace(
+        example,
+        ids=np.append(example.ids, np.int32(end)),
+        trained=np.append(example.trained, np.bool_(True)),
     )

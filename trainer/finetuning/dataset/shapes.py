@@ -278,6 +278,7 @@ def _from_prompt(data: Mapping[str, Any]) -> Sample:
             "`label` is false: an answer that was not wanted would be learned; remove such rows, "
             "or name the columns to read with --dataset-columns if it says something else"
         )
+    data = _opened(data, ("prompt", *_COMPLETIONS))
     prompt = data.get("prompt")
     if isinstance(prompt, list):
         answer = next((data[name] for name in _COMPLETIONS if data.get(name)), None)
@@ -288,7 +289,7 @@ def _from_prompt(data: Mapping[str, Any]) -> Sample:
 
 
 def _from_preference(data: Mapping[str, Any]) -> Sample:
-    data = _with_prompt(data)
+    data = _with_prompt(_opened(data, ("prompt", "chosen", "rejected")))
     chosen, rejected = (_answer(data, name) for name in ("chosen", "rejected"))
     if chosen == rejected:
         raise _BadRowError("`chosen` and `rejected` are the same, so there is nothing to prefer")
@@ -419,6 +420,22 @@ def _from_json(value: Any) -> Any:
         return value.strip()
 
 
+def _opened(data: Mapping[str, Any], names: tuple[str, ...]) -> Mapping[str, Any]:
+    """A row of texts, as CSV has it, with the lists of messages that stand there as JSON."""
+    found = {name: _from_json(data.get(name)) for name in names if name in data}
+    lists = {name: value for name, value in found.items() if _is_spoken(value)}
+    return {**data, **lists}
+
+
+def _is_spoken(value: Any) -> bool:
+    """Whether it is a list of messages and nothing else; any other list in a text is text."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, dict) and "role" in each for each in value)
+    )
+
+
 def _with_text(message: Any) -> Any:
     """A message whose content is a list of parts, all of them text, with the text itself."""
     parts = message.get("content") if isinstance(message, dict) else None
@@ -447,6 +464,15 @@ def _check_message(message: Any, where: str) -> None:
     spoken = isinstance(content, str) and bool(content.strip())
     if message["role"] == "assistant" and not (spoken or message.get("tool_calls")):
         raise _BadRowError(f"{where}: the assistant says nothing; fill `content` or remove it")
+    if content is None and message["role"] != "assistant":
+        raise _BadRowError(
+            f"{where}: no `content`, which templates show as None; fill or remove it"
+        )
+    calls = message.get("tool_calls")
+    if calls is not None and not isinstance(calls, list):
+        raise _BadRowError(
+            f"{where}: `tool_calls` must be a list of calls, found {type(calls).__name__}"
+        )
     if content is not None and not isinstance(content, str):
         raise _BadRowError(
             f"{where}: `content` must be text, or a list of parts with text alone, found "
