@@ -21,7 +21,9 @@ def shape_in(path: Path) -> Shape:
     """Of a model's folder, or of its config.json; raises UnknownShapeError."""
     folder = path if path.is_dir() else path.parent
     config = _object(path / "config.json" if path.is_dir() else path)
-    files = sorted(folder.glob("model*.safetensors")) if path.is_dir() else []
+    # Of weights that are quantised already the sizes are those of packed bytes.
+    told = path.is_dir() and not config.get("quantization_config")
+    files = sorted(folder.glob("model*.safetensors")) if told else []
     tensors: dict[str, tuple[int, ...]] = {}
     for file in files:
         tensors |= dimensions(file)

@@ -259,7 +259,8 @@ def _trained_outside(shape: Shape, job: Job) -> int:
     """Parameters of embeddings and head that are trained."""
     if job.method is Method.FULL:
         return shape.embedding + shape.head
-    return shape.embedding * len(_whole_modules(job) & {"lm_head", "embed_tokens"})
+    outside = len(_whole_modules(job) & {"lm_head", "embed_tokens"})
+    return shape.embedding * (min(outside, 1) if shape.tied else outside)
 
 
 def _reference(shape: Shape, job: Job) -> int:
@@ -310,13 +311,25 @@ def _norms(shape: Shape, job: Job) -> int:
 def _attention(shape: Shape, job: Job) -> int:
     """Queries, keys, values and output; keys are repeated for each query where a mask is given."""
     keys = shape.queries if job.masked else shape.keys
-    return job.compute * (2 * shape.queries + 2 * keys) + _FLOAT * shape.heads
+    # Values that are a part of one tensor with queries and keys keep all of it.
+    beside = shape.queries + shape.keys if shape.fused and not job.masked else 0
+    kept = job.compute * (2 * shape.queries + 2 * keys + beside) + _FLOAT * shape.heads
+    return kept + _head_norms(shape, job)
+
+
+def _head_norms(shape: Shape, job: Job) -> int:
+    """Those of queries and keys, as `_norms`; their output is in the format that it computes in."""
+    if not shape.head_norms:
+        return 0
+    heads = shape.heads + shape.heads * shape.keys // shape.queries
+    each = _FLOAT + (job.compute if job.method is Method.FULL else 0)
+    return each * (shape.queries + shape.keys) + _FLOAT * heads
 
 
 def _inputs(shape: Shape, job: Job, host: Host) -> Iterator[float]:
     """Inputs of the layers that are trained, bytes per token."""
     if job.method is Method.FULL:
-        yield from _shared(shape.linears, job)
+        yield from _shared(shape.linears, job, own_output=shape.fused)
         return
     targets = adapted(shape, job)
     yield job.compute * job.lora.r * len(targets)
@@ -324,7 +337,7 @@ def _inputs(shape: Shape, job: Job, host: Host) -> Iterator[float]:
         noise = 1 if host.gpu else _FLOAT
         yield sum(each.fan_in * (job.compute + noise) for each in targets)
     else:
-        yield from _shared(tuple(targets), job, own_output=job.compute != _FLOAT)
+        yield from _shared(tuple(targets), job, own_output=shape.fused or job.compute != _FLOAT)
     if job.lora.use_dora:
         yield 2 * job.compute * sum(each.fan_out for each in targets)
 

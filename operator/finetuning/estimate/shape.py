@@ -13,6 +13,7 @@ from typing_extensions import TypeIs
 _ATTENTION_IN, _ATTENTION_OUT, _MLP_IN, _MLP_OUT = "attention", "output", "mlp", "down"
 
 _FUSED = {"phi3"}
+_FUSED_QKV = "qkv_proj"
 _QKV_BIAS = {"qwen2"}
 _HEAD_NORMS = {"qwen3"}
 _TIED = {"gemma"}
@@ -61,8 +62,15 @@ class Shape:
     small: int
     linears: tuple[Linear, ...]
     """Of one layer."""
+    head_norms: bool = False
+    """Whether queries and keys have a norm of their own."""
     positions: int | None = None
     """Tokens in a row that the model was made for; None where its config.json does not tell."""
+
+    @property
+    def fused(self) -> bool:
+        """Whether queries, keys and values come out of one linear layer, as one tensor."""
+        return any(each.name == _FUSED_QKV for each in self.linears)
 
     @property
     def in_linears(self) -> int:
@@ -108,6 +116,7 @@ def from_config(config: Mapping[str, Any]) -> Shape:
         tied=bool(tied),
         small=layers * (2 * hidden + _extras(config, linears, size)) + hidden,
         linears=linears,
+        head_norms=kind in _HEAD_NORMS,
         positions=positions if _is_size(positions) else None,
     )
 
@@ -128,7 +137,7 @@ def _extras(config: Mapping[str, Any], linears: tuple[Linear, ...], head_size: i
 
 def _linears(h: int, q: int, kv: int, i: int, *, fused: bool) -> tuple[Linear, ...]:
     into = (
-        [("qkv_proj", h, q + 2 * kv, _ATTENTION_IN), ("gate_up_proj", h, 2 * i, _MLP_IN)]
+        [(_FUSED_QKV, h, q + 2 * kv, _ATTENTION_IN), ("gate_up_proj", h, 2 * i, _MLP_IN)]
         if fused
         else [
             ("q_proj", h, q, _ATTENTION_IN),

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from tests.unit.estimate.conftest import MakeModel, job_of, shape_of
+from tests.unit.estimate.test_shape import MORE, SMALL
 
 from finetuning.base.options import parse
 from finetuning.estimate import formula, known
 from finetuning.estimate.formula import Host
+from finetuning.estimate.shape import Shape, from_config
 
 pytestmark = pytest.mark.training
 
@@ -32,14 +34,35 @@ def test_a_layer_saves_what_the_formula_says(
 ) -> None:
     """By the difference of two lengths, to which copies of weights add nothing."""
     argv = [*argv, precision, "--bnb-4bit-compute-dtype", _compute(precision)]
-    model, device = _loaded(make_model("warm"), argv)
+    same_growth(make_model("warm"), shape_of("warm"), argv)
+
+
+def same_growth(folder: Path, shape: Shape, argv: list[str]) -> None:
+    model, device = _loaded(folder, argv)
     for rows in (1, 2):
         real = [_saved(model, device, rows, length) for length in LENGTHS]
         more = [["--batch-size", str(rows), "--max-seq-length", str(n)] for n in LENGTHS]
-        said = [
-            formula.layer_activations(shape_of("warm"), job_of(*argv, *each), CPU) for each in more
-        ]
+        said = [formula.layer_activations(shape, job_of(*argv, *each), CPU) for each in more]
         assert said[1] - said[0] == real[1] - real[0]
+
+
+@pytest.mark.parametrize("precision", ["--no-bf16", "--bf16"])
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("kind", ["phi3", "qwen3"])
+def test_a_layer_of_another_architecture_saves_what_the_formula_says(
+    kind: str, method: str, precision: str, tmp_path: Path
+) -> None:
+    """Queries and keys with norms of their own, or in one tensor with the values."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    settings = SMALL | MORE[kind]
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings))
+    model.save_pretrained(tmp_path)
+    shape = from_config({"model_type": kind, **settings})
+    argv = ["--method", method, precision]
+    if method == "lora":
+        argv += ["--target-modules", "all-linear", "--lora-dropout", "0"]
+    same_growth(tmp_path, shape, argv)
 
 
 def _compute(precision: str) -> str:
@@ -115,6 +138,13 @@ def test_trained_parameters_are_those_of_the_trainer(method: str, make_model: Ma
     model, _ = _loaded(make_model("10M"), argv)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert formula.trained_parameters(shape_of("10M"), job_of(*argv)) == trained
+
+
+def test_a_head_that_is_the_embedding_is_trained_once(make_model: MakeModel) -> None:
+    argv = ["--method", "lora", "--modules-to-save", "lm_head", "embed_tokens"]
+    model, _ = _loaded(make_model("warm"), argv)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert formula.trained_parameters(shape_of("warm"), job_of(*argv)) == trained
 
 
 @pytest.mark.parametrize(

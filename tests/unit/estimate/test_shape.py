@@ -132,6 +132,20 @@ def test_a_damaged_header_is_refused(damage: bytes, tmp_path: Path) -> None:
         files.shape_in(tmp_path)
 
 
+def test_packed_weights_tell_no_shape(tmp_path: Path) -> None:
+    """Those of a model in 4 bit already, whose matrices are columns of bytes."""
+    settings = {"model_type": "llama", **SMALL}
+    named = {
+        "model.embed_tokens.weight": (320, 64),
+        "model.layers.0.mlp.down_proj.weight": (1 << 25, 1),
+    }
+    header = json.dumps({name: {"shape": shape} for name, shape in named.items()}).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    known = {**settings, "quantization_config": {"quant_method": "bitsandbytes"}}
+    (tmp_path / "config.json").write_text(json.dumps(known))
+    assert files.shape_in(tmp_path) == from_config(settings)
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownShapeError, match=r"config\.json: No such file"):
         files.shape_in(tmp_path)
