@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,19 @@ def test_a_base_that_the_adapter_was_not_made_for_is_refused(
     assert main(["--model-path", str(run), "--form", "merged", *given]) == 2
     assert f"{tmp_path}: needs weights as *.safetensors" in capsys.readouterr().err
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_base_in_4_bit_is_refused_before_it_is_loaded(
+    adapter: tuple[Path, Any], tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _ = adapter
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    settings = json.loads((base / "config.json").read_text())
+    settings["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (base / "config.json").write_text(json.dumps(settings))
+    given = ["--base-model", str(base), "--work-path", str(tmp_path / "work")]
+    assert main(["--model-path", str(run), "--form", "merged", *given]) == 2
+    assert f"{base}: its weights are quantised already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

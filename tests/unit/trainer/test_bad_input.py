@@ -187,6 +187,12 @@ def test_a_model_with_code_of_its_own_is_refused_and_never_run(
 INDEX = "model.safetensors.index.json"
 
 
+def in_4_bit(config: Path) -> None:
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    config.write_text(json.dumps(settings), encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
@@ -196,6 +202,7 @@ INDEX = "model.safetensors.index.json"
         (lambda weights: weights.write_bytes(b"\x08" + bytes(7) + b"[1,2,3]  "), "no safetensors"),
         (lambda weights: weights.unlink(), "b.safetensors cannot be read (No such file"),
         (lambda weights: weights.unlink(), "index of its weights names no files"),
+        (lambda weights: in_4_bit(weights.with_name("config.json")), "with --method qlora, or"),
     ],
 )
 def test_damaged_weights_are_refused_before_torch_is_loaded(

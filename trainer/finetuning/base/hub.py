@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from finetuning.api.hyperparameters import Method
 from finetuning.artifacts import GENERATION_CONFIG, TOKENIZER_FILES, VOCABULARIES
 from finetuning.artifacts.exits import ExitCode
 from finetuning.artifacts.failures import first_line
@@ -83,6 +84,21 @@ def require_weights(config: Named) -> None:
     if folder is not None:
         refuse_damaged(folder)
         weights_folder(config)
+
+
+def refuse_four_bit(settings: Path, method: Method) -> None:
+    """Weights that somebody else has put into 4 bit are trained on by qlora alone.
+
+    Raises:
+        ModelError: they are of that kind, and the method is another.
+    """
+    told = read_settings(settings, "config.json").get("quantization_config")
+    kind = told.get("quant_method") if isinstance(told, dict) else None
+    if kind == "bitsandbytes" and method is not Method.QLORA:
+        raise ModelError(
+            f"{settings}: its weights are quantised by bitsandbytes already; train it with "
+            f"--method qlora, or take the model in 16 bit for --method {method}"
+        )
 
 
 def weights_folder(config: Named) -> Path:

@@ -14,7 +14,7 @@ from finetuning.artifacts.files import UnreadableFileError, read_json, write_jso
 from finetuning.artifacts.manifest import problem_with, seal, sha256_of
 from finetuning.artifacts.spared import load
 from finetuning.base.errors import ModelError
-from finetuning.base.hub import CONFIG_FILES, weights_folder
+from finetuning.base.hub import CONFIG_FILES, read_settings, weights_folder
 from finetuning.base.model import load_whole
 from finetuning.base.storage import finish_files, replace_folder, space_for
 
@@ -75,6 +75,7 @@ def _is_there(target: Path, made_of: dict[str, Any]) -> bool:
 def _write(run: Path, folder: Path, base: Base) -> None:
     load("transformers.modeling_utils", "peft")
     source = weights_folder(base)
+    _refuse_quantized(source)
     model = _merged(run, load_whole(source))
     model.save_pretrained(folder, max_shard_size=SHARD_SIZE)
     # What this version of transformers writes does not load in older ones.
@@ -84,6 +85,15 @@ def _write(run: Path, folder: Path, base: Base) -> None:
     for name in TOKENIZER_FILES:
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
+
+
+def _refuse_quantized(source: Path) -> None:
+    """Raises ModelError where the sum of weights and adapter could not be stored as the base is."""
+    if read_settings(source, "config.json").get("quantization_config"):
+        raise ModelError(
+            f"{source}: its weights are quantised already, so that no adapter can be merged into "
+            "them; give the model in 16 bit that it was made of with --base-model"
+        )
 
 
 def _merged(run: Path, model: Any) -> Any:

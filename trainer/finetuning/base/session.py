@@ -28,7 +28,7 @@ from finetuning.artifacts.spared import load, without_bitsandbytes
 from finetuning.base import console, data_report, environment, folder_lock, reading, tracking
 from finetuning.base.errors import ConfigError, InterruptedRun, WorkerLostError
 from finetuning.base.facts import Facts, differences, facts_of
-from finetuning.base.hub import local_folder, require_weights, settings_folder
+from finetuning.base.hub import local_folder, refuse_four_bit, require_weights, settings_folder
 from finetuning.base.last_words import (
     figures_in,
     figures_of,
@@ -173,6 +173,7 @@ def _run(options: Options, output: Path, live: LiveState, stop: Stop, rank: Rank
         return finished_result(done, output)
 
     run = Run(config, output, settings_folder(config), found, facts)
+    refuse_four_bit(run.settings, config.method)
     require_weights(config)
 
     log.info("Loading PyTorch and the model.")
