@@ -57,12 +57,22 @@ def _head(run: RunFiles, made: datetime) -> Iterator[Node]:
     yield el("p", *_badges(run, made), class_="badges")
     if (trouble := _trouble(run)) is not None:
         yield trouble
-    if run.data is not None and run.data.ends_cut:
-        yield el("p", el("strong", "Rows were cut"), f" {run.data.ends_cut}", class_="note wait")
-    if run.data is not None and run.data.ends_missing:
-        told = f" {run.data.ends_missing}"
-        yield el("p", el("strong", "No end is trained"), told, class_="note wait")
+    yield from _of_the_data(run)
     yield el("dl", *_tiles(run), class_="tiles")
+
+
+def _of_the_data(run: RunFiles) -> Iterator[Node]:
+    """What the rows do not teach."""
+    if run.data is None:
+        return
+    notes = {
+        "Rows were cut": run.data.ends_cut,
+        "No end is trained": run.data.ends_missing,
+        "Beginnings are not trained": run.data.beginnings_joined,
+    }
+    for title, told in notes.items():
+        if told:
+            yield el("p", el("strong", title), f" {told}", class_="note wait")
 
 
 def _badges(run: RunFiles, made: datetime) -> Iterator[Node]:

@@ -197,10 +197,11 @@ def test_that_hardly_any_end_is_trained_is_told_at_the_top(make_run: Any) -> Non
     assert "Rows were cut 20 of 20 examples are longer than 64 tokens" in text
     assert "raise maxSeqLength (--max-seq-length) to 120" in text
     (folder / "data_report.json").write_text(
-        json.dumps({**report, "cut_examples": 17, "endless_examples": 19})
+        json.dumps({**report, "cut_examples": 17, "endless_examples": 19, "joined_examples": 1})
     )
     text = document(folder).text
     assert "Rows were cut" not in text
+    assert "Beginnings are not trained in 1 of 20 examples the answer's first token" in text
     assert "No end is trained 19 of 20 examples end in plain text" in text
 
 
