@@ -122,7 +122,7 @@ def trl_losses(model: Any, folder: Path, output: Path, options: dict[str, Any]) 
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "accumulated": {"gradient_accumulation_steps": 2, "max_steps": 4},
+    "accumulated": {"gradient_accumulation_steps": 3, "max_steps": 4},  # The last has a third.
     "cosine": {"lr_scheduler_type": "cosine", "weight_decay": 0.3, "max_grad_norm": 0.2},
     "inverse_sqrt": {"lr_scheduler_type": "inverse_sqrt", "warmup_steps": 0},
 }
@@ -162,7 +162,7 @@ def test_losses_of_qlora_are_close_to_those_of_trl(tiny_model: Path, tmp_path: P
     assert mine == pytest.approx(theirs, abs=1e-2)
 
 
-def trl_dpo_losses(model: Any, folder: Path, output: Path, start: Any) -> list[float]:
+def trl_dpo_losses(model: Any, folder: Path, output: Path, start: Any, **more: Any) -> list[float]:
     from datasets import Dataset
     from transformers import AutoTokenizer
     from trl.trainer.dpo_config import DPOConfig
@@ -181,7 +181,7 @@ def trl_dpo_losses(model: Any, folder: Path, output: Path, start: Any) -> list[f
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
-        **(COMMON | DPO),
+        **(COMMON | DPO | more),
     )
     trainer = DPOTrainer(
         model=model,
@@ -208,6 +208,22 @@ def test_losses_of_dpo_are_those_of_trl_in_32_bit(
     assert mine == pytest.approx(theirs, abs=1e-4)
     assert mine[0] == pytest.approx(math.log(2), abs=1e-6)
     assert mine[-1] < mine[0] - 0.01
+
+
+def test_losses_of_dpo_are_those_of_trl_with_more_than_an_adapter(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """What is compared with is the start in all of it: head, embeddings and lengths of weights."""
+    options = COMMON | DPO | {"weight_decay": 0.5}
+    words = ["--objective", "dpo", "--beta", "0.3", "--batch-size", "4", *flags(options)]
+    words += [*_adapter_flags(LORA), "--use-dora", "--use-rslora", "--modules-to-save", "lm_head"]
+    mine = ours(tiny_model, tmp_path / "ours", PAIRS, *words)
+    more = {"use_dora": True, "use_rslora": True, "modules_to_save": ["lm_head"]}
+    model = plain_model(tiny_model, adapter=LORA | more | {"ensure_weight_tying": True})
+    theirs = trl_dpo_losses(model, tiny_model, tmp_path / "trl", None, weight_decay=0.5)
+    assert mine == pytest.approx(theirs, abs=1e-4)
+    assert mine[0] == pytest.approx(math.log(2), abs=1e-6)
+    assert mine[-1] < mine[0] - 0.1
 
 
 def _adapter_flags(adapter: dict[str, Any] | None) -> list[str]:
