@@ -20,7 +20,6 @@ from finetuning.client.errors import (
     NOT_FOUND,
     InvalidJobError,
     JobNotFoundError,
-    TimedOutError,
     WrongStateError,
     explained,
     may_pass,
@@ -28,7 +27,7 @@ from finetuning.client.errors import (
 )
 from finetuning.client.logs import LogOf
 from finetuning.client.objects import JobLike, Raw
-from finetuning.client.story import Until, is_there, turn
+from finetuning.client.story import Goal, Until, goal, not_in_time
 from finetuning.controller import naming, observed, training_status
 from finetuning.controller.gateway import CUSTOMS, PODS, ApiError, Gateway
 from finetuning.controller.observed import Pod
@@ -274,7 +273,7 @@ class AsyncFineTuningClient:
     async def wait(
         self,
         name: str,
-        until: Until | str | Callable[[FineTuningJob], bool] = Until.VALIDATED,
+        until: Until | str | Goal = Until.VALIDATED,
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - the caller sees no asyncio of ours
         progress: Progress | None = None,
@@ -288,24 +287,22 @@ class AsyncFineTuningClient:
             TimedOutError: not seen within `timeout` seconds.
             JobNotFoundError, ClusterError: as for `watch`.
         """
-        if isinstance(until, str):
-            until = turn(until)
+        is_reached = goal(until)
         try:
             async with asyncio.timeout(timeout), aclosing(self.watch(name)) as changes:  # type: ignore[type-var]
                 async for job in changes:
                     if progress is not None:
                         progress(job)
-                    if is_there(job, until) if isinstance(until, Until) else until(job):
+                    if is_reached(job):
                         return job
         except TimeoutError:
-            wish = until if isinstance(until, Until) else "there"
-            raise TimedOutError(f"{name}: not {wish} after {timeout:.0f} s") from None
+            raise not_in_time(name, until, timeout) from None
         raise AssertionError  # A watch does not end by itself.
 
     async def log(
         self,
         name: str,
-        of: LogOf = LogOf.TRAINING,
+        of: LogOf | str = LogOf.TRAINING,
         *,
         follow: bool = False,
         tail: int | None = None,
@@ -315,21 +312,22 @@ class AsyncFineTuningClient:
         Following goes on with the pods that take over after a crash, until none will.
 
         Raises:
+            ClientError: a job has no such output.
             WrongStateError: there is no output, and without `follow` nobody waits for it.
             JobNotFoundError, ClusterError: as for `get`.
         """
-        read: set[str] = set()
+        source, read = logs.output(of), set[str]()
         while True:
             job = await self.get(name)
-            pod = await self._pod(job, of)
-            if pod is not None and pod.meta.uid not in read and logs.has_begun(pod, of):
+            pod = await self._pod(job, source)
+            if pod is not None and pod.meta.uid not in read and logs.has_begun(pod, source):
                 read.add(pod.meta.uid)
-                async for piece in self._output(pod, of, follow=follow, tail=tail):
+                async for piece in self._output(pod, source, follow=follow, tail=tail):
                     yield piece
-            elif not read and (not follow or logs.no_more(job, of)):
-                why = logs.why_not(pod, of) + logs.why_never(job)
+            elif not read and (not follow or logs.no_more(job, source)):
+                why = logs.why_not(pod, source) + logs.why_never(job)
                 raise WrongStateError(f"{name} is {job.status.phase}: {why}")
-            if not follow or (read and logs.no_more(job, of)):
+            if not follow or (read and logs.no_more(job, source)):
                 return
             await asyncio.sleep(POLL_SECONDS)
 

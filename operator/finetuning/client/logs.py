@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from finetuning.api.v1alpha1 import FineTuningJob, Phase
+from finetuning.client.errors import ClientError
 from finetuning.client.story import Until, is_there
 from finetuning.controller import naming, publications, training_status
 from finetuning.controller.observed import Pod
@@ -24,6 +25,14 @@ _WHERE = {
     LogOf.PUBLISHING: (naming.PUBLISHING, naming.PUBLISHING_CONTAINER),
     LogOf.SIDECAR: (naming.TRAINING, naming.SIDECAR_CONTAINER),
 }
+
+
+def output(word: str) -> LogOf:
+    """Raises ClientError, with the outputs that there are."""
+    try:
+        return LogOf(word)
+    except ValueError:
+        raise ClientError(f"of: {word!r} is none of {', '.join(LogOf)}") from None
 
 
 def container(of: LogOf) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from finetuning.api.text import JobName
 from finetuning.api.v1alpha1 import GROUP, KIND, VERSION, FineTuningJob
@@ -65,14 +65,33 @@ def to_submit(job: JobLike, name: str | None = None) -> Raw:
 
 
 def _of_model(job: FineTuningJob) -> Raw:
-    """Only what was set, so that the API server's defaults are its own."""
-    told = job.model_dump(
-        mode="json", by_alias=True, exclude_unset=True, exclude_none=True, exclude={"status"}
+    """Only what was set, also later, so that the API server's defaults are its own."""
+    changed = job.model_copy(deep=True)
+    _count_as_set(changed)
+    told = changed.model_dump(
+        mode="json",
+        by_alias=True,
+        exclude_unset=True,
+        exclude_none=True,
+        exclude={"status"},
+        warnings=False,
     )
     meta = {name: value for name, value in told["metadata"].items() if name not in _NOT_SENT}
     # The model fills in an adapter, which nobody has asked for while it is empty.
     spec = {name: value for name, value in told["spec"].items() if value != {}}
-    return {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": meta, "spec": spec}
+    return _of_mapping(
+        {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": meta, "spec": spec}
+    )
+
+
+def _count_as_set(part: BaseModel) -> None:
+    """What was changed inside a default: pydantic remembers only the fields of a constructor."""
+    for name, field in type(part).model_fields.items():
+        value = getattr(part, name)
+        if isinstance(value, BaseModel):
+            _count_as_set(value)
+        if value != field.get_default(call_default_factory=True, validated_data={}):
+            part.model_fields_set.add(name)
 
 
 def _of_mapping(job: Mapping[str, Any]) -> Raw:

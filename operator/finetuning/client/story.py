@@ -1,9 +1,11 @@
 """What to wait for in a job, and whether a status has it."""
 
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 
 from finetuning.api.v1alpha1 import ConditionType, FineTuningJob, FineTuningJobStatus, Phase
-from finetuning.client.errors import ClientError
+from finetuning.client.errors import ClientError, TimedOutError
 from finetuning.controller import attempts, conditions, training_status
 
 
@@ -19,6 +21,22 @@ class Until(StrEnum):
     not be by itself."""
     PAUSED = "paused"
     """The work is saved and the GPU is free, or the training has ended before."""
+
+
+Goal = Callable[[FineTuningJob], bool]
+
+
+def goal(until: Until | str | Goal) -> Goal:
+    """Whether a job is where it is waited for; raises ClientError for a word that is no turn."""
+    if not isinstance(until, str):
+        return until
+    return partial(is_there, until=turn(until))
+
+
+def not_in_time(name: str, until: Until | str | Goal, seconds: float | None) -> TimedOutError:
+    """What a wait that is over says."""
+    wish = str(until) if isinstance(until, str) else "there"
+    return TimedOutError(f"{name}: not {wish} after {seconds:.0f} s")
 
 
 def turn(word: str) -> Until:

@@ -5,7 +5,8 @@ Its event loop has a thread of its own: in a notebook there is one that runs alr
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,7 +17,7 @@ from finetuning.client.errors import ClientError
 from finetuning.client.logs import LogOf
 from finetuning.client.objects import JobLike
 from finetuning.client.progress import Bar
-from finetuning.client.story import Until, answers
+from finetuning.client.story import Goal, Until, answers, goal, not_in_time
 
 _T = TypeVar("_T")
 
@@ -92,15 +93,18 @@ class FineTuningClient:
             future.cancel()
             raise
 
-    def _each(self, stream: AsyncIterator[_T]) -> Iterator[_T]:
-        """What a stream brings, while it is asked for."""
-        end = object()
+    def _each(
+        self, stream: AsyncIterator[_T], end: float | None = None
+    ) -> Generator[_T, None, None]:
+        """What a stream brings, while it is asked for; raises TimeoutError at `end`."""
+        nothing = object()
 
         async def following() -> object:
-            return await anext(stream, end)
+            async with asyncio.timeout_at(end):
+                return await anext(stream, nothing)
 
         try:
-            while (found := self._run(following())) is not end:
+            while (found := self._run(following())) is not nothing:
                 yield found  # type: ignore[misc]
         finally:
             # With a client that was closed meanwhile its streams are over.
@@ -164,28 +168,45 @@ class FineTuningClient:
     def wait(
         self,
         name: str,
-        until: Until | str | Callable[[FineTuningJob], bool] = Until.VALIDATED,
+        until: Until | str | Goal = Until.VALIDATED,
         *,
         timeout: float | None = None,
         progress: bool | Progress = False,
     ) -> FineTuningJob:
         """Wait for a turn of the job; True shows a bar, in a terminal and in a notebook.
 
-        A training that fails ends the wait as well: look at `job.status`.
+        Functions are called where `wait` was called, and may ask this client as well. A training
+        that fails ends the wait too: look at `job.status`.
 
         Raises:
+            ClientError: there is no such turn.
             TimedOutError: not seen within `timeout` seconds.
         """
         if progress is True:
             with Bar() as bar:
-                return self._run(self._client.wait(name, until, timeout=timeout, progress=bar))
-        shown = progress or None
-        return self._run(self._client.wait(name, until, timeout=timeout, progress=shown))
+                return self._waited(name, until, timeout, bar)
+        return self._waited(name, until, timeout, progress or None)
+
+    def _waited(
+        self, name: str, until: Until | str | Goal, timeout: float | None, progress: Progress | None
+    ) -> FineTuningJob:
+        is_reached = goal(until)
+        end = None if timeout is None else self._loop.time() + timeout
+        with closing(self._each(self._client.watch(name), end)) as changes:
+            try:
+                for job in changes:
+                    if progress is not None:
+                        progress(job)
+                    if is_reached(job):
+                        return job
+            except TimeoutError:
+                raise not_in_time(name, until, timeout) from None
+        raise AssertionError  # A watch does not end by itself.
 
     def log(
         self,
         name: str,
-        of: LogOf = LogOf.TRAINING,
+        of: LogOf | str = LogOf.TRAINING,
         *,
         follow: bool = False,
         tail: int | None = None,

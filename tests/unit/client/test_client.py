@@ -1,6 +1,7 @@
 """Both clients against answers over real HTTP; tests/cluster has them against a real cluster."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 from tests.unit.client.server import JOBS, Api, pod, refusal
 from tests.unit.controller.objects import job_body
 
+from finetuning.api.hyperparameters import ReportTo
 from finetuning.api.v1alpha1 import (
     DatasetSpec,
     FineTuningJob,
@@ -82,6 +84,27 @@ def test_a_model_is_sent_with_what_was_set_and_nothing_else(
     assert api.agents == {"finetuning-client"}
 
 
+def test_what_is_changed_in_a_model_is_sent_too(client: FineTuningClient, api: Api) -> None:
+    """Pydantic counts a field as set when its own part was made with it, and no other."""
+    job = a_job()
+    job.metadata.labels["team"] = "vision"
+    job.spec.hyperparameters.epochs = 7
+    job.spec.hyperparameters.report_to.append(ReportTo.TENSORBOARD)
+    job.spec.output.storage.size = "9Gi"
+    job.spec.lora.r = 8
+    client.submit(job)
+    ((_, _, body),) = api.sent("POST")
+    assert body["metadata"]["labels"] == {"team": "vision"}
+    assert body["spec"] == {
+        "baseModel": {"modelId": "a/b"},
+        "dataset": {"source": "hf://a/b"},
+        "hyperparameters": {"epochs": 7, "reportTo": ["tensorboard"]},
+        "loraConfig": {"r": 8},
+        "output": {"storage": {"size": "9Gi"}},
+    }
+    assert job.metadata.model_fields_set == {"name"}
+
+
 def test_a_file_is_sent_as_it_stands_and_a_dry_run_keeps_nothing(
     client: FineTuningClient, api: Api, tmp_path: Path
 ) -> None:
@@ -100,6 +123,10 @@ def test_a_mistake_is_found_before_anything_is_sent(
 ) -> None:
     with pytest.raises(InvalidJobError, match=r"spec\.method: Input should be 'lora'"):
         client.submit(job_body(method="lorra"))
+    changed = a_job()
+    changed.spec.method = "lorra"  # type: ignore[assignment]
+    with pytest.raises(InvalidJobError, match=r"spec\.method: Input should be 'lora'"):
+        client.submit(changed)
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job_body(method="lorra")))
     with pytest.raises(InvalidJobError, match='did you mean "lora"'):
         client.submit(tmp_path / "job.yaml")
@@ -390,6 +417,18 @@ def test_what_has_not_come_yet_is_waited_for(
         client.wait("demo", until, timeout=0.2)
 
 
+def test_a_function_that_is_called_may_ask_the_client(client: FineTuningClient, api: Api) -> None:
+    """It is called where the wait was, so that a notebook shows its output in the cell."""
+    api.keep(status=TRAINED)
+    seen = []
+
+    def see(job: FineTuningJob) -> None:
+        seen.append((client.get(job.metadata.name).status.phase, threading.current_thread()))
+
+    client.wait("demo", lambda _: len(client.list()) == 1, timeout=5, progress=see)
+    assert seen == [(Phase.SUCCEEDED, threading.current_thread())]
+
+
 def test_a_bar_tells_what_is_known(
     client: FineTuningClient, api: Api, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -426,6 +465,14 @@ def test_a_log_is_that_of_the_right_container(
         "container": container,
         "tailLines": "5",
     }
+
+
+def test_an_output_may_be_a_word(client: FineTuningClient, api: Api) -> None:
+    api.keep()
+    with pytest.raises(ClientError, match="of: 'bogus' is none of training, validation"):
+        list(client.log("demo", "bogus"))
+    with pytest.raises(WrongStateError, match="there is no validation pod"):
+        list(client.log("demo", "validation"))
 
 
 def test_no_output_yet_says_why(client: FineTuningClient, api: Api) -> None:
