@@ -27,6 +27,8 @@ from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase
 from finetuning.client import FineTuningClient
 from finetuning.client.errors import ClientError
 from finetuning.controller import publications
+from finetuning.local.manifest import load
+from finetuning.local.problems import InputError
 
 Varied = tuple[str, list[Any]]
 
@@ -59,11 +61,18 @@ class Outcome:
 
 
 def variation(text: str) -> Varied:
-    """`path=value,value`; a value is JSON where it can be read so, else text."""
+    """`path=value,value`; the values are JSON where they can be read so, such as ["a"],["b"]."""
     path, _, values = text.partition("=")
-    if not path or not values:
+    if not path or not values.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not PATH=VALUE,VALUE")
-    return path.removeprefix("spec."), [_value(each) for each in values.split(",")]
+    return path.removeprefix("spec."), _values(values)
+
+
+def _values(text: str) -> list[Any]:
+    try:
+        return list(json.loads(f"[{text}]"))
+    except ValueError:
+        return [_value(each) for each in text.split(",")]
 
 
 def _value(text: str) -> Any:
@@ -71,6 +80,14 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def trials_of(file: Path, varied: Sequence[Varied]) -> list[Trial]:
+    """Those of the one job in a manifest, which is read as `finetuning` reads it."""
+    found = load(file)
+    if found.config_maps or found.ignored:
+        raise SweepError(f"{file}: holds other objects too; leave the FineTuningJob in it")
+    return trials(found.document.body, varied)
 
 
 def trials(body: dict[str, Any], varied: Sequence[Varied]) -> list[Trial]:
@@ -117,7 +134,9 @@ def _trial(body: dict[str, Any], settings: Mapping[str, Any], number: int) -> Tr
     try:
         FineTuningJob.from_body(new)
     except ValidationError as error:
-        raise SweepError(f"{_told(settings)}: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SweepError(f"{_told(settings)}: {where}: {first['msg']}") from error
     return Trial(settings, new)
 
 
@@ -201,9 +220,9 @@ def main(arguments: list[str] | None = None) -> int:
     """0 when a trial has a loss, 1 when none has, 2 for what cannot be swept."""
     given, options = _parsed(sys.argv[1:] if arguments is None else arguments)
     try:
-        found = trials(yaml.safe_load(given.job.read_text(encoding="utf-8")), given.vary)
+        found = trials_of(given.job, given.vary)
         made = here(found, options) if given.local else in_a_cluster(found, given.namespace)
-    except (SweepError, ClientError, OSError, yaml.YAMLError) as error:
+    except (SweepError, ClientError, InputError, OSError) as error:
         print(f"sweep: {error}", file=sys.stderr)
         return 2
     print(f"{'JOB':24} {'EVAL LOSS':>10} {'VALIDATED':>10}  SETTINGS")

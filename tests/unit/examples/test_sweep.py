@@ -55,9 +55,17 @@ def test_each_combination_is_a_job_of_its_own_in_the_cluster(
 @pytest.mark.parametrize(
     ("vary", "spec", "says"),
     [
-        ("hyperparameters.learningRate=0.1,5", {}, "learningRate=5: Input should be less than"),
-        ("hyperparameters.rate=1", {}, "hyperparameters.rate=1: Extra inputs are not permitted"),
-        ("method=lora,lorra", {}, "method=lorra: Input should be 'lora'"),
+        (
+            "hyperparameters.learningRate=0.1,5",
+            {},
+            "learningRate=5: spec.hyperparameters.learningRate: Input should be less than",
+        ),
+        (
+            "hyperparameters.rate=1",
+            {},
+            "rate=1: spec.hyperparameters.rate: Extra inputs are not permitted",
+        ),
+        ("method=lora,lorra", {}, "method=lorra: spec.method: Input should be 'lora'"),
         ("method=lora", {"dataset": {"source": "hf://a/b"}}, "set dataset.evalSplit"),
         (
             "method=lora",
@@ -89,7 +97,38 @@ def test_it_is_one_line_and_exit_code_2(
     assert told.count("\n") == 1
 
 
+def test_a_setting_may_be_a_list(sweep: ModuleType) -> None:
+    varied = sweep.variation('loraConfig.targetModules=["q_proj","v_proj"],["all-linear"]')
+    assert varied == ("loraConfig.targetModules", [["q_proj", "v_proj"], ["all-linear"]])
+    assert sweep.variation("method=lora,full") == ("method", ["lora", "full"])
+
+
+def test_a_manifest_is_read_as_the_command_reads_it(sweep: ModuleType, job: Path) -> None:
+    """PyYAML takes 3e-3 for a text."""
+    job.write_text(job.read_text() + "  hyperparameters:\n    learningRate: 3e-3\n")
+    (trial,) = sweep.trials_of(job, [sweep.variation("hyperparameters.seed=7")])
+    assert trial.body["spec"]["hyperparameters"] == {"learningRate": 0.003, "seed": 7}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no FineTuningJob in it"),
+        ("kind: FineTuningJob\napiVersion: aim.amd.com/v1alpha1\n", "metadata: Required value"),
+        ("kind: Secret\napiVersion: v1\n---\n", "holds other objects too"),
+    ],
+)
+def test_a_manifest_of_something_else_is_told_in_words(
+    sweep: ModuleType, job: Path, text: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job.write_text(text + job.read_text() if text.endswith("---\n") else text)
+    assert sweep.main([str(job), RATES]) == 2
+    assert says in capsys.readouterr().err
+
+
 def test_a_setting_without_values_is_wrong_usage(sweep: ModuleType, job: Path) -> None:
     with pytest.raises(SystemExit) as ended:
         sweep.main([str(job), "--vary", "method"])
+    with pytest.raises(SystemExit, match="2"):
+        sweep.main([str(job), "--vary", "method= "])
     assert ended.value.code == 2
