@@ -105,6 +105,21 @@ async def test_the_search_finds_a_metric_and_a_field(page: Page, address: str) -
         assert [link for link in found if where in link], (words, found)
 
 
+async def test_what_a_terminal_showed_is_copied_without_prompts_and_answers(page: Page) -> None:
+    """The theme marks a block so while its button reads it."""
+    await page.open(SITE / "tutorial.html")
+    blocks = "[...document.querySelectorAll('code:has(.gp)')]"
+    await page.ask(f"{blocks}.forEach(block => block.setAttribute('data-md-copying', ''))")
+    copied = await page.ask(f"{blocks}.map(block => block.innerText.trim())")
+    assert copied[0] == "finetuning doctor"
+    assert [line for line in copied[1].splitlines() if line] == [
+        "kubectl apply -f examples/finetuningjob-lora.yaml",
+        "kubectl get finetuningjobs --watch",
+    ]
+    assert any("ask.py" in each and each.endswith("finetuning report tiny-lora") for each in copied)
+    assert not [each for each in copied if "│" in each or "condition met" in each]
+
+
 async def test_the_site_reads_from_the_disk_as_well(page: Page) -> None:
     await page.open(SITE / "index.html")
     link = await page.ask("[...document.querySelectorAll('article a')].map(a => a.href)")
