@@ -88,8 +88,9 @@ def clock(axes: Any, start: float, end: float) -> None:
 
 
 def states(axes: Any, panel: Panel, found: list[Answer], start: float, end: float) -> None:
-    """A line for each series, in which equal neighbours are one bar; its name stands on top."""
+    """A line for each series, in which equal neighbours are one bar; its name stands before it."""
     width = max(1.0, (end - start) / POINTS)
+    size = min(FINE, 0.7 * _points_high(axes) / len(found))
     for line, each in enumerate(found):
         for value, same in groupby(each.points, key=lambda point: point[1]):
             times = [when for when, _ in same]
@@ -100,12 +101,25 @@ def states(axes: Any, panel: Panel, found: list[Answer], start: float, end: floa
             axes.broken_barh([bar], (line - 0.4, 0.8), color=color.removeprefix("dark-"), alpha=0.5)
             if bar[1] > (end - start) / 12 and text != "yes":
                 where = (bar[0] + bar[1] / 2, line)
-                axes.text(*where, text, fontsize=FINE, va="center", ha="center")
-        axes.text(start, line, f" {each.title}", fontsize=FINE, va="center", weight="bold")
-    axes.set_yticks([])
+                axes.text(*where, text, fontsize=size, va="center", ha="center")
     axes.spines["left"].set_visible(False)
     axes.set_ylim(len(found) - 0.4, -0.6)
     clock(axes, start, end)
+    axes.set_yticks(range(len(found)), [each.title for each in found])
+    axes.tick_params(axis="y", labelsize=size, length=0)
+    _make_room(axes)
+
+
+def _points_high(axes: Any) -> float:
+    return float(axes.get_window_extent().height / axes.figure.dpi * 72)
+
+
+def _make_room(axes: Any) -> None:
+    """Move the left edge to where the names before it end."""
+    names = [label.get_window_extent() for label in axes.get_yticklabels()]
+    place = axes.get_position()
+    taken = max((name.width for name in names), default=0) / axes.figure.bbox.width + 0.005
+    axes.set_position((place.x0 + taken, place.y0, place.width - taken, place.height))
 
 
 def numbers(axes: Any, panel: Panel, found: list[Answer]) -> None:
