@@ -78,16 +78,18 @@ def next_steps(manifest: Path, answers: Answers, file: Path | None) -> list[str]
     """What to type now, beginning with the data when it is a file of this machine."""
     name, where = shlex.quote(str(manifest)), answers.namespace
     space = f" -n {where}" if where else ""
-    told = [f"wrote {manifest}", "", "Next:"]
+    told, here = [f"wrote {manifest}", "", "Next:"], ""
     if file is not None:
-        source = shlex.quote(str(file))
-        told.append(
-            f"  kubectl create configmap {data.config_map(answers)} --from-file={source}{space}"
-        )
+        source, config_map = shlex.quote(str(file)), data.config_map(answers)
+        told.append(f"  kubectl create configmap {config_map} --from-file={source}{space}")
+        here = f" --configmap {config_map}={source}"
     return [
         *told,
         f"  finetuning estimate {name} --gpu MI300X   # will it fit?",
         f"  finetuning submit {name} --wait{space}",
+        "",
+        "Without a cluster:",
+        f"  finetuning run {name}{here}",
     ]
 
 

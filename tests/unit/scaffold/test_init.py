@@ -91,6 +91,7 @@ def test_a_small_file_becomes_a_configmap(capsys: pytest.CaptureFixture[str]) ->
     assert written().spec.dataset.source == "configmap:b-lora-data:train.jsonl"
     told = capsys.readouterr().out
     assert "kubectl create configmap b-lora-data --from-file='my rows/train.jsonl' -n lab\n" in told
+    assert "finetuning run job.yaml --configmap b-lora-data='my rows/train.jsonl'\n" in told
 
 
 def test_columns_by_other_names_are_said() -> None:
