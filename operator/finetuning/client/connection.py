@@ -1,6 +1,9 @@
 """Which cluster: the kubeconfig's current context, or the service account inside a Pod."""
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,7 @@ SENDER = "finetuning-client"
 """Field manager and User-Agent, so that an audit tells people's writes from the operator's."""
 _TOLD = (ClientError, ConfigException, OSError)
 """What has words of its own; the client stumbles over anything else that is no kubeconfig."""
+_READER = logging.getLogger("kubernetes.aio.config.kube_config")
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -36,11 +40,36 @@ async def connect(
     _require(path)
     try:
         name, own = _context(path, context)
-        gateway = await Gateway.connect(path, lambda *_: None, context=context, sender=SENDER)
+        with _complaints() as wrong:
+            gateway = await Gateway.connect(path, lambda *_: None, context=context, sender=SENDER)
     except Exception as error:  # noqa: BLE001 - the client checks little of what it reads
         words = plain(str(error), 200) if isinstance(error, _TOLD) else "not a kubeconfig"
         raise NoClusterError(f"{path or 'service account'}: {words}") from None
+    if wrong:
+        await gateway.close()
+        raise NoClusterError(
+            f"{path}: the program that logs in: {plain(wrong[0], 200)}; mend it, or log in anew"
+        )
     return Connection(gateway, name, namespace or own, named=namespace is not None)
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """What the client says of a login program that fails, before it goes on as nobody."""
+    found: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        found.append(record.getMessage())
+        return False
+
+    level = _READER.level
+    _READER.setLevel(logging.ERROR)
+    _READER.addFilter(keep)
+    try:
+        yield found
+    finally:
+        _READER.removeFilter(keep)
+        _READER.setLevel(level)
 
 
 def _require(path: str | None) -> None:

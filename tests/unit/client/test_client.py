@@ -29,6 +29,7 @@ from finetuning.client import (
     JobExistsError,
     JobNotFoundError,
     LogOf,
+    NoClusterError,
     TimedOutError,
     Until,
     WrongStateError,
@@ -512,6 +513,19 @@ def test_another_context_has_its_own_namespace(api: Api, kubeconfig: Path) -> No
         assert (client.context, client.namespace) == ("other", "default")
     with pytest.raises(ClusterError, match='no context "x"; it has lab, other'):
         FineTuningClient(kubeconfig=kubeconfig, context="x")
+
+
+@pytest.mark.parametrize("program", ["/nowhere/login", "false"])
+def test_a_login_that_cannot_be_had_is_told(api: Api, kubeconfig: Path, program: str) -> None:
+    """The library goes on without one, and the answer is that of somebody else."""
+    config = yaml.safe_load(kubeconfig.read_text())
+    config["users"][0]["user"] = {
+        "exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": program}
+    }
+    kubeconfig.write_text(yaml.safe_dump(config))
+    with pytest.raises(NoClusterError, match="the program that logs in"):
+        FineTuningClient(kubeconfig=kubeconfig)
+    assert api.requests == []
 
 
 async def test_it_works_where_a_loop_runs_already(api: Api, kubeconfig: Path) -> None:
