@@ -18,6 +18,7 @@ from finetuning.client.connection import Connection, connect
 from finetuning.client.errors import (
     BAD_REQUEST,
     NOT_FOUND,
+    ClientError,
     InvalidJobError,
     JobNotFoundError,
     WrongStateError,
@@ -80,7 +81,8 @@ class AsyncFineTuningClient:
         await self.close()
 
     async def close(self) -> None:
-        await self.gateway.close()
+        """Give the connection back; a second call does nothing."""
+        await self._connection.gateway.close()
 
     def within(self, namespace: str) -> "AsyncFineTuningClient":
         """The same connection for another namespace."""
@@ -97,7 +99,9 @@ class AsyncFineTuningClient:
 
     @property
     def gateway(self) -> Gateway:
-        """The calls beneath, on plain dictionaries."""
+        """The calls beneath, on plain dictionaries; raises ClientError once they are closed."""
+        if self._connection.gateway.closed:
+            raise ClientError("this client is closed; make another one")
         return self._connection.gateway
 
     async def submit(

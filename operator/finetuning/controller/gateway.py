@@ -142,6 +142,10 @@ class Gateway:
     async def close(self) -> None:
         await self._http.close()
 
+    @property
+    def closed(self) -> bool:
+        return self._http.closed
+
     def now(self) -> datetime:
         """The time by the API server's clock, in which objects tell their times."""
         return datetime.now(UTC) + self._ahead

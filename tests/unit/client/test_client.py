@@ -220,6 +220,16 @@ def test_a_closed_client_says_so(client: FineTuningClient, api: Api) -> None:
     assert api.requests == []
 
 
+async def test_so_does_one_for_asyncio(asking: AsyncFineTuningClient, api: Api) -> None:
+    api.keep()
+    await asking.close()
+    await asking.close()
+    for asked in (asking.get("demo"), asking.list(), asking.wait("demo"), asking.delete("demo")):
+        with pytest.raises(ClientError, match="closed; make another one"):
+            await asked
+    assert api.requests == []
+
+
 def test_a_namespace_that_is_not_there_is_told(client: FineTuningClient, api: Api) -> None:
     api.answers[TEAM] = refusal(404, "NotFound", 'namespaces "team" not found')
     with pytest.raises(ClusterError, match=r'^namespaces "team" not found; name one that is there'):
