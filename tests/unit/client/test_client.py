@@ -29,7 +29,6 @@ from finetuning.client import (
     JobExistsError,
     JobNotFoundError,
     LogOf,
-    NoClusterError,
     TimedOutError,
     Until,
     WrongStateError,
@@ -143,15 +142,6 @@ def test_a_file_with_other_objects_is_left_to_kubectl(
     (tmp_path / "job.yaml").write_text(yaml.safe_dump_all([job_body(), config_map]))
     with pytest.raises(InvalidJobError, match=r"holds ConfigMap rows beside .*kubectl apply -f"):
         client.submit(tmp_path / "job.yaml")
-    assert api.requests == []
-
-
-def test_two_namespaces_contradict_each_other(api: Api, kubeconfig: Path) -> None:
-    with (
-        FineTuningClient(kubeconfig=kubeconfig, namespace="mine") as client,
-        pytest.raises(InvalidJobError, match="the namespace mine was asked for"),
-    ):
-        client.submit(job_body())
     assert api.requests == []
 
 
@@ -371,11 +361,6 @@ def test_a_watch_may_be_left_behind_a_closed_client(api: Api, kubeconfig: Path) 
     changes.close()  # type: ignore[attr-defined]
 
 
-async def test_a_kubeconfig_is_a_path_too(api: Api, kubeconfig: Path) -> None:
-    async with await AsyncFineTuningClient.connect(kubeconfig=kubeconfig) as asking:
-        assert await asking.list() == []
-
-
 def test_a_job_that_goes_away_ends_the_wait(client: FineTuningClient, api: Api) -> None:
     with pytest.raises(JobNotFoundError):
         client.wait("demo", timeout=5)
@@ -516,31 +501,3 @@ async def test_following_goes_on_with_the_pod_that_takes_over(
     api.pods = [pod("a", "demo", "training", "finetuning", ENDED)]
     await asyncio.wait_for(task, 20)
     assert got == ["first\n", "second\n"]
-
-
-def test_another_context_has_its_own_namespace(api: Api, kubeconfig: Path) -> None:
-    with FineTuningClient(kubeconfig=kubeconfig, context="other") as client:
-        assert (client.context, client.namespace) == ("other", "default")
-    with pytest.raises(ClusterError, match='no context "x"; it has lab, other'):
-        FineTuningClient(kubeconfig=kubeconfig, context="x")
-
-
-@pytest.mark.parametrize("program", ["/nowhere/login", "false"])
-def test_a_login_that_cannot_be_had_is_told(api: Api, kubeconfig: Path, program: str) -> None:
-    """The library goes on without one, and the answer is that of somebody else."""
-    config = yaml.safe_load(kubeconfig.read_text())
-    config["users"][0]["user"] = {
-        "exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": program}
-    }
-    kubeconfig.write_text(yaml.safe_dump(config))
-    with pytest.raises(NoClusterError, match="the program that logs in"):
-        FineTuningClient(kubeconfig=kubeconfig)
-    assert api.requests == []
-
-
-async def test_it_works_where_a_loop_runs_already(api: Api, kubeconfig: Path) -> None:
-    """As in a notebook's cell."""
-    api.keep()
-    with FineTuningClient(kubeconfig=kubeconfig) as client:
-        assert client.get("demo").metadata.name == "demo"
-    client.close()
