@@ -20,14 +20,21 @@ SAME = {"svg.hashsalt": "bench", "svg.fonttype": "none"}
 
 
 def draw(found: dict[str, Any], file: Path) -> None:
-    """A panel for each figure, a group of bars for each round, as SVG or PNG by the file's name.
+    """As SVG or PNG by the file's name."""
+    dated = {"Date": None} if file.suffix == ".svg" else {}
+    with mpl.rc_context(SAME):
+        bars(found).savefig(file, dpi=110, metadata=dated)
 
-    Bars are times the floor of their round, where the run has one.
+
+def bars(found: dict[str, Any]) -> Figure:
+    """A panel for each figure, a group of bars for each round.
+
+    They are times the floor of their round, where the run has one.
     """
     subjects = [each["subject"] for each in found["subjects"]]
-    figure = Figure(figsize=(4 * len(SHOWN), 3.6), layout="constrained")
+    figure = Figure(figsize=(10, 6), layout="constrained")
     for place, (title, read) in enumerate((r for r in ROWS if r[0] in SHOWN), start=1):
-        axes = figure.add_subplot(1, len(SHOWN), place)
+        axes = figure.add_subplot(2, (len(SHOWN) + 1) // 2, place)
         rounds = [
             (name, {subject: read(each[subject]) or 0.0 for subject in subjects})
             for name, each in pairs(found)
@@ -38,9 +45,7 @@ def draw(found: dict[str, Any], file: Path) -> None:
         figure.suptitle("Times the floor", x=0.01, ha="left", fontsize=12, weight="bold")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower left",
                   ncols=len(subjects), fontsize=9, frameon=False)  # fmt: skip
-    dated = {"Date": None} if file.suffix == ".svg" else {}
-    with mpl.rc_context(SAME):
-        figure.savefig(file, dpi=110, metadata=dated)
+    return figure
 
 
 def _bars(axes: Axes, rounds: list[tuple[str, dict[str, float]]], subjects: list[str]) -> None:
@@ -48,9 +53,9 @@ def _bars(axes: Axes, rounds: list[tuple[str, dict[str, float]]], subjects: list
     for number, subject in enumerate(subjects):
         spots = [spot + (number - (len(subjects) - 1) / 2) * width for spot in range(len(rounds))]
         times = [values[subject] / (values.get(FLOOR) or 1.0) for _, values in rounds]
-        bars = axes.bar(spots, times, width, label=subject)
+        drawn = axes.bar(spots, times, width, label=subject)
         shown = "" if subject == FLOOR else "{:.2f}"
-        axes.bar_label(bars, [shown.format(value) for value in times], fontsize=9)
+        axes.bar_label(drawn, [shown.format(value) for value in times], fontsize=9)
     names = [
         f"{name}\nfloor {values[FLOOR]:.3g}" if values.get(FLOOR) else name
         for name, values in rounds

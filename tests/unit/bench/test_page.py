@@ -1,12 +1,14 @@
 """The page of what was measured, from the figures of a run."""
 
+import itertools
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.operator import page
+from bench.operator import page, pictures
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 BUSY = "machine_busy_elsewhere"
 
@@ -84,6 +86,23 @@ def test_the_picture_names_who_took_part(root: Path) -> None:
     page.main([str(root / "build" / "run.json")], root)
     texts = set(re.findall(r">([^<>]+)</text>", (root / page.PICTURE).read_text()))
     assert {"floor", "validated", "40 at once", "last pod, s"} <= texts
+
+
+def test_no_label_of_the_picture_touches_another() -> None:
+    figure = pictures.bars(json.loads((page.ROOT / page.KEPT).read_text()))
+    FigureCanvasAgg(figure).draw()
+    labels = [text for axes in figure.axes for text in axes.texts]
+    assert labels
+    boxes = [(label.get_text(), label.get_window_extent()) for label in labels]
+    pairs = itertools.combinations(boxes, 2)
+    assert [(one, other) for (one, a), (other, b) in pairs if a.overlaps(b)] == []
+
+
+def test_the_picture_of_the_docs_shows_the_run_beside_it(tmp_path: Path) -> None:
+    pictures.draw(json.loads((page.ROOT / page.KEPT).read_text()), tmp_path / "operator.svg")
+    now, kept = ((folder / page.PICTURE.name).read_text()
+                 for folder in (tmp_path, (page.ROOT / page.PICTURE).parent))  # fmt: skip
+    assert re.findall(r">([^<>]+)</text>", now) == re.findall(r">([^<>]+)</text>", kept)
 
 
 def test_the_newest_run_is_taken(tmp_path: Path) -> None:
