@@ -163,6 +163,7 @@ class Soak:
             "writers": self.site.node.most_writers,
             "trainers": sum("-train-" in pod for pod in self.site.node.started),
             "unclean stops": len(exits),
+            "exit codes": " ".join(map(str, exits)),
             "forgotten": len(lives.forgotten),
             "lives": self.site.starts,
             "faults": dict(self.mishaps.counted.most_common()),
@@ -186,8 +187,8 @@ def table(outcome: dict[str, Any]) -> str:
     """The faults that happened, and what held."""
     rows = [*outcome["faults"].items(), ("all faults", sum(outcome["faults"].values()))]
     rows += [(f"jobs {kind}", count) for kind, count in outcome["jobs"].items()]
-    for name in ("lost", "writers", "trainers", "lives", "unclean stops", "forgotten"):
-        rows.append((name, outcome[name]))
+    held = ("lost", "writers", "trainers", "lives", "unclean stops", "exit codes", "forgotten")
+    rows += [(name, outcome[name]) for name in held]
     lines = [f"{name:40} {value:>8}" for name, value in rows]
     memory = [f"memory, {name}: {value}" for name, value in outcome["memory"].items()]
     return "\n".join([*lines, *memory, *grows(outcome["memory"]), *outcome["problems"]])

@@ -14,8 +14,9 @@ from tests.faults.soak import Soak, end_in_order, is_well, table
 from typing_extensions import override
 
 WELL = {
-    "lost": 0, "problems": [], "unclean stops": 0, "writers": 1, "trainers": 3, "lives": 2,
-    "forgotten": 0, "faults": {"500": 2}, "jobs": {"begun": 2, "plain": 2}, "memory": {},
+    "lost": 0, "problems": [], "unclean stops": 0, "exit codes": "", "writers": 1, "trainers": 3,
+    "lives": 2, "forgotten": 0, "faults": {"500": 2}, "jobs": {"begun": 2, "plain": 2},
+    "memory": {},
 }  # fmt: skip
 
 
