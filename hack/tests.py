@@ -30,7 +30,7 @@ SUITES = {
     "cluster": ["-m", "cluster and not alone", "tests/cluster", *BY_FILE, "2"],
     "alone": ["-m", "cluster and alone", "tests/cluster"],
     "faults": ["-m", "(faults or fault) and not cluster", *WITH_FAULTS, "--record-faults"],
-    "long": ["-m", "long", "tests/unit", "tests/mutants"],
+    "long": ["-m", "long", "--timeout", "900", *BY_FILE, "2", "tests/mutants", "tests/unit"],
     "breaks": ["-m", "faults", "tests/faults"],
 }
 ON_A_CLUSTER = ("cluster", "alone")
