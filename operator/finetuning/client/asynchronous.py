@@ -291,12 +291,10 @@ class AsyncFineTuningClient:
             TimedOutError: not seen within `timeout` seconds.
             JobNotFoundError, ClusterError: as for `watch`.
         """
-        is_reached = goal(until)
+        is_reached = goal(until, progress)
         try:
             async with asyncio.timeout(timeout), aclosing(self.watch(name)) as changes:  # type: ignore[type-var]
                 async for job in changes:
-                    if progress is not None:
-                        progress(job)
                     if is_reached(job):
                         return job
         except TimeoutError:

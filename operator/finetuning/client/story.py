@@ -26,11 +26,19 @@ class Until(StrEnum):
 Goal = Callable[[FineTuningJob], bool]
 
 
-def goal(until: Until | str | Goal) -> Goal:
-    """Whether a job is where it is waited for; raises ClientError for a word that is no turn."""
-    if not isinstance(until, str):
-        return until
-    return partial(is_there, until=turn(until))
+def goal(until: Until | str | Goal, progress: Callable[[FineTuningJob], None] | None) -> Goal:
+    """Whether a job, which `progress` is shown first, is where it is waited for.
+
+    Raises ClientError for a word that is no turn.
+    """
+    is_reached = partial(is_there, until=turn(until)) if isinstance(until, str) else until
+
+    def shown_and_reached(job: FineTuningJob) -> bool:
+        if progress is not None:
+            progress(job)
+        return is_reached(job)
+
+    return shown_and_reached
 
 
 def not_in_time(name: str, until: Until | str | Goal, seconds: float | None) -> TimedOutError:

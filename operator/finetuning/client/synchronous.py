@@ -190,13 +190,11 @@ class FineTuningClient:
     def _waited(
         self, name: str, until: Until | str | Goal, timeout: float | None, progress: Progress | None
     ) -> FineTuningJob:
-        is_reached = goal(until)
+        is_reached = goal(until, progress)
         end = None if timeout is None else self._loop.time() + timeout
         with closing(self._each(self._client.watch(name), end)) as changes:
             try:
                 for job in changes:
-                    if progress is not None:
-                        progress(job)
                     if is_reached(job):
                         return job
             except TimeoutError:

@@ -9,19 +9,14 @@ from tests.unit.controller.objects import ENDED, STARTED
 from tests.unit.controller.story import STORY, conditions, tell
 from tests.unit.controller.world import KEY, Crash, Process, World
 
-from finetuning.controller import naming, sidecar
+from finetuning.controller import naming
 from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import ApiError
 
 RETAINED = {"output": {"storage": {"whenDeleted": "Retain"}}}
 
 
-@pytest.fixture(autouse=True)
-def no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def silent(*_: Any) -> None:
-        return None
-
-    monkeypatch.setattr(sidecar, "fetch", silent)
+pytestmark = pytest.mark.usefixtures("no_progress")
 
 
 def acknowledge(world: World, since: str = STARTED) -> None:

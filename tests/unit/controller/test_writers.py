@@ -11,7 +11,7 @@ from tests.unit.controller.objects import ENDED, job, job_body, trainer_says
 from tests.unit.controller.story import STORY, tell
 from tests.unit.controller.world import KEY, Process, World
 
-from finetuning.controller import desired, naming, observed, sidecar
+from finetuning.controller import desired, naming, observed
 from finetuning.controller.gateway import ApiError, Resource
 from finetuning.controller.training_status import NODE_SILENT
 
@@ -19,12 +19,7 @@ OWN = {"output": {"storage": {"claimName": "shared", "subPath": "run"}}}
 OTHER = ("team", "other")
 
 
-@pytest.fixture(autouse=True)
-def no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def silent(*_: Any) -> None:
-        return None
-
-    monkeypatch.setattr(sidecar, "fetch", silent)
+pytestmark = pytest.mark.usefixtures("no_progress")
 
 
 def linger(world: World, phase: str = "Running") -> str:
