@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.operator.report import pairs, sent
+from bench.operator.report import FLOOR, pairs, sent
 from hack.cluster.shell import write
 
 KEPT = Path(__file__).with_name("kept.json")
@@ -28,9 +28,9 @@ def figures(found: dict[str, Any]) -> dict[str, float]:
     """Name: value, for every subject but the floor."""
     kept: dict[str, float] = {}
     for name, subjects in pairs(found):
-        floor = subjects["floor"]["cpu_ms_all"]
+        floor = subjects[FLOOR]["cpu_ms_all"]
         for subject, each in subjects.items():
-            if subject == "floor":
+            if subject == FLOOR:
                 continue
             asked = {what: n for what, n in sent(each).items() if not what.endswith(" events")}
             kept |= {f"{name}, {subject}: {what}": number for what, number in asked.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
-from bench.operator.report import ROWS, pairs
+from bench.operator.report import FLOOR, ROWS, pairs
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-FLOOR = "floor"
 SHOWN = ("create → Pod p50, s", "last pod, s", "all done, s", "everything: CPU per job, ms")
 SAME = {"svg.hashsalt": "bench", "svg.fonttype": "none"}
 """The same figures make the same file; texts stay texts."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Figures = dict[str, Any]
+FLOOR = "floor"
+"""The subject that the others are compared with."""
 
 
 def _at(*path: str) -> Callable[[Figures], float | None]:
@@ -110,7 +112,7 @@ def table(found: Figures) -> str:
     console = Console(file=out, width=110)
     for name, subjects in pairs(found):
         console.print(_round(name, subjects))
-        if subjects.keys() - {"floor"}:
+        if subjects.keys() - {FLOOR}:
             console.print(_sent(subjects))
     for line in afterwards(found):
         console.print(line)
@@ -141,12 +143,12 @@ def _round(name: str, subjects: dict[str, Figures]) -> Table:
 
 def rows(subjects: dict[str, Figures]) -> Iterator[tuple[str, list[str]]]:
     """What was measured of any subject, and a cell for each."""
-    floor = subjects.get("floor", {})
+    floor = subjects.get(FLOOR, {})
     for title, read in ROWS:
         values = {subject: read(each) for subject, each in subjects.items()}
         if any(value is not None for value in values.values()):
             base = read(floor) if floor and "share" not in title else None
-            yield title, [cell(v, None if s == "floor" else base) for s, v in values.items()]
+            yield title, [cell(v, None if s == FLOOR else base) for s, v in values.items()]
 
 
 def sent(found: Figures) -> dict[str, float]:
@@ -159,7 +161,7 @@ def _sent(subjects: dict[str, Figures]) -> Table:
     """What the operator asks the API server for."""
     drawn = Table(title="requests of the operator, per job", title_justify="left")
     drawn.add_column("")
-    counted = {name: sent(each) for name, each in subjects.items() if name != "floor"}
+    counted = {name: sent(each) for name, each in subjects.items() if name != FLOOR}
     for name in counted:
         drawn.add_column(name, justify="right")
     for what in sorted({key for each in counted.values() for key in each}):
