@@ -339,8 +339,25 @@ def test_a_machine_that_leaves_before_all_have_met_takes_the_others_along(
 
 
 def blocks_sigterm(pid: int) -> bool:
-    """Until it can tell the others."""
-    return has_sigterm(pid, "SigBlk") or hears_sigterm(pid)
+    """Until it can tell the others; what is not the trainer yet has its launcher's signals."""
+    begun = b"finetuning.base.app" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return begun and (has_sigterm(pid, "SigBlk") or hears_sigterm(pid))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of a parent's death")
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_process_whose_launcher_is_gone_before_its_first_line_is_told_to_stop(
+    gone: bool,
+) -> None:
+    """As one that is started at the moment in which its launcher is told to stop."""
+    launcher = 0 if gone else os.getpid()
+    line = "from finetuning.base.environment import end_with_launcher; end_with_launcher()"
+    process = subprocess.run(
+        [sys.executable, "-c", line],
+        env={**os.environ, "FINETUNING_LAUNCHER": str(launcher)},
+        check=False,
+    )
+    assert process.returncode == (-signal.SIGTERM if gone else 0)
 
 
 def test_who_is_told_to_stop_waits_for_the_others_for_so_long(

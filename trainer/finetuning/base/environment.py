@@ -11,6 +11,9 @@ _PR_SET_PDEATHSIG = 1
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
+LAUNCHER = "FINETUNING_LAUNCHER"
+"""The process that started this one as one of many."""
+
 DEFAULTS = {
     # A waiting thread that spins steals the core from the one it waits for: measured 3 to 25 times
     # slower steps on a machine that others use as well.
@@ -37,10 +40,18 @@ def prepare() -> None:
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(mine))
 
 
+def launches() -> None:
+    """The processes that this one starts end with it."""
+    os.environ[LAUNCHER] = str(os.getpid())
+
+
 def end_with_launcher() -> None:
     """On Linux a launcher that is killed takes its processes along; they save their work first."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        # Nobody tells of a death before this line.
+        if os.environ.get(LAUNCHER, str(os.getppid())) != str(os.getppid()):
+            signal.raise_signal(signal.SIGTERM)
 
 
 def cpu_limit(path: Path) -> int | None:

@@ -31,6 +31,7 @@ log = logging.getLogger("finetuning")
 def launch(options: argparse.Namespace, trainer: list[str], machine: str) -> int:
     """Run the processes of this machine, the first of which is "0", with the flags `trainer`."""
     environment.prepare()
+    environment.launches()
     console.set_up()
     last_words.clear()
     if finished_already(trainer):
