@@ -23,7 +23,12 @@ demo: setup  ## The product's main job, on a real cluster of its own (without on
 	@$(PY) -m hack.demo
 
 .PHONY: test
-test: check  ## Everything: checks, unit tests, tests on a real cluster
+test: check  ## Proof in minutes: checks, unit tests, tests on a real cluster
+	@$(PY) -m hack.tests all
+
+.PHONY: test-all
+test-all: check  ## Proof at length: what takes long first, faults among it, then the same as `test`
+	@$(PY) -m hack.tests slow
 	@$(PY) -m hack.tests all
 
 .PHONY: setup

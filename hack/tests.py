@@ -2,6 +2,7 @@
 
 The cluster tests mostly wait for a kubelet, so beside them the others cost little time of their
 own; for the same reason two of them run at once, but for those that change what all of them use.
+What takes longest of either kind is marked `long`, and left to `slow`.
 Where no cluster is possible, one line says what was not run.
 Usage: python -m hack.tests unit | cluster | all | faults | long | slow
 """
@@ -27,22 +28,26 @@ SUITES = {
         "--maxprocesses",
         "4",
     ],
-    "cluster": ["-m", "cluster and not alone", "tests/cluster", *BY_FILE, "2"],
-    "alone": ["-m", "cluster and alone", "tests/cluster"],
+    "cluster": ["-m", "cluster and not alone and not long", "tests/cluster", *BY_FILE, "2"],
+    "alone": ["-m", "cluster and alone and not long", "tests/cluster"],
+    "long-cluster": ["-m", "cluster and not alone and long", "tests/cluster", *BY_FILE, "2"],
+    "long-alone": ["-m", "cluster and alone and long", "tests/cluster"],
     "faults": ["-m", "(faults or fault) and not cluster", *WITH_FAULTS, "--record-faults"],
     "long": ["-m", "long", "--timeout", "900", *BY_FILE, "2", "tests/mutants", "tests/unit"],
     "breaks": ["-m", "faults", "tests/faults"],
 }
 ON_A_CLUSTER = ("cluster", "alone")
+LONG_ON_A_CLUSTER = ("long-cluster", "long-alone")
 POLITE = {"unit": "5", "long": "15"}
 """How much a suite leaves to the other lane."""
-LANES: dict[str, list[tuple[str, ...]]] = {
+Lanes = list[tuple[str, ...]]
+LANES: dict[str, Lanes] = {
     "unit": [("unit",)],
     "faults": [("faults",)],
     "long": [("long",)],
-    "cluster": [ON_A_CLUSTER],
+    "cluster": [(*ON_A_CLUSTER, *LONG_ON_A_CLUSTER)],
     "all": [("unit",), ON_A_CLUSTER],
-    "slow": [("long",), ("breaks",)],
+    "slow": [("long",), ("breaks", *LONG_ON_A_CLUSTER)],
 }
 """Suites by the word on the command line: one lane beside the other, one after the other in it."""
 
@@ -86,7 +91,7 @@ def relay(suite: str) -> tuple[int, str]:
     line, failed = "", ""
     with start(suite, subprocess.PIPE) as pytest:
         for line in pytest.stdout or ():
-            print(f"{suite:7} | {line}", end="", flush=True)
+            print(f"{suite:12} | {line}", end="", flush=True)
             failed += line if line.startswith(("FAILED ", "ERROR ")) else ""
     return pytest.returncode, failed + line
 
@@ -95,7 +100,7 @@ def follow(lane: tuple[str, ...]) -> list[tuple[int, str]]:
     return [relay(suite) for suite in lane]
 
 
-def test(lanes: list[tuple[str, ...]]) -> int:
+def test(lanes: Lanes) -> int:
     """Run the lanes side by side; failures and closing lines stand last, as pytest has them."""
     suites = [suite for lane in lanes for suite in lane]
     if len(suites) == 1:
@@ -109,16 +114,25 @@ def test(lanes: list[tuple[str, ...]]) -> int:
 
 def main(chosen: str) -> int:
     """Exit code of the first step or suite that fails, or 0."""
-    lanes = list(LANES[chosen])
-    reason = impossible() if ON_A_CLUSTER in lanes else ""
+    lanes = LANES[chosen]
+    reason = impossible() if needs_a_cluster(lanes) else ""
     if reason:
-        lanes.remove(ON_A_CLUSTER)
-    elif ON_A_CLUSTER in lanes and (code := set_up()):
+        lanes = [without_a_cluster(lane) for lane in lanes]
+    elif needs_a_cluster(lanes) and (code := set_up()):
         return code
     code = test(lanes)
     if reason:
         print(f"the tests on a cluster were not run: {reason}")
     return code
+
+
+def needs_a_cluster(lanes: Lanes) -> bool:
+    return any(lane != without_a_cluster(lane) for lane in lanes)
+
+
+def without_a_cluster(lane: tuple[str, ...]) -> tuple[str, ...]:
+    on_one = (*ON_A_CLUSTER, *LONG_ON_A_CLUSTER)
+    return tuple(suite for suite in lane if suite not in on_one)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def client(workspace: Cluster) -> Iterator[FineTuningClient]:
         yield found
 
 
+@pytest.mark.long
 def test_the_notebook_trains_a_model(workspace: Cluster) -> None:
     config = workspace.kubectl("config", "view", "--raw", "--minify", "--output", "json")
     here = json.loads(config)
@@ -82,6 +83,7 @@ def test_from_a_manifest_to_a_verdict(client: FineTuningClient, workspace: Clust
         client.get("by-client")
 
 
+@pytest.mark.long
 def test_a_pause_saves_and_a_resume_goes_on(client: FineTuningClient, workspace: Cluster) -> None:
     client.submit(long_run("lora", "paused-by-client"))
     try:

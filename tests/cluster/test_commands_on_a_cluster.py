@@ -67,6 +67,7 @@ def test_a_jobs_life_by_the_command_line(workspace: Cluster, tmp_path: Path) -> 
     assert 'no FineTuningJob "typed"' in finetuning("get", "typed", *here, code=1)
 
 
+@pytest.mark.long
 def test_a_pipeline_gets_the_verdict(workspace: Cluster, tmp_path: Path) -> None:
     here = ("-n", workspace.namespace)
     job = tmp_path / "job.yaml"

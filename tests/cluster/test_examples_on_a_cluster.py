@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
+@pytest.mark.long
 def test_preferences_are_learned_and_nothing_is_forgotten(workspace: Cluster) -> None:
     pairs = {"source": "configmap:finetuning-demo-data:train.preferences.jsonl"}
     with running(workspace, changed(example("dpo", "by-pairs"), dataset=pairs)) as name:
@@ -53,6 +54,7 @@ def test_a_private_model_waits_for_the_secret_with_its_token(workspace: Cluster)
         assert '"hub" not found' in status(workspace, name)["message"]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_rows_come_from_a_store_and_the_model_goes_back_into_it(
     workspace: Cluster, store: Server
@@ -83,6 +85,7 @@ def test_rows_come_from_a_store_and_the_model_goes_back_into_it(
     assert {"adapter_model.safetensors", "merged/model.safetensors"} <= set(sealed["files"])
 
 
+@pytest.mark.long
 def test_a_job_that_is_deleted_and_created_again_takes_its_claim_up(workspace: Cluster) -> None:
     manifest = example("resume", "kept")
     try:

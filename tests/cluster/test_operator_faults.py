@@ -94,6 +94,7 @@ def test_a_job_costs_few_writes_and_a_finished_one_none(
         assert status_writes <= 10, kinds
 
 
+@pytest.mark.long
 @pytest.mark.fault(
     "Metrics sidecar killed (kubelet)",
     "no restart of the training",

@@ -22,6 +22,7 @@ def top(workspace: Cluster, *arguments: str) -> str:
     return workspace.run("env", "COLUMNS=120", COMMAND, "top", *where)
 
 
+@pytest.mark.long
 def test_events_and_top_tell_a_jobs_story(workspace: Cluster) -> None:
     with running(workspace, long_run("lora", "told")) as name:
         reached_step(workspace, name, 2)

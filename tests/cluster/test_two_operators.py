@@ -55,6 +55,7 @@ def taken_over(system: Cluster, before: str) -> float:
     return time.monotonic() - begun
 
 
+@pytest.mark.long
 @pytest.mark.fault(
     "Leader killed, leader stopped",
     "another leads within 20 s and 5 s",

@@ -140,6 +140,7 @@ def starved(workspace: Cluster, damaged: str) -> Iterator[str]:
         yield name
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("killed", "starved")
 def test_a_model_that_is_damaged_after_its_training_is_not_validated_and_kept(
     workspace: Cluster, damaged: str

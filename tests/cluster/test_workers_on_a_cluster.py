@@ -48,6 +48,7 @@ def uids(found: dict[str, dict[str, Any]]) -> set[str]:
     return {pod["metadata"]["uid"] for pod in found.values()}
 
 
+@pytest.mark.long
 def test_two_pods_of_two_processes_train_a_model_that_passes_validation(
     workspace: Cluster,
 ) -> None:
@@ -75,6 +76,7 @@ def test_two_pods_of_two_processes_train_a_model_that_passes_validation(
         assert "WORKERS" in columns[0]
 
 
+@pytest.mark.long
 @pytest.mark.fault(
     "Worker of a group killed (kubelet)", "the group goes on from the newest checkpoint"
 )
@@ -98,6 +100,7 @@ def test_a_killed_worker_restarts_the_group_from_the_newest_checkpoint(
         assert "Continuing from checkpoint-" in said
 
 
+@pytest.mark.long
 @pytest.mark.fault(
     "Group paused, then one of its pods drained (kubelet)",
     "all leave with their work saved and go on from there; no restart is counted",

@@ -94,6 +94,7 @@ def test_without_the_servicemonitor_crd_the_job_runs_and_says_so(
         assert len(workspace.get("events", "", field)) == 1
 
 
+@pytest.mark.long
 def test_a_definition_that_comes_later_is_noticed_within_a_minute(
     workspace: Cluster, system: Cluster, job: str, request: pytest.FixtureRequest
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_definition_that_comes_later_is_noticed_within_a_minute(
     workspace.wait(done, lambda: monitoring_reason(workspace, job) == done, 30)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", EXPECTED)
 def test_a_switch_leaves_one_scrape_pool_also_for_a_running_job(
     workspace: Cluster, system: Cluster, job: str, prometheus: str, mode: str

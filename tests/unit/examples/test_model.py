@@ -61,6 +61,7 @@ def test_two_builds_are_the_same_to_the_byte(
     assert digests(tmp_path / "b") == digests(briefly_trained[0])
 
 
+@pytest.mark.long
 @pytest.mark.training
 def test_another_output_comes_from_the_cache_without_training(
     briefly_trained: tuple[Path, Path], tmp_path: Path

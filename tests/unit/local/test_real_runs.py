@@ -251,6 +251,7 @@ def test_rows_come_from_a_store_and_the_model_goes_to_one(
     assert run.left_behind() == []
 
 
+@pytest.mark.long
 def test_ctrl_c_pauses_and_the_same_command_continues(start: Start) -> None:
     settings = {"batchSize": 4, "evalSteps": 10_000}
     first = start(example="resume", settings=settings, validate=False)
@@ -310,6 +311,7 @@ def test_a_second_run_in_the_same_folder_is_refused(start: Start) -> None:
     assert first.process.poll() is None
 
 
+@pytest.mark.long
 def test_a_killed_runner_leaves_nothing_behind_and_its_work_is_saved(start: Start) -> None:
     run = start(settings=ENDLESS)
     run.wait_for_step(5)

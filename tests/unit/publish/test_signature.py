@@ -94,6 +94,7 @@ def test_the_documented_commands_make_a_key_that_signs(
     assert found.returncode == 0, found.stderr
 
 
+@pytest.mark.long
 def test_another_try_sends_nothing_and_another_key_signs_anew(
     store: Any, run: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +109,7 @@ def test_another_try_sends_nothing_and_another_key_signs_anew(
     assert verified(copy, key).returncode != 0
 
 
+@pytest.mark.long
 def test_without_signing_an_old_signature_goes(store: Any, run: Path, key: Path) -> None:
     publish(run, *SIGNED)
     assert "model.sig" in published(store)

@@ -24,6 +24,7 @@ from finetuning.monitoring.validators.checks.probe import (
 from finetuning.monitoring.validators.outcome import first_finding
 
 
+@pytest.mark.long
 @pytest.mark.training
 def test_a_full_model_in_several_files_passes(run_of: RunOf) -> None:
     found = model_output.check(subject_of(run_of("sharded"), prompts=asking("Lima")))
@@ -187,6 +188,7 @@ print(answer_to(request).model_dump_json(), file=answers)
 """
 
 
+@pytest.mark.long
 @pytest.mark.training
 def test_the_trainers_texts_are_scored_on_4_bits_where_there_are_any(models: Path) -> None:
     request = ProbeRequest(

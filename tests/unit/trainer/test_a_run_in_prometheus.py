@@ -82,6 +82,7 @@ def watched(output: Path, steps: int, seconds: float) -> dict[int, float]:
     return seen
 
 
+@pytest.mark.long
 def test_a_runs_speed_is_right_and_its_death_is_seen(
     run: tuple[WarmTrainer, list[object]],
     server: tuple["subprocess.Popen[bytes]", int],

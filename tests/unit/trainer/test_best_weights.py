@@ -90,6 +90,7 @@ def test_an_early_end_is_a_finished_run_with_the_best_weights(
     assert training_loss.check(what).passed
 
 
+@pytest.mark.long
 @pytest.mark.training
 def test_best_weights_that_were_damaged_are_not_used(
     tiny_model: Path,

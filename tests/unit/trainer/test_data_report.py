@@ -232,6 +232,7 @@ def test_answers_that_end_in_plain_text_are_counted(
     assert encode(samples, rows, tokenizer, 100).endless == endless
 
 
+@pytest.mark.long
 @pytest.mark.training
 def test_a_run_without_ends_says_so(tiny_model: Path, rows_file: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
@@ -245,6 +246,7 @@ def test_a_run_without_ends_says_so(tiny_model: Path, rows_file: Path, tmp_path:
     assert written["ends_missing"] in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.training
 def test_a_run_whose_examples_are_all_cut_says_so(
     tiny_model: Path, rows_file: Path, tmp_path: Path
@@ -290,6 +292,7 @@ def test_rows_to_evaluate_on_from_a_file_give_the_losses_of_the_same_rows_held_o
     assert train(*common, *stop, *own) == 2
 
 
+@pytest.mark.long
 @pytest.mark.training
 def test_a_bad_row_to_evaluate_on_ends_the_run_and_is_named(
     tiny_model: Path, rows_file: Path, tmp_path: Path

@@ -38,7 +38,7 @@ POINTS = {
 }
 
 
-@pytest.mark.parametrize("method", POINTS)
+@pytest.mark.parametrize("method", [pytest.param("lora", marks=pytest.mark.long), "qlora", "full"])
 def test_the_losses_are_those_of_the_run_that_nothing_killed(
     method: str, tiny_model: Path, rows_file: Path, tmp_path: Path, warm: WarmTrainer
 ) -> None:
@@ -56,6 +56,7 @@ def test_the_losses_are_those_of_the_run_that_nothing_killed(
     same(killed, whole)
 
 
+@pytest.mark.long
 def test_a_kill_while_the_bytes_are_written_costs_no_more(
     tiny_model: Path, rows_file: Path, tmp_path: Path, warm: WarmTrainer
 ) -> None:

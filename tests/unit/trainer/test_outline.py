@@ -107,7 +107,12 @@ def long_rows(tmp_path: Path) -> Path:
 
 @pytest.mark.training
 @pytest.mark.parametrize(
-    "more", ["--method full", "--packing", "--sample-generations 2 --sample-max-new-tokens 300"]
+    "more",
+    [
+        "--method full",
+        "--packing",
+        pytest.param("--sample-generations 2 --sample-max-new-tokens 300", marks=pytest.mark.long),
+    ],
 )
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
 def test_rows_are_cut_where_the_models_table_ends(

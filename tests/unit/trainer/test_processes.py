@@ -50,6 +50,9 @@ VARIANTS = {
 }
 """None has noise of its own: each process draws another one."""
 
+QUICK = ("lora", "packed", "dpo", "shards-full")
+"""The others take minutes together."""
+
 
 def same_losses(one: Path, two: Path) -> None:
     before, after = history(one), history(two)
@@ -90,7 +93,10 @@ def answers(folder: Path) -> list[str]:
 
 
 @pytest.mark.training
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in VARIANTS],
+)
 def test_two_processes_train_what_one_trains_with_twice_the_batch(  # noqa: PLR0917 - fixtures
     variant: str,
     tiny_model: Path,
@@ -142,9 +148,8 @@ def test_another_number_of_processes_continues_where_a_step_has_as_many_rows(
 
 
 @pytest.mark.training
-@pytest.mark.parametrize(
-    "variant", ["shards-full", pytest.param("shards-lora", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("variant", ["shards-full", "shards-lora"])
 def test_shards_that_were_killed_go_on_bit_by_bit_and_as_a_whole(  # noqa: PLR0917 - fixtures
     variant: str, tiny_model: Path, rows_file: Path, tmp_path: Path, warm: WarmTrainer, pair: Pair
 ) -> None:
@@ -257,6 +262,7 @@ def test_torchrun_survives_a_killed_worker_and_a_wish_to_stop(
     assert f"checkpoint-{len(losses(output))}" in checkpoints(output)
 
 
+@pytest.mark.long
 @pytest.mark.training
 @pytest.mark.timeout(3000)
 def test_a_wish_to_stop_on_one_machine_stops_both_with_their_work_saved(
@@ -345,19 +351,18 @@ def blocks_sigterm(pid: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of a parent's death")
-@pytest.mark.parametrize("gone", [False, True])
+@pytest.mark.parametrize(("launcher", "code"), [(os.getpid(), 0), (0, -signal.SIGTERM)])
 def test_a_process_whose_launcher_is_gone_before_its_first_line_is_told_to_stop(
-    gone: bool,
+    launcher: int, code: int
 ) -> None:
     """As one that is started at the moment in which its launcher is told to stop."""
-    launcher = 0 if gone else os.getpid()
     line = "from finetuning.base.environment import end_with_launcher; end_with_launcher()"
     process = subprocess.run(
         [sys.executable, "-c", line],
         env={**os.environ, "FINETUNING_LAUNCHER": str(launcher)},
         check=False,
     )
-    assert process.returncode == (-signal.SIGTERM if gone else 0)
+    assert process.returncode == code
 
 
 def test_who_is_told_to_stop_waits_for_the_others_for_so_long(

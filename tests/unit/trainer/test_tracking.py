@@ -98,6 +98,7 @@ def read_tensorboard(output: Path) -> Any:
     return EventAccumulator(str(output / "tracking/tensorboard"), sizes).Reload()
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorboard_shows_what_the_history_has(
     warm: WarmTrainer, argv: list[str], output: Path
@@ -115,6 +116,7 @@ def test_tensorboard_shows_what_the_history_has(
     assert outcomes[-1].tensor_proto.string_val == [b"finished"]
 
 
+@pytest.mark.long
 def test_the_documented_tensorboard_serves_the_curves(
     warm: WarmTrainer, argv: list[str], output: Path
 ) -> None:
@@ -159,6 +161,7 @@ def test_mlflow_has_one_run_with_every_step_once(
     assert params["target_modules"] == "q_proj, v_proj, k_proj, o_proj"
 
 
+@pytest.mark.long
 def test_a_paused_run_goes_on_as_the_same_run_and_is_sent_what_it_missed(
     warm: WarmTrainer, argv: list[str], output: Path, mlflow: Server
 ) -> None:
@@ -231,6 +234,7 @@ def plain(warm: WarmTrainer, argv: list[str], folder: Path) -> list[tuple[int, f
     return written(folder)
 
 
+@pytest.mark.long
 def test_a_server_that_is_away_costs_one_line(
     warm: WarmTrainer, argv: list[str], output: Path, tmp_path: Path
 ) -> None:
@@ -294,6 +298,7 @@ def echo() -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.long
 def test_credentials_are_in_no_file_and_no_line(
     warm: WarmTrainer, argv: list[str], output: Path, echo: str
 ) -> None:
