@@ -61,17 +61,27 @@ class Model:
             uids=[each["metadata"]["uid"] for each in every],
         )
 
+    @classmethod
+    def of_choice(cls, file: Path, jobs: int) -> Model:
+        """As `read`; raises ValueError alone, with the flag, also for an amount of none."""
+        if jobs < 1:
+            raise ValueError(f"--jobs {jobs}: give at least 1")
+        try:
+            return cls.read(file)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"--objects {file}: {error}") from error
+
     def of(self, number: int) -> dict[str, list[bytes]]:
         """The same for another job."""
         new = {uid: str(uuid.UUID(int=number * len(self.uids) + at))
                for at, uid in enumerate(self.uids)}  # fmt: skip
         new |= {self.namespace: f"team-{number % NAMESPACES:03}", self.name: f"n{number:06}"}
         return {
-            plural: [_renamed(text, new) for text in texts] for plural, texts in self.texts.items()
+            plural: [renamed(text, new) for text in texts] for plural, texts in self.texts.items()
         }
 
 
-def _renamed(text: str, new: dict[str, str]) -> bytes:
+def renamed(text: str, new: dict[str, str]) -> bytes:
     for old, other in new.items():
         text = text.replace(old, other)
     return text.encode()
@@ -137,12 +147,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--objects", type=Path, default=OBJECTS)
     chosen = parser.parse_args(arguments)
     try:
-        model = Model.read(chosen.objects)
-    except (OSError, ValueError) as error:
-        print(f"error: --objects {chosen.objects}: {error}", file=sys.stderr)
-        return 2
-    if chosen.jobs < 1:
-        print(f"error: --jobs {chosen.jobs}: give at least 1", file=sys.stderr)
+        model = Model.of_choice(chosen.objects, chosen.jobs)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     for title, value in measure(model, chosen.jobs).items():
         print(f"{title}: {value:.1f}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import time
 from collections import defaultdict
@@ -44,26 +43,33 @@ class Client:
     async def close(self) -> None:
         await self.http.close()
 
-    async def create(self, path: str, manifest: dict[str, Any]) -> None:
-        """Raises RuntimeError with the API server's words when it refuses."""
-        await self._send("POST", path, manifest, fine=409)
+    async def create(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        """What was made; raises RuntimeError with the API server's words when it refuses."""
+        return await self._send("POST", path, manifest, fine=409)
+
+    async def replace(self, path: str, manifest: dict[str, Any]) -> None:
+        """Raises RuntimeError as `create` does."""
+        await self._send("PUT", path, manifest, fine=409)
 
     async def delete(self, path: str) -> None:
         """With all that belongs to it; raises RuntimeError as `create` does."""
         await self._send("DELETE", path, {"propagationPolicy": "Background"}, fine=404)
 
-    async def _send(self, verb: str, path: str, body: dict[str, Any], fine: int) -> None:
+    async def _send(self, verb: str, path: str, body: dict[str, Any], fine: int) -> dict[str, Any]:
         """Again while the API server is away; `fine` answers what it had done before it went."""
-        for number in itertools.count():
+        number = 0
+        while True:
             try:
                 async with self.http.request(verb, path, json=body) as answer:
                     status, said = answer.status, await answer.text()
             except aiohttp.ClientError as error:
                 status, said = 503, str(error)
             if status < 400 or (number and status == fine):  # noqa: PLR2004
-                return
+                found: dict[str, Any] = json.loads(said)
+                return found
             if status < 500 or number * AGAIN_SECONDS > AWAY_SECONDS:  # noqa: PLR2004
                 raise RuntimeError(f"{verb} {path}: {status} {said}")
+            number += 1
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def create_text(self, path: str, manifest: str) -> None:

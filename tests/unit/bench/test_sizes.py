@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from bench.operator import known, sizes, workload
+from bench.operator import crowd, known, sizes, workload
 
 from finetuning.controller import naming
 
@@ -96,3 +96,21 @@ def test_sizes_are_those_of_a_page_and_counts_those_of_all() -> None:
     found = asyncio.run(sizes.measure(cast("Any", Server()), "team", 2))
     assert found == {"Job": {"per_job": 1.0, "json": 54.0, "kept": 700.0}}
     assert sizes.kept_bytes(found) == 700.0
+
+
+def test_an_object_is_created_without_what_the_api_server_adds() -> None:
+    job = objects()["jobs"][0]
+    job["spec"]["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": "u-job"}}
+    before = json.dumps(job)
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    labels |= {"batch.kubernetes.io/job-name": "j00001-train", "controller-uid": "u-job"}
+    made = crowd.begun(job)
+    assert set(made["metadata"]) == {"name", "namespace", "labels", "ownerReferences"}
+    assert "selector" not in made["spec"]
+    kept = json.loads(before)["spec"]["template"]["metadata"]["labels"]
+    assert made["spec"]["template"]["metadata"] == {"labels": kept}
+
+
+def test_a_crowd_of_nobody_is_refused(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert crowd.main(["--jobs", "0", "--objects", str(file)]) == 2
+    assert "--jobs 0: give at least 1" in capsys.readouterr().err
