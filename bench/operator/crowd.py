@@ -15,7 +15,9 @@ import json
 import signal
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ from bench.operator.process import OperatorProcess
 from bench.operator.watcher import CONCURRENT, Client, established
 from bench.operator.workload import SETTINGS
 from hack.cluster.shell import ClusterError
-from tqdm import tqdm
+from rich.progress import track
 
 from finetuning.controller.settings import MonitoringMode
 
@@ -85,11 +87,9 @@ async def furnish(plane: Plane, model: Model, jobs: int) -> None:
         )
         for number in range(min(NAMESPACES, jobs)):
             await _namespace(client, f"team-{number:03}")
-        with tqdm(total=jobs, unit="job", desc="creating", disable=None) as bar:
-            numbers = iter(range(jobs))
-            await asyncio.gather(
-                *(_add_all(client, model, numbers, bar) for _ in range(CONCURRENT))
-            )
+        told = track(range(jobs), "creating", disable=not sys.stderr.isatty(), transient=True)
+        numbers = iter(told)
+        await asyncio.gather(*(_add_all(client, model, numbers) for _ in range(CONCURRENT)))
     finally:
         await client.close()
 
@@ -100,10 +100,9 @@ async def _namespace(client: Client, name: str) -> None:
     await client.create(f"/api/v1/namespaces/{name}/serviceaccounts", account)
 
 
-async def _add_all(client: Client, model: Model, numbers: Iterator[int], bar: Any) -> None:
+async def _add_all(client: Client, model: Model, numbers: Iterator[int]) -> None:
     for number in numbers:
         await add(client, model, number)
-        bar.update()
 
 
 def measure(plane: Plane, jobs: int) -> dict[str, float]:
@@ -130,15 +129,33 @@ def _life(operator: OperatorProcess, jobs: int) -> dict[str, float]:
     """Until it has looked at every job."""
     ready = operator.start()
     found = {"ready, s": ready, "processor until then, s": cpu_seconds(operator.pid)}
+    with ThreadPoolExecutor() as pool:
+        busy = threading.Event()
+        silence = pool.submit(_longest_silence, operator, busy)
+        try:
+            _wait_for_looks(operator, jobs)
+        finally:
+            busy.set()
+    found["processor until all were looked at, s"] = cpu_seconds(operator.pid)
+    found["longest wait for /livez meanwhile, s"] = silence.result()
+    found["memory, MiB"] = memory_mib(operator.pid, "VmRSS")
+    found["memory at most, MiB"] = memory_mib(operator.pid, "VmHWM")
+    return found
+
+
+def _wait_for_looks(operator: OperatorProcess, jobs: int) -> None:
     deadline = time.monotonic() + LOOKED_SECONDS
     while (looks := operator.looks()) < jobs:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{looks:.0f} of {jobs} jobs were looked at")
         time.sleep(0.2)
-    found["processor until all were looked at, s"] = cpu_seconds(operator.pid)
-    found["memory, MiB"] = memory_mib(operator.pid, "VmRSS")
-    found["memory at most, MiB"] = memory_mib(operator.pid, "VmHWM")
-    return found
+
+
+def _longest_silence(operator: OperatorProcess, over: threading.Event) -> float:
+    longest = 0.0
+    while not over.wait(0.02):
+        longest = max(longest, operator.silence())
+    return longest
 
 
 def run(model: Model, jobs: int) -> dict[str, float]:
@@ -177,7 +194,7 @@ def main(arguments: list[str]) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     for title, value in found.items():
-        print(f"{title}: {value:.1f}")
+        print(f"{title}: {value:.2f}")
     return 0
 
 

@@ -63,10 +63,17 @@ class OperatorProcess:
     def looks(self) -> float:
         """Looks at jobs since its start, by its own metrics."""
         url = f"http://127.0.0.1:{self._port}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=READY_SECONDS) as answer:
             families = text_string_to_metric_families(answer.read().decode())
             return sum(each.value for family in families for each in family.samples
                        if each.name == RECONCILE_TOTAL.name)  # fmt: skip
+
+    def silence(self) -> float:
+        """Seconds until it says that it is alive."""
+        begun = time.monotonic()
+        url = f"http://127.0.0.1:{self._port}/livez"
+        urllib.request.urlopen(url, timeout=READY_SECONDS).close()
+        return time.monotonic() - begun
 
     def start(self) -> float:
         """Seconds until it was ready; raises RuntimeError when it ends or takes too long."""

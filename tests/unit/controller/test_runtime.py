@@ -73,6 +73,24 @@ async def test_jobs_wait_for_a_look_only_where_one_leads(operator: Operator) -> 
     assert depths[-1] == 0
 
 
+async def test_jobs_that_need_nothing_leave_time_for_everything_else(operator: Operator) -> None:
+    """The Lease is renewed and probes are answered in between, however many there are."""
+    for number in range(100):
+        operator._queue.add(("team", f"job-{number}"))
+    left = list[int]()
+
+    async def other() -> None:
+        while depth := operator._queue.depth:
+            left.append(depth)
+            await asyncio.sleep(0)
+        operator._queue.close()
+
+    work = asyncio.gather(operator._workers(looks(None)), other())
+    await asyncio.wait_for(work, 20)
+    assert len(left) >= 10
+    assert left == sorted(left, reverse=True)
+
+
 async def test_the_process_is_alive_before_it_is_ready() -> None:
     ready = False
     runner = await endpoints.serve(0, OperatorMetrics(Cache(), SETTINGS).registry, lambda: ready)
