@@ -120,6 +120,7 @@ class Reconciler:
             return await self._write(custom, memory, status.parse(custom.body.get("status")), new)
         if status.is_settled(job):
             self._memories.pop(key, None)
+            self._specs.forget(key)
             await children.give_up(self._gateway, self._cache, job)
             await children.expire(self._gateway, self._cache, job)
             await self._monitors.remove(wanted)

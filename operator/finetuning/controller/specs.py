@@ -1,34 +1,32 @@
 """What was read of the jobs' specs lately: a job is looked at many times, and changes seldom."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
 
+import msgspec
 from pydantic import ValidationError
 
 from finetuning.api.base import as_admitted
-from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus
+from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.controller import status
 from finetuning.controller.desired import Desired
 from finetuning.controller.observed import Custom, Key, Raw
 from finetuning.controller.settings import Settings
 
 KEPT = 1000
-"""Some 50 MB; with more jobs under way at once than that, some are read again."""
+"""Some 35 MB; with more jobs under way at once than that, some are read again."""
 
 
 @dataclass
 class _Known:
-    """A job without its status, and what it was read from."""
+    """A job as it was read last."""
 
-    metadata: Raw
-    spec: Any
+    text: bytes
+    """What it was read from; as dictionaries it would be ten times as large,"""
+    lasting: bytes
+    """and the part of that which is read once: not the status."""
     job: FineTuningJob
     checked: bool = False
     """Whether all that it needs in its life can be had."""
-    written: Any = None
-    """The status as it was read last,"""
-    status: FineTuningJobStatus = field(default_factory=FineTuningJobStatus)
-    """and what it says."""
 
 
 class Specs:
@@ -43,23 +41,21 @@ class Specs:
 
         Raises ValidationError, and InvalidSpecError where a child cannot be had.
         """
-        metadata, spec = _lasting(custom.body), custom.body.get("spec")
         known = self._known.pop(custom.key, None)
-        if known is None or known.metadata != metadata or known.spec != spec:
-            known = _Known(metadata, spec, _read(custom.body))
-        found = _now(known, custom)
-        wanted = Desired(found, self._settings)
+        if known is None or known.text != custom.text:
+            known = _renewed(known, custom)
+        wanted = Desired(known.job, self._settings)
         # Of a job that is over nothing is made any more; of a new one the first child at once.
-        if not known.checked and not status.is_settled(found):
+        if not known.checked and not status.is_settled(known.job):
             wanted.manifests()
             known.checked = True
         self._known[custom.key] = known
         if len(self._known) > self._kept:
             del self._known[next(iter(self._known))]
-        return found, wanted
+        return known.job, wanted
 
     def forget(self, key: Key) -> None:
-        """Of a job that is gone nothing is asked again."""
+        """Of a job that is gone nothing is asked again, of one that is over seldom."""
         self._known.pop(key, None)
 
 
@@ -75,13 +71,18 @@ def _read(body: Raw) -> FineTuningJob:
             return FineTuningJob.from_body(told)
 
 
-def _now(known: _Known, custom: Custom) -> FineTuningJob:
-    written = custom.body.get("status")
-    if written is not known.written:
-        known.written, known.status = written, status.parse(written)
-    version = custom.body["metadata"].get("resourceVersion", "")
-    metadata = known.job.metadata.model_copy(update={"resource_version": version})
-    return known.job.model_copy(update={"metadata": metadata, "status": known.status})
+def _renewed(known: _Known | None, custom: Custom) -> _Known:
+    """The status as it says now; the rest read again only where it changed."""
+    body = custom.body
+    lasting = msgspec.json.encode((_lasting(body), body.get("spec")))
+    if known is None or known.lasting != lasting:
+        known = _Known(custom.text, lasting, _read(body))
+    version = body["metadata"].get("resourceVersion", "")
+    update = {
+        "metadata": known.job.metadata.model_copy(update={"resource_version": version}),
+        "status": status.parse(body.get("status")),
+    }
+    return replace(known, text=custom.text, job=known.job.model_copy(update=update))
 
 
 def _lasting(body: Raw) -> Raw:

@@ -356,6 +356,16 @@ async def test_a_deleted_job_is_forgotten(world: World, process: Process) -> Non
     assert world.of("jobs") == world.of("pods") == world.of("services") == []
 
 
+async def test_of_jobs_that_are_over_nothing_is_held_ready(world: World, process: Process) -> None:
+    """Of a thousand of them it would be 50 MB, once a resync has looked at all."""
+    await tell(world, process, STORY)
+    assert world.status["phase"] == "Succeeded"
+    assert process.reconciler._memories == {}
+    assert process.reconciler._specs._known == {}
+    assert await process.reconciler.reconcile(KEY) is None
+    assert process.reconciler._specs._known == {}
+
+
 async def test_suspend_stops_the_job_and_resume_goes_on(world: World, process: Process) -> None:
     await tell(world, process, STORY[:3])
     world.change(suspend=True)

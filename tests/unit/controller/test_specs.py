@@ -101,6 +101,15 @@ def test_what_a_later_rule_refuses_is_read_once_it_has_begun() -> None:
         Specs(SETTINGS).read(bare)
 
 
+def test_what_is_kept_of_a_job_is_no_tree_of_what_the_api_server_sent() -> None:
+    specs = Specs(SETTINGS)
+    job, _ = specs.read(custom(phase="Running"))
+    same, _ = specs.read(custom(phase="Running"))
+    assert same is job, "the same text says the same"
+    (known,) = specs._known.values()
+    assert not [part for part in vars(known).values() if isinstance(part, dict | list)]
+
+
 def test_no_more_is_kept_than_fits_and_the_last_used_stays(parses: list[str]) -> None:
     specs = Specs(SETTINGS, kept=2)
     for name in ("a", "b", "a", "c", "a", "b"):
