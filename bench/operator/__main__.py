@@ -104,6 +104,13 @@ def check(chosen: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} {value:g}: give more than 0")
 
 
+def check_floor(chosen: argparse.Namespace, subjects: list[Subject]) -> None:
+    """Raises ValueError where figures are to be compared with a floor that is not measured."""
+    if (chosen.gate or chosen.keep) and all(each.name != report.FLOOR for each in subjects):
+        problem = f"--subjects {chosen.subjects}: --gate and --keep need {report.FLOOR} as well"
+        raise ValueError(problem)
+
+
 def say(line: str) -> None:
     print(f"bench: {line}", flush=True)
 
@@ -195,6 +202,7 @@ def main(arguments: list[str]) -> int:
     try:
         check(chosen)
         subjects, wanted = read_subjects(chosen.subjects), read_rounds(chosen.rounds)
+        check_floor(chosen, subjects)
         befalling = load.read(chosen.rate, chosen.failing, chosen.deleted, chosen.restart)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -4,6 +4,7 @@ Requests are counted, each kind for itself, without those about Events, which ha
 only where something takes long. Processor time is compared as a ratio to the floor of the same run.
 Each may be a fifth worse than what was kept, as Kueue's rule is for its own; of requests, a quarter
 of one more for each job, since on a busy machine some job waits long enough to be told of twice.
+An operator whose jobs are all over asks for nothing, but for the lists of a resync.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ KEPT = Path(__file__).with_name("kept.json")
 ROOM = 1.2
 GRAIN = 0.25
 RATIO = "CPU / floor"
+IDLE = "requests while idle"
+RESYNC = 3
+"""Lists that an operator with nothing to do sends every ten minutes."""
 ENOUGH = 20
 """Jobs whose processor time is more than a few ticks of the clock that measures it."""
 
@@ -36,7 +40,15 @@ def figures(found: dict[str, Any]) -> dict[str, float]:
             kept |= {f"{name}, {subject}: {what}": number for what, number in asked.items()}
             if each["jobs"] >= ENOUGH:
                 kept[f"{name}, {subject}: {RATIO}"] = each["cpu_ms"]["operator"] / floor
-    return kept
+    idle = {each["subject"]: each["idle"] for each in found["subjects"] if "idle" in each}
+    return kept | {f"{subject}: {IDLE}": each["requests"] for subject, each in idle.items()}
+
+
+def room(name: str) -> float:
+    """How much more than the fifth a figure may be."""
+    if name.endswith(RATIO):
+        return 0.0
+    return RESYNC if name.endswith(IDLE) else GRAIN
 
 
 def keep(found: dict[str, Any]) -> None:
@@ -49,7 +61,7 @@ def worse(now: dict[str, float], kept: dict[str, float]) -> dict[str, str]:
     lines = {}
     for name in {**kept, **now}:
         value, was = now.get(name, 0.0), kept.get(name, 0.0)
-        allowed = was * ROOM + (0 if name.endswith(RATIO) else GRAIN)
+        allowed = was * ROOM + room(name)
         if name.endswith(RATIO) and name not in now:
             lines[name] = f"{name}: not measured (kept: {was:.3g})"
         elif value > allowed:

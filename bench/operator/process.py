@@ -15,12 +15,14 @@ from bench.operator.workload import SETTINGS
 from hack.cluster.monitoring import answers
 from prometheus_client.parser import text_string_to_metric_families
 
-from finetuning.monitoring.operator_catalog import RECONCILE_TOTAL
+from finetuning.monitoring.operator_catalog import RECONCILE_TOTAL, WORKQUEUE_DEPTH
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.operator.plane import Plane
+
+    from finetuning.monitoring.catalog import Metric
 
 READY_SECONDS = 120.0
 
@@ -62,11 +64,19 @@ class OperatorProcess:
 
     def looks(self) -> float:
         """Looks at jobs since its start, by its own metrics."""
-        url = f"http://127.0.0.1:{self._port}/metrics"
+        return self._told(RECONCILE_TOTAL)
+
+    def depth(self) -> float:
+        """Jobs that wait for a look."""
+        return self._told(WORKQUEUE_DEPTH)
+
+    def _told(self, metric: Metric) -> float:
+        """Asked for alone: all series of a thousand jobs would cost more than what is measured."""
+        url = f"http://127.0.0.1:{self._port}/metrics?name[]={metric.name}"
         with urllib.request.urlopen(url, timeout=READY_SECONDS) as answer:
             families = text_string_to_metric_families(answer.read().decode())
             return sum(each.value for family in families for each in family.samples
-                       if each.name == RECONCILE_TOTAL.name)  # fmt: skip
+                       if each.name == metric.name)  # fmt: skip
 
     def silence(self) -> float:
         """Seconds until it says that it is alive."""

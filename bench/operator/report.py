@@ -50,6 +50,11 @@ def _writes(*, events: bool) -> Callable[[Figures], float | None]:
     return read
 
 
+def _rate(found: Figures) -> float | None:
+    """Jobs a second of a burst."""
+    return None if found["one_by_one"] else float(found["jobs"] / found["all_done"])
+
+
 def _kept(found: Figures) -> float:
     return sizes.kept_bytes(found["sizes"]) / 1024
 
@@ -66,11 +71,13 @@ ROWS: tuple[tuple[str, Callable[[Figures], float | None]], ...] = (
     ("deletion → pod gone p50, s", _at("delete_to_gone", "p50")),
     ("ready after the restart, s", _at("restart_ready")),
     ("all done, s", _at("all_done")),
+    ("jobs a second", _rate),
     ("operator: writes per job", _at("operator_writes")),
     ("of them without Events and deletions", _writes(events=False)),
     ("of them Events", _writes(events=True)),
     ("operator: reads per job", _at("operator_reads")),
     ("operator: looks per job", _at("operator_looks")),
+    ("operator: most jobs in its queue", _at("queue_peak")),
     ("controller manager: requests per job", _requests("controller-manager")),
     ("operator: CPU per job, ms", _at("cpu_ms", "operator")),
     ("API server: CPU per job, ms", _at("cpu_ms", "kube-apiserver")),
@@ -124,10 +131,12 @@ def afterwards(found: Figures) -> Iterator[str]:
     for subject in found["subjects"]:
         if "ready_again" in subject:
             idle = subject["idle"]
+            memory = f", {idle['rss_mib']:.1f} MiB" if "rss_mib" in idle else ""
             yield (
                 f"{subject['subject']}: ready {subject['ready_empty']:.2f} s after the start in an "
                 f"empty cluster, {subject['ready_again']:.2f} s with all jobs there; idle: "
-                f"{idle['cores']:.3f} cores, {idle['requests']} requests in {idle['seconds']:.0f} s"
+                f"{idle['cores']:.3f} cores, {idle['requests']} requests in "
+                f"{idle['seconds']:.0f} s{memory}"
             )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import statistics
 import time
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
 from bench.operator import costs, mishaps, sizes, workload
@@ -76,6 +78,9 @@ async def play(contest: Contest, wanted: Round, limit: float) -> dict[str, Any]:
     befall(contest, wanted, load, watcher)
     if contest.operator is not None and load.restart != "operator":
         watcher.beside(mishaps.keep(meter, contest.operator, contest.say))
+    depths: list[float] = []
+    if contest.operator is not None:
+        watcher.beside(sample(contest.operator.depth, depths))
     act = mishaps.action(load.restart, contest.plane, contest.operator)
     try:
         restarting = asyncio.create_task(mishaps.restart(watcher, meter, wanted.jobs, act))
@@ -95,6 +100,7 @@ async def play(contest: Contest, wanted: Round, limit: float) -> dict[str, Any]:
         "restart_ready": restarted,
         **times(watcher.stamps, begun, contest.last_step),
         **costs_now,
+        "queue_peak": max(depths, default=None),
         "sizes": await sizes.measure(contest.client, namespace, wanted.jobs),
         "etcd_mib": sizes.database_mib(contest.plane.folder),
     }
@@ -104,6 +110,14 @@ def looks(contest: Contest) -> dict[int, float]:
     """Looks at jobs by the operator's process: another one begins at zero."""
     operator = contest.operator
     return {operator.pid: operator.looks()} if operator is not None else {}
+
+
+async def sample(read: Callable[[], float], found: list[float], seconds: float = 1) -> None:
+    """Note it now and then; nothing while the operator is away."""
+    while True:
+        with contextlib.suppress(OSError, HTTPException):
+            found.append(await asyncio.to_thread(read))
+        await asyncio.sleep(seconds)
 
 
 def befall(contest: Contest, wanted: Round, load: Load, watcher: Watcher) -> None:
@@ -208,12 +222,26 @@ def total(counted: Iterable[tuple[tuple[str, str], int]], verbs: set[str]) -> in
 def idle(plane: Plane, operator: OperatorProcess, seconds: float) -> dict[str, float]:
     """What an operator does whose jobs are all finished: cores, and requests of any kind."""
     meter = Meter(lambda: {"operator": operator.pid}, plane.place.audit_log)
-    time.sleep(1)
+    settle(meter)
     meter.start()
     time.sleep(seconds)
-    sent = sum(number for (who, *_), number in meter.requests().items() if who == "operator")
     return {
         "cores": meter.used()["operator"] / seconds,
-        "requests": sent,
+        "requests": asked(meter),
         "seconds": seconds,
+        "rss_mib": costs.memory_mib(operator.pid, "VmRSS"),
     }
+
+
+def settle(meter: Meter, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Until the operator has asked for nothing for three seconds, or asks on for thirty."""
+    for _ in range(10):
+        meter.start()
+        sleep(3)
+        if not asked(meter):
+            return
+
+
+def asked(meter: Meter) -> int:
+    """Requests of the operator since the meter's start."""
+    return sum(number for (who, *_), number in meter.requests().items() if who == "operator")

@@ -1,9 +1,11 @@
+import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from bench.operator import costs, gate, stand_ins, watcher, workload
+from bench.operator import costs, gate, report, rounds, stand_ins, watcher, workload
 from bench.operator.__main__ import main, read_rounds
 from bench.operator.workload import Round
 
@@ -24,10 +26,11 @@ def test_rounds_are_counts_and_counts_in_a_row() -> None:
         ("--gpus", "0"),
         ("--pod-seconds", "-1"),
         ("--limit", "nan"),
+        ("--subjects", "validated", "--gate"),
     ],
 )
 def test_a_wrong_choice_is_one_line_and_exit_code_2(
-    words: tuple[str, str], capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(list(words)) == 2
     told = capsys.readouterr().err
@@ -94,6 +97,62 @@ def test_counts_alone_decide_where_the_machine_is_busy(
     told = capsys.readouterr()
     assert "CPU / floor: 0.6, kept 0.3" in told.out
     assert "create jobs: 3, kept 2" in told.err
+
+
+def test_an_operator_that_asks_though_all_is_over_fails_the_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gate, "KEPT", tmp_path / "kept.json")
+
+    def run(requests: int) -> dict[str, Any]:
+        found = run_of(jobs=2, milliseconds=30)
+        found["subjects"][1]["idle"] = {"requests": requests}
+        return found
+
+    gate.keep(run(0))
+    assert gate.judge(run(3), counted=True) == 0, "the lists of a resync"
+    assert gate.judge(run(10), counted=True) == 1
+    assert "validated: requests while idle: 10, kept 0" in capsys.readouterr().err
+
+
+def test_a_late_request_is_none_of_an_idle_operator(tmp_path: Path) -> None:
+    log, naps = tmp_path / "audit.log", list[float]()
+    about = {"verb": "delete", "objectRef": {"resource": "servicemonitors"}}
+    line = json.dumps({"user": {"username": "bench-operator"}, **about}) + "\n"
+    log.write_text(line)
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 1:
+            log.write_text(log.read_text() + line)
+
+    rounds.settle(costs.Meter(dict, log), nap)
+    assert naps == [3, 3], "once more, since the first three seconds had a request"
+
+
+async def test_how_long_the_queue_got_is_noted_also_across_a_restart() -> None:
+    answers: list[float] = [4, 9]
+
+    def read() -> float:
+        if len(answers) == 1:
+            answers.append(2)
+            raise ConnectionRefusedError
+        return answers.pop(0)
+
+    found: list[float] = []
+    task = asyncio.create_task(rounds.sample(read, found, seconds=0))
+    while len(found) < 3:
+        assert not task.done()
+        await asyncio.sleep(0.001)
+    task.cancel()
+    assert found[:3] == [4, 9, 2]
+
+
+def test_jobs_a_second_are_those_of_a_burst() -> None:
+    burst = {"jobs": 100, "all_done": 20.0, "one_by_one": False}
+    rate = next(read for title, read in report.ROWS if title == "jobs a second")
+    assert rate(burst) == 5
+    assert rate(burst | {"one_by_one": True}) is None
 
 
 def test_pods_end_with_words_that_the_operator_reads() -> None:

@@ -119,6 +119,10 @@ async def test_the_metrics_are_compressed_for_a_client_that_asks() -> None:
                 assert response.headers.get("Content-Encoding") == encoding
                 assert response.content_type == "text/plain"
                 assert "finetuning_operator_watched_jobs 0.0" in await response.text()
+        async with http.get(url, params={"name[]": WORKQUEUE_DEPTH.name}) as response:
+            text = await response.text()
+    assert f"{WORKQUEUE_DEPTH.name} 0.0" in text
+    assert "watched_jobs" not in text, "who asks for one series is told no other"
     await runner.cleanup()
 
 
