@@ -32,6 +32,7 @@ from bench.operator.workload import SETTINGS, SUBJECTS, Round, Subject
 from hack.cluster import monitoring, tools
 from hack.cluster.shell import ClusterError, write
 
+from finetuning.controller.gateway import POD_MONITORS, SERVICE_MONITORS
 from finetuning.controller.settings import MonitoringMode
 
 if TYPE_CHECKING:
@@ -104,6 +105,12 @@ def check(chosen: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} {value:g}: give more than 0")
 
 
+def definitions() -> list[Path]:
+    """Of the jobs, and of what the operator makes for Prometheus in any of its modes."""
+    made = tuple(f"_{resource.plural}.yaml" for resource in (SERVICE_MONITORS, POD_MONITORS))
+    return [CRD, *(file for file in monitoring.crds() if file.name.endswith(made))]
+
+
 def check_floor(chosen: argparse.Namespace, subjects: list[Subject]) -> None:
     """Raises ValueError where figures are to be compared with a floor that is not measured."""
     if (chosen.gate or chosen.keep) and all(each.name != report.FLOOR for each in subjects):
@@ -157,8 +164,7 @@ class Bench:
         """Definitions, nodes, and the namespace where the operator has its Lease."""
         client = Client(plane)
         try:
-            definitions = [CRD, *(f for f in monitoring.crds() if "servicemonitors" in f.name)]
-            for file in definitions:
+            for file in definitions():
                 await client.create_text(DEFINITIONS, file.read_text())
             await client.until(DEFINITIONS, established)
             plane.start_rest()

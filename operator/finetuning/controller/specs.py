@@ -13,7 +13,7 @@ from finetuning.controller.observed import Custom, Key, Raw
 from finetuning.controller.settings import Settings
 
 KEPT = 1000
-"""Some 35 MB; with more jobs under way at once than that, some are read again."""
+"""Some 45 MB; with more jobs under way at once than that, some are read again."""
 
 
 @dataclass

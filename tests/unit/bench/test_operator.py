@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 from bench.operator import costs, gate, report, rounds, stand_ins, watcher, workload
-from bench.operator.__main__ import main, read_rounds
+from bench.operator.__main__ import CRD, definitions, main, read_rounds
 from bench.operator.workload import Round
+from hack.cluster import monitoring
 
 from finetuning.artifacts.models import TrainingResult, ValidationResult
 from finetuning.controller import naming
@@ -146,6 +147,16 @@ async def test_how_long_the_queue_got_is_noted_also_across_a_restart() -> None:
         await asyncio.sleep(0.001)
     task.cancel()
     assert found[:3] == [4, 9, 2]
+
+
+def test_the_control_plane_knows_what_any_mode_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an operator in the mode podMonitor tries in vain every ten seconds, and that counts."""
+    kinds = ("alertmanagers", "podmonitors", "servicemonitors")
+    there = [tmp_path / f"monitoring.coreos.com_{kind}.yaml" for kind in kinds]
+    monkeypatch.setattr(monitoring, "crds", lambda: there)
+    assert definitions() == [CRD, *there[1:]]
 
 
 def test_jobs_a_second_are_those_of_a_burst() -> None:

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from pydantic import BaseModel, ValidationError
 from tests.unit.controller.objects import SETTINGS, job_body, running
+from tests.unit.controller.story import STORY, tell
 from tests.unit.controller.world import KEY, Process, World
 
 from finetuning.artifacts.models import GpuState, TrainingState
@@ -90,6 +91,32 @@ async def test_each_mode_makes_its_own_objects_and_says_so(
     await run_in(mode, world, http)
     assert monitoring_objects(world) == WANTED[mode]
     assert ready(world) == REASONS[mode]
+
+
+@pytest.mark.parametrize(
+    ("mode", "own"),
+    [
+        (MonitoringMode.PER_JOB, {"services", "servicemonitors"}),
+        (MonitoringMode.SHARED, {"services"}),
+        (MonitoringMode.POD_MONITOR, set[str]()),
+        (MonitoringMode.NONE, set[str]()),
+    ],
+)
+async def test_a_job_costs_five_writes_and_one_for_each_object_that_its_mode_gives_it(
+    mode: MonitoringMode, own: set[str], world: World, http: aiohttp.ClientSession
+) -> None:
+    process = Process(world, http, in_mode(mode))
+    await process.keeper.attempt()
+    world.apply(output={"storage": {"claimName": "results"}})
+    process.watch()
+    await process.reconciler.reconcile(KEY)
+    await tell(world, process, STORY[2:])
+    assert world.status["phase"] == "Succeeded"
+    made = [plural for verb, plural, name in world.writes
+            if name.startswith("demo") and plural != "events" and verb != "delete"]  # fmt: skip
+    statuses = made.count("finetuningjobs")
+    assert sorted(made) == sorted([*own, "jobs", "jobs", *["finetuningjobs"] * statuses])
+    assert statuses == 3
 
 
 @pytest.mark.parametrize(("old", "new"), list(permutations(MonitoringMode, 2)))
