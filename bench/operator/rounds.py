@@ -88,7 +88,12 @@ async def play(contest: Contest, wanted: Round, limit: float) -> dict[str, Any]:
         restarted = await restarting
     finally:
         await watcher.stop()
-    costs_now = spent(contest, meter, wanted.jobs)
+    used = meter.used()
+    busy = meter.busy_elsewhere(used)
+    if contest.operator is not None:
+        # What a job costs after its verdict is counted too: its monitor goes, Events come.
+        await asyncio.to_thread(settle, meter)
+    costs_now = spent(contest, used, meter.requests(), wanted.jobs)
     now = looks(contest)
     if now and now.keys() == looked.keys():
         costs_now["operator_looks"] = sum(now[pid] - looked[pid] for pid in now) / wanted.jobs
@@ -100,6 +105,7 @@ async def play(contest: Contest, wanted: Round, limit: float) -> dict[str, Any]:
         "restart_ready": restarted,
         **times(watcher.stamps, begun, contest.last_step),
         **costs_now,
+        "machine_busy_elsewhere": busy,
         "queue_peak": max(depths, default=None),
         "sizes": await sizes.measure(contest.client, namespace, wanted.jobs),
         "etcd_mib": sizes.database_mib(contest.plane.folder),
@@ -196,13 +202,16 @@ def percentile(values: list[float], share: float) -> float:
     return values[min(len(values) - 1, int(share * len(values)))]
 
 
-def spent(contest: Contest, meter: Meter, jobs: int) -> dict[str, Any]:
+def spent(
+    contest: Contest,
+    used: Mapping[str, float],
+    requests: Mapping[tuple[str, str, str], int],
+    jobs: int,
+) -> dict[str, Any]:
     """Per job: requests and processor milliseconds; memory in MiB."""
-    used, requests = meter.used(), meter.requests()
     found: dict[str, Any] = {
         "cpu_ms": {name: 1000 * seconds / jobs for name, seconds in used.items()},
         "cpu_ms_all": 1000 * sum(used.values()) / jobs,
-        "machine_busy_elsewhere": meter.busy_elsewhere(used),
         "requests": {" ".join(key): number / jobs for key, number in sorted(requests.items())},
     }
     mine = {key[1:]: number for key, number in requests.items() if key[0] == "operator"}
@@ -222,6 +231,7 @@ def total(counted: Iterable[tuple[tuple[str, str], int]], verbs: set[str]) -> in
 def idle(plane: Plane, operator: OperatorProcess, seconds: float) -> dict[str, float]:
     """What an operator does whose jobs are all finished: cores, and requests of any kind."""
     meter = Meter(lambda: {"operator": operator.pid}, plane.place.audit_log)
+    meter.start()
     settle(meter)
     meter.start()
     time.sleep(seconds)
@@ -236,9 +246,9 @@ def idle(plane: Plane, operator: OperatorProcess, seconds: float) -> dict[str, f
 def settle(meter: Meter, sleep: Callable[[float], None] = time.sleep) -> None:
     """Until the operator has asked for nothing for three seconds, or asks on for thirty."""
     for _ in range(10):
-        meter.start()
+        before = asked(meter)
         sleep(3)
-        if not asked(meter):
+        if asked(meter) == before:
             return
 
 

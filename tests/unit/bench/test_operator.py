@@ -116,7 +116,7 @@ def test_an_operator_that_asks_though_all_is_over_fails_the_gate(
     assert "validated: requests while idle: 10, kept 0" in capsys.readouterr().err
 
 
-def test_a_late_request_is_none_of_an_idle_operator(tmp_path: Path) -> None:
+def test_a_request_after_the_last_verdict_is_waited_for(tmp_path: Path) -> None:
     log, naps = tmp_path / "audit.log", list[float]()
     about = {"verb": "delete", "objectRef": {"resource": "servicemonitors"}}
     line = json.dumps({"user": {"username": "bench-operator"}, **about}) + "\n"
@@ -127,8 +127,10 @@ def test_a_late_request_is_none_of_an_idle_operator(tmp_path: Path) -> None:
         if len(naps) == 1:
             log.write_text(log.read_text() + line)
 
-    rounds.settle(costs.Meter(dict, log), nap)
+    meter = costs.Meter(dict, log)
+    rounds.settle(meter, nap)
     assert naps == [3, 3], "once more, since the first three seconds had a request"
+    assert rounds.asked(meter) == 2, "which is counted"
 
 
 async def test_how_long_the_queue_got_is_noted_also_across_a_restart() -> None:
