@@ -3,13 +3,13 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from finetuning.api.v1alpha1 import FineTuningJob
 from finetuning.artifacts.plain import plain
@@ -19,11 +19,11 @@ from finetuning.client.errors import (
     BAD_REQUEST,
     NOT_FOUND,
     ClientError,
+    ClusterError,
     InvalidJobError,
     JobNotFoundError,
     WrongStateError,
     explained,
-    may_pass,
     refused,
 )
 from finetuning.client.logs import LogOf
@@ -35,7 +35,8 @@ from finetuning.controller.observed import Pod
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0
-"""How long a watch bears with a cluster that does not answer."""
+"""How long a watch, or a log, bears with a cluster that does not answer."""
+_T = TypeVar("_T")
 
 Progress = Callable[[FineTuningJob], None]
 
@@ -257,21 +258,12 @@ class AsyncFineTuningClient:
             JobNotFoundError: it is not there, or not there any more.
             ClusterError: the cluster refuses, or has not answered for a minute.
         """
-        version, silent_since = "", 0.0
+        version = ""
         while True:
-            try:
-                found = await self.gateway.get(CUSTOMS, self.namespace, objects.named(name))
-                silent_since = 0.0
-            except ApiError as error:
-                now = time.monotonic()
-                silent_since = silent_since or now
-                if not may_pass(error) or now - silent_since > PATIENCE_SECONDS:
-                    raise explained(error) from None
-            else:
-                job = objects.parsed(found if found is not None else await self.object(name))
-                if job.metadata.resource_version != version:
-                    version = job.metadata.resource_version
-                    yield job
+            job = await _patiently(lambda: self.get(name))
+            if job.metadata.resource_version != version:
+                version = job.metadata.resource_version
+                yield job
             await asyncio.sleep(seconds)
 
     async def wait(
@@ -311,20 +303,21 @@ class AsyncFineTuningClient:
     ) -> AsyncIterator[str]:
         """A container's output in pieces of whole lines: of the newest pod, its last `tail` lines.
 
-        Following goes on with the pods that take over after a crash, until none will.
+        Following goes on where a connection was cut, and with the pods that take over after a
+        crash, until none will.
 
         Raises:
             ClientError: a job has no such output.
             WrongStateError: there is no output, and without `follow` nobody waits for it.
-            JobNotFoundError, ClusterError: as for `get`.
+            JobNotFoundError, ClusterError: as for `get`; when following, after a minute.
         """
         source, read = logs.output(of), set[str]()
+        job, pod = await self._newest(name, source)
         while True:
-            job = await self.get(name)
-            pod = await self._pod(job, source)
             if pod is not None and pod.meta.uid not in read and logs.has_begun(pod, source):
                 read.add(pod.meta.uid)
-                async for piece in self._output(pod, source, follow=follow, tail=tail):
+                pieces = self._followed if follow else self._written
+                async for piece in pieces(pod, source, tail):
                     yield piece
             elif not read and (not follow or logs.no_more(job, source)):
                 why = logs.why_not(pod, source) + logs.why_never(job)
@@ -332,21 +325,55 @@ class AsyncFineTuningClient:
             if not follow or (read and logs.no_more(job, source)):
                 return
             await asyncio.sleep(POLL_SECONDS)
+            job, pod = await _patiently(lambda: self._newest(name, source))
 
-    async def _pod(self, job: FineTuningJob, of: LogOf) -> Pod | None:
+    async def _newest(self, name: str, of: LogOf) -> tuple[FineTuningJob, Pod | None]:
+        """A job, and the pod whose output it has."""
+        job = await self.get(name)
         labels = logs.selector(job.metadata.uid, of)
         try:
             found = self.gateway.items(PODS, self.namespace, labelSelector=labels)
-            return logs.newest([observed.pod(raw) async for raw in found])
+            return job, logs.newest([observed.pod(raw) async for raw in found])
         except ApiError as error:
             raise explained(error) from None
 
-    async def _output(
-        self, pod: Pod, of: LogOf, *, follow: bool, tail: int | None
-    ) -> AsyncIterator[str]:
-        query = {"container": logs.container(of)}
-        query |= {"follow": "true"} if follow else {}
-        query |= {"tailLines": str(tail)} if tail is not None else {}
+    async def _written(self, pod: Pod, of: LogOf, tail: int | None) -> AsyncIterator[str]:
+        query = {"tailLines": str(tail)} if tail is not None else {}
+        async for piece in self._output(pod, of, query):
+            yield piece
+
+    async def _followed(self, pod: Pod, of: LogOf, tail: int | None) -> AsyncIterator[str]:
+        """Until the container has ended, by as many connections as that takes."""
+        place, failures, now = logs.Place(), 0, pod
+        while True:
+            before, ended = place.time, logs.has_ended(now, of)
+            try:
+                async for piece in self._output(pod, of, place.connection(tail)):
+                    if new := place.new(piece):
+                        yield new
+            except ClusterError as error:
+                failures = failures + 1 if place.time == before else 1
+                if not error.may_pass or failures > PATIENCE_SECONDS / POLL_SECONDS:
+                    raise
+                ended = False
+            if ended:
+                return
+            await asyncio.sleep(POLL_SECONDS)
+            if (found := await _patiently(lambda: self._again(pod))) is None:
+                return
+            now = found
+
+    async def _again(self, pod: Pod) -> Pod | None:
+        """The pod as it is now; None when it is gone."""
+        try:
+            raw = await self.gateway.get(PODS, self.namespace, pod.meta.name)
+        except ApiError as error:
+            raise explained(error) from None
+        found = None if raw is None else observed.pod(raw)
+        return found if found is not None and found.meta.uid == pod.meta.uid else None
+
+    async def _output(self, pod: Pod, of: LogOf, query: dict[str, str]) -> AsyncIterator[str]:
+        query = {"container": logs.container(of), **query}
         try:
             async for piece in self.gateway.log(self.namespace, pod.meta.name, **query):
                 yield piece
@@ -354,3 +381,15 @@ class AsyncFineTuningClient:
             if error.code != NOT_FOUND:
                 raise explained(error) from None
             raise WrongStateError(f"the pod {pod.meta.name} is gone") from None
+
+
+async def _patiently(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """Asks again while the cluster does not answer, for a minute at most."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return await ask()
+        except ClusterError as error:
+            if not error.may_pass or time.monotonic() > end:
+                raise
+        await asyncio.sleep(POLL_SECONDS)

@@ -51,6 +51,11 @@ class TimedOutError(ClientError):
 class ClusterError(ClientError):
     """The cluster refuses, or does not answer."""
 
+    def __init__(self, text: str, *, may_pass: bool = False) -> None:
+        super().__init__(text)
+        self.may_pass = may_pass
+        """Whether the same call can succeed a little later."""
+
 
 class NoClusterError(ClusterError):
     """There is no usable kubeconfig, or no such context in it."""
@@ -73,11 +78,10 @@ def explained(error: ApiError) -> ClusterError:
             text = "the cluster has no FineTuningJobs: install the operator's chart first"
         case _:
             text = plain(str(error), 300)
-    return ClusterError(text)
+    return ClusterError(text, may_pass=_may_pass(error))
 
 
-def may_pass(error: ApiError) -> bool:
-    """Whether the same call can succeed a little later."""
+def _may_pass(error: ApiError) -> bool:
     return error.code in {UNREACHABLE, TOO_MANY} or error.code >= _SERVER_ERRORS
 
 

@@ -22,12 +22,17 @@ def refusal(code: int, reason: str, message: str) -> Found:
 
 
 class Api:
-    """Keeps objects by path; `answers` overrides single paths with a code and a body."""
+    """Keeps objects by path; `answers` overrides single paths with a code and a body.
+
+    `cuts` are the next connections for a log: after how many lines each ends, and whether it
+    breaks.
+    """
 
     def __init__(self) -> None:
         self.jobs: dict[tuple[str, str], dict[str, Any]] = {}
         self.pods: list[dict[str, Any]] = []
         self.logs: dict[str, str] = {}
+        self.cuts: list[tuple[int, bool]] = []
         self.answers: dict[str, Any] = {}
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
         self.agents: set[str] = set()
@@ -43,28 +48,60 @@ class Api:
     def sent(self, method: str) -> list[tuple[str, dict[str, str], Any]]:
         return [(path, query, body) for how, path, query, body in self.requests if how == method]
 
-    async def reply(self, request: web.Request) -> web.Response:
+    async def reply(self, request: web.Request) -> web.StreamResponse:
         body = await request.json() if request.can_read_body else None
         self.requests.append((request.method, request.path, dict(request.query), body))
         self.agents.add(request.headers["User-Agent"])
+        if self.cuts and request.path.endswith("/log"):
+            return await self._cut(request)
         code, found = self._found(request, body)
         if isinstance(found, str):
             return web.Response(status=code, text=found)
         return web.json_response(found, status=code)
 
+    async def _cut(self, request: web.Request) -> web.StreamResponse:
+        count, broken = self.cuts.pop(0)
+        lines = self._log(request).splitlines(keepends=True)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write("".join(lines[:count]).encode())
+        if broken and request.transport is not None:
+            await asyncio.sleep(0.05)
+            request.transport.abort()
+        return response
+
+    def _log(self, request: web.Request) -> str:
+        """As a kubelet: three lines in each second, and the time asked for has whole seconds."""
+        text, asked = self.logs[request.path.split("/")[-2]], request.query
+        if asked.get("timestamps") != "true":
+            return text
+        since = asked.get("sinceTime", "")[:19]
+        timed = [
+            (f"2026-01-01T10:00:{number // 3:02}", f".{number % 3:09}Z {line}")
+            for number, line in enumerate(text.splitlines(keepends=True))
+        ]
+        return "".join(second + rest for second, rest in timed if second >= since)
+
     def _found(self, request: web.Request, body: Any) -> Found:
         if request.path in self.answers:
             code, answer = self.answers[request.path]
             return code, answer(body) if callable(answer) else answer
-        if request.path.endswith("/log"):
-            return 200, self.logs[request.path.split("/")[-2]]
-        if request.path.endswith("/pods"):
-            return 200, {"items": self.pods}
+        if "/pods" in request.path:
+            return self._pods(request)
         if request.path == JOBS:
             return 200, {"resources": [{"name": "finetuningjobs"}]}
         if request.path.startswith(f"{JOBS}/"):
             return self._jobs(request, body)
         return 404, "404 page not found"
+
+    def _pods(self, request: web.Request) -> Found:
+        *_, kind, name = request.path.split("/")
+        if name == "log":
+            return 200, self._log(request)
+        if name == "pods":
+            return 200, {"items": self.pods}
+        found = [each for each in self.pods if each["metadata"]["name"] == name]
+        return (200, found[0]) if found else refusal(404, "NotFound", f'{kind} "{name}" not found')
 
     def _jobs(self, request: web.Request, body: Any) -> Found:
         parts = request.path.removeprefix(f"{JOBS}/").split("/")

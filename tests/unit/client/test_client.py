@@ -493,6 +493,7 @@ async def test_following_goes_on_with_the_pod_that_takes_over(
             if piece == "first\n":
                 api.pods.append(pod("b", "demo", "training", "finetuning", BEGUN))
             else:
+                api.pods[1] = pod("b", "demo", "training", "finetuning", ENDED)
                 job["status"] = TRAINED
 
     task = asyncio.create_task(follow())
@@ -501,3 +502,21 @@ async def test_following_goes_on_with_the_pod_that_takes_over(
     api.pods = [pod("a", "demo", "training", "finetuning", ENDED)]
     await asyncio.wait_for(task, 20)
     assert got == ["first\n", "second\n"]
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["ended", "broken"])
+def test_following_goes_on_where_a_connection_was_cut(
+    client: FineTuningClient, api: Api, *, broken: bool
+) -> None:
+    """Proxies end a connection that is silent for long, and an API server is started anew."""
+    job = api.keep(status={"phase": "Running"})
+    api.pods = [pod("a", "demo", "training", "finetuning", BEGUN)]
+    api.logs["a"] = "".join(f"step {number}\n" for number in range(8))
+    api.cuts = [(4, broken), (2, broken)]
+    got = []
+    for piece in client.log("demo", follow=True):
+        got += piece.splitlines()
+        if len(got) == 5:
+            api.pods = [pod("a", "demo", "training", "finetuning", ENDED)]
+            job["status"] = TRAINED
+    assert got == [f"step {number}" for number in range(8)]
