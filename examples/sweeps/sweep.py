@@ -4,9 +4,9 @@ Usage: python examples/sweeps/sweep.py JOB.yaml --vary PATH=VALUE,VALUE [--vary 
        python examples/sweeps/sweep.py JOB.yaml --vary PATH=VALUE,VALUE --local [-- OPTION …]
 
 PATH is a field below `spec`, such as hyperparameters.learningRate. The jobs are called <job>-1,
-<job>-2 and so on. In the cluster of the kubeconfig all of them are created, and the scheduler or
-Kueue decides which run together; with --local they run here, one after the other, by
-`finetuning run` with the OPTIONs that it needs.
+<job>-2 and so on. In the cluster of the kubeconfig all of them are created, or none, and the
+scheduler or Kueue decides which run together; the same command again takes up those that are there.
+With --local they run here, one after the other, by `finetuning run` with the OPTIONs that it needs.
 """
 
 import argparse
@@ -25,12 +25,14 @@ from pydantic import ValidationError
 
 from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Phase
 from finetuning.client import FineTuningClient
-from finetuning.client.errors import ClientError
+from finetuning.client.errors import ClientError, JobNotFoundError
 from finetuning.controller import publications
 from finetuning.local.manifest import load
 from finetuning.local.problems import InputError
 
 Varied = tuple[str, list[Any]]
+LABEL = "sweep"
+"""Of all trials, with the name of the job that they vary."""
 
 
 class SweepError(Exception):
@@ -121,7 +123,9 @@ def _shared_place(found: Sequence[Trial]) -> str | None:
 
 def _trial(body: dict[str, Any], settings: Mapping[str, Any], number: int) -> Trial:
     new = copy.deepcopy(body)
-    new["metadata"]["name"] += f"-{number}"
+    meta = new["metadata"]
+    meta["labels"] = {**meta.get("labels", {}), LABEL: meta["name"]}
+    meta["name"] += f"-{number}"
     for path, value in settings.items():
         *parents, last = path.split(".")
         place = new["spec"]
@@ -141,11 +145,36 @@ def _trial(body: dict[str, Any], settings: Mapping[str, Any], number: int) -> Tr
 
 
 def in_a_cluster(found: Sequence[Trial], namespace: str | None) -> list[Outcome]:
-    """Create all, then wait for each."""
-    with FineTuningClient(namespace=namespace) as client:
-        for trial in found:
-            client.submit(trial.body)
-        return [outcome(trial, client.wait(trial.name).status) for trial in found]
+    """Create those that are not there yet, all or none of them, then wait for each."""
+    there = namespace or found[0].body["metadata"].get("namespace")
+    with FineTuningClient(namespace=there) as client:
+        new = [trial for trial in found if not _is_there(client, trial)]
+        for dry_run in (True, False):
+            for trial in new:
+                client.submit(trial.body, dry_run=dry_run)
+        return [_awaited(client, trial) for trial in found]
+
+
+def _is_there(client: FineTuningClient, trial: Trial) -> bool:
+    """Made by this sweep before; raises SweepError for another job of the name."""
+    try:
+        job = client.get(trial.name)
+    except JobNotFoundError:
+        return False
+    if job.spec != FineTuningJob.from_body(trial.body).spec:
+        raise SweepError(
+            f"{trial.name}: there is a job of that name with other settings, and no trial was "
+            "made; delete it, or choose another metadata.name"
+        )
+    return True
+
+
+def _awaited(client: FineTuningClient, trial: Trial) -> Outcome:
+    """Of a trial that somebody deleted meanwhile there is none, and the others count."""
+    try:
+        return outcome(trial, client.wait(trial.name).status)
+    except JobNotFoundError:
+        return Outcome(trial, None, "", "it was deleted")
 
 
 def here(found: Sequence[Trial], options: Sequence[str]) -> list[Outcome]:
@@ -225,6 +254,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (SweepError, ClientError, InputError, OSError) as error:
         print(f"sweep: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("sweep: stopped; the same command takes its trials up again", file=sys.stderr)
+        return 130
     print(f"{'JOB':24} {'EVAL LOSS':>10} {'VALIDATED':>10}  SETTINGS")
     for each in ranked(made):
         print(line(each))

@@ -1,16 +1,19 @@
 """The sweep's jobs, before and in a cluster; tests/unit/readers runs one for real."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
-from tests.unit.client.server import Api, served
+from tests.unit.client.server import JOBS, Api, refusal, served
 from tests.unit.controller.objects import job_body
 from tests.unit.examples.conftest import EXAMPLES, imported
 
 RATES = "--vary=hyperparameters.learningRate=0.001,3e-3"
+DONE = {"phase": "Succeeded", "observedGeneration": 1, "evalLoss": 0.25}
+VERDICT = {"phase": "Passed", "result": "4/4", "attempt": 1}
 HELD_OUT: dict[str, Any] = {"dataset": {"source": "configmap:rows:train.jsonl", "evalSplit": 0.1}}
 
 
@@ -30,19 +33,22 @@ def written(folder: Path, **spec: Any) -> Path:
     return path
 
 
-def test_each_combination_is_a_job_of_its_own_in_the_cluster(
-    sweep: ModuleType, job: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    """A cluster in which every job that is created has succeeded."""
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    api = Api()
-    done = {"phase": "Succeeded", "observedGeneration": 1, "evalLoss": 0.25}
-    verdict = {"phase": "Passed", "result": "4/4", "attempt": 1}
-    api.on_create = {"status": done | {"validation": verdict}}
-    with served(api, tmp_path / "kubeconfig"):
-        code = sweep.main([str(job), RATES, "--vary", "spec.loraConfig.r=8,16", "-n", "team"])
+    found = Api()
+    found.on_create = {"status": {**DONE, "validation": VERDICT}}
+    with served(found, tmp_path / "kubeconfig"):
+        yield found
+
+
+def test_each_combination_is_a_job_of_its_own_in_the_cluster(
+    sweep: ModuleType, job: Path, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = sweep.main([str(job), RATES, "--vary", "spec.loraConfig.r=8,16", "-n", "team"])
     assert code == 0
-    made = [body for _, _, body in api.sent("POST") if body.get("kind") == "FineTuningJob"]
+    made = list(api.jobs.values())
     assert [each["metadata"]["name"] for each in made] == ["tune-1", "tune-2", "tune-3", "tune-4"]
     chosen = [
         (each["spec"]["hyperparameters"]["learningRate"], each["spec"]["loraConfig"]["r"])
@@ -50,6 +56,67 @@ def test_each_combination_is_a_job_of_its_own_in_the_cluster(
     ]
     assert chosen == [(0.001, 8), (0.001, 16), (0.003, 8), (0.003, 16)]
     assert capsys.readouterr().out.count("0.2500        4/4") == 4
+
+
+def test_a_name_that_is_taken_is_told_before_anything_is_made(
+    sweep: ModuleType, job: Path, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.keep("tune-2")
+    assert sweep.main([str(job), RATES]) == 2
+    said = capsys.readouterr().err
+    assert "tune-2: there is a job of that name with other settings, and no trial was made" in said
+    assert list(api.jobs) == [("team", "tune-2")]
+
+
+def test_a_trial_that_the_cluster_refuses_leaves_none(
+    sweep: ModuleType, job: Path, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(body: Any) -> Any:
+        return refusal(403, "Forbidden", f"{body['metadata']['name']} is too much")[1]
+
+    api.answers[f"{JOBS}/namespaces/team/finetuningjobs"] = (403, answer)
+    assert sweep.main([str(job), RATES]) == 2
+    assert "tune-1 is too much" in capsys.readouterr().err
+    assert [query.get("dryRun") for _, query, _ in api.sent("POST")] == ["All"]
+
+
+def test_the_same_command_takes_its_trials_up_again(
+    sweep: ModuleType, job: Path, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep.main([str(job), RATES]) == 0
+    del api.jobs["team", "tune-2"]
+    made = len(api.sent("POST"))
+    assert sweep.main([str(job), RATES]) == 0
+    names = [body["metadata"]["name"] for _, _, body in api.sent("POST")[made:]]
+    assert names == ["tune-2", "tune-2"], "once dry"
+    assert capsys.readouterr().out.count("0.2500        4/4") == 4
+
+
+def test_a_trial_that_was_deleted_leaves_the_others_their_ranks(
+    sweep: ModuleType, job: Path, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = refusal(404, "NotFound", "not found")
+    path = f"{JOBS}/namespaces/team/finetuningjobs/tune-1"
+    api.answers[path] = gone
+    assert sweep.main([str(job), RATES]) == 0
+    _, best, last = capsys.readouterr().out.splitlines()
+    assert best.startswith("tune-2 ")
+    assert last.startswith("tune-1 ")
+    assert last.endswith("it was deleted")
+
+
+def test_a_manifest_may_name_its_namespace(
+    sweep: ModuleType, tmp_path: Path, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = job_body("tune", **HELD_OUT)
+    body["metadata"]["namespace"] = "other"
+    path = tmp_path / "other.yaml"
+    path.write_text(yaml.safe_dump(body))
+    assert sweep.main([str(path), RATES]) == 0
+    assert list(api.jobs) == [("other", "tune-1"), ("other", "tune-2")]
+    labels = [made["metadata"]["labels"] for made in api.jobs.values()]
+    assert labels == [{"sweep": "tune"}] * 2
+    assert capsys.readouterr().out.count("0.2500") == 2
 
 
 @pytest.mark.parametrize(
