@@ -390,6 +390,8 @@ def test_another_try_is_made_when_one_of_two_places_may_answer_later(
     wanted = ("--s3", "s3://models/law", "--oci", place(registry), "--oci-plain-http")
     code, said = conftest.publish(run, *wanted)
     assert (code, said.reason) == (1, "PlaceUnavailable")
+    assert f"{place(registry).rpartition(':')[0]}: cannot be reached" in said.message
+    assert "; besides, PlaceRefused: s3://models/law: " in said.message
 
 
 @pytest.mark.parametrize(

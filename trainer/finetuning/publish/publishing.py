@@ -34,11 +34,14 @@ def publish(options: Options, environ: Mapping[str, str], result: PublishResult,
         say(f"{prepared.size:,} bytes are ready in {options.run} and {options.work}; none sent")
     problems = [problem for place in places if (problem := _try(place, result, say))]
     if problems:
-        # One that another try may mend decides: what is complete costs nothing then.
-        problems.sort(key=lambda problem: problem.exit_code)
-        for other in problems[1:]:
-            say(f"error: {other}")
-        raise problems[0]
+        raise _together(problems)
+
+
+def _together(problems: list[PublishError]) -> PublishError:
+    """All are told, and one that another try may mend decides: what is complete costs nothing."""
+    first, *others = sorted(problems, key=lambda problem: problem.exit_code)
+    first.args = ("; besides, ".join([str(first), *(f"{each.reason}: {each}" for each in others)]),)
+    return first
 
 
 def _places(
