@@ -36,10 +36,39 @@ open_claim() {
     trap close_claim EXIT
     sed -e "s|POD_NAME|$claim_pod|; s|CLAIM_NAME|$1|; s|TRAINER_IMAGE|$image|" "$root/examples/claim-pod.yaml" |
         kube apply -f - >/dev/null
-    kube wait --for=condition=Ready --timeout=180s "pod/$claim_pod" >/dev/null || {
+    wait_for_pod || {
         kube describe pod "$claim_pod" | sed -n '/^Events:/,$p' >&2
         fail "the pod that copies did not start"
     }
+}
+
+# For three minutes, and while the node pulls the image, which may be large; false when it does not start.
+wait_for_pod() {
+    local uid turns=36 told=
+    uid=$(kube get pod "$claim_pod" --output jsonpath='{.metadata.uid}')
+    until kube wait --for=condition=Ready --timeout=5s "pod/$claim_pod" >/dev/null 2>&1; do
+        if is_pulling "$uid"; then
+            [ -n "$told" ] || echo "$(basename "$0"): the node pulls $image" >&2
+            told=yes
+        else
+            turns=$((turns - 1))
+        fi
+        ! has_failed && [ "$turns" -gt 0 ] || return 1
+    done
+}
+
+is_pulling() {
+    local seen
+    seen=$(kube get events --field-selector "involvedObject.uid=$1" --output jsonpath='{.items[*].reason}' 2>/dev/null)
+    [[ $seen == *Pulling* && $seen != *Pulled* ]]
+}
+
+# What waiting does not mend.
+has_failed() {
+    case $(kube get pod "$claim_pod" --output jsonpath='{.status.phase} {.status.containerStatuses[*].state.waiting.reason}') in
+    Failed* | *ImagePullBackOff | *InvalidImageName | *ErrImageNeverPull) return 0 ;;
+    *) return 1 ;;
+    esac
 }
 
 # One that an earlier run left behind may have ended, or hold another image.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -83,6 +84,16 @@ def test_rows_come_from_a_store_and_the_model_goes_back_into_it(
         sealed = json.loads(bytes(stream.read()))
     assert sealed["complete"] is True
     assert {"adapter_model.safetensors", "merged/model.safetensors"} <= set(sealed["files"])
+
+
+def test_an_image_that_cannot_be_pulled_is_not_waited_for(workspace: Cluster) -> None:
+    """One that takes its time is, for as long as the node pulls it."""
+    begun = time.monotonic()
+    given = ("env", "TRAINER_IMAGE=localhost:1/nothing:here", "bash", "examples/tiny-model/load.sh")
+    said = workspace.run(*given, workspace.namespace, check=False)
+    assert "load.sh: the pod that copies did not start" in said, said
+    assert "localhost:1/nothing:here" in said, "the events say which"
+    assert time.monotonic() - begun < 120
 
 
 @pytest.mark.long
