@@ -300,11 +300,12 @@ class AsyncFineTuningClient:
         *,
         follow: bool = False,
         tail: int | None = None,
+        progress: Progress | None = None,
     ) -> AsyncIterator[str]:
         """A container's output in pieces of whole lines: of the newest pod, its last `tail` lines.
 
         Following goes on where a connection was cut, and with the pods that take over after a
-        crash, until none will.
+        crash, until none will. `progress` gets the job again and again while it has no output yet.
 
         Raises:
             ClientError: a job has no such output.
@@ -322,6 +323,8 @@ class AsyncFineTuningClient:
             elif not read and (not follow or logs.no_more(job, source)):
                 why = logs.why_not(pod, source) + logs.why_never(job)
                 raise WrongStateError(f"{name} is {job.status.phase}: {why}")
+            elif not read and progress is not None:
+                progress(job)
             if not follow or (read and logs.no_more(job, source)):
                 return
             await asyncio.sleep(POLL_SECONDS)

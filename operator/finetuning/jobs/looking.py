@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from finetuning.artifacts.plain import plain
 from finetuning.jobs import formats, table
 from finetuning.jobs.formats import Format
 from finetuning.jobs.page import page
 from finetuning.jobs.session import Where, hint, main, say
+from finetuning.local.words import headline
 
 if TYPE_CHECKING:
+    from finetuning.api.v1alpha1 import FineTuningJob
     from finetuning.client import AsyncFineTuningClient
+
+_LONGEST = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +83,21 @@ def _table(found: Sequence[Mapping[str, Any]], *, wide: bool, namespaces: bool) 
 
 
 def show_log(wish: Log) -> int:
-    """Print a container's output as it comes."""
+    """Print a container's output as it comes; what holds it up goes to stderr."""
+    told = ""
+
+    def say_why(job: "FineTuningJob") -> None:
+        nonlocal told
+        if job.status.message and told != (told := headline(job.status)):
+            hint(f"{wish.name} is {plain(told, _LONGEST)}")
 
     async def work(client: "AsyncFineTuningClient") -> int:
         from finetuning.client import LogOf  # noqa: PLC0415 - the client takes a second
 
-        pieces = client.log(wish.name, LogOf(wish.of), follow=wish.follow, tail=wish.tail)
-        async for piece in pieces:
+        of = LogOf(wish.of)
+        async for piece in client.log(
+            wish.name, of, follow=wish.follow, tail=wish.tail, progress=say_why
+        ):
             sys.stdout.write(piece)
             sys.stdout.flush()
         return 0

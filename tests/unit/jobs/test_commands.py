@@ -217,7 +217,24 @@ def test_a_log_is_shown(typed: Typed, api: Api) -> None:
     done = typed("logs", "demo", "--of", "sidecar", "--tail", "2", "-f")
     assert (done.code, done.out, done.err) == (0, "one\ntwo\n", "")
     (query,) = [query for path, query, _ in api.sent("GET") if path.endswith("/log")]
+    assert query.pop("timestamps") == "true"
     assert query == {"container": "metrics", "tailLines": "2", "follow": "true"}
+
+
+def test_a_log_that_is_waited_for_says_what_holds_it_up(typed: Typed, api: Api) -> None:
+    states = [{"phase": "Pending"}, *[{"phase": "Pending", "message": "No node has a GPU."}] * 2]
+
+    def asked(_body: Any) -> Any:
+        if states:
+            return api.keep(status=states.pop(0))
+        api.pods = [pod("p", "demo", "training", "finetuning", ENDED)]
+        return api.keep(status=TRAINED)
+
+    api.logs["p"] = "step 1\n"
+    api.answers[f"{JOBS}/namespaces/team/finetuningjobs/demo"] = (200, asked)
+    done = typed("logs", "demo", "-f")
+    assert (done.code, done.out) == (0, "step 1\n")
+    assert done.err == "demo is Pending: No node has a GPU.\n"
 
 
 def test_pause_and_resume(typed: Typed, api: Api) -> None:
