@@ -22,9 +22,11 @@ T = TypeVar("T", bound=_HasMeta)
 
 
 def around(folder: str) -> list[str]:
-    """The folders that one lies in, in its claim: claim/team for claim/team/run."""
-    parts = folder.split("/")
-    return ["/".join(parts[:end]) for end in range(2, len(parts))]
+    """Those that claim/team/run lies in: claim/, which is the whole claim, and claim/team."""
+    claim, _, path = folder.partition("/")
+    parts = path.split("/")
+    above = ["/".join([claim, *parts[:end]]) for end in range(1, len(parts))]
+    return [f"{claim}/", *above] if path else []
 
 
 class Places:

@@ -55,6 +55,9 @@ OUTPUT_VOLUME = "output"
 """In the pods that train and judge: the claim that holds the result."""
 METRICS_PORT = 8000
 
+OWN_CLAIM = "-output"
+"""What the name of a claim that is made for a job ends with."""
+
 CHILD_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 """What the watches of Jobs and Pods are filtered by, on the server."""
 
@@ -83,7 +86,7 @@ def names(job: str) -> Names:
         training=f"{first}-train",
         validation=f"{first}-validate",
         metrics=f"{first}-metrics",
-        claim=f"{first}-output",
+        claim=f"{first}{OWN_CLAIM}",
         workers=f"{first}-workers",
         publishing=f"{first}-publish",
     )

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
 from finetuning.api.v1alpha1 import FineTuningJob, Reason, WhenDeleted
+from finetuning.controller import naming
 from finetuning.controller.cache import Cache, Places, around
 from finetuning.controller.desired import sources
 from finetuning.controller.observed import BatchJob, Key, Meta
@@ -51,13 +52,9 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, job: FineTuningJob) -> AsyncIterator[None]:
-        """Held from the look at who writes until this job is seen as a writer itself.
-
-        Of folders inside each other as well, which have the outermost in common.
-        """
-        folder = sources.output(job).folder
-        outermost = next(iter(around(folder)), folder)
-        async with self._lock((job.metadata.namespace, outermost)):
+        """Held from the look at who writes until this job is seen as a writer itself."""
+        place = _in_common(sources.output(job).folder)
+        async with self._lock((job.metadata.namespace, place)):
             yield
 
     @asynccontextmanager
@@ -75,6 +72,16 @@ class Turns:
         if lock is None:
             lock = self._locks[place] = asyncio.Lock()
         return lock
+
+
+def _in_common(folder: str) -> str:
+    """What folders inside each other have in common: the outermost of them.
+
+    All of the claim where it may be the folder of the job that it was made for.
+    """
+    whole, *inside = [*around(folder), folder]
+    is_of_a_job = whole.endswith(f"{naming.OWN_CLAIM}/")
+    return whole if is_of_a_job or not inside else inside[0]
 
 
 def in_the_way(job: FineTuningJob, cache: Cache, own: str) -> Problem | None:
@@ -95,17 +102,17 @@ def _predecessor(job: FineTuningJob, cache: Cache, own: str) -> Problem | None:
 
 
 def _neighbour(job: FineTuningJob, cache: Cache) -> Problem | None:
-    """Claims that users name can be named by several of their jobs."""
-    if job.spec.output.storage.claim_name is None:
-        return None
-    wanted = sources.output(job).folder
+    """Any claim can be named by several jobs, also one that was made for this job."""
+    wanted, own = sources.output(job).folder, job.spec.output.storage.claim_name is None
     for user, folder in _users(wanted, job.metadata.namespace, cache):
-        if user.parent_uid != job.metadata.uid:
+        is_earlier = own and user.parent == job.metadata.name
+        if user.parent_uid != job.metadata.uid and not is_earlier:
             overlap = "" if folder == wanted else f", which overlaps with pvc://{wanted},"
+            other = "name" if own else "subPath"
             words = (
                 f"spec.output.storage: FineTuningJob {user.parent} uses pvc://{folder}{overlap} at "
                 "the moment. This job starts when that one is over or paused; to run both at once, "
-                "create this one again with another subPath."
+                f"create this one again with another {other}."
             )
             return Problem(Reason.OUTPUT_IN_USE, words)
     return None

@@ -93,6 +93,32 @@ async def test_folders_inside_each_other_have_one_writer(
     assert told in world.status["message"]
 
 
+@pytest.mark.fault(
+    "A job that names the claim which another one was made",
+    "the second of the two waits as OutputInUse, whichever it is",
+)
+@pytest.mark.parametrize(
+    ("theirs", "mine"),
+    [
+        ({}, {"claimName": "other-output", "subPath": "checkpoints"}),
+        ({"claimName": "demo-output", "subPath": "checkpoints"}, {}),
+        ({"claimName": "demo-output", "subPath": "checkpoints"}, {"whenDeleted": "Retain"}),
+    ],
+)
+async def test_a_claim_that_was_made_for_a_job_is_its_folder_as_a_whole(
+    world: World, process: Process, theirs: dict[str, Any], mine: dict[str, Any]
+) -> None:
+    neighbour(world, process, output={"storage": theirs})
+    world.apply(output={"storage": mine})
+    await process.settle()
+    assert world.status["reason"] == "OutputInUse"
+    assert "FineTuningJob other uses pvc://" in world.status["message"]
+    world.end_job("other-train", "Complete")
+    process.time += 10
+    await process.settle()
+    assert world.status["reason"] == "JobCreated"
+
+
 async def test_a_paused_job_waits_for_the_other_that_took_its_folder(
     world: World, process: Process
 ) -> None:
@@ -294,3 +320,13 @@ async def test_who_waits_for_the_api_server_holds_up_nobody_with_another_folder(
 
     monkeypatch.setattr(process.gateway, "create", slow)
     assert await both(world, process, ELSEWHERE) == ["demo-train", "other-train"]
+
+
+async def test_of_a_job_and_one_that_names_its_claim_only_one_begins(
+    world: World, process: Process
+) -> None:
+    world.apply(output={"storage": {"claimName": "other-output", "subPath": "checkpoints"}})
+    world.create("finetuningjobs", job_body(name="other", uid="another uid"))
+    process.watch()
+    await asyncio.gather(*(process.reconciler.reconcile(key) for key in (KEY, OTHER)))
+    assert len(world.of("jobs")) == 1
