@@ -27,6 +27,7 @@ from finetuning.controller import (
     progress,
     publication,
     publications,
+    readable,
     served,
     training_status,
     verdict,
@@ -40,11 +41,17 @@ _CHECKPOINT = re.compile(rf"(?:{CHECKPOINTS_DIR}/)?({CHECKPOINT_PREFIX}[0-9]{{1,
 
 
 def parse(raw: Any) -> FineTuningJobStatus:
-    """The status that was written before; an unreadable one counts as none."""
-    try:
-        return FineTuningJobStatus.model_validate(raw or {})
-    except ValidationError:
-        return FineTuningJobStatus()
+    """The status that was written before, as far as it can be read.
+
+    A later version may have written what this one does not know. To count the rest as none as well
+    would train a second time what has been trained.
+    """
+    told = raw or {}
+    while True:
+        try:
+            return FineTuningJobStatus.model_validate(told)
+        except ValidationError as error:
+            told = readable.without(told, [each["loc"] for each in error.errors()])
 
 
 def is_settled(job: FineTuningJob) -> bool:

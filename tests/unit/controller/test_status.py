@@ -454,10 +454,6 @@ def test_the_first_patch_names_the_phase_even_if_it_is_the_default() -> None:
     assert status.patch(None, FineTuningJobStatus())["phase"] == "Pending"
 
 
-def test_a_status_that_cannot_be_read_counts_as_none() -> None:
-    assert status.parse({"phase": "Dancing"}) == FineTuningJobStatus()
-
-
 def test_progress_alone_is_no_turn() -> None:
     old = status.status_of(running_with(live()), NOW)
     new = old.model_copy(update={"progress": "41%", "current_step": 41})
