@@ -178,10 +178,14 @@ class CheckStatus(StatusModel):
     )
 
 
+PATH_LIMIT = 1024
+"""A claim and a folder in it are 253 characters each, and a file lies further down."""
+
+
 class ValidatedModel(StatusModel):
     """The files that were judged, by their manifest."""
 
-    path: str = Field(default="", max_length=512, description="As pvc://<claim>/<path>.")
+    path: str = Field(default="", max_length=PATH_LIMIT, description="As pvc://<claim>/<path>.")
     files: int = Field(ge=0, description="How many there are.")
     size_bytes: int = Field(ge=0, description="Their sizes together.")
 
@@ -271,7 +275,7 @@ class ValidationStatus(StatusModel):
     )
     report: str = Field(default="", max_length=4096, description="The report as text.")
     report_path: str = Field(
-        default="", max_length=512, description="The report's file, as pvc://<claim>/<path>."
+        default="", max_length=PATH_LIMIT, description="The report's file, as pvc://<claim>/<path>."
     )
     manifest_sha256: str = Field(
         default="",
@@ -369,7 +373,7 @@ class ServingStatus(StatusModel):
     """What AMD's aim-engine needs to serve the published model; apply one of the two texts."""
 
     model_id: str = Field(max_length=193, description="What the model is called there.")
-    source_uri: str = Field(max_length=512, description="Where its complete model is.")
+    source_uri: str = Field(max_length=PATH_LIMIT, description="Where its complete model is.")
     # In camel case the two would be v1Alpha1 and v1Alpha2, which nobody calls them.
     v1alpha1: str = Field(
         default="",
@@ -430,13 +434,15 @@ class FineTuningJobStatus(StatusModel):
         "to date whenever anything else changes.",
     )
     checkpoint_path: str = Field(
-        default="", max_length=512, description="Newest complete checkpoint, pvc://<claim>/<path>."
+        default="",
+        max_length=PATH_LIMIT,
+        description="Newest complete checkpoint, pvc://<claim>/<path>.",
     )
     model_path: str = Field(
-        default="", max_length=512, description="The trained model, as pvc://<claim>/<path>."
+        default="", max_length=PATH_LIMIT, description="The trained model, as pvc://<claim>/<path>."
     )
     aim_profile_path: str = Field(
-        default="", max_length=512, description="Its AIM profile, as pvc://<claim>/<path>."
+        default="", max_length=PATH_LIMIT, description="Its AIM profile, as pvc://<claim>/<path>."
     )
     training_job_name: str = Field(default="", max_length=63, description="The training Job.")
     validation: ValidationStatus | None = Field(

@@ -6,6 +6,7 @@ A child that exists already is adopted when this very job owns it, waited for wh
 deleted job of the same name, and left alone when it is anybody else's.
 """
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
@@ -29,6 +30,8 @@ from finetuning.controller.gateway import (
     Resource,
 )
 from finetuning.controller.training_status import Problem
+
+log = logging.getLogger(__name__)
 
 _RESOURCES: dict[str, Resource] = {
     "Job": JOBS,
@@ -196,6 +199,8 @@ async def patch_status(
             return None
         if error.code == _CONFLICT:
             raise RetryLaterError("the job changed meanwhile") from error
+        if error.code == _INVALID:
+            log.warning("job=%s/%s its status was refused: %s", *job.key, error)
         raise
 
 

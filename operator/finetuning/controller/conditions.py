@@ -16,6 +16,7 @@ from finetuning.api.v1alpha1 import (
     ValidationPhase,
     ValidationStatus,
 )
+from finetuning.artifacts.plain import shorter
 from finetuning.controller import obstacles, verdict
 from finetuning.controller.training_status import Problem
 
@@ -27,9 +28,14 @@ MONITORED = frozenset(
 """The reasons for which MonitoringReady is true, one for each mode."""
 
 
+MESSAGE_LIMIT = 1024
+"""Characters: the definition takes no more, and refuses the whole status then."""
+
+
 @lru_cache(maxsize=512)
 def condition(kind: ConditionType, status: str, reason: str, message: str = "") -> Condition:
-    return Condition(type=kind.value, status=status, reason=str(reason), message=message)
+    words = shorter(message, MESSAGE_LIMIT)
+    return Condition(type=kind.value, status=status, reason=str(reason), message=words)
 
 
 def config_valid(status: FineTuningJobStatus) -> Condition:

@@ -16,6 +16,7 @@ from finetuning.api.v1alpha1 import (
 )
 from finetuning.artifacts import AIM_PROFILE, CHECKPOINT_PREFIX, CHECKPOINTS_DIR
 from finetuning.artifacts.models import TrainingResult, TrainingState
+from finetuning.artifacts.plain import shorter
 from finetuning.controller import (
     attempts,
     conditions,
@@ -143,7 +144,7 @@ def _of_training(seen: Seen) -> FineTuningJobStatus:
     update: dict[str, Any] = {
         "phase": stand.phase,
         "reason": stand.reason.value,
-        "message": stand.message,
+        "message": shorter(stand.message, conditions.MESSAGE_LIMIT),
         "observed_generation": job.metadata.generation,
         **_run_fields(seen, stand),
     }

@@ -23,7 +23,12 @@ _LINES = "\n\t"
 def plain(text: str, limit: int) -> str:
     """One line without control characters and credentials, of at most `limit` characters."""
     line = _CREDENTIALS.sub("[redacted]", " ".join(_printable(text, "").split()))
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    return shorter(line, limit)
+
+
+def shorter(text: str, limit: int) -> str:
+    """Its beginning, where all of it is too long."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def harmless(text: str) -> str:
