@@ -44,6 +44,9 @@ _RESOURCES: dict[str, Resource] = {
 AT_ONCE = 1
 """Seconds that a Job may run which is to end; no user may ask for so few."""
 
+_NO_WEBHOOK = "failed calling webhook"
+"""The API server's words, with code 500, where a webhook has to be asked and does not answer."""
+
 _BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _INVALID = 400, 403, 404, 409, 422
 
 
@@ -78,7 +81,7 @@ async def find_or_create(gateway: Gateway, manifest: Manifest) -> tuple[Raw, boo
     except ApiError as error:
         if error.code == _CONFLICT and error.reason == "AlreadyExists":
             return await _adopt(gateway, resource, manifest), True
-        raise _explained(error, manifest) from error
+        raise _explained(error, f"{_label(manifest)} cannot be created") from error
 
 
 async def _adopt(gateway: Gateway, resource: Resource, manifest: Manifest) -> Raw:
@@ -128,18 +131,19 @@ def _is_ours(found: observed.Meta, wanted: Mapping[str, Any]) -> bool:
     return bool(found.parent == wanted["labels"].get(naming.JOB_NAME_LABEL, ""))
 
 
-def _explained(error: ApiError, manifest: Manifest) -> Exception:
-    """What the API server's refusal means for the job; errors that may pass stay as they are."""
+def _explained(error: ApiError, what: str, *, mends: bool = False) -> Exception:
+    """What the API server's refusal means for the job; errors that may pass stay as they are.
+
+    `mends` where another look may find a refused value allowed.
+    """
     if error.code == _FORBIDDEN and "being terminated" in error.message:
         return NamespaceGoneError(error.message)
-    words = plain(f"{_label(manifest)} cannot be created: {error.message}", 1024)
-    match error.code:
-        case _ if error.code in {_BAD_REQUEST, _INVALID}:
-            return CannotApplyError(Problem(Reason.INVALID_SPEC, words, final=True))
-        case _ if error.code == _FORBIDDEN:
-            return CannotApplyError(Problem(Reason.FORBIDDEN, words))
-        case _:
-            return error
+    words = plain(f"{what}: {error.message}", 1024)
+    if error.code in {_BAD_REQUEST, _INVALID} and not mends:
+        return CannotApplyError(Problem(Reason.INVALID_SPEC, words, final=True))
+    if error.code in {_BAD_REQUEST, _FORBIDDEN, _INVALID} or _NO_WEBHOOK in error.message:
+        return CannotApplyError(Problem(Reason.FORBIDDEN, words))
+    return error
 
 
 def _label(manifest: Mapping[str, Any]) -> str:
@@ -153,9 +157,16 @@ async def delete(gateway: Gateway, kind: str, found: Mapping[str, Any]) -> None:
 
 
 async def suspend(gateway: Gateway, job: observed.BatchJob, *, wanted: bool) -> Raw:
-    """Pause or continue a Job; its controller stops or starts the Pod."""
+    """Pause or continue a Job; its controller stops or starts the Pod.
+
+    Raises CannotApplyError where somebody forbids it.
+    """
     patch = {"spec": {"suspend": wanted}}
-    return await gateway.patch(JOBS, job.meta.namespace, job.meta.name, patch)
+    try:
+        return await gateway.patch(JOBS, job.meta.namespace, job.meta.name, patch)
+    except ApiError as error:
+        what = f"Job {job.meta.name} cannot be {'paused' if wanted else 'let go on'}"
+        raise _explained(error, what, mends=True) from error
 
 
 async def end(gateway: Gateway, job: observed.BatchJob) -> Raw:

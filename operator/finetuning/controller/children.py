@@ -277,11 +277,17 @@ async def give_up(gateway: Gateway, cache: Cache, job: FineTuningJob) -> None:
         (job.metadata.namespace, job.metadata.name), job.metadata.uid
     ).training
     if training is not None and is_given_up(job, training):
-        if training.queued:
-            changed = await apply.end(gateway, training)
-        else:
-            changed = await apply.suspend(gateway, training, wanted=True)
+        try:
+            changed = await _end(gateway, training)
+        except apply.CannotApplyError as error:
+            raise RetryLaterError(error.problem.message) from error
         cache.jobs.put(observed.batch_job(changed))
+
+
+async def _end(gateway: Gateway, training: BatchJob) -> Raw:
+    if training.queued:
+        return await apply.end(gateway, training)
+    return await apply.suspend(gateway, training, wanted=True)
 
 
 async def expire(gateway: Gateway, cache: Cache, job: FineTuningJob) -> None:

@@ -55,10 +55,10 @@ def _of(
     seen: Seen, problem: Problem | None, job: BatchJob | None, pods: tuple[Pod, ...]
 ) -> Obstacle | None:
     hint, queued = seen.hint, job is not None and job.queued
-    if seen.job.spec.suspend and not queued:
-        return Obstacle(Reason.SUSPENDED, PAUSED)
     if problem is not None:
         return Obstacle(problem.reason, problem.message, problem.final)
+    if seen.job.spec.suspend and not queued:
+        return Obstacle(Reason.SUSPENDED, PAUSED)
     if job is None:
         return None
     if job.suspend and queued:

@@ -148,6 +148,8 @@ def _suspended(seen: Seen) -> Standing | None:
     training = seen.children.training
     if training is not None and training.queued:
         return Standing(Phase.RUNNING if runs else Phase.PENDING, Reason.QUEUED, _NOT_OURS_TO_PAUSE)
+    if runs and seen.problem is not None:
+        return Standing(Phase.RUNNING, seen.problem.reason, seen.problem.message)
     if runs:
         message = "Saving a checkpoint before the pause."
         return Standing(Phase.RUNNING, Reason.SUSPENDED, message)
