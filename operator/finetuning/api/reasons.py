@@ -57,8 +57,8 @@ WAITING: Mapping[Reason, Explained] = {
     ),
     Reason.CONTAINER_STARTING: Explained("The pod is on its node and pulls images or mounts."),
     Reason.FORBIDDEN: Explained(
-        "The API server refuses the operator a child of the job, or its pause; also where a webhook "
-        "that it has to ask does not answer.",
+        "The API server refuses the operator a child of the job, or its pause; also where a "
+        "webhook that it has to ask does not answer.",
         "Check the chart's roles and admission webhooks; the message has the refusal. It is tried "
         "again every 30 seconds.",
     ),

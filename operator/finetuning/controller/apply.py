@@ -7,6 +7,7 @@ deleted job of the same name, and left alone when it is anybody else's.
 """
 
 import logging
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
@@ -44,7 +45,7 @@ _RESOURCES: dict[str, Resource] = {
 AT_ONCE = 1
 """Seconds that a Job may run which is to end; no user may ask for so few."""
 
-_NO_WEBHOOK = "failed calling webhook"
+_NO_WEBHOOK = re.compile("failed calling webhook|conversion webhook for .* failed")
 """The API server's words, with code 500, where a webhook has to be asked and does not answer."""
 
 _BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _INVALID = 400, 403, 404, 409, 422
@@ -141,7 +142,7 @@ def _explained(error: ApiError, what: str, *, mends: bool = False) -> Exception:
     words = plain(f"{what}: {error.message}", 1024)
     if error.code in {_BAD_REQUEST, _INVALID} and not mends:
         return CannotApplyError(Problem(Reason.INVALID_SPEC, words, final=True))
-    if error.code in {_BAD_REQUEST, _FORBIDDEN, _INVALID} or _NO_WEBHOOK in error.message:
+    if error.code in {_BAD_REQUEST, _FORBIDDEN, _INVALID} or _NO_WEBHOOK.search(error.message):
         return CannotApplyError(Problem(Reason.FORBIDDEN, words))
     return error
 
@@ -165,8 +166,13 @@ async def suspend(gateway: Gateway, job: observed.BatchJob, *, wanted: bool) -> 
     try:
         return await gateway.patch(JOBS, job.meta.namespace, job.meta.name, patch)
     except ApiError as error:
-        what = f"Job {job.meta.name} cannot be {'paused' if wanted else 'let go on'}"
-        raise _explained(error, what, mends=True) from error
+        raise no_pause(error, job, wanted=wanted) from error
+
+
+def no_pause(error: ApiError, job: observed.BatchJob, *, wanted: bool) -> Exception:
+    """Why a Job can be neither paused nor continued."""
+    what = f"Job {job.meta.name} cannot be {'paused' if wanted else 'let go on'}"
+    return _explained(error, what, mends=True)
 
 
 async def end(gateway: Gateway, job: observed.BatchJob) -> Raw:

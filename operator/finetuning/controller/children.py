@@ -88,7 +88,11 @@ class Steps:
 
     async def _suspend(self, job: BatchJob, *, wanted: bool) -> None:
         """Unless Kueue has the Job, which nobody asked it to take: it would undo this at once."""
-        if await kueue.has(self.gateway, job.meta):
+        try:
+            is_kueues = await kueue.has(self.gateway, job.meta)
+        except ApiError as error:
+            raise apply.no_pause(error, job, wanted=wanted) from error
+        if is_kueues:
             await self._leave_to_kueue(job)
             return
         changed = await apply.suspend(self.gateway, job, wanted=wanted)

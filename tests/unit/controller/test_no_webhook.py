@@ -71,6 +71,20 @@ async def test_a_pause_that_nobody_may_make_is_no_pause(
     assert world.status["message"].startswith("Job demo-train cannot be let go on: ")
 
 
+async def test_a_pause_waits_for_a_kueue_that_cannot_be_asked(
+    world: World, process: Process
+) -> None:
+    words = "conversion webhook for kueue.x-k8s.io/v1beta1, Kind=Workload failed: no endpoints"
+    down = ApiError(500, "InternalError", words)
+    await tell(world, process, STORY[:3])
+    world.fail_with = lambda _verb, plural: down if plural == "workloads" else None
+    world.change(suspend=True)
+    await process.settle()
+    assert (world.status["phase"], world.status["reason"]) == ("Running", "Forbidden")
+    assert world.status["message"] == f"Job demo-train cannot be paused: {words}"
+    assert world.get("jobs", "demo-train")["spec"]["suspend"] is False
+
+
 @pytest.mark.parametrize("error", [SILENT, DENIED])
 async def test_nor_is_one_of_the_validation(
     world: World, process: Process, error: ApiError
