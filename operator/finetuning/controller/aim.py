@@ -7,7 +7,7 @@ it serves this very model.
 from finetuning.api.v1alpha1 import FineTuningJob, Reason, ServeCreate
 from finetuning.artifacts.plain import plain
 from finetuning.controller import images, naming, served, serving
-from finetuning.controller.apply import NamespaceGoneError
+from finetuning.controller.apply import NO_WEBHOOK, NamespaceGoneError
 from finetuning.controller.desired.metadata import Manifest
 from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import ApiError, Gateway, Resource
@@ -104,6 +104,8 @@ def _refused(error: ApiError, manifest: Manifest) -> Problem:
     if error.code == _FORBIDDEN:
         message = f"{told}. Allow it by the chart's value serving.create, then {AGAIN}."
         return Problem(Reason.FORBIDDEN, message, final=True)
+    if NO_WEBHOOK.search(error.message):
+        return Problem(Reason.SERVING_PENDING, f"{told}. It is tried again every 30 seconds.")
     if error.code in _REFUSED:
         message = f"{told}. Mend spec.output.serve, or {AGAIN}."
         return Problem(Reason.SERVING_REFUSED, message, final=True)

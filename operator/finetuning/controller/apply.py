@@ -45,7 +45,7 @@ _RESOURCES: dict[str, Resource] = {
 AT_ONCE = 1
 """Seconds that a Job may run which is to end; no user may ask for so few."""
 
-_NO_WEBHOOK = re.compile("failed calling webhook|conversion webhook for .* failed")
+NO_WEBHOOK = re.compile("failed calling webhook|conversion webhook for .* failed")
 """The API server's words, with code 500, where a webhook has to be asked and does not answer."""
 
 _BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _INVALID = 400, 403, 404, 409, 422
@@ -142,7 +142,7 @@ def _explained(error: ApiError, what: str, *, mends: bool = False) -> Exception:
     words = plain(f"{what}: {error.message}", 1024)
     if error.code in {_BAD_REQUEST, _INVALID} and not mends:
         return CannotApplyError(Problem(Reason.INVALID_SPEC, words, final=True))
-    if error.code in {_BAD_REQUEST, _FORBIDDEN, _INVALID} or _NO_WEBHOOK.search(error.message):
+    if error.code in {_BAD_REQUEST, _FORBIDDEN, _INVALID} or NO_WEBHOOK.search(error.message):
         return CannotApplyError(Problem(Reason.FORBIDDEN, words))
     return error
 

@@ -312,6 +312,7 @@ class Reconciler:
             _until(_next_hint(memory), self._clock()) if memory.waiting_for else None,
             self._monitors.next_look(memory) if running else None,
             _retry_seconds(problem) if problem is not None else None,
+            _RETRY_DEFAULT if served.is_put_off(seen.served) else None,
         ]
 
     def _is_to_tidy(self, seen: Seen, wanted: Desired, new: FineTuningJobStatus) -> bool:
@@ -360,7 +361,7 @@ def _until(moment: float, now: float) -> float:
 def _is_due(seen: Seen, written: FineTuningJobStatus) -> bool:
     """Whether the status that was just written asks for the next step at once."""
     job = seen.job.model_copy(update={"status": written})
-    if served.missing(job) is not None:
+    if seen.served is None and served.missing(job) is not None:
         return True
     hindered = seen.job.spec.suspend or seen.publish_problem is not None
     return not hindered and publications.is_due(job, seen.children)

@@ -90,7 +90,7 @@ def serving_status(seen: Seen, new: FineTuningJobStatus) -> ServingStatus | None
     if shown is None or not _creates(job):
         return offered
     if wish is not None and seen.served is not None:
-        return _told(shown, seen.served, wish.digest)
+        return _told(shown, seen.served, "" if is_put_off(seen.served) else wish.digest)
     if _is_bad(new):
         return _told(shown, NOT_VALIDATED, "")
     if wish is None:
@@ -98,6 +98,11 @@ def serving_status(seen: Seen, new: FineTuningJobStatus) -> ServingStatus | None
     if old is not None and old.wish == wish.digest:
         return shown.model_copy(update=old.model_dump(include=_OUTCOME))
     return _told(shown, HELD if job.spec.suspend else PENDING, "")
+
+
+def is_put_off(outcome: Problem | None) -> bool:
+    """Whether it was tried, and is to be tried again."""
+    return outcome is not None and outcome.reason is Reason.SERVING_PENDING
 
 
 _OUTCOME = {"wish", "reason", "message"}

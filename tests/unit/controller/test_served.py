@@ -305,3 +305,27 @@ async def test_an_image_that_is_not_allowed_is_never_run(
     if not is_made:
         assert condition(world) == ("False", "ImageNotAllowed")
         assert "spec.output.serve.image: example/aim-base:0.9" in world.status["serving"]["message"]
+
+
+async def test_a_webhook_that_does_not_answer_puts_it_off(http: aiohttp.ClientSession) -> None:
+    words = "conversion webhook for aim.eai.amd.com/v1alpha2, Kind=AIMModel failed: no endpoints"
+    down, calls, world = ApiError(500, "InternalError", words), [], with_aim()
+
+    def silent(verb: str, plural: str) -> ApiError | None:
+        if (verb, plural) != ("create", "aimmodels"):
+            return None
+        calls.append(plural)
+        return down
+
+    world.fail_with = silent
+    process = await published(http, world)
+    process.time += SETTINGS.progress_interval_seconds
+    await process.settle()
+    assert condition(world) == ("Unknown", "ServingPending")
+    assert words in world.status["serving"]["message"]
+    assert len(calls) < 10
+    world.fail_with = lambda _verb, _plural: None
+    process.time += 30
+    await process.settle()
+    assert there(world) == list(AIM)
+    assert condition(world) == ("True", "ServingCreated")
