@@ -2,6 +2,7 @@
 
 # ruff: noqa: PLC0415 - collecting the tests should not cost the seconds that torch takes
 
+import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -206,6 +207,17 @@ def at_most(size: int) -> Iterator[None]:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < size
+
+
+def test_the_time_of_a_row_grows_with_its_length_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Joined to what was read before, every piece of it would be copied again and again."""
+    monkeypatch.setattr(files, "IN_MEMORY_BYTES", -1)
+    path = write_rows(tmp_path / "d.jsonl", [{"text": "a" * (24 << 20)}])
+    began = time.process_time()
+    assert len(read(DatasetConfig(path=str(path))).rows) == 1
+    assert time.process_time() - began < 2.0
 
 
 def test_the_memory_does_not_grow_with_the_rows(

@@ -36,12 +36,15 @@ class _Lines:
 
     def bytes_from(self, place: int) -> Iterator[bytes]:
         """Each line that begins at `place` or later, with its end."""
-        rest = b""
+        begun: list[bytes] = []
         while chunk := os.pread(self._handle, CHUNK, place):
             place += len(chunk)
-            *whole, rest = _cut(rest + chunk)
-            yield from whole
-        if rest:
+            if b"\n" in chunk:
+                *whole, chunk = _cut(b"".join([*begun, chunk]))
+                begun = []
+                yield from whole
+            begun.append(chunk)
+        if rest := b"".join(begun):
             yield rest
 
     def text(self, line: bytes, number: int) -> str:
