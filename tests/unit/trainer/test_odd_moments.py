@@ -59,6 +59,25 @@ def test_a_pause_while_it_evaluates_changes_nothing(  # noqa: PLR0917 - fixtures
     assert results(paused) == results(whole)
 
 
+def test_a_run_that_is_made_shorter_is_measured_where_it_ends(
+    tiny_model: Path, rows_file: Path, tmp_path: Path, warm: WarmTrainer
+) -> None:
+    """Between two evaluations of the longer one; it is then the run that was short all along."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    options = (*EVALUATES, *ASKS, "--lr-scheduler-type", "constant")
+    longer = arguments(tiny_model, rows_file, cut, *options)
+    code, said = warm.run(*longer, kill_in="finetuning.base.loop.HistoryLine:4:SIGTERM")
+    assert code == 143
+    assert "Paused at step 4" in said
+    for output in (cut, whole):
+        shorter = arguments(tiny_model, rows_file, output, *options, "--max-steps", 4)
+        assert warm.run(*shorter)[0] == 0
+    for name in (LOSS_HISTORY, SAMPLES):
+        assert (cut / name).read_bytes() == (whole / name).read_bytes()
+    assert [line["step"] for line in history(cut) if "eval_loss" in line] == [3, 4]
+    assert results(cut) == results(whole)
+
+
 @pytest.mark.parametrize("where", ["os.rename:1", "os.rename:2"])
 def test_death_while_a_checkpoint_takes_the_place_of_one_leaves_either(
     where: str, tiny_model: Path, rows_file: Path, tmp_path: Path, warm: WarmTrainer

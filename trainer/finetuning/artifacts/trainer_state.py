@@ -54,6 +54,8 @@ class TrainerState(BaseModel):
     bad_steps_in_a_row: int = Field(default=0, ge=0)
     loss: WireFloat | None = None
     eval_loss: WireFloat | None = None
+    evaluated_step: int | None = Field(default=None, ge=0)
+    """The step of `eval_loss`."""
     best_metric: float | None = None
     best_global_step: int | None = Field(default=None, ge=0)
     evaluations_without_gain: int = Field(default=0, ge=0)

@@ -107,6 +107,7 @@ class Loop:
         self._compiling = 0.0
         """Seconds of the first step, where it compiles the model's layers."""
         self._seconds_before = self.state.train_seconds
+        self.state.evaluation_due |= self._ends_unmeasured()
 
     def run_until(self, stop: SharedStop, tracking: Tracking) -> None:
         """Step until the plan's end or the wish to stop; raises TrainerError."""
@@ -203,13 +204,19 @@ class Loop:
         self._interval.add(result, seconds)
         state.loss = self._interval.loss
 
+    def _ends_unmeasured(self) -> bool:
+        """Whether settings that were changed on the way end the run where nobody has evaluated."""
+        measured = self.state.evaluated_step == self.state.global_step
+        return self.done and bool(self._data.held_out) and not measured
+
     def _evaluate_if_due(self, stop: SharedStop) -> float | None:
         """None when no evaluation is due, or when there is no time left for all of it."""
         step = self.state.global_step
-        if not self._data.held_out or not self._plan.evaluates_after(step):
+        due = self.done or self._plan.evaluates_after(step)
+        if not self._data.held_out or not due:
             return None
         self._live.event(RunState.EVALUATING)
-        last = step == self._plan.total_steps
+        last = step >= self._plan.total_steps
         rows, size = self._data.held_out, self._plan.batch_size
         complete = False
         with as_written(self._settings):
@@ -219,7 +226,7 @@ class Loop:
                 complete = self._samples.ask(self._stepper.model, step, stop) or last
         self.state.evaluation_due = not complete
         if complete:
-            self.state.eval_loss = loss
+            self.state.eval_loss, self.state.evaluated_step = loss, step
         self._live.event(RunState.TRAINING, eval_loss=self.state.eval_loss)
         return loss if complete else None
 
