@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.unit.trainer.conftest import PLACES
 from tests.unit.trainer.test_resume import arguments, flip_a_bit, history
 
 from finetuning.artifacts.history import SampleLine, read_lines
 from finetuning.base.app import main
+from finetuning.base.plan import split_rows
 from finetuning.dataset.encode import Example
 
 FLAGS = ("--eval-split", 0.2, "--eval-steps", 2, "--max-steps", 6, "--learning-rate", 5e-3)
@@ -100,5 +102,9 @@ def test_packs_and_pairs_are_asked_row_by_row(
     command = arguments(tiny_model, data, tmp_path / "out", *FLAGS, *ASKS, *more)
     assert main(command) == 0
     prompts = [line.prompt for line in lines(tmp_path / "out")]
-    assert len(set(prompts)) == 2
-    assert all(prompt.count("Where is ") == 1 for prompt in prompts)
+    _, held_out = split_rows(len(PLACES * 2), 0.2, seed=42)
+    asked = [f"Where is {(PLACES * 2)[number]}?" for number in held_out[:2]]
+    assert len(prompts) == 6
+    for prompt, question in zip(prompts, asked * 3, strict=True):
+        assert question in prompt
+        assert prompt.count("Where is ") == 1

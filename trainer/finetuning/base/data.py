@@ -36,6 +36,8 @@ class Data:
     """The rows of a source of their own, all of them held out."""
     train: Sequence[Pack]
     held_out: Sequence[Pack]
+    held_out_rows: Sequence[list[Example]]
+    """The same in the order of the rows, which packs have not."""
     cut: int
     dropped: int
     lengths: Sequence[int]
@@ -85,6 +87,7 @@ def prepare(found: RunRows, tokenizer: Any, config: RunConfig, outline: Outline)
         evaluation,
         _packs(train, settings, limit),
         _packs(held_out, settings, limit),
+        held_out,
         cut,
         dropped,
         [*parts[0].lengths, *parts[1].lengths] if len(parts) > 1 else parts[0].lengths,

@@ -52,7 +52,7 @@ def questions_of(data: Data, objective: Objective, count: int) -> list[Question]
     """Of the first held-out rows, so that they are the same in every evaluation."""
     # Of a pair the better answer.
     end = 1 if objective is Objective.DPO else None
-    examples = (example for pack in data.held_out for example in pack[:end])
+    examples = (example for row in data.held_out_rows for example in row[:end])
     return [question_of(example) for example in islice(examples, count)]
 
 
