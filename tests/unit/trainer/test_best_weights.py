@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.unit.trainer.test_resume import arguments, checkpoints, flip_a_bit, history
+from tests.unit.trainer.warm import WarmTrainer
 
 from finetuning.api.hyperparameters import Hyperparameters
 from finetuning.artifacts.manifest import problem_with, sha256_of
@@ -111,3 +112,26 @@ def test_best_weights_that_were_damaged_are_not_used(
     assert sha256_of(output / "adapter_model.safetensors") == sha256_of(
         last / "adapter_model.safetensors"
     )
+
+
+@pytest.mark.training
+def test_best_weights_wished_for_on_the_way_are_those_of_the_steps_from_there_on(
+    tiny_model: Path, rows_file: Path, tmp_path: Path, warm: WarmTrainer
+) -> None:
+    """Of the better steps before no checkpoint was kept."""
+    output = tmp_path / "out"
+    steps = ("--eval-split", 0.2, "--max-steps", 40, "--eval-steps", 10, "--save-steps", 40)
+    command = arguments(tiny_model, rows_file, output, *steps)
+    slow = ("--learning-rate", 2e-2)
+    paused = "finetuning.base.loop.HistoryLine:22:SIGTERM"
+    assert warm.run(*command, *slow, kill_in=paused)[0] == 143
+    code, said = warm.run(*command, "--learning-rate", 1, "--load-best-model-at-end")
+    assert code == 0
+    losses = {line["step"]: line["eval_loss"] for line in history(output) if "eval_loss" in line}
+    assert min(losses, key=losses.__getitem__) == 20
+    assert "No checkpoint is left of step 20" in said
+    best = min((30, 40), key=losses.__getitem__)
+    found = results(output)
+    assert (found["best_global_step"], found["eval_loss"]) == (best, losses[best])
+    kept = output / "checkpoints" / f"checkpoint-{best}" / "adapter_model.safetensors"
+    assert sha256_of(output / "adapter_model.safetensors") == sha256_of(kept)

@@ -14,7 +14,7 @@ from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.artifacts.spared import without_bitsandbytes
 from finetuning.artifacts.trainer_state import TrainerState
 from finetuning.base import checkpoints, data_report, gpu
-from finetuning.base.best import load_best
+from finetuning.base.best import forget_if_gone, load_best
 from finetuning.base.checkpoints import Checkpoint
 from finetuning.base.compiled import as_written, compile_layers, explained, require_compiler
 from finetuning.base.console import duration
@@ -155,6 +155,7 @@ def _resume_point(run: Run, group: Group) -> Checkpoint | None:
     for change in differences(found.state.run, run.facts):
         log.info("Continuing with a changed setting: %s", change)
     _refuse_another_base(found, run)
+    forget_if_gone(found.state, run, group)
     return found
 
 
