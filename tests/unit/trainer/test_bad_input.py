@@ -294,6 +294,15 @@ def test_an_adapter_is_no_model(
     check(outcome, "ModelUnavailable", "holds an adapter")
 
 
+def test_an_adapter_beside_its_model_is_not_put_into_it_unasked(
+    refuse: Any, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    model = copy_of(tiny_model, tmp_path / "model")
+    (model / "adapter_config.json").write_text("{}", encoding="utf-8")
+    outcome = refuse("--model-id", model, "--dataset-path", rows_file)
+    check(outcome, "ModelUnavailable", str(model), "holds a model and an adapter", "merge it")
+
+
 def test_layers_that_are_not_there_are_refused_with_those_that_are(
     refuse: Any, tiny_model: Path, rows_file: Path
 ) -> None:

@@ -17,6 +17,7 @@ from finetuning.base.errors import ModelError
 from finetuning.base.weight_files import refuse_damaged
 
 CONFIG_FILES = ("config.json", GENERATION_CONFIG)
+ADAPTER_CONFIG = "adapter_config.json"
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _NOT_WANTED = ("*/*", "consolidated*")
 """Copies of the weights in the forms of other tools."""
@@ -59,8 +60,7 @@ def base_name(config: Named) -> str:
 def settings_folder(config: Named) -> Path:
     """A folder with the model's configuration and tokenizer; the weights may not be there yet."""
     folder = local_folder(config) or _download(config, CONFIG_FILES + TOKENIZER_FILES)
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise ModelError(f"{folder}: holds an adapter, not a model; give the model it was made for")
+    _refuse_adapter(folder)
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"{folder}: has no config.json; give a folder as save_pretrained writes it"
@@ -72,6 +72,23 @@ def settings_folder(config: Named) -> Path:
             "tokenizer files of the model there, or take a model that has them"
         )
     return folder
+
+
+def _refuse_adapter(folder: Path) -> None:
+    """An adapter that lies beside a model would be put into it by transformers, unasked.
+
+    Raises:
+        ModelError: there is one, with its model or without.
+    """
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: holds an adapter, not a model; give the model it was made for")
+    raise ModelError(
+        f"{folder}: holds a model and an adapter for it ({ADAPTER_CONFIG}), and nothing tells "
+        "whether the adapter belongs to the base; move the adapter's files away, or merge it into "
+        "the model and give the folder with that"
+    )
 
 
 def require_weights(config: Named) -> None:
@@ -105,6 +122,7 @@ def weights_folder(config: Named) -> Path:
     """The same folder with the weights in it."""
     wanted = CONFIG_FILES + TOKENIZER_FILES + WEIGHTS
     folder = local_folder(config) or _download(config, wanted)
+    _refuse_adapter(folder)
     if not any(folder.glob("*.safetensors")):
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         found = f"only pickled ones ({pickled[0]}), which can run code" if pickled else "none"
