@@ -260,7 +260,7 @@ class AsyncFineTuningClient:
         """
         version = ""
         while True:
-            job = await _patiently(lambda: self.get(name))
+            job = await _patiently(lambda: self.get(name), seconds)
             if job.metadata.resource_version != version:
                 version = job.metadata.resource_version
                 yield job
@@ -386,7 +386,7 @@ class AsyncFineTuningClient:
             raise WrongStateError(f"the pod {pod.meta.name} is gone") from None
 
 
-async def _patiently(ask: Callable[[], Awaitable[_T]]) -> _T:
+async def _patiently(ask: Callable[[], Awaitable[_T]], seconds: float = POLL_SECONDS) -> _T:
     """Asks again while the cluster does not answer, for a minute at most."""
     end = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -395,4 +395,4 @@ async def _patiently(ask: Callable[[], Awaitable[_T]]) -> _T:
         except ClusterError as error:
             if not error.may_pass or time.monotonic() > end:
                 raise
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(seconds)
