@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.unit.registry_server import Registry
     from tests.unit.s3_server import Server
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(600)]
 
 REVALIDATE = "finetuning.aim.amd.com/revalidate"
 WEIGHTS = "adapter_model.safetensors"
@@ -140,7 +140,6 @@ def starved(workspace: Cluster, damaged: str) -> Iterator[str]:
         yield name
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("killed", "starved")
 def test_a_model_that_is_damaged_after_its_training_is_not_validated_and_kept(
     workspace: Cluster, damaged: str
