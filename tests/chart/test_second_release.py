@@ -1,5 +1,6 @@
 """Several operators in one cluster, by namespace, as docs/scale.md has it."""
 
+import math
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +12,10 @@ from tests.chart.conftest import ROOT
 
 from finetuning.controller.runtime import WORKERS
 
+SEATS = 600
+"""Of one API server by its defaults: --max-requests-inflight and --max-mutating-requests-inflight."""
+OTHER_SHARES = 245
+"""Of the priority levels that Kubernetes makes by itself."""
 PAGE = (ROOT / "docs" / "scale.md").read_text()
 
 
@@ -40,7 +45,10 @@ def test_the_documented_second_release_has_no_object_of_the_first(helm: Path) ->
 def test_the_documented_flow_has_a_seat_for_each_worker() -> None:
     level, flow = yaml.safe_load_all(block("yaml"))
     assert flow["spec"]["priorityLevelConfiguration"] == {"name": level["metadata"]["name"]}
-    assert level["spec"]["limited"]["nominalConcurrencyShares"] > WORKERS
+    shares = level["spec"]["limited"]["nominalConcurrencyShares"]
+    seats = math.ceil(SEATS * shares / (OTHER_SHARES + shares))
+    assert seats > WORKERS
+    assert f"are {seats} of an API server's {SEATS} seats" in " ".join(PAGE.split())
     (subject,) = subjects(flow)
     assert subject["namespace"] == "finetuning-system"
 

@@ -55,6 +55,7 @@ def test_the_notebook_trains_a_model(workspace: Cluster) -> None:
     assert workspace.get("ftj", "from-a-notebook") is None
 
 
+@pytest.mark.long
 def test_from_a_manifest_to_a_verdict(client: FineTuningClient, workspace: Cluster) -> None:
     manifest = brief("lora", "by-client")
     client.submit(manifest, dry_run=True)

@@ -110,6 +110,7 @@ def second_operator_by_force() -> Iterator[subprocess.Popen[str]]:
     "Two active operators by force (kubelet)",
     "one end, one verdict",
 )
+@pytest.mark.long
 def test_two_that_work_at_once_do_no_harm(workspace: Cluster, operator: Cluster) -> None:
     with second_operator_by_force() as process:
         assert process.stderr is not None
