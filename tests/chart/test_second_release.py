@@ -13,7 +13,7 @@ from tests.chart.conftest import ROOT
 from finetuning.controller.runtime import WORKERS
 
 SEATS = 600
-"""Of one API server by its defaults: --max-requests-inflight and --max-mutating-requests-inflight."""
+"""Of an API server, by the defaults of its two --max-...-inflight."""
 OTHER_SHARES = 245
 """Of the priority levels that Kubernetes makes by itself."""
 PAGE = (ROOT / "docs" / "scale.md").read_text()
