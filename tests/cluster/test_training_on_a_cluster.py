@@ -128,6 +128,7 @@ def test_deleting_a_running_job_removes_everything(workspace: Cluster) -> None:
         workspace.wait("no children left", lambda: not children(workspace, name), 180)
 
 
+@pytest.mark.long
 @pytest.mark.fault(
     "Pause and resume (kubelet)",
     "goes on at its step",

@@ -62,6 +62,7 @@ def with_value(data: Any, place: tuple[str, ...], value: Any) -> Any:
     return {**data, first: inner}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "name"), [(kind, name) for kind, names in FILES.items() for name in names]
 )

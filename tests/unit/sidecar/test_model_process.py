@@ -156,6 +156,7 @@ def probed(
     }
 
 
+@pytest.mark.long
 @pytest.mark.training
 @pytest.mark.parametrize("case", CASES)
 def test_a_real_model_is_told_by_what_it_does(
