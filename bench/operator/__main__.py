@@ -28,7 +28,15 @@ from bench.operator.plane import Plane
 from bench.operator.process import OperatorProcess
 from bench.operator.rounds import Contest
 from bench.operator.watcher import Client, established, usable
-from bench.operator.workload import SETTINGS, SUBJECTS, Round, Subject
+from bench.operator.workload import (
+    CRD,
+    DEFINITIONS,
+    ROOT,
+    SETTINGS,
+    SUBJECTS,
+    Round,
+    Subject,
+)
 from hack.cluster import monitoring, tools
 from hack.cluster.shell import ClusterError, write
 
@@ -40,9 +48,6 @@ if TYPE_CHECKING:
 
     from bench.operator.load import Load
 
-ROOT = Path(__file__).resolve().parents[2]
-CRD = ROOT / "crds" / "finetuningjobs.aim.amd.com.yaml"
-DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 IDLE_SECONDS = 10.0
 SMALL = {"rounds": "3x1,40", "pod_seconds": 2.0, "subjects": "floor,validated"}
 

@@ -9,7 +9,6 @@ nobody runs, ends or collects anything. Then the operator is started twice.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import signal
@@ -23,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from bench.operator import rounds, sizes, workload
 from bench.operator.costs import Meter, cpu_seconds, memory_mib
-from bench.operator.known import NAMESPACES, OBJECTS, Model, renamed
+from bench.operator.known import NAMESPACES, Model, choices, renamed
 from bench.operator.plane import Plane
 from bench.operator.process import OperatorProcess
 from bench.operator.watcher import CONCURRENT, Client, established
-from bench.operator.workload import SETTINGS
+from bench.operator.workload import CRD, DEFINITIONS, SETTINGS
 from hack.cluster.shell import ClusterError
 from rich.progress import track
 
@@ -36,8 +35,6 @@ from finetuning.controller.settings import MonitoringMode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CRD = Path(__file__).resolve().parents[2] / "crds" / "finetuningjobs.aim.amd.com.yaml"
-DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 ROOTS = {plural: root for root, plural in sizes.KINDS.values()}
 GIVEN = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
 """The API server's own part of the metadata."""
@@ -174,19 +171,15 @@ def run(model: Model, jobs: int) -> dict[str, float]:
 
 def main(arguments: list[str]) -> int:
     """Exit code: 0, 1 where something does not start or answer, 2 for wrong arguments."""
-    parser = argparse.ArgumentParser(prog="python -m bench.operator.crowd", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=10_000)
-    parser.add_argument("--objects", type=Path, default=OBJECTS)
-    chosen = parser.parse_args(arguments)
     try:
-        model = Model.of_choice(chosen.objects, chosen.jobs)
+        model, jobs = choices("bench.operator.crowd", __doc__, arguments)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     # Whoever ends this ends all that it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        found = run(model, chosen.jobs)
+        found = run(model, jobs)
     except KeyboardInterrupt:
         print("bench: interrupted; nothing is left running", file=sys.stderr)
         return 130

@@ -142,18 +142,23 @@ def measure(model: Model, jobs: int) -> dict[str, float]:
     return found | names(model, jobs)
 
 
-def main(arguments: list[str]) -> int:
-    """Exit code: 0, or 2 for wrong arguments."""
-    parser = argparse.ArgumentParser(prog="python -m bench.operator.known", description=__doc__)
+def choices(module: str, about: str | None, arguments: list[str]) -> tuple[Model, int]:
+    """The objects of a job, and how many jobs; raises ValueError for what is of no use."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--objects", type=Path, default=OBJECTS)
     chosen = parser.parse_args(arguments)
+    return Model.of_choice(chosen.objects, chosen.jobs), chosen.jobs
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code: 0, or 2 for wrong arguments."""
     try:
-        model = Model.of_choice(chosen.objects, chosen.jobs)
+        model, jobs = choices("bench.operator.known", __doc__, arguments)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for title, value in measure(model, chosen.jobs).items():
+    for title, value in measure(model, jobs).items():
         print(f"{title}: {value:.1f}")
     return 0
 

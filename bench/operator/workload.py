@@ -7,6 +7,7 @@ the load client, with nobody behind them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetuning.api.v1alpha1 import GROUP, KIND, PLURAL, VERSION, FineTuningJob
@@ -16,6 +17,9 @@ from finetuning.controller.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+ROOT = Path(__file__).resolve().parents[2]
+CRD = ROOT / "crds" / "finetuningjobs.aim.amd.com.yaml"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 CLAIM = "results"
 SETTINGS = Settings(operator_image="bench/operator:1", trainer_image="bench/trainer:1")
 JOBS = "/apis/batch/v1"

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 from bench.operator import costs, gate, report, rounds, stand_ins, watcher, workload
-from bench.operator.__main__ import CRD, definitions, main, read_rounds
-from bench.operator.workload import Round
+from bench.operator.__main__ import definitions, main, read_rounds
+from bench.operator.workload import CRD, Round
 from hack.cluster import monitoring
 
 from finetuning.artifacts.models import TrainingResult, ValidationResult
