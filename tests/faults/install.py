@@ -17,6 +17,8 @@ NAMESPACES = Resource("", "v1", "namespaces")
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 RBAC = ("rbac.authorization.k8s.io", "v1")
 EVERYWHERE = Resource(*RBAC, "clusterroles"), Resource(*RBAC, "clusterrolebindings")
+PATIENCE_SECONDS = 120.0
+"""With a control plane that has just been started on a machine with much to do."""
 IN_ONE = Resource(*RBAC, "roles"), Resource(*RBAC, "rolebindings")
 DEFINITION = "crds/finetuningjobs.aim.amd.com.yaml"
 OPERATOR, RELEASE = "finetuning-operator", "finetuning-system"
@@ -30,7 +32,7 @@ async def connect(plane: ControlPlane) -> Gateway:
 
 async def create(admin: Gateway, resource: Resource, manifest: dict[str, Any]) -> None:
     path = resource.path(manifest["metadata"].get("namespace"))
-    await admin._call("create", resource, "POST", path, body=manifest)
+    await admin._ask("create", resource, "POST", path, body=manifest, limit=PATIENCE_SECONDS)
 
 
 async def install(admin: Gateway) -> None:
@@ -42,7 +44,7 @@ async def install(admin: Gateway) -> None:
     await _grant(admin, Scope.JOBS, "ClusterRole", EVERYWHERE, {"name": "operator"})
     here = {"name": "operator", "namespace": RELEASE}
     await _grant(admin, Scope.RELEASE, "Role", IN_ONE, here)
-    assert await wait_for_kind(admin, CUSTOMS, 30)
+    assert await wait_for_kind(admin, CUSTOMS, PATIENCE_SECONDS)
 
 
 async def restricted_namespace(admin: Gateway, name: str) -> None:
