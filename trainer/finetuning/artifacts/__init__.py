@@ -3,7 +3,9 @@
 Whoever reads them must not trust them: the training container runs code of the user's choice.
 """
 
-MODEL_DIR_FILES = ("adapter_config.json", "config.json")
+ADAPTER_CONFIG = "adapter_config.json"
+MODEL_CONFIG = "config.json"
+MODEL_DIR_FILES = (ADAPTER_CONFIG, MODEL_CONFIG)
 GENERATION_CONFIG = "generation_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 TOKENIZER_FILES = (

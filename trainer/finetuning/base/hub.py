@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from finetuning.api.hyperparameters import Method
-from finetuning.artifacts import GENERATION_CONFIG, TOKENIZER_FILES, VOCABULARIES
+from finetuning.artifacts import (
+    ADAPTER_CONFIG,
+    GENERATION_CONFIG,
+    MODEL_CONFIG,
+    TOKENIZER_FILES,
+    VOCABULARIES,
+)
 from finetuning.artifacts.exits import ExitCode
 from finetuning.artifacts.failures import first_line
 from finetuning.base.errors import ModelError
 from finetuning.base.weight_files import refuse_damaged
 
-CONFIG_FILES = ("config.json", GENERATION_CONFIG)
-ADAPTER_CONFIG = "adapter_config.json"
+CONFIG_FILES = (MODEL_CONFIG, GENERATION_CONFIG)
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _NOT_WANTED = ("*/*", "consolidated*")
 """Copies of the weights in the forms of other tools."""

@@ -11,6 +11,7 @@ from typing import Any
 from finetuning.api.hyperparameters import Method, ReportTo
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts import (
+    ADAPTER_CONFIG,
     AIM_PROFILE,
     CHAT_TEMPLATE,
     CHECKPOINT_PREFIX,
@@ -20,6 +21,7 @@ from finetuning.artifacts import (
     GPUS_FILE,
     LOSS_HISTORY,
     MANIFEST,
+    MODEL_CONFIG,
     PERFORMANCE_HISTORY,
     RUN_INFO,
     SAMPLES,
@@ -47,7 +49,7 @@ WEIGHT_PATTERNS = (
     "adapter_model.safetensors",
 )
 _ABOUT_THE_RUN = (TRAINING_INFO, AIM_PROFILE, LOSS_HISTORY, PERFORMANCE_HISTORY, DATA_REPORT)
-CONFIG_NAMES = ("config.json", GENERATION_CONFIG, "adapter_config.json")
+CONFIG_NAMES = (MODEL_CONFIG, GENERATION_CONFIG, ADAPTER_CONFIG)
 
 
 def write_weights(model: Any, config: RunConfig, folder: Path) -> None:
@@ -78,7 +80,7 @@ def _write_adapter(tensors: dict[str, Any], settings: Any, folder: Path) -> None
     from safetensors.torch import save_file  # noqa: PLC0415 - loads torch
 
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    write_json(folder / "adapter_config.json", settings)
+    write_json(folder / ADAPTER_CONFIG, settings)
 
 
 def _copy_of(state: dict[str, Any]) -> dict[str, Any]:

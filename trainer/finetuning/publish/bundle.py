@@ -8,6 +8,7 @@ from pathlib import Path
 
 from finetuning.api.v1alpha1 import ModelForm
 from finetuning.artifacts import (
+    ADAPTER_CONFIG,
     AIM_PROFILE,
     DATA_REPORT,
     MANIFEST,
@@ -23,8 +24,6 @@ from finetuning.artifacts import (
 from finetuning.artifacts.files import UnreadableFileError
 from finetuning.artifacts.manifest import FileEntry, read_manifest, sha256_of
 from finetuning.publish.errors import ModelChangedError, UsageError
-
-ADAPTER_CONFIG = "adapter_config.json"
 
 Say = Callable[[str], None]
 """Tells whoever watches what is sent."""

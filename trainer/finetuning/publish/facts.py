@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from finetuning.artifacts import (
+    ADAPTER_CONFIG,
     AIM_PROFILE,
     DATA_REPORT,
     TRAINING_INFO,
@@ -17,7 +18,6 @@ from finetuning.artifacts import (
 from finetuning.artifacts.data_report import DataReport
 from finetuning.artifacts.files import UnreadableFileError, read_json
 from finetuning.artifacts.models import ValidationResult
-from finetuning.publish.bundle import ADAPTER_CONFIG
 
 REPORT_MAX_BYTES = 64 << 20
 

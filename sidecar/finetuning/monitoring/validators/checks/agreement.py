@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finetuning.artifacts import MODEL_DIR_FILES
+from finetuning.artifacts import ADAPTER_CONFIG, MODEL_DIR_FILES
 from finetuning.artifacts.base_weights import BaseWeights
 from finetuning.monitoring.validators.checks import shapes
 from finetuning.monitoring.validators.checks.run import Run
@@ -62,14 +62,14 @@ def method_is_another(run: Run) -> Finding | None:
 
 def rank_is_another(run: Run) -> Finding | None:
     told = run.training_config.get("lora_rank")
-    found = run.result.document("adapter_config.json").fields.get("r")
+    found = run.result.document(ADAPTER_CONFIG).fields.get("r")
     if told is None or found is None or told == found:
         return None
     return Finding("RankMismatch", f"the run was of rank {told}, the adapter is of rank {found}")
 
 
 def base_is_another(run: Run) -> Finding | None:
-    named = run.result.document("adapter_config.json").fields.get("base_model_name_or_path")
+    named = run.result.document(ADAPTER_CONFIG).fields.get("base_model_name_or_path")
     told = [run.training_config.get("model_id"), run.settings.model_id]
     told += [run.info.model_id] if run.info else []
     known = [name for name in told if isinstance(name, str)]
@@ -91,11 +91,11 @@ def _other_weights(run: Run) -> str:
 
 def settings_are_others(run: Run) -> Finding | None:
     """How the weights are computed with: a change there needs no change of a weight."""
-    own = run.result.document("adapter_config.json").fields
+    own = run.result.document(ADAPTER_CONFIG).fields
     for name in _ADAPTER_SETTINGS if run.result.is_adapter else ():
         told, found = run.training_config.get(name), own.get(name)
         if told is not None and found is not None and told != found:
-            text = f"adapter_config.json: {name} is {found!r}, the run had {told!r}"
+            text = f"{ADAPTER_CONFIG}: {name} is {found!r}, the run had {told!r}"
             return Finding("ConfigMismatch", text)
     if run.kept and (problem := _settings_problem(run, run.kept)):
         return Finding("ConfigMismatch", f"{problem} is not as in {run.kept.root.name}")

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetuning.artifacts import MODEL_DIR_FILES
+from finetuning.artifacts import ADAPTER_CONFIG, MODEL_CONFIG
 from finetuning.artifacts.files import UnreadableFileError, read_json
 from finetuning.artifacts.models import CheckResult
 from finetuning.monitoring.validators.outcome import Finding
 from finetuning.monitoring.validators.subject import Subject
 
-ADAPTER_CONFIG, MODEL_CONFIG = MODEL_DIR_FILES
 _PATHS = (".", "/", "~")
 _HUB_SECONDS = 10.0
 

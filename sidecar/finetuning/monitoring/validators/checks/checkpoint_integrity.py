@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.artifacts import (
+    ADAPTER_CONFIG,
     AIM_PROFILE,
     LOSS_HISTORY,
     MANIFEST,
@@ -23,7 +24,7 @@ from finetuning.artifacts.trainer_state import OPTIMIZER
 from finetuning.monitoring.validators.checks import agreement, copied, resuming, shapes
 from finetuning.monitoring.validators.checks.adapter_settings import foreign_setting
 from finetuning.monitoring.validators.checks.agreement import PICKLES, leftovers_in
-from finetuning.monitoring.validators.checks.base_model import ADAPTER_CONFIG, base_folder
+from finetuning.monitoring.validators.checks.base_model import base_folder
 from finetuning.monitoring.validators.checks.checkpoints import checkpoints_in
 from finetuning.monitoring.validators.checks.run import Run
 from finetuning.monitoring.validators.checks.tree import (

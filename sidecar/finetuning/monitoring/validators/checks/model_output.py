@@ -9,13 +9,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from finetuning.artifacts import DATA_REPORT, MODEL_DIR_FILES
+from finetuning.artifacts import ADAPTER_CONFIG, DATA_REPORT, MODEL_DIR_FILES
 from finetuning.artifacts.data_report import DataReport, RowShape
 from finetuning.artifacts.files import UnreadableFileError, read_json
 from finetuning.artifacts.models import CheckResult
 from finetuning.artifacts.reference import Reference
 from finetuning.monitoring.validators.checks import benchmarks
-from finetuning.monitoring.validators.checks.base_model import ADAPTER_CONFIG, Base, find_base
+from finetuning.monitoring.validators.checks.base_model import Base, find_base
 from finetuning.monitoring.validators.checks.held_out_rows import HeldOutRows, read_rows
 from finetuning.monitoring.validators.checks.loss_facts import gather
 from finetuning.monitoring.validators.checks.model_facts import Facts, Taught

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from finetuning.artifacts import ADAPTER_CONFIG
 from finetuning.artifacts.spared import load, without_bitsandbytes
 from finetuning.monitoring.validators.checks import machine
 from finetuning.monitoring.validators.checks.adapter_settings import (
@@ -48,7 +49,6 @@ from finetuning.monitoring.validators.checks.probe import (
 )
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
 _SHOWN_TENSORS = 3
 _SHOWN_CHARACTERS = 80
 _SET_PARENT_DEATH_SIGNAL = 1

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from finetuning.artifacts import ADAPTER_CONFIG
 from finetuning.artifacts.files import UnreadableFileError, read_json
 from finetuning.monitoring.training_info import TrainingInfo
 from finetuning.monitoring.validators.checks.base_model import base_folder
@@ -96,7 +97,7 @@ def _names(subject: Subject) -> tuple[str, ...]:
 
 
 def _adapter_config(folder: Path | None) -> Mapping[str, Any]:
-    return _object(folder, "adapter_config.json")
+    return _object(folder, ADAPTER_CONFIG)
 
 
 def _trained(info: TrainingInfo | None) -> Mapping[str, Any]:

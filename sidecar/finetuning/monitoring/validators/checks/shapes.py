@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from finetuning.artifacts import ADAPTER_CONFIG
 from finetuning.artifacts.trainer_state import OPTIMIZER
 from finetuning.monitoring.validators.checks.tree import Tree
 from finetuning.monitoring.validators.checks.weights import Tensor
@@ -29,7 +30,7 @@ Pairs = dict[str, tuple[Tensor | None, Tensor | None]]
 
 def ranks_differ(tree: Tree) -> Finding | None:
     """Every first matrix has its second, and both the rank of the configuration."""
-    config = tree.document("adapter_config.json").fields
+    config = tree.document(ADAPTER_CONFIG).fields
     if not tree.is_adapter or config.get("peft_type", "LORA") != "LORA":
         return None
     if config.get("target_parameters"):  # Stacked experts share one matrix.
@@ -192,7 +193,7 @@ def base_problem(adapter: Tree, base: Mapping[str, Tensor]) -> str:
     layers = list(_adapted_layers(adapter))
     if not any(f"{name}.weight" in base for name, _ in layers):
         return ""
-    config = adapter.document("adapter_config.json").fields
+    config = adapter.document(ADAPTER_CONFIG).fields
     if config.get("target_parameters"):
         layers = [layer for layer in layers if not _are_stacked(layer[0], base)]
     swapped = bool(config.get("fan_in_fan_out"))

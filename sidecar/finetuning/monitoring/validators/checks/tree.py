@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.artifacts import (
+    ADAPTER_CONFIG,
     CHECKPOINT_PREFIX,
     CHECKPOINTS_DIR,
     PUBLISH_DIR,
@@ -142,7 +143,7 @@ class Tree:
 
     @property
     def is_adapter(self) -> bool:
-        return "adapter_config.json" in self.files
+        return ADAPTER_CONFIG in self.files
 
 
 def tree_of(root: Path, *, is_checkpoint: bool) -> Tree:
