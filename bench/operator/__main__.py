@@ -14,8 +14,6 @@ import asyncio
 import json
 import math
 import os
-import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.operator import gate, load, pictures, report, rounds, sizes, stand_ins, workload
+from bench.operator.command import exit_code
 from bench.operator.plane import Plane
 from bench.operator.process import OperatorProcess
 from bench.operator.rounds import Contest
@@ -38,7 +37,7 @@ from bench.operator.workload import (
     Subject,
 )
 from hack.cluster import monitoring, tools
-from hack.cluster.shell import ClusterError, write
+from hack.cluster.shell import write
 
 from finetuning.controller.gateway import POD_MONITORS, SERVICE_MONITORS
 from finetuning.controller.settings import MonitoringMode
@@ -69,7 +68,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--deleted", default="0", help="share deleted when their pod is there")
     found.add_argument("--restart", default="", help="operator or apiserver, in the middle")
     found.add_argument("--limit", type=float, default=900.0, help="seconds that a round may take")
-    found.add_argument("--small", action="store_true", help=f"the gate's form: {SMALL}")
+    found.add_argument(
+        "--small", action="store_true", help=f"the gate's form, where nothing else is said: {SMALL}"
+    )
     found.add_argument(
         "--gate",
         nargs="?",
@@ -205,11 +206,17 @@ class Bench:
         return {"idle": idle, "ready_again": operator.start()}
 
 
+def read(arguments: list[str]) -> argparse.Namespace:
+    """The flags; the gate's form changes what is said where they are silent."""
+    known = parser()
+    if known.parse_args(arguments).small:
+        known.set_defaults(**SMALL)
+    return known.parse_args(arguments)
+
+
 def main(arguments: list[str]) -> int:
     """Exit code: 0, 1 where the gate or the bench fails, 2 for wrong arguments."""
-    chosen = parser().parse_args(arguments)
-    if chosen.small:
-        vars(chosen).update(SMALL)
+    chosen = read(arguments)
     try:
         check(chosen)
         subjects, wanted = read_subjects(chosen.subjects), read_rounds(chosen.rounds)
@@ -218,20 +225,16 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    # Whoever ends this ends all that it started.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    folder = Path(tempfile.mkdtemp(prefix="finetuning-bench-"))
-    try:
-        found = Bench(chosen, befalling, folder).run(subjects, wanted)
-    except KeyboardInterrupt:
-        print("bench: interrupted; nothing is left running", file=sys.stderr)
-        return 130
-    except (ClusterError, RuntimeError, TimeoutError, OSError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return conclude(found, chosen)
+
+    def run() -> int:
+        temporary = tempfile.TemporaryDirectory(
+            prefix="finetuning-bench-", ignore_cleanup_errors=True
+        )
+        with temporary as folder:
+            found = Bench(chosen, befalling, Path(folder)).run(subjects, wanted)
+        return conclude(found, chosen)
+
+    return exit_code(run)
 
 
 def conclude(found: dict[str, Any], chosen: argparse.Namespace) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 import tempfile
 import threading
@@ -21,13 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.operator import rounds, sizes, workload
+from bench.operator.command import exit_code
 from bench.operator.costs import Meter, cpu_seconds, memory_mib
 from bench.operator.known import NAMESPACES, Model, choices, renamed
 from bench.operator.plane import Plane
 from bench.operator.process import OperatorProcess
 from bench.operator.watcher import CONCURRENT, Client, established
 from bench.operator.workload import CRD, DEFINITIONS, SETTINGS
-from hack.cluster.shell import ClusterError
 from rich.progress import track
 
 from finetuning.controller.settings import MonitoringMode
@@ -176,16 +175,10 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    # Whoever ends this ends all that it started.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        found = run(model, jobs)
-    except KeyboardInterrupt:
-        print("bench: interrupted; nothing is left running", file=sys.stderr)
-        return 130
-    except (ClusterError, RuntimeError, TimeoutError, OSError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
+    return exit_code(lambda: tell(run(model, jobs)))
+
+
+def tell(found: dict[str, float]) -> int:
     for title, value in found.items():
         print(f"{title}: {value:.2f}")
     return 0

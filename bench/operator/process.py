@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from finetuning.monitoring.operator_catalog import RECONCILE_TOTAL, WORKQUEUE_DEPTH
 
 if TYPE_CHECKING:
+    from http.client import HTTPResponse
     from pathlib import Path
 
     from bench.operator.plane import Plane
@@ -72,8 +73,7 @@ class OperatorProcess:
 
     def _told(self, metric: Metric) -> float:
         """Asked for alone: all series of a thousand jobs would cost more than what is measured."""
-        url = f"http://127.0.0.1:{self._port}/metrics?name[]={metric.name}"
-        with urllib.request.urlopen(url, timeout=READY_SECONDS) as answer:
+        with self._open(f"metrics?name[]={metric.name}") as answer:
             families = text_string_to_metric_families(answer.read().decode())
             return sum(each.value for family in families for each in family.samples
                        if each.name == metric.name)  # fmt: skip
@@ -81,9 +81,13 @@ class OperatorProcess:
     def silence(self) -> float:
         """Seconds until it says that it is alive."""
         begun = time.monotonic()
-        url = f"http://127.0.0.1:{self._port}/livez"
-        urllib.request.urlopen(url, timeout=READY_SECONDS).close()
+        self._open("livez").close()
         return time.monotonic() - begun
+
+    def _open(self, path: str) -> HTTPResponse:
+        url = f"http://127.0.0.1:{self._port}/{path}"
+        answer: HTTPResponse = urllib.request.urlopen(url, timeout=READY_SECONDS)
+        return answer
 
     def start(self) -> float:
         """Seconds until it was ready; raises RuntimeError when it ends or takes too long."""

@@ -1,12 +1,16 @@
 import asyncio
 import json
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from bench.operator import costs, gate, report, rounds, stand_ins, watcher, workload
-from bench.operator.__main__ import definitions, main, read_rounds
+from bench.operator.__main__ import SMALL, definitions, main, read, read_rounds
+from bench.operator.command import exit_code
 from bench.operator.workload import CRD, Round
 from hack.cluster import monitoring
 
@@ -37,6 +41,27 @@ def test_a_wrong_choice_is_one_line_and_exit_code_2(
     told = capsys.readouterr().err
     assert words[1] in told
     assert len(told.splitlines()) == 1
+
+
+def test_the_small_form_is_for_what_nobody_said() -> None:
+    chosen = read(["--small", "--rounds", "5"])
+    assert chosen.rounds == "5"
+    assert {"pod_seconds": chosen.pod_seconds, "subjects": chosen.subjects}.items() < SMALL.items()
+    assert read([]).pod_seconds > chosen.pod_seconds
+
+
+def test_one_that_is_told_to_end_ends_what_it_started(capsys: pytest.CaptureFixture[str]) -> None:
+    def run() -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+        return 0
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert exit_code(run) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "nothing is left running" in capsys.readouterr().err
 
 
 def test_requests_are_counted_by_who_sent_them_and_watches_are_not() -> None:
