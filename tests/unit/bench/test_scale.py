@@ -53,7 +53,6 @@ BARE = kept("FineTuningJob", "Job", "Pod")
         (("Job",), "Job | 2"),
         (("Pod",), "Pod | 2"),
         (FINDERS, "Service, Endpoints, EndpointSlice | 1 each"),
-        (("ServiceMonitor",), "ServiceMonitor, while it runs | 1"),
         (("Event",), f"Event, of all controllers, for an hour | {SIZES['Event']['per_job']:.1f}"),
     ],
 )
