@@ -92,15 +92,25 @@ class Store(Generic[T]):
             return False
         self._objects[uid] = item
         self.changes += 1
-        key, folder = self._key_of(item.meta), self._folder_of(item)
+        place = self._place(item)
+        if known is None or place != self._place(known):
+            # Labels say whose a Pod is, and may be changed.
+            if known is not None:
+                self._unlist(known)
+            self._enlist(uid, *place)
+        return known != item
+
+    def _place(self, item: T) -> tuple[Key, str]:
+        return self._key_of(item.meta), self._folder_of(item)
+
+    def _enlist(self, uid: str, key: Key, folder: str) -> None:
         self._by_key[key].add(uid)
         if folder:
-            self._by_folder[item.meta.namespace, folder].add(uid)
+            self._by_folder[key[0], folder].add(uid)
             for each in around(folder):
-                self._inside[item.meta.namespace, each].add(uid)
-        if known is None and self._places is not None:
+                self._inside[key[0], each].add(uid)
+        if self._places is not None:
             self._places.add(key, folder)
-        return known != item
 
     def drop(self, uid: str) -> Key | None:
         """Forget an object; says whose it was."""
@@ -109,11 +119,14 @@ class Store(Generic[T]):
             return None
         self._stamps.pop(uid, None)
         self.changes += 1
-        key, folder = self._key_of(item.meta), self._folder_of(item)
-        _discard(self._by_key, key, uid)
-        _discard(self._by_folder, (item.meta.namespace, folder), uid)
+        return self._unlist(item)
+
+    def _unlist(self, item: T) -> Key:
+        key, folder = self._place(item)
+        _discard(self._by_key, key, item.meta.uid)
+        _discard(self._by_folder, (key[0], folder), item.meta.uid)
         for each in around(folder):
-            _discard(self._inside, (item.meta.namespace, each), uid)
+            _discard(self._inside, (key[0], each), item.meta.uid)
         return key
 
     def of(self, key: Key) -> list[T]:

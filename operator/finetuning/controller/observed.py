@@ -199,10 +199,16 @@ def meta(raw: Raw) -> Meta:
         deletes_at=_time(found.get("deletionTimestamp")),
         owner_uid=owner.get("uid", ""),
         owner_kind=owner.get("kind", ""),
-        parent=labels.get(naming.JOB_NAME_LABEL, ""),
+        parent=_parent(labels, owner),
         parent_uid=labels.get(naming.JOB_UID_LABEL, ""),
         component=labels.get(naming.COMPONENT_LABEL, ""),
     )
+
+
+def _parent(labels: Raw, owner: Raw) -> str:
+    """By its owner, where a job is that: anybody who may write labels can change one."""
+    own = owner.get("name") if owner.get("kind") == KIND else None
+    return str(own or labels.get(naming.JOB_NAME_LABEL) or "")
 
 
 _ENDED = (Phase.SUCCEEDED, Phase.FAILED)

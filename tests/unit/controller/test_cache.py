@@ -95,6 +95,28 @@ def test_who_writes_in_a_folder_inside_or_around_it_is_found(wanted: str, found:
     assert (dict(cache.pods._by_folder), dict(cache.pods._inside)) == ({}, {})
 
 
+def test_a_pod_whose_label_names_another_job_leaves_nothing_behind_either() -> None:
+    cache = Cache()
+    cache.pods.put(pod(1))
+    changed = pod(2)
+    meta = dataclasses.replace(changed.meta, parent="other")
+    cache.pods.put(dataclasses.replace(changed, meta=meta, folder="claim/run"))
+    assert (cache.pods.of(KEY), len(cache.pods.of(("team", "other")))) == ([], 1)
+    assert cache.pods.drop("p-1") == ("team", "other")
+    assert cache.pods.of(KEY) == []
+    left = (cache.pods._by_key, cache.pods._by_folder, cache.pods._inside)
+    assert [dict(each) for each in left] == [{}, {}, {}]
+
+
+def test_a_job_belongs_to_its_owner_whatever_its_label_says() -> None:
+    labels = {naming.JOB_NAME_LABEL: "other", naming.COMPONENT_LABEL: naming.TRAINING}
+    owners = [{"uid": UID, "kind": KIND, "name": "demo", "controller": True}]
+    meta = {"name": "demo-train", "namespace": "team", "uid": "j", "labels": labels}
+    cache = Cache()
+    cache.jobs.put(observed.batch_job({"metadata": {**meta, "ownerReferences": owners}}))
+    assert cache.children(KEY, UID).training is not None
+
+
 def test_a_sweep_drops_what_a_list_no_longer_has() -> None:
     cache = Cache()
     for uid in ("p-1", "p-2"):
