@@ -50,6 +50,7 @@ class _Template(TypedDict, total=False):
 
 class _JobSpec(TypedDict, total=False):
     suspend: Any
+    activeDeadlineSeconds: Any
     ttlSecondsAfterFinished: Any
     template: _Template | None
 
