@@ -66,9 +66,15 @@ class Steps:
         return None
 
     def _at_the_root(self, job: FineTuningJob, problem: Problem) -> Problem:
-        """A Job that the collector forgot keeps its Pods, and these the claim that is to go."""
+        """A Job that the collector forgot keeps its Pods, and these the claim that is to go.
+
+        So does a node that is lost.
+        """
         if problem.reason is not Reason.PREVIOUS_RUN_TERMINATING:
             return problem
+        pods = self.cache.pods.of(self.key)
+        if (lost := training_status.lost(pods, self.gateway.now())) is not None:
+            return Problem(Reason.NODE_LOST, training_status.of_a_lost_node(lost))
         for each in self.cache.jobs.of(self.key):
             foreign = each.meta.owner_kind == KIND and each.meta.owner_uid != job.metadata.uid
             if foreign and not each.meta.deleting:

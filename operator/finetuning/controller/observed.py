@@ -133,7 +133,10 @@ class BatchJob:
 
 @dataclass(frozen=True)
 class Container:
-    """The state of a container; at most one of waiting, running and exit code is known."""
+    """The state of a container; at most one of waiting, running and exit code is known.
+
+    One that waits to be started again keeps the reason and message of its last end.
+    """
 
     name: str
     image: str = ""
@@ -365,11 +368,14 @@ def _container(raw: Raw) -> Container:
         since = _time(running.get("startedAt"))
         return Container(name, image, running_since=since, started_at=since)
     waiting = state.get("waiting") or {}
+    before = (raw.get("lastState") or {}).get("terminated") or {}
     return Container(
         name,
         image,
         waiting=waiting.get("reason") or "",
         waiting_message=waiting.get("message") or "",
+        exit_reason=before.get("reason") or "",
+        exit_message=before.get("message") or "",
     )
 
 
@@ -387,6 +393,10 @@ class Children:
     validation_pods: tuple[Pod, ...] = ()
     publishing: BatchJob | None = None
     publishing_pods: tuple[Pod, ...] = ()
+
+    @property
+    def pods(self) -> tuple[Pod, ...]:
+        return (*self.training_pods, *self.validation_pods, *self.publishing_pods)
 
 
 def children(uid: str, jobs: Iterable[BatchJob], pods: Iterable[Pod]) -> Children:

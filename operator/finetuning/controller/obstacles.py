@@ -15,7 +15,7 @@ from finetuning.api.v1alpha1 import (
     ValidationStatus,
 )
 from finetuning.artifacts.plain import plain
-from finetuning.controller import naming, remedies
+from finetuning.controller import naming, remedies, training_status
 from finetuning.controller.observed import BatchJob, Pod
 from finetuning.controller.training_status import Problem, Seen, trouble
 
@@ -63,10 +63,16 @@ def _of(
         return None
     if job.suspend and queued:
         return Obstacle(Reason.QUEUED, f"{_IN_QUEUE} {hint}".strip())
+    return _of_pods(seen, pods)
+
+
+def _of_pods(seen: Seen, pods: tuple[Pod, ...]) -> Obstacle | None:
+    if (lost := training_status.lost(pods, seen.now)) is not None:
+        return Obstacle(Reason.NODE_LOST, training_status.of_a_lost_node(lost))
     if all(pod.over for pod in pods):
         # That of the Job, which has tried to make the first one, or the next.
-        return Obstacle(Reason.PODS_FORBIDDEN, hint) if hint else None
-    stuck = trouble(pods[0], hint)
+        return Obstacle(Reason.PODS_FORBIDDEN, seen.hint) if seen.hint else None
+    stuck = trouble(pods[0], seen.hint)
     return Obstacle(*stuck) if stuck is not None else None
 
 

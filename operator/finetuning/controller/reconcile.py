@@ -304,7 +304,7 @@ class Reconciler:
         pods = seen.children.training_pods
         running = new.phase is Phase.RUNNING and any(map(training_status.trainer_runs, pods))
         problem = seen.problem or seen.validation_problem or seen.publish_problem
-        ending = any(pod.meta.deleting for pod in pods)
+        ending = any(pod.meta.deleting for pod in seen.children.pods)
         return [
             self._to_start(seen, new),
             _NODE_LOST_EVERY if ending else None,

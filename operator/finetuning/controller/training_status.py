@@ -1,6 +1,6 @@
 """Where the training is: ordered rules over what is seen; the first that matches counts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -117,9 +117,19 @@ def _failed(seen: Seen) -> Standing | None:
 
 def _node_lost(seen: Seen) -> Standing | None:
     """Nobody can say whether its Pod still writes, so no other one is started."""
-    pod = next((pod for pod in seen.children.training_pods if _is_lost(pod, seen.now)), None)
+    pod = lost(seen.children.training_pods, seen.now)
     if pod is None:
         return None
+    return Standing(Phase.PENDING, Reason.NODE_LOST, of_a_lost_node(pod))
+
+
+def lost(pods: Iterable[Pod], now: datetime | None) -> Pod | None:
+    """The first whose end is overdue, by the API server's clock."""
+    return next((pod for pod in pods if _is_lost(pod, now)), None)
+
+
+def of_a_lost_node(pod: Pod) -> str:
+    """What keeps others from being started, and the commands that end that."""
     name, namespace = pod.meta.name, pod.meta.namespace
     message = (
         f"Node {pod.node} does not confirm that pod {name} has ended, and it may still write to "
@@ -127,7 +137,7 @@ def _node_lost(seen: Seen) -> Standing | None:
         f"delete node {pod.node}. When only the pod is known to be gone: kubectl --namespace "
         f"{namespace} delete pod {name} --force --grace-period=0"
     )
-    return Standing(Phase.PENDING, Reason.NODE_LOST, plain(message, 1024))
+    return plain(message, 1024)
 
 
 def _is_lost(pod: Pod, now: datetime | None) -> bool:

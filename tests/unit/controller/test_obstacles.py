@@ -1,14 +1,16 @@
 """What keeps a validation or a publication from running stands in the job's own line as well."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import aiohttp
 import pytest
-from tests.unit.controller.objects import SETTINGS, ended, waiting
-from tests.unit.controller.story import STORY, tell
+from tests.unit.controller.objects import ENDED, SETTINGS, ended, waiting
+from tests.unit.controller.story import STORY, events, tell
 from tests.unit.controller.world import KEY, Process, World
 
 from finetuning.controller import naming, observed
+from finetuning.controller.training_status import NODE_SILENT
 
 PUBLISH = {"output": {"publish": {"s3": {"uri": "s3://models/x"}}}}
 STAGES = {naming.VALIDATION: ("validation", 3), naming.PUBLISHING: ("publish", 5)}
@@ -188,6 +190,40 @@ def of(raw: dict[str, Any], component: str) -> bool:
 def condition(world: World, kind: str) -> dict[str, Any]:
     (found,) = [each for each in world.status["conditions"] if each["type"] == kind]
     return dict(found)
+
+
+@pytest.mark.fault(
+    "Node lost while a model is judged or published",
+    "NodeLost with the command; it goes on when the pod is known to be gone",
+)
+@pytest.mark.parametrize("component", STAGES)
+async def test_a_lost_node_is_told_with_what_to_do(process: Process, component: str) -> None:
+    world = process.world
+    await before(process, component)
+    world.start(component)
+    await process.settle()
+    trained = world.status["message"]
+    (pod,) = [raw for raw in world.of("pods") if of(raw, component)]
+    pod["spec"] = {"nodeName": "gpu-7"}
+    pod["metadata"] |= {"deletionTimestamp": ENDED, "resourceVersion": "9999"}
+    world.now = datetime.fromisoformat(ENDED) + NODE_SILENT
+    process.watch()
+    soon = await process.reconciler.reconcile(KEY)
+    assert soon is not None
+    assert soon <= 30, "nothing else will tell"
+    assert stage(world, component)["phase"] == "Running"
+    world.now += timedelta(seconds=1)
+    await later(process)
+    told = stage(world, component)
+    assert (told["phase"], told["reason"]) == ("Pending", "NodeLost")
+    assert world.status["message"].startswith(trained)
+    assert "kubectl delete node gpu-7" in world.status["message"]
+    assert ("Warning", "NodeLost") in events(world)
+    world.delete("pods", pod["metadata"]["name"])
+    world.start(component)
+    await later(process)
+    assert stage(world, component)["phase"] == "Running"
+    assert world.status["message"] == trained
 
 
 async def test_a_quota_that_lets_a_part_of_a_group_in_is_told(process: Process) -> None:

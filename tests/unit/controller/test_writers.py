@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -46,6 +46,27 @@ async def test_a_job_created_again_waits_for_the_last_checkpoint_of_its_predeces
     assert (world.status["reason"], world.of("jobs")) == ("PreviousRunTerminating", [])
     assert pod in world.status["message"]
     world.delete("pods", pod)
+    await process.settle()
+    assert world.status["reason"] == "JobCreated"
+
+
+@pytest.mark.parametrize("own_claim", [True, False])
+async def test_of_a_predecessor_on_a_lost_node_the_command_is_told(
+    world: World, process: Process, *, own_claim: bool
+) -> None:
+    spec = OWN if own_claim else {}
+    world.apply(**spec)
+    await tell(world, process, STORY[1:3])
+    pod = world.objects["pods", "team", linger(world)]
+    pod["spec"] = {"nodeName": "gpu-7"}
+    pod["metadata"] |= {"deletionTimestamp": ENDED, "resourceVersion": "9999"}
+    world.now = datetime.fromisoformat(ENDED) + NODE_SILENT + timedelta(seconds=1)
+    world.apply(**spec)
+    await process.settle()
+    assert (world.status["reason"], world.of("jobs")) == ("NodeLost", [])
+    assert "kubectl delete node gpu-7" in world.status["message"]
+    world.delete("pods", pod["metadata"]["name"])
+    process.time += 30
     await process.settle()
     assert world.status["reason"] == "JobCreated"
 
