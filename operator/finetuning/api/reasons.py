@@ -46,13 +46,14 @@ WAITING: Mapping[Reason, Explained] = {
         "Wait for a free GPU, ask for fewer, or create the claim that the message names.",
     ),
     Reason.IMAGE_PULL_FAILED: Explained(
-        "The node cannot pull the trainer's or the operator's image.",
+        "The node cannot pull, or does not trust, the trainer's or the operator's image.",
         "Mend `image.trainer`, `image.operator` or `imagePullSecrets` (Secrets of the job's "
         "namespace) in the chart, then create the job again or run `finetuning validate`: a pod "
         "keeps its image.",
     ),
     Reason.CONTAINER_CONFIG_ERROR: Explained(
-        "The pod cannot start: a Secret, a ConfigMap, a key of one or a volume is missing.",
+        "The pod cannot start: a Secret, a ConfigMap, a key of one or a volume is missing, or a "
+        "container cannot be run, in kubelet's words.",
         "Create what the message names; the pod is tried again by itself.",
     ),
     Reason.CONTAINER_STARTING: Explained("The pod is on its node and pulls images or mounts."),

@@ -20,7 +20,15 @@ _FORBIDDEN = re.compile(r'^FailedCreate: Error creating: (pods "[^"]*" is forbid
 """What the Job controller says before the words of whoever forbids its Pod."""
 
 IMAGE_TROUBLE = frozenset(
-    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "ImageInspectError",
+        "RegistryUnavailable",
+        "SignatureValidationFailed",
+    }
 )
 """For which a container waits, in kubelet's words."""
 

@@ -12,7 +12,9 @@ from finetuning.controller import last_words, naming, observed, remedies
 from finetuning.controller.desired import group
 from finetuning.controller.observed import BatchJob, Children, Container, Pod
 
-_CONFIG_TROUBLE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+_UNDER_WAY = {"", "ContainerCreating", "PodInitializing"}
+"""For which a container waits that nothing stands against, in kubelet's words."""
+_CRASHES = "CrashLoopBackOff"
 _OUT_OF_MEMORY = "OOMKilled"
 _BY_A_SIGNAL = 128
 """Exit codes above it are 128 and the number of a signal."""
@@ -313,14 +315,26 @@ def trouble(pod: Pod, hint: str) -> tuple[Reason, str] | None:
     if pod.unscheduled is not None:
         return Reason.UNSCHEDULABLE, plain(pod.unscheduled.message, 1024)
     for each in pod.containers:
-        words = plain(f"Container {each.name}: {each.waiting}: {each.waiting_message}", 1024)
-        if each.waiting in remedies.IMAGE_TROUBLE:
-            return Reason.IMAGE_PULL_FAILED, words
-        if each.waiting in _CONFIG_TROUBLE:
-            return Reason.CONTAINER_CONFIG_ERROR, words
+        why, words = _waits_for(each, pod)
+        if why not in _UNDER_WAY:
+            image = why in remedies.IMAGE_TROUBLE
+            reason = Reason.IMAGE_PULL_FAILED if image else Reason.CONTAINER_CONFIG_ERROR
+            return reason, plain(f"Container {each.name}: {why}: {words}", 1024)
     if hint:
         return Reason.CONTAINER_CONFIG_ERROR, hint
     return None
+
+
+def _waits_for(container: Container, pod: Pod) -> tuple[str, str]:
+    """Kubelet's word for it, and the same at length: of one that crashes, what it ended with.
+
+    Its sidecar that has ended is started again, and the trainer is not before it runs.
+    """
+    ended = container.exit_code and container.name == naming.SIDECAR_CONTAINER
+    if container.waiting == _CRASHES or (ended and not pod.meta.deleting):
+        told = ": ".join(filter(None, (container.exit_reason, container.exit_message)))
+        return _CRASHES, told or container.waiting_message
+    return container.waiting or "", container.waiting_message
 
 
 def failure(job: FineTuningJob, training: BatchJob, pods: tuple[Pod, ...]) -> tuple[Reason, str]:

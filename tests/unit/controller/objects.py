@@ -106,7 +106,9 @@ def pod(
     component: str = naming.TRAINING,
     name: str = "demo-train-x",
     sidecar: dict[str, Any] | None = None,
+    last: dict[str, Any] | None = None,
     created: str = STARTED,
+    deletes: str | None = None,
     index: int | None = None,
     **fields: Any,
 ) -> Pod:
@@ -118,7 +120,9 @@ def pod(
         image = "registry.example/trainer:1"
         statuses["containerStatuses"] = [{"name": main, "image": image, "state": state}]
     if sidecar is not None:
-        statuses["initContainerStatuses"] = [{"name": naming.SIDECAR_CONTAINER, "state": sidecar}]
+        statuses["initContainerStatuses"] = [
+            {"name": naming.SIDECAR_CONTAINER, "state": sidecar, "lastState": last}
+        ]
     labels = {naming.JOB_UID_LABEL: UID, naming.COMPONENT_LABEL: component}
     if index is not None:
         labels[naming.INDEX_LABEL] = str(index)
@@ -130,6 +134,7 @@ def pod(
                 "uid": f"uid-{name}",
                 "labels": labels,
                 "creationTimestamp": created,
+                "deletionTimestamp": deletes,
                 "ownerReferences": [{"kind": "Job", "uid": f"uid-{component}", "controller": True}],
             },
             "status": {"phase": "Pending", **statuses, **fields},

@@ -19,6 +19,7 @@ from finetuning.api.v1alpha1 import Phase, Reason
 from finetuning.controller.training_status import Problem, Seen, standing
 
 QUOTA = "FailedCreate: exceeded quota: gpus"
+CRASH = ended(128, "exec format error", "StartError")
 
 
 def unscheduled(message: str) -> list[dict[str, str]]:
@@ -89,6 +90,39 @@ PENDING = [
         ),
         Reason.CONTAINER_CONFIG_ERROR,
         'configmap "rows" not found',
+    ),
+    *(
+        (
+            f"its image: {word}",
+            seen(pod(waiting(word, "so it is")), training=batch_job()),
+            Reason.IMAGE_PULL_FAILED,
+            f"Container finetuning: {word}: so it is",
+        )
+        for word in ("ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed")
+    ),
+    (
+        "kubelet has a word that nobody here knows",
+        seen(pod(waiting("PreStartHookError", "no such device")), training=batch_job()),
+        Reason.CONTAINER_CONFIG_ERROR,
+        "Container finetuning: PreStartHookError: no such device",
+    ),
+    *(
+        (
+            f"the sidecar cannot be run, and {when}",
+            seen(pod(waiting("PodInitializing"), sidecar=state, last=CRASH), training=batch_job()),
+            Reason.CONTAINER_CONFIG_ERROR,
+            "Container metrics: CrashLoopBackOff: StartError: exec format error",
+        )
+        for when, state in (
+            ("waits to be tried again", waiting("CrashLoopBackOff", "back-off 40s restarting")),
+            ("has just ended", CRASH),
+        )
+    ),
+    (
+        "the sidecar ended with its pod before anything began",
+        seen(pod(waiting("PodInitializing"), sidecar=CRASH, deletes=ENDED), training=batch_job()),
+        Reason.CONTAINER_STARTING,
+        "is starting",
     ),
     (
         "containers are created",
