@@ -27,7 +27,10 @@ BESIDES = (
     tools.Tool("etcd", "etcd", "go.etcd.io/etcd/server/v3"),
     tools.kubernetes("kubeadm"),
 )
-TOKENS = {"admin": "system:masters", "manager": "system:masters", "operator": "operators"}
+TOKENS = {
+    "admin": "system:masters", "manager": "system:masters", "operator": "operators",
+    "confined": "operators",
+}  # fmt: skip
 CONTROLLERS = (
     "job-controller", "garbage-collector-controller", "namespace-controller",
     "resourcequota-controller", "ttl-after-finished-controller", "serviceaccount-controller",

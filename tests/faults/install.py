@@ -41,9 +41,9 @@ async def install(admin: Gateway) -> None:
         return
     await create(admin, CRDS, yaml.safe_load((ROOT / DEFINITION).read_text()))
     await create(admin, NAMESPACES, {"metadata": {"name": RELEASE}})
-    await _grant(admin, Scope.JOBS, "ClusterRole", EVERYWHERE, {"name": "operator"})
+    await grant(admin, Scope.JOBS, "ClusterRole", EVERYWHERE, {"name": "operator"})
     here = {"name": "operator", "namespace": RELEASE}
-    await _grant(admin, Scope.RELEASE, "Role", IN_ONE, here)
+    await grant(admin, Scope.RELEASE, "Role", IN_ONE, here)
     assert await wait_for_kind(admin, CUSTOMS, PATIENCE_SECONDS)
 
 
@@ -52,8 +52,14 @@ async def restricted_namespace(admin: Gateway, name: str) -> None:
     await create(admin, NAMESPACES, {"metadata": {"name": name, "labels": labels}})
 
 
-async def _grant(
-    admin: Gateway, scope: Scope, kind: str, where: tuple[Resource, Resource], meta: dict[str, str]
+async def grant(
+    admin: Gateway,
+    scope: Scope,
+    kind: str,
+    where: tuple[Resource, Resource],
+    meta: dict[str, str],
+    *,
+    user: str = "operator",
 ) -> None:
     """What the operator may do in a scope, as the chart's roles say it for its Deployment."""
     rules = [
@@ -68,6 +74,6 @@ async def _grant(
     ]
     roles, bindings = where
     await create(admin, roles, {"metadata": meta, "rules": rules})
-    subject = {"kind": "User", "name": "operator", "apiGroup": RBAC[0]}
-    ref = {"kind": kind, "name": "operator", "apiGroup": RBAC[0]}
+    subject = {"kind": "User", "name": user, "apiGroup": RBAC[0]}
+    ref = {"kind": kind, "name": meta["name"], "apiGroup": RBAC[0]}
     await create(admin, bindings, {"metadata": meta, "subjects": [subject], "roleRef": ref})

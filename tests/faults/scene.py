@@ -37,10 +37,12 @@ class Site:
         self.process: subprocess.Popen[bytes] | None = None
         self.starts = 0
         self.program = ["-m", "finetuning.controller"]
+        self.user = "operator"
+        self.served: tuple[str, ...] = (namespace,)
 
     def start_operator(self, sources: str = "", **settings: str) -> None:
         """Of this checkout, or of other `sources`, as PYTHONPATH has them."""
-        kubeconfig = self.plane.kubeconfig("operator", self.proxy.url)
+        kubeconfig = self.plane.kubeconfig(self.user, self.proxy.url)
         prefix = "FINETUNING_OPERATOR_"
         chosen = {
             "OPERATOR_IMAGE": "operator:1", "TRAINER_IMAGE": "trainer:1", "MONITORING_MODE": "none",
@@ -48,7 +50,8 @@ class Site:
         }  # fmt: skip
         env = {**os.environ, **{prefix + name: value for name, value in chosen.items()}}
         env |= {"PYTHONPATH": sources} if sources else {}
-        command = ["--kubeconfig", str(kubeconfig), "--namespace", self.namespace, "--http-port=0"]
+        where = [f"--namespace={each}" for each in self.served]
+        command = ["--kubeconfig", str(kubeconfig), *where, "--http-port=0"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *self.program, *command],

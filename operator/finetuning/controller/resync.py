@@ -9,11 +9,13 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from finetuning.controller import naming
 from finetuning.controller.cache import Cache, Store
 from finetuning.controller.gateway import CUSTOMS, JOBS, PODS, ApiError, Gateway, Resource
+from finetuning.controller.namespaces import in_each
 from finetuning.controller.observed import Key
 from finetuning.controller.workqueue import Turn, WorkQueue
 
@@ -44,11 +46,11 @@ class Resync:
     async def sweep(self) -> None:
         """Drop what is gone, and ask for a look at every job that is left."""
         for store, resource in self._kinds():
-            started = store.now()
-            listed = await self._uids(resource)
-            for key in store.sweep(listed, started, self.namespaces):
-                log.info("job=%s/%s a deleted object was missed", *key)
-                self.queue.add(key, Turn.ROUTINE)
+            ask = partial(self._listed, store, resource)
+            async for where, started, listed in in_each(self.namespaces, ask):
+                for key in store.sweep(listed, started, where):
+                    log.info("job=%s/%s a deleted object was missed", *key)
+                    self.queue.add(key, Turn.ROUTINE)
         for custom in self.cache.customs:
             self.queue.add(custom.key, Turn.ROUTINE)
 
@@ -56,15 +58,20 @@ class Resync:
         cache = self.cache
         return [(cache.customs, CUSTOMS), (cache.jobs, JOBS), (cache.pods, PODS)]
 
-    async def _uids(self, resource: Resource) -> set[str]:
-        return {uid async for uids in self._per_namespace(resource) for uid in uids}
+    async def _listed(
+        self, store: Store[Any], resource: Resource, namespace: str | None
+    ) -> AsyncIterator[tuple[tuple[str, ...], int, set[str]]]:
+        """Where was looked, since when, and who is there."""
+        started = store.now()
+        listed = await self._uids(resource, namespace)
+        yield (namespace,) if namespace else (), started, listed
 
-    async def _per_namespace(self, resource: Resource) -> AsyncIterator[set[str]]:
+    async def _uids(self, resource: Resource, namespace: str | None) -> set[str]:
         selectors = {} if resource is CUSTOMS else {"labelSelector": naming.CHILD_SELECTOR}
-        for namespace in self.namespaces or (None,):
-            try:
-                yield await self.gateway.uids(resource, namespace, **selectors)
-            except ApiError as error:
-                # Without its definition there are no objects of a kind.
-                if error.code != _NOT_FOUND:
-                    raise
+        try:
+            return await self.gateway.uids(resource, namespace, **selectors)
+        except ApiError as error:
+            # Without its definition there are no objects of a kind.
+            if error.code != _NOT_FOUND:
+                raise
+        return set()

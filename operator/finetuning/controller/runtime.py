@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import uvloop
@@ -21,7 +21,7 @@ from finetuning.controller.observed import Key
 from finetuning.controller.reconcile import Reconciler
 from finetuning.controller.resync import Resync
 from finetuning.controller.settings import Settings
-from finetuning.controller.watching import SOON, Watches
+from finetuning.controller.watching import SOON, Look, Watches
 from finetuning.controller.workqueue import ClosedError, WorkQueue
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,6 @@ CRD_WAIT_SECONDS = 60.0
 """A chart installs the definition and the operator together, in no order."""
 
 _FAILED = 1
-
-Look = Callable[[Key], Awaitable[float | None]]
 
 
 class Operator:
@@ -70,7 +68,8 @@ class Operator:
         watches = Watches(gateway, self._cache, self._queue, namespaces)
         resync = Resync(self._cache, gateway, self._queue, namespaces)
         self._election = candidate(self._settings, gateway)
-        self._task = asyncio.create_task(self._work(watches, resync, keeper, reconciler.reconcile))
+        look = watches.guarded(reconciler.reconcile)
+        self._task = asyncio.create_task(self._work(watches, resync, keeper, look))
         try:
             # kopf ends every task that comes to be while it runs: the watches are there before.
             await first_to_end(

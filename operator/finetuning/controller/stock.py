@@ -5,6 +5,7 @@ costs no request of its own, and none at all is sent while nobody asks.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from finetuning.api.v1alpha1 import KIND
@@ -19,6 +20,7 @@ from finetuning.controller.gateway import (
     Resource,
 )
 from finetuning.controller.memory import NEVER
+from finetuning.controller.namespaces import in_each
 from finetuning.controller.settings import MonitoringMode, Settings
 
 RENEW_SECONDS = 30.0
@@ -71,15 +73,15 @@ class Stock:
 
     async def of_jobs(self, resource: Resource) -> AsyncIterator[Raw]:
         """Those that a FineTuningJob owns: a label alone makes nothing ours."""
-        for namespace in self._settings.watch_namespaces or (None,):
-            try:
-                async for raw in self._gateway.items(resource, namespace, labelSelector=_SELECTOR):
-                    if observed.meta(raw).owner_kind == KIND:
-                        yield raw
-            except ApiError as error:
-                # Without its definition there are no objects of a kind.
-                if error.code != _NOT_FOUND:
-                    raise
+        ask = partial(self._gateway.items, resource, labelSelector=_SELECTOR)
+        try:
+            async for raw in in_each(self._settings.watch_namespaces, ask):
+                if observed.meta(raw).owner_kind == KIND:
+                    yield raw
+        except ApiError as error:
+            # Without its definition there are no objects of a kind.
+            if error.code != _NOT_FOUND:
+                raise
 
     def find(self, manifest: Manifest) -> Raw | None:
         """What is there under the name of what is wanted."""

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +34,8 @@ from finetuning.controller.workqueue import Turn, WorkQueue
 
 log = logging.getLogger(__name__)
 
+Look = Callable[[Key], Awaitable[float | None]]
+
 FIRST_DELAY, MAX_DELAY = 0.5, 10.0
 """Seconds; after an outage of the API server the longest is what jobs wait besides."""
 
@@ -44,7 +46,11 @@ STEADY_SECONDS = 10.0
 """A watch that the server ended after so long was well, also where nothing happened in it."""
 
 REFUSED_SECONDS = 300.0
-"""Rights that come with the same chart as the operator are there by then."""
+"""Rights that come with the same chart as the operator are there by then,"""
+UNSERVED_SECONDS = 10.0
+"""and one namespace that refuses holds up the others at a start for no longer than this."""
+UNKNOWN_SECONDS = 5.0
+"""Until a job is asked for again whose namespace is not known as a whole."""
 
 _BAD_REQUEST, _UNAUTHORIZED, _NOT_FOUND, _GONE, _TOO_MANY, _SERVER = 400, 401, 404, 410, 429, 500
 _ENDED, _GARBLED = "Ended", "Garbled"
@@ -110,9 +116,14 @@ class Watch:
         namespace: str | None,
         queue: WorkQueue[Key],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        may_end: Callable[[], bool] = lambda: True,
+        turned: Callable[[], None] = lambda: None,
     ) -> None:
+        """`may_end` is asked where a refusal has lasted; `turned` hears that a state changed."""
         self._gateway, self._kind, self._namespace = gateway, kind, namespace
         self._queue, self._clock = queue, clock
+        self._may_end, self._turned = may_end, turned
         self._version = ""
         """How far it has come; empty before a list."""
         self._failures, self._refused_since = 0, 0.0
@@ -123,8 +134,17 @@ class Watch:
     def __str__(self) -> str:
         return f"watch of {self._kind.resource.plural} in {self._namespace or 'all namespaces'}"
 
+    @property
+    def is_refused(self) -> bool:
+        return self._refused_since > 0
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nobody should wait for it; it is tried for all that."""
+        return self.is_refused and self._clock() - self._refused_since > UNSERVED_SECONDS
+
     async def forever(self) -> None:
-        """Raises ApiError when the API server has said no for REFUSED_SECONDS."""
+        """Raises ApiError when the API server has said no for REFUSED_SECONDS, if it may end."""
         while True:
             error = None
             try:
@@ -155,6 +175,7 @@ class Watch:
         self._version = version
         log.debug("%s: %d listed at %s", self, len(found), version)
         self.listed.set()
+        self._turned()
 
     def _put(self, items: Iterable[msgspec.Raw], started: int) -> set[str]:
         """The uids of a page's objects."""
@@ -231,14 +252,29 @@ class Watch:
 
     def _judge(self, error: ApiError) -> None:
         """Forget the version where it is of no use; raise what has lasted for too long."""
+        may_list = bool(self._version)
         if not goes_on(error):
             self._version = ""
         if not is_refusal(error):
             self._refused_since = 0.0
             return
         self._refused_since = self._refused_since or self._clock()
-        if self._clock() - self._refused_since > REFUSED_SECONDS:
+        self._turned()
+        if self._clock() - self._refused_since <= REFUSED_SECONDS:
+            return
+        if self._may_end():
             raise ApiError(error.code, error.reason, f"{self}: {error.args[0]}")
+        if not may_list:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Of what nobody may see any more there is nothing to tell either."""
+        if self._namespace is not None and self.listed.is_set():
+            log.warning("%s is not allowed any more: nothing is served there", self)
+            self.listed.clear()
+            store = self._kind.store
+            for key in store.sweep((), store.now(), (self._namespace,)):
+                self._queue.add(key)
 
 
 def goes_on(error: ApiError) -> bool:
@@ -279,14 +315,49 @@ class Watches:
     def __init__(
         self, gateway: Gateway, cache: Cache, queue: WorkQueue[Key], namespaces: Iterable[str]
     ) -> None:
+        self._cache = cache
+        self._turn = asyncio.Event()
+
+        def begin(kind: Kind, where: str | None) -> Watch:
+            asked, told = self._serves_nobody, self._turn.set
+            return Watch(gateway, kind, where, queue, may_end=asked, turned=told)
+
         where: list[str | None] = [*namespaces] or [None]
-        self._all = [Watch(gateway, kind, one, queue) for kind in kinds(cache) for one in where]
+        self._of = {one: [begin(kind, one) for kind in kinds(cache)] for one in where}
 
     async def listed(self) -> None:
-        """Return when everything that was there at the start is in the cache."""
-        for watch in self._all:
-            await watch.listed.wait()
+        """Return when everything that was there at the start is in the cache.
+
+        Of several namespaces those that refuse are waited for a little, and then not any more.
+        """
+        while not self._are_listed():
+            self._turn.clear()
+            await self._turn.wait()
+
+    def _are_listed(self) -> bool:
+        unknown = [one for one, watches in self._of.items() if not _are_known(watches)]
+        rest = [watch for one in unknown for watch in self._of[one]]
+        some = len(unknown) < len(self._of)
+        return some and all(each.listed.is_set() or each.is_given_up for each in rest)
+
+    def _serves_nobody(self) -> bool:
+        return all(any(each.is_refused for each in watches) for watches in self._of.values())
+
+    def guarded(self, look: Look) -> Look:
+        """Look at no job of a namespace of which not all is known: a child could just be unseen."""
+
+        async def guarded(key: Key) -> float | None:
+            watches = self._of.get(key[0]) or self._of.get(None, [])
+            if self._cache.custom(key) is not None and not _are_known(watches):
+                return UNKNOWN_SECONDS
+            return await look(key)
+
+        return guarded
 
     def parts(self) -> list[Coroutine[Any, Any, None]]:
         """To be run side by side; each raises ApiError when it is refused for good."""
-        return [watch.forever() for watch in self._all]
+        return [watch.forever() for watches in self._of.values() for watch in watches]
+
+
+def _are_known(watches: Iterable[Watch]) -> bool:
+    return all(each.listed.is_set() for each in watches)

@@ -11,7 +11,8 @@ from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import ApiError
 from finetuning.controller.metrics import OperatorMetrics
 from finetuning.controller.monitoring_mode import ModeKeeper
-from finetuning.controller.runtime import Look, Operator
+from finetuning.controller.runtime import Operator
+from finetuning.controller.watching import Look
 from finetuning.monitoring.operator_catalog import WORKQUEUE_DEPTH
 
 
