@@ -475,15 +475,20 @@ def _error(code: int, text: bytes, retry_after: str | None) -> ApiError:
 
 
 async def wait_for_kind(gateway: Gateway, resource: Resource, seconds: float) -> bool:
-    """Wait until the API server serves the kind; raises ApiError when it never answers."""
-    deadline = time.monotonic() + seconds
+    """Wait until the API server serves the kind; raises ApiError when it never answers.
+
+    False when it has answered for so long without it: one that has just begun knows none yet.
+    """
+    silent = time.monotonic() + seconds
+    missing: float | None = None
     while True:
         try:
             if await gateway.serves(resource):
                 return True
+            missing = missing or time.monotonic() + seconds
+            if time.monotonic() > missing:
+                return False
         except ApiError as error:
-            if error.code in {401, 403} or time.monotonic() > deadline:
+            if error.code in {401, 403} or time.monotonic() > silent:
                 raise
-        if time.monotonic() > deadline:
-            return False
         await asyncio.sleep(1)

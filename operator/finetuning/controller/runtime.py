@@ -36,6 +36,10 @@ CRD_WAIT_SECONDS = 60.0
 _FAILED = 1
 
 
+class NotInstalledError(Exception):
+    """The cluster does not know the kind that is served."""
+
+
 class Operator:
     """One running operator."""
 
@@ -51,7 +55,10 @@ class Operator:
         metrics.depth.set_function(lambda: self._queue.depth if self._leads else 0)
 
     async def run(self, gateway: Gateway) -> None:
-        """Serve until SIGTERM or SIGINT, which kopf takes; raises when a watch cannot go on."""
+        """Serve until SIGTERM or SIGINT, which kopf takes; raises when a watch cannot go on.
+
+        Probes are answered from the start, so that nobody ends what waits for the API server.
+        """
         keeper = ModeKeeper(gateway, self._settings, self._metrics.monitor_failed)
         reconciler = Reconciler(
             self._cache,
@@ -69,8 +76,9 @@ class Operator:
         resync = Resync(self._cache, gateway, self._queue, namespaces)
         self._election = candidate(self._settings, gateway)
         look = watches.guarded(reconciler.reconcile)
-        self._task = asyncio.create_task(self._work(watches, resync, keeper, look))
         try:
+            await _installed(gateway)
+            self._task = asyncio.create_task(self._work(watches, resync, keeper, look))
             # kopf ends every task that comes to be while it runs: the watches are there before.
             await first_to_end(
                 *watches.parts(),
@@ -198,7 +206,7 @@ async def _run(settings: Settings, kubeconfig: str | None) -> int:
         return await _serve(settings, kubeconfig)
     except asyncio.CancelledError:
         return 0
-    except (ApiError, LostError, OSError) as error:
+    except (ApiError, LostError, NotInstalledError, OSError) as error:
         log.error("stopped: %s", error)  # noqa: TRY400 - the message says it all
         return _FAILED
 
@@ -208,13 +216,30 @@ async def _serve(settings: Settings, kubeconfig: str | None) -> int:
     metrics = OperatorMetrics(cache, settings)
     gateway = await Gateway.connect(kubeconfig, metrics.requested)
     try:
-        if not await wait_for_kind(gateway, CUSTOMS, CRD_WAIT_SECONDS):
-            name = f"{CUSTOMS.plural}.{CUSTOMS.group}"
-            remedy = "install the chart, or: kubectl apply --server-side -f crds/"
-            log.error("the cluster does not serve %s/%s; %s", name, CUSTOMS.version, remedy)
-            return _FAILED
         await Operator(settings, cache, metrics).run(gateway)
     finally:
         await gateway.close()
     log.info("stopped")
     return 0
+
+
+async def _installed(gateway: Gateway) -> None:
+    """Wait for an API server, however long it is away, and a little for the definition.
+
+    Whoever ends instead is started again by kubelet later and later, up to five minutes.
+
+    Raises:
+        NotInstalledError: the API server answers, and has no FineTuningJobs.
+    """
+    while True:
+        try:
+            if await wait_for_kind(gateway, CUSTOMS, CRD_WAIT_SECONDS):
+                return
+        except ApiError as error:
+            if error.code in {401, 403}:
+                raise
+            log.warning("waiting for the API server: %s", error)
+        else:
+            name = f"{CUSTOMS.plural}.{CUSTOMS.group}/{CUSTOMS.version}"
+            remedy = "install the chart, or: kubectl apply --server-side -f crds/"
+            raise NotInstalledError(f"the cluster does not serve {name}; {remedy}")

@@ -104,6 +104,14 @@ class WorkQueue(Generic[K]):
         self.add_after(key, delay)
         return delay
 
+    def hurry(self) -> None:
+        """What failed for want of an answer need not wait for as long as it was in vain."""
+        for key in list(self._failures):
+            del self._failures[key]
+            if timer := self._timers.pop(key, None):
+                timer.cancel()
+                self.add(key, Turn.ROUTINE)
+
     def succeeded(self, key: K, again: float | None = None) -> None:
         """Start the delays of `key` over, and ask for another look after `again` seconds.
 

@@ -1,17 +1,21 @@
 import asyncio
+from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
+from tests.ports import free_port
 from tests.unit.controller.objects import SETTINGS
+from tests.unit.controller.test_gateway import config
 from tests.unit.controller.world import KEY, FakeGateway, World
 
-from finetuning.controller import endpoints
+from finetuning.controller import endpoints, runtime
 from finetuning.controller.cache import Cache
 from finetuning.controller.errors import RetryLaterError
 from finetuning.controller.gateway import ApiError
 from finetuning.controller.metrics import OperatorMetrics
 from finetuning.controller.monitoring_mode import ModeKeeper
-from finetuning.controller.runtime import Operator
+from finetuning.controller.runtime import NotInstalledError, Operator
 from finetuning.controller.watching import Look
 from finetuning.monitoring.operator_catalog import WORKQUEUE_DEPTH
 
@@ -105,6 +109,33 @@ async def test_the_process_is_alive_before_it_is_ready() -> None:
     assert (await code("/livez"), await code("/readyz")) == (200, 503)
     ready = True
     assert (await code("/readyz"), await code("/metrics"), await code("/other")) == (200, 200, 404)
+    await runner.cleanup()
+
+
+@pytest.mark.fault(
+    "API server away while the operator begins",
+    "it waits and answers probes, so that kubelet need not start it again later and later",
+)
+async def test_an_api_server_that_is_away_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runtime, "CRD_WAIT_SECONDS", 0.1)
+    own, api = free_port(), free_port()
+    (kubeconfig := tmp_path / "config").write_text(config(api))
+    settings = SETTINGS.model_copy(update={"http_port": own})
+    process = asyncio.create_task(runtime._serve(settings, str(kubeconfig)))
+    async with asyncio.timeout(20), aiohttp.ClientSession() as http:
+        while caplog.text.count("waiting for the API server") < 2:  # noqa: ASYNC110 - a log
+            await asyncio.sleep(0.05)
+        for path, code in (("livez", 200), ("readyz", 503)):
+            async with http.get(f"http://127.0.0.1:{own}/{path}") as response:
+                assert response.status == code
+        assert not process.done()
+        runner = web.AppRunner(web.Application())
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", api).start()
+        with pytest.raises(NotInstalledError, match="does not serve finetuningjobs"):
+            await process
     await runner.cleanup()
 
 

@@ -21,6 +21,18 @@ async def test_a_key_that_is_added_many_times_comes_once() -> None:
     assert await drain(queue) == ["a"]
 
 
+async def test_what_failed_is_hurried_and_begins_its_delays_anew() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for key in "ab":
+        for _ in range(20):
+            queue.retry(key)
+    queue.succeeded("b", 3600)
+    queue.hurry()
+    assert await drain(queue) == ["a"]
+    assert queue.retry("a") < 1
+    queue.close()
+
+
 async def test_first_in_is_first_out() -> None:
     queue: WorkQueue[str] = WorkQueue()
     for key in "abc":
