@@ -23,6 +23,9 @@ SETTINGS = Settings(
 TAILORED = SETTINGS.model_copy(
     update={
         "gpu_supplemental_groups": (44, 109),
+        "gpu_environment": {"HSA_OVERRIDE_GFX_VERSION": "9.4.2"},
+        "gpu_seccomp_profile": "profiles/rocm.json",
+        "shared_memory": "64Gi",
         "image_pull_secrets": ("registry",),
         "image_pull_policy": "Always",
         "monitoring_interval": "5s",
@@ -148,3 +151,11 @@ def test_every_knob_of_the_job_reaches_the_trainer(path: Path) -> None:
     assert config.lora_config == job.spec.lora
     assert config.quantization_config == job.spec.quantization
     assert (config.method, config.revision) == (job.spec.method, job.spec.base_model.revision)
+
+
+def test_what_copies_a_model_gets_nothing_that_is_for_gpus() -> None:
+    found = desired.build(read_job(HERE / "jobs" / "published-to-a-registry.yaml"), TAILORED)
+    assert found.publishing_job is not None
+    pod = found.publishing_job["spec"]["template"]["spec"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert "HSA_OVERRIDE_GFX_VERSION" not in {each["name"] for each in pod["containers"][0]["env"]}

@@ -20,6 +20,14 @@ _LABEL_VALUE = r"^([A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?)?$"
 _NAME = r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$"
 _REPOSITORY = r"^[a-z0-9][A-Za-z0-9._:/-]*$"
 NAMESPACE = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+_PROFILE = r"^([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*)?$"
+_GPU_VARIABLE = (
+    r"^(HSA|HIP|ROCR|ROCM|AMD|GPU|NCCL|RCCL|MIOPEN|ROCBLAS|HIPBLASLT|PYTORCH|TORCH|TRITON)"
+    r"_[A-Z0-9_]{1,100}$"
+)
+"""None that says which code runs, nor one of those that the operator sets itself."""
+_GPU_VALUE = r"^[ -#%-~]{0,256}$"
+"""Without what kubelet would expand."""
 
 
 def _from_comma_list(value: Any) -> Any:
@@ -43,6 +51,8 @@ def _known_gpu(name: str) -> str:
 CommaList = BeforeValidator(_from_comma_list)
 LabelKey = Annotated[str, Field(pattern=_LABEL_KEY)]
 LabelValue = Annotated[str, Field(pattern=_LABEL_VALUE)]
+GpuVariable = Annotated[str, Field(pattern=_GPU_VARIABLE)]
+GpuValue = Annotated[str, Field(pattern=_GPU_VALUE)]
 Namespace = Annotated[str, Field(pattern=NAMESPACE)]
 
 
@@ -95,6 +105,23 @@ class Settings(BaseModel):
     gpu_supplemental_groups: Annotated[tuple[Annotated[int, Field(ge=1)], ...], CommaList] = Field(
         default=(),
         description="Group ids that own /dev/kfd and /dev/dri on the nodes (video and render).",
+    )
+    gpu_environment: Annotated[dict[GpuVariable, GpuValue], BeforeValidator(_from_json)] = Field(
+        default_factory=dict,
+        description="Variables of ROCm and its libraries for what trains and judges, as JSON, such "
+        "as HSA_OVERRIDE_GFX_VERSION; their names begin with HSA_, HIP_, ROCR_, NCCL_ or the like.",
+    )
+    gpu_seccomp_profile: str = Field(
+        default="",
+        max_length=253,
+        pattern=_PROFILE,
+        description="Localhost seccomp profile of the pods that use a GPU, as a path below "
+        "kubelet's folder of profiles on each of their nodes; the runtime's own when empty.",
+    )
+    shared_memory: str = Field(
+        default="8Gi",
+        pattern=r"^[1-9][0-9]{0,5}(Mi|Gi)$",
+        description="Upper bound of /dev/shm in the pods of a job.",
     )
     run_as_user: int = Field(
         default=1000, ge=1, description="User, group and fsGroup of the pods of a job."

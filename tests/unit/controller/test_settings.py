@@ -27,6 +27,7 @@ def test_an_empty_variable_means_the_default() -> None:
     ("field", "text", "expected"),
     [
         ("gpu_supplemental_groups", "44, 109", (44, 109)),
+        ("gpu_environment", '{"HSA_ENABLE_SDMA": "0"}', {"HSA_ENABLE_SDMA": "0"}),
         ("watch_namespaces", "team-a,team-b,", ("team-a", "team-b")),
         ("image_pull_secrets", "registry", ("registry",)),
         ("monitoring_extra_labels", '{"release": "prometheus"}', {"release": "prometheus"}),
@@ -46,6 +47,11 @@ def test_variables_are_read_as_written_in_the_chart(
     [
         ("gpu_supplemental_groups", "render"),
         ("gpu_supplemental_groups", "0"),
+        ("gpu_environment", '{"PYTHONPATH": "x"}'),
+        ("gpu_environment", '{"HSA_X": "$(HF_TOKEN)"}'),
+        ("gpu_seccomp_profile", "../unconfined.json"),
+        ("gpu_seccomp_profile", "/etc/rocm.json"),
+        ("shared_memory", "8"),
         ("watch_namespaces", "Team_A"),
         ("monitoring_extra_labels", "release=prometheus"),
         ("monitoring_extra_labels", '{"release": "two words"}'),

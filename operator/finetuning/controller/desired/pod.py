@@ -19,18 +19,15 @@ TERMINATION_LOG = "/dev/termination-log"
 LONGEST_VARIABLE = 131_072
 """Bytes of name, `=`, value and the zero behind it; with more no process starts."""
 
-SHM_LIMIT = "8Gi"
-"""Upper bound of /dev/shm; it counts as the pod's memory only as far as it is used."""
 
-
-def spec(job: FineTuningJob, settings: Settings, **fields: Any) -> Manifest:
+def spec(job: FineTuningJob, settings: Settings, *, gpu: bool = True, **fields: Any) -> Manifest:
     """The pod's spec; `fields` has its containers and volumes."""
     pod: Manifest = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         # Services of the namespace would otherwise leak into the environment by the hundred.
         "enableServiceLinks": False,
-        "securityContext": _pod_security(settings),
+        "securityContext": _pod_security(settings, gpu=gpu),
         **fields,
     }
     if job.spec.priority_class_name is not None:
@@ -40,18 +37,25 @@ def spec(job: FineTuningJob, settings: Settings, **fields: Any) -> Manifest:
     return pod
 
 
-def _pod_security(settings: Settings) -> Manifest:
+def _pod_security(settings: Settings, *, gpu: bool) -> Manifest:
     context: Manifest = {
         "runAsNonRoot": True,
         "runAsUser": settings.run_as_user,
         "runAsGroup": settings.run_as_user,
         "fsGroup": settings.run_as_user,
         "fsGroupChangePolicy": "OnRootMismatch",
-        "seccompProfile": {"type": "RuntimeDefault"},
+        "seccompProfile": _seccomp(settings.gpu_seccomp_profile if gpu else ""),
     }
     if settings.gpu_supplemental_groups:
         context["supplementalGroups"] = list(settings.gpu_supplemental_groups)
     return context
+
+
+def _seccomp(profile: str) -> Manifest:
+    """A profile of the nodes is within the restricted standard as well; none at all is not."""
+    if not profile:
+        return {"type": "RuntimeDefault"}
+    return {"type": "Localhost", "localhostProfile": profile}
 
 
 def container(name: str, image: str, settings: Settings, **fields: Any) -> Manifest:
@@ -91,7 +95,12 @@ def torch_container(
         name,
         settings.trainer_image,
         settings,
-        env=[*([config] if config else []), *_environment(job, offline=offline), *more],
+        env=[
+            *([config] if config else []),
+            *_environment(job, offline=offline),
+            *(_gpu_environment(settings) if gpu else []),
+            *more,
+        ],
         resources=_resources(resources, settings, gpu=gpu),
         # A crash before the first own word still leaves its last lines for the job's status.
         terminationMessagePolicy="FallbackToLogsOnError",
@@ -116,6 +125,10 @@ def _environment(job: FineTuningJob, *, offline: bool) -> list[Manifest]:
     if token is not None:
         env.append(from_secret("HF_TOKEN", token.name, token.key))
     return env
+
+
+def _gpu_environment(settings: Settings) -> list[Manifest]:
+    return [{"name": name, "value": text} for name, text in settings.gpu_environment.items()]
 
 
 def from_secret(variable: str, name: str, key: str, *, optional: bool = False) -> Manifest:
@@ -153,9 +166,12 @@ def _resources(wanted: ResourceSpec, settings: Settings, *, gpu: bool) -> Manife
     return {"requests": {**requests, **devices}, "limits": {**limits, **devices}}
 
 
-def scratch_volumes() -> list[Manifest]:
-    """What a read-only root file system takes away: /tmp and shared memory."""
-    shared_memory = {"medium": "Memory", "sizeLimit": SHM_LIMIT}
+def scratch_volumes(settings: Settings) -> list[Manifest]:
+    """What a read-only root file system takes away: /tmp and shared memory.
+
+    That counts as the pod's memory only as far as it is used.
+    """
+    shared_memory = {"medium": "Memory", "sizeLimit": settings.shared_memory}
     return [{"name": "tmp", "emptyDir": {}}, {"name": "shm", "emptyDir": shared_memory}]
 
 

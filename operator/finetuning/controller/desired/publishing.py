@@ -90,12 +90,13 @@ def _pod_spec(job: FineTuningJob, settings: Settings, publish: PublishSpec) -> M
     return pod.spec(
         job,
         settings,
+        gpu=False,
         terminationGracePeriodSeconds=GRACE_SECONDS,
         containers=[_publisher(job, settings, publish)],
         volumes=[
             sources.output(job).volume,
             *([base.volume] if base and base.volume else []),
-            *pod.scratch_volumes(),
+            *pod.scratch_volumes(settings),
         ],
     )
 

@@ -72,7 +72,7 @@ def _pod_spec(job: FineTuningJob, settings: Settings) -> Manifest:
         **group.pod_fields(job),
         initContainers=[_sidecar(job, settings)],
         containers=[_trainer(job, settings)],
-        volumes=_volumes(job),
+        volumes=_volumes(job, settings),
     )
 
 
@@ -173,11 +173,11 @@ def _inputs(job: FineTuningJob) -> list[sources.Source]:
     return [source for source in found if source is not None]
 
 
-def _volumes(job: FineTuningJob) -> list[Manifest]:
+def _volumes(job: FineTuningJob, settings: Settings) -> list[Manifest]:
     return [
         sources.output(job).volume,
         {"name": "state", "emptyDir": {"sizeLimit": STATE_LIMIT}},
         pod.templates_volume(),
         *(source.volume for source in _inputs(job) if source.volume),
-        *pod.scratch_volumes(),
+        *pod.scratch_volumes(settings),
     ]

@@ -84,7 +84,7 @@ def _pod_spec(job: FineTuningJob, settings: Settings) -> Manifest:
             sources.output(job).volume,
             *(source.volume for source in _inputs(job) if source.volume),
             *([pod.templates_volume()] if _reads_templates(job) else []),
-            *pod.scratch_volumes(),
+            *pod.scratch_volumes(settings),
         ],
     )
 
