@@ -43,6 +43,9 @@ WATCH_SECONDS = 300.0
 IDLE_SECONDS = 90.0
 """A server that is well sends a bookmark every minute, and something well within this time."""
 
+LONGEST_WAIT_SECONDS = 60.0
+"""However much longer somebody on the way asks for: a proxy says an hour while it is mended."""
+
 SILENT = "Silent"
 """The reason of an error where a connection is open and nothing comes."""
 
@@ -98,7 +101,8 @@ class ApiError(Exception):
     """The API server refused a call, or did not answer (code 0)."""
 
     def __init__(self, code: int, reason: str, message: str, after: float | None = None) -> None:
-        self.code, self.reason, self.message, self.after = code, reason, message, after
+        self.code, self.reason, self.message = code, reason, message
+        self.after = None if after is None else min(after, LONGEST_WAIT_SECONDS)
         known = [str(code)] if code else []
         super().__init__(": ".join([*known, reason, message])[:500])
 

@@ -320,6 +320,16 @@ async def test_a_busy_server_is_asked_again_when_it_said(server: Server, lone: L
     assert len(server.lists) == 3
 
 
+async def test_nobody_sleeps_for_an_hour_because_a_proxy_says_so(
+    server: Server, lone: Lone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "LONGEST_WAIT_SECONDS", 0.1)
+    server.refusals = [(503, {"Retry-After": "3600"})]
+    server.plays = [sends(line("ERROR", status(429, "Busy", details={"retryAfterSeconds": 3600})))]
+    await lone.until(lambda: len(server.watches) > 1)
+    assert ApiError(503, "", "", 3600).after == 0.1
+
+
 async def test_a_watch_that_is_put_off_keeps_its_version(server: Server, lone: Lone) -> None:
     busy = status(429, "TooManyRequests", details={"retryAfterSeconds": 1})
     server.plays = [
