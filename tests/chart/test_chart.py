@@ -145,6 +145,17 @@ def test_untouched_values_are_the_operators_own_defaults(
     )
 
 
+def test_what_an_older_release_did_not_know_may_be_missing(
+    objects: Callable[..., Objects],
+) -> None:
+    """With --reuse-values an upgrade has only what the chart before it had."""
+    known = ("gpuEnvironment", "gpuSeccompProfile", "training.sharedMemory")
+    missing = ",".join(f"{each}=null" for each in known)
+    found = environment(objects({}, "--set", missing))
+    settings = Settings.from_env({name: text or "" for name, text in found.items()})
+    assert settings == Settings.from_env(environment(objects()))
+
+
 def test_every_changed_value_reaches_the_operator(objects: Callable[..., Objects]) -> None:
     assert Settings.from_env(environment(objects(CHANGED))).model_dump(mode="json") == {
         "operator_image": IMAGES["image"]["operator"],

@@ -52,7 +52,7 @@ IMAGE_PULL_SECRETS: {{ join "," .Values.imagePullSecrets | quote }}
 GPU_RESOURCE_NAME: {{ .Values.gpuResourceName | quote }}
 GPU_MODEL: {{ .Values.gpuModel | quote }}
 GPU_SUPPLEMENTAL_GROUPS: {{ include "finetuning-operator.integers" .Values.gpuSupplementalGroups | quote }}
-GPU_ENVIRONMENT: {{ .Values.gpuEnvironment | toJson | quote }}
+GPU_ENVIRONMENT: {{ .Values.gpuEnvironment | default dict | toJson | quote }}
 GPU_SECCOMP_PROFILE: {{ .Values.gpuSeccompProfile | quote }}
 SHARED_MEMORY: {{ .Values.training.sharedMemory | quote }}
 RUN_AS_USER: {{ .Values.training.runAsUser | int64 | quote }}
