@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -33,7 +34,11 @@ DRAIN_SECONDS = 4.0
 CRD_WAIT_SECONDS = 60.0
 """A chart installs the definition and the operator together, in no order."""
 
+AWAY_SECONDS = 5.0
+"""Without any answer that is one: what failed meanwhile may succeed after it."""
+
 _FAILED = 1
+_SERVER_ERROR = 500
 
 
 class NotInstalledError(Exception):
@@ -51,8 +56,21 @@ class Operator:
         self._election: Election | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Lock()
+        self._silent_since = 0.0
+        """When a call failed that no other has succeeded since; 0 where the last one did."""
         # One that stands by queues every job for the day when it leads, and nobody waits for that.
         metrics.depth.set_function(lambda: self._queue.depth if self._leads else 0)
+
+    def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
+        """Told of every call: when somebody answers again, nobody waits for long any more."""
+        self._metrics.requested(verb, resource, code, seconds)
+        now = time.monotonic()
+        if code == 0 or code >= _SERVER_ERROR:
+            self._silent_since = self._silent_since or now
+            return
+        if self._silent_since and now - self._silent_since > AWAY_SECONDS:
+            self._queue.hurry()
+        self._silent_since = 0.0
 
     async def run(self, gateway: Gateway) -> None:
         """Serve until SIGTERM or SIGINT, which kopf takes; raises when a watch cannot go on.
@@ -213,10 +231,10 @@ async def _run(settings: Settings, kubeconfig: str | None) -> int:
 
 async def _serve(settings: Settings, kubeconfig: str | None) -> int:
     cache = Cache()
-    metrics = OperatorMetrics(cache, settings)
-    gateway = await Gateway.connect(kubeconfig, metrics.requested)
+    operator = Operator(settings, cache, OperatorMetrics(cache, settings))
+    gateway = await Gateway.connect(kubeconfig, operator.requested)
     try:
-        await Operator(settings, cache, metrics).run(gateway)
+        await operator.run(gateway)
     finally:
         await gateway.close()
     log.info("stopped")

@@ -235,7 +235,6 @@ class Watch:
     def _goes_well(self) -> None:
         if self._failures > 1:
             log.info("%s goes on", self)
-            self._queue.hurry()
         self._failures, self._refused_since = 0, 0.0
 
     def _after(self, error: ApiError | None) -> float:

@@ -61,6 +61,21 @@ async def test_a_success_starts_the_delays_over(operator: Operator) -> None:
     operator._queue.close()
 
 
+@pytest.mark.parametrize(("seconds", "looks_at_once"), [(0.0, 1), (5.0, 0)])
+async def test_what_failed_while_nobody_answered_is_tried_when_somebody_does(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch, seconds: float, looks_at_once: int
+) -> None:
+    monkeypatch.setattr(runtime, "AWAY_SECONDS", seconds)
+    for code in (0, 503):
+        for _ in range(10):
+            await operator._attempt(KEY, looks(ApiError(code, "Unavailable", "later")))
+            operator.requested("create", "jobs", code, 0.1)
+    assert operator._queue.depth == 0
+    operator.requested("watch", "pods", 200, 0.1)
+    assert operator._queue.depth == looks_at_once
+    operator._queue.close()
+
+
 async def test_jobs_wait_for_a_look_only_where_one_leads(operator: Operator) -> None:
     registry, depths = operator._metrics.registry, list[float | None]()
     for number in range(20):
