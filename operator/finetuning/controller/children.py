@@ -70,16 +70,22 @@ class Steps:
 
         So does a node that is lost.
         """
-        if problem.reason is not Reason.PREVIOUS_RUN_TERMINATING:
+        if problem.reason not in {Reason.PREVIOUS_RUN_TERMINATING, Reason.OUTPUT_IN_USE}:
             return problem
-        pods = self.cache.pods.of(self.key)
+        pods = [*self.cache.pods.of(self.key), *self._writers(job)]
         if (lost := training_status.lost(pods, self.gateway.now())) is not None:
             return Problem(Reason.NODE_LOST, training_status.of_a_lost_node(lost))
+        if problem.reason is Reason.OUTPUT_IN_USE:
+            return problem
         for each in self.cache.jobs.of(self.key):
             foreign = each.meta.owner_kind == KIND and each.meta.owner_uid != job.metadata.uid
             if foreign and not each.meta.deleting:
                 return apply.left_behind(each.meta, "Job")
         return problem
+
+    def _writers(self, job: FineTuningJob) -> list[Pod]:
+        folder = sources.output(job).folder
+        return self.cache.pods.over_folder(job.metadata.namespace, folder)
 
     async def _create(self, manifest: Manifest) -> None:
         raw, was_there = await apply.find_or_create(self.gateway, manifest)

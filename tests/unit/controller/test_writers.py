@@ -71,6 +71,25 @@ async def test_of_a_predecessor_on_a_lost_node_the_command_is_told(
     assert world.status["reason"] == "JobCreated"
 
 
+async def test_so_is_that_of_another_job_on_a_lost_node_in_the_same_folder(
+    world: World, process: Process
+) -> None:
+    world.apply(**OWN)
+    await tell(world, process, STORY[1:3])
+    pod = world.objects["pods", "team", linger(world)]
+    pod["spec"]["nodeName"] = "gpu-7"
+    pod["metadata"] |= {"deletionTimestamp": ENDED, "resourceVersion": "9999"}
+    pod["metadata"]["labels"] |= {naming.JOB_NAME_LABEL: "other"}
+    world.apply(**OWN)
+    await process.settle()
+    assert world.status["reason"] == "OutputInUse"
+    world.now = datetime.fromisoformat(ENDED) + NODE_SILENT + timedelta(seconds=1)
+    process.time += 10
+    await process.settle()
+    assert (world.status["reason"], world.of("jobs")) == ("NodeLost", [])
+    assert "kubectl delete node gpu-7" in world.status["message"]
+
+
 def neighbour(world: World, process: Process, **spec: Any) -> None:
     """Another job's training Job, as this operator would have made it."""
     other = job(**{**OWN, **spec})
