@@ -1,5 +1,7 @@
 """Which tokens are trained: only the assistant's, and the end of its turn."""
 
+# ruff: noqa: PLC0415 - collecting the tests should not cost the seconds that torch takes
+
 from typing import Any
 
 import pytest
@@ -179,6 +181,46 @@ def test_all_of_a_text_is_trained(tokenizer: Any) -> None:
     assert example.trained.all()
     assert whole_text(tokenizer, example) == "Peru is on the map.<|im_end|>"
     assert example.targets == len(example.ids) - 1
+
+
+def code_tokenizer(processor: Any) -> Any:
+    """GPT-NeoX's kind: tokens of spaces alone, which its last step leaves out of where they are."""
+    made = make_tokenizer(["if peru:\n\n        return   on   map"] * 3)
+    made.chat_template = TEMPLATE
+    made.backend_tokenizer.post_processor = processor
+    return made
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_white_space_between_the_words_of_an_answer_is_trained(*, alone: bool) -> None:
+    from tokenizers import processors
+
+    trims = processors.ByteLevel(trim_offsets=True)
+    tokenizer = code_tokenizer(trims if alone else processors.Sequence([trims]))
+    code = "if peru:\n\n        return   on   map"
+    tokens = tokenizer.tokenize(code)
+    assert [each for each in tokens if not each.strip("Ġ")], "some are of spaces alone"
+    said = only(tokenizer, Completion("Code:\n", code))
+    assert trained_text(tokenizer, said) == f"{code}<|im_end|>"
+    answer = {"role": "assistant", "content": code}
+    assert trained_text(tokenizer, only(tokenizer, Chat([ASK, answer]))) == f"{code}<|im_end|>"
+    assert encoded(tokenizer, Completion("Peru: ", "return   on.")).joined == 1
+
+
+def test_an_end_of_sequence_that_the_tokenizer_appends_is_trained_once() -> None:
+    from tokenizers import processors
+
+    end = ("<|im_end|>", 2)
+    tokenizer = code_tokenizer(processors.TemplateProcessing("$A <|im_end|>", special_tokens=[end]))
+    assert tokenizer.eos_token_id == 2
+    for sample, said in (
+        (Completion("Where?", " on map"), " on map<|im_end|>"),
+        (Text("on map"), "on map<|im_end|>"),
+    ):
+        found = encoded(tokenizer, sample)
+        ((example,),) = found.rows
+        assert trained_text(tokenizer, example) == said
+        assert found.endless == 0
 
 
 def test_long_examples_are_cut_and_counted_and_those_without_an_answer_left_are_dropped(

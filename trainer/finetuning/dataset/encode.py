@@ -129,10 +129,24 @@ def examples_of(sample: Sample, template: Template) -> list[Example]:
     Raises:
         RefusedError: the chat template refuses it or leaves some of it out, or it says nothing.
     """
+    _count_white_space(template.tokenizer)
     whole = list(_examples(sample, template))
     if not all(example.targets for example in whole):
         raise RefusedError("no token of it would be trained; lengthen it or remove the row")
     return whole
+
+
+def _count_white_space(tokenizer: Any) -> None:
+    """Have a token begin and end with its white space, as text does.
+
+    Many tokenizers leave it out of where a token stands (GPT-NeoX's and those of its time, and what
+    is made by the library's defaults): one of spaces alone, as in front of lines of code, stands
+    nowhere then, and would not be trained.
+    """
+    last = getattr(getattr(tokenizer, "backend_tokenizer", None), "post_processor", None)
+    for each in last if hasattr(last, "__getitem__") else (last,):
+        if getattr(each, "trim_offsets", False):
+            each.trim_offsets = False
 
 
 def _examples(sample: Sample, template: Template) -> Iterator[Example]:
@@ -182,10 +196,12 @@ def _marked(text: str, spans: list[Span], tokenizer: Any, *, special: bool = Tru
 def _ended(example: Example, tokenizer: Any) -> Example:
     """Append the end of sequence, which is trained so that generation stops."""
     end = tokenizer.eos_token_id
-    if end is None or (len(example.ids) and example.ids[-1] == end):
+    if end is None:
         return example
+    there = int(len(example.ids) > 0 and example.ids[-1] == end)  # Some tokenizers put it there.
+    before = len(example.ids) - there
     return replace(
         example,
-        ids=np.append(example.ids, np.int32(end)),
-        trained=np.append(example.trained, np.bool_(True)),
+        ids=np.append(example.ids[:before], np.int32(end)),
+        trained=np.append(example.trained[:before], np.bool_(True)),
     )
