@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from tests.unit.trainer.conftest import Pair
 
 from finetuning.base.app import main
 from finetuning.monitoring.validators.checks import checkpoint_integrity
@@ -157,6 +158,24 @@ def test_of_a_model_that_sees_what_reads_is_tuned(
     found = checkpoint_integrity.check(judged)
     assert found.passed, found.message
     assert not found.warnings
+
+
+def test_two_processes_tune_in_full_what_reads_of_a_model_that_sees(
+    tokenizer: Any, rows_file: Path, tmp_path: Path, pair: Pair
+) -> None:
+    """Each would wait for gradients of the other part, of which there are none."""
+    model, output = tmp_path / "model", tmp_path / "out"
+    gemma3().save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    command = ["--model-id", str(model), "--dataset-path", str(rows_file), "--method", "full"]
+    more = ["--max-steps", "3", "--warmup-steps", "0", "--output-dir", str(output), "--no-fp16"]
+    codes, words = pair(*command, *more)
+    assert codes == [0, 0], words
+    before, after = (load_file(folder / "model.safetensors") for folder in (model, output))
+    assert before.keys() == after.keys()
+    moved = {name for name, weight in before.items() if (weight != after[name]).any()}
+    assert moved
+    assert not [name for name in moved if "language_model" not in name]
 
 
 def test_all_linear_layers_are_those_that_can_have_an_adapter(

@@ -192,6 +192,15 @@ def parts_beside_text(model: Any) -> list[str]:
     return [f"{parent}.{name}" for name, module in around if module is not text]
 
 
+def freeze_beside_text(model: Any) -> None:
+    """What no row reaches is not trained: no gradient comes, for which other processes wait."""
+    head = model.get_output_embeddings()
+    for name in parts_beside_text(model):
+        part = model.get_submodule(name)
+        if all(module is not head for module in part.modules()):
+            part.requires_grad_(requires_grad=False)
+
+
 def linear_names(model: Any, others: list[str]) -> set[str]:
     """The last part of the name of every linear layer for text but the head.
 

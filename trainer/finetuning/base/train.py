@@ -35,7 +35,13 @@ from finetuning.base.hub import weights_folder
 from finetuning.base.last_words import result_of
 from finetuning.base.live import LiveState
 from finetuning.base.loop import Loop, counts_of
-from finetuning.base.model import add_adapter, load_adapter, load_base, load_tokenizer
+from finetuning.base.model import (
+    add_adapter,
+    freeze_beside_text,
+    load_adapter,
+    load_base,
+    load_tokenizer,
+)
 from finetuning.base.outline import outline_of
 from finetuning.base.packing import refuse_mixing
 from finetuning.base.plan import Plan, warmup_of
@@ -277,7 +283,9 @@ def _made(run: Run, device: Device, found: Checkpoint | None) -> Any:
     config = run.config
     whole = found.folder if found and config.method is Method.FULL else None
     model = load_base(whole or weights_folder(config), config, device)
-    if config.method is not Method.FULL:
+    if config.method is Method.FULL:
+        freeze_beside_text(model)
+    else:
         model = add_adapter(model, config)
         if found and device.computes:
             load_adapter(model, found.folder)
