@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,18 @@ def test_progress_is_written_once_a_second_and_events_at_once(tmp_path: Path) ->
     assert on_disk(tmp_path)["step"] == 4
     live.event(RunState.SAVING)
     assert (on_disk(tmp_path)["step"], on_disk(tmp_path)["state"]) == (5, "saving")
+
+
+def test_no_step_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy one takes tenths of a second for a word that is written again a second later."""
+    waited: list[int] = []
+    monkeypatch.setattr(os, "fsync", waited.append)
+    live = LiveState(tmp_path, elapsed=(elapsed := Clock()))
+    live.event(RunState.TRAINING, total_steps=9)
+    elapsed.now += 1
+    live.progress(step=1)
+    assert on_disk(tmp_path)["step"] == 1
+    assert not waited
 
 
 def test_a_clock_that_is_set_back_silences_no_run(tmp_path: Path) -> None:

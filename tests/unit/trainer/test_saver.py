@@ -68,6 +68,31 @@ def test_training_goes_on_meanwhile_and_the_copy_keeps_its_own_step(
     assert digests(beside) == digests(waiting)
 
 
+def test_a_power_cut_leaves_no_checkpoint_of_steps_that_the_history_lacks(
+    tiny_model: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was made to last is what a power cut leaves."""
+    lasting, really, sealed = "", os.fsync, []
+
+    def noted(handle: int) -> None:
+        nonlocal lasting
+        really(handle)
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        if path.name == "loss_history.jsonl":
+            lasting = path.read_text(encoding="utf-8")
+
+    def sealing(folder: Path, names: Iterable[str]) -> Path:
+        if folder.name.startswith(".tmp-checkpoint-"):
+            sealed.append(int(folder.name.rpartition("-")[2]))
+            assert len(lasting.splitlines()) >= sealed[-1]
+        return seal(folder, names)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(checkpoints, "seal", sealing)
+    assert main(command(tiny_model, rows_file, tmp_path / "out")) == 0
+    assert sealed == [3, 6, 8]
+
+
 @pytest.mark.usefixtures("no_room")
 def test_without_room_for_a_copy_training_waits_and_says_so_once(
     tiny_model: Path, rows_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,8 +15,11 @@ class UnreadableFileError(ValueError):
     """The file is missing, too large, not a regular file, or not what it should hold."""
 
 
-def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+def write_atomic(path: Path, data: bytes, mode: int = 0o644, *, durable: bool = True) -> None:
     """Write `data` to a temporary name beside `path`, fsync, rename; readable by other users.
+
+    What need not survive a power cut, since it is written again in a moment, waits for no disk:
+    readers see the old file or the new one all the same.
 
     Raises:
         OSError: no space left, no permission, no such folder.
@@ -26,12 +30,20 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
             file.write(data)
             file.flush()
             os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    if durable:
+        sync_directory(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Make what was appended to a file survive a power cut; one that is not there has nothing."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_directory(folder: Path) -> None:

@@ -101,7 +101,8 @@ class LiveState:
             energy = self._energy.add(gpus)
             self._set(seq=self.state.seq + 1, updated_at=now, gpus=gpus, energy_joules=energy)
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._path, self.state.model_dump_json(by_alias=True).encode())
+            text = self.state.model_dump_json(by_alias=True)
+            write_atomic(self._path, text.encode(), durable=False)  # A step would wait for it.
             self._written = self._elapsed()
         except Exception as error:  # noqa: BLE001 - the border between training and its telemetry
             self._warn(f"The live state {self._path} cannot be written", error)

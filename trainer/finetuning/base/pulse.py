@@ -54,4 +54,5 @@ def tell(live: LiveState) -> None:
     """Write them now; raises what the driver or the disk raises."""
     figures = GpuFigures(gpus=live.gpus(), updated_at=live.clock())
     live.folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(live.folder / GPUS_FILE, figures.model_dump_json(by_alias=True).encode())
+    text = figures.model_dump_json(by_alias=True)
+    write_atomic(live.folder / GPUS_FILE, text.encode(), durable=False)

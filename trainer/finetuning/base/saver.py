@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.api.hyperparameters import Method
+from finetuning.artifacts import LOSS_HISTORY, PERFORMANCE_HISTORY, SAMPLES
+from finetuning.artifacts.files import sync_file
 from finetuning.artifacts.models import RunState
 from finetuning.artifacts.trainer_state import TrainerState
 from finetuning.base import checkpoints
@@ -19,7 +21,7 @@ from finetuning.base.live import LiveState
 from finetuning.base.results import weights_writer
 from finetuning.base.run import Run
 from finetuning.base.step import Stepper, checkpoint_bytes
-from finetuning.base.storage import megabytes
+from finetuning.base.storage import megabytes, space_for
 
 ROOM_LEFT = 0.5
 """Largest share of the host's free memory that a copy may take."""
@@ -73,7 +75,7 @@ class Saver:
         state.loss_scaler = self._stepper.scaler_state()
         settings = self._run.config.hyperparameters
         write = partial(
-            checkpoints.save,
+            self._write,
             self._run.checkpoints,
             state.model_copy(deep=True),
             weights_writer(self._form, self._run.config, copied=beside, state=weights),
@@ -84,6 +86,13 @@ class Saver:
         self._writing = self._thread.submit(write)
         if not beside:
             self.finish(state)
+
+    def _write(self, *what: Any, **how: Any) -> tuple[Path, int]:
+        """The histories first: no power cut may leave a checkpoint of steps that they lack."""
+        with space_for("the histories", self._run.output):
+            for name in (LOSS_HISTORY, PERFORMANCE_HISTORY, SAMPLES):
+                sync_file(self._run.output / name)
+        return checkpoints.save(*what, **how)
 
     def _taken(self, *, copied: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """The optimizer's tensors and, where it is in shards, what is trained of the model."""
