@@ -9,7 +9,7 @@ from enum import StrEnum
 from finetuning.api.v1alpha1 import FineTuningJob, Phase
 from finetuning.client.errors import ClientError
 from finetuning.client.story import Until, is_there
-from finetuning.controller import naming, publications, training_status
+from finetuning.controller import naming, observed, publications, training_status
 from finetuning.controller.observed import Pod
 
 
@@ -48,8 +48,8 @@ def selector(uid: str, of: LogOf) -> str:
 
 
 def newest(pods: Sequence[Pod]) -> Pod | None:
-    """A live pod counts as newer than one that is over."""
-    return max(pods, key=_age, default=None)
+    """A live pod counts as newer than one that is over; of several workers the first one speaks."""
+    return max(observed.leading(pods), key=_age, default=None)
 
 
 def _age(pod: Pod) -> tuple[bool, float, str]:

@@ -1,7 +1,7 @@
-"""The Kubernetes API in a few calls on plain dictionaries: the only user of the official client.
+"""The Kubernetes API in a few calls on plain dictionaries.
 
-That client logs in: it reads kubeconfigs and renews tokens. Requests go straight to aiohttp, for
-two thirds of the processor time (docs/decisions, 0072).
+The official client logs in (see `login`). Requests go straight to aiohttp, for two thirds of the
+processor time (docs/decisions, 0072).
 
 Every call has a time limit and is counted. Nothing is tried again here: a failed call ends the
 look at its job, and the queue brings that job back with back-off. That is safe because every
@@ -17,6 +17,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -24,11 +25,10 @@ from urllib.request import getproxies
 
 import aiohttp
 import msgspec
-from kubernetes.aio import client, config
-from kubernetes.aio.client.rest import RESTClientObject
 
 from finetuning.api.v1alpha1 import GROUP, PLURAL, VERSION
 from finetuning.controller import naming, wire
+from finetuning.controller.login import Login
 
 CONNECT_SECONDS = 3.0
 TOTAL_SECONDS = 12.0
@@ -50,6 +50,7 @@ SILENT = "Silent"
 """The reason of an error where a connection is open and nothing comes."""
 
 TOO_LONG = "TooLong"
+_UNKNOWN_LOGIN = 401
 ALIEN = "NotKubernetes"
 """The reason of an error where somebody answers well, but no API server does."""
 
@@ -117,9 +118,7 @@ class Gateway:
     _date = ""
     """When its last answer was sent, as it says it."""
 
-    def __init__(
-        self, login: client.Configuration, count: Count, sender: str = naming.FIELD_MANAGER
-    ) -> None:
+    def __init__(self, login: Login, count: Count, sender: str = naming.FIELD_MANAGER) -> None:
         self._login = login
         self._http = _session(login, sender)
         self._count = count
@@ -135,14 +134,7 @@ class Gateway:
         sender: str = naming.FIELD_MANAGER,
     ) -> Self:
         """Use the Pod's service account, or a kubeconfig with whatever login it describes."""
-        configuration = client.Configuration()
-        if kubeconfig is None:
-            config.load_incluster_config(client_configuration=configuration)
-        else:
-            await config.load_kube_config(
-                kubeconfig, context=context, client_configuration=configuration
-            )
-        return cls(configuration, count, sender)
+        return cls(await Login.of(kubeconfig, context), count, sender)
 
     async def close(self) -> None:
         await self._http.close()
@@ -381,31 +373,47 @@ class Gateway:
         *,
         limit: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
-        login = self._login
+        """With a new token where the API server does not know the old one: nothing was done."""
         headers = {"Accept": accept}
         if body is not None:
             headers["Content-Type"] = _MERGE_PATCH if method == "PATCH" else _JSON
-        token = await login.get_api_key_with_prefix("BearerToken", alias="authorization")
-        if token:
-            headers["Authorization"] = token
+        where = f"{path}?{urlencode(query)}" if query else path
+        data = None if body is None else _encode(body)
+        send = partial(self._sent, method, where, data=data, headers=headers, limit=limit)
+        token = await self._login.token()
+        answer = await send(token=token)
+        if answer.status == _UNKNOWN_LOGIN and await self._login.is_renewed(token):
+            answer.release()
+            return await send(token=await self._login.token())
+        return answer
+
+    async def _sent(
+        self,
+        method: str,
+        where: str,
+        *,
+        token: str | None,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        limit: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        server = self._login.server
         return await self._http.request(
             method,
-            f"{login.host}{path}?{urlencode(query)}" if query else login.host + path,
-            data=None if body is None else _encode(body),
-            headers=headers,
+            server.host + where,
+            data=data,
+            headers={**headers, "Authorization": token} if token else headers,
             timeout=limit,
-            proxy=login.proxy,
-            proxy_headers=login.proxy_headers,
-            server_hostname=login.tls_server_name,
+            proxy=server.proxy,
+            proxy_headers=server.proxy_headers,
+            server_hostname=server.tls_server_name,
         )
 
 
-def _session(login: client.Configuration, sender: str) -> aiohttp.ClientSession:
+def _session(login: Login, sender: str) -> aiohttp.ClientSession:
     """The connections to one API server."""
-    # No limit: each watch holds a connection, and namespaces that are served have three each.
-    connector = aiohttp.TCPConnector(limit=0, ssl=RESTClientObject(login).ssl_context)
     return aiohttp.ClientSession(
-        connector=connector,
+        connector=login.connector(),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": sender},
         read_bufsize=_BUFFER,

@@ -21,11 +21,14 @@ def refusal(code: int, reason: str, message: str) -> Found:
     return code, {"kind": "Status", "code": code, "reason": reason, "message": message}
 
 
+NOBODY = refusal(401, "Unauthorized", "Unauthorized")
+
+
 class Api:
     """Keeps objects by path; `answers` overrides single paths with a code and a body.
 
-    `cuts` are the next connections for a log: after how many lines each ends, and whether it
-    breaks.
+    Who comes with another `token` is not known. `cuts` are the next connections for a log: after
+    how many lines each ends, and whether it breaks.
     """
 
     def __init__(self) -> None:
@@ -37,6 +40,7 @@ class Api:
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
         self.agents: set[str] = set()
         self.on_create: dict[str, Any] = {}
+        self.token = "t0ken"
 
     def keep(self, name: str = "demo", namespace: str = "team", **parts: Any) -> dict[str, Any]:
         """A job that is there already; `parts` are status, metadata and spec."""
@@ -54,7 +58,8 @@ class Api:
         self.agents.add(request.headers["User-Agent"])
         if self.cuts and request.path.endswith("/log"):
             return await self._cut(request)
-        code, found = self._found(request, body)
+        known = request.headers.get("Authorization") == f"Bearer {self.token}"
+        code, found = self._found(request, body) if known else NOBODY
         if isinstance(found, str):
             return web.Response(status=code, text=found)
         return web.json_response(found, status=code)

@@ -1,6 +1,8 @@
 """Which cluster a client speaks to, and as whom."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -48,6 +50,88 @@ def test_a_login_that_cannot_be_had_is_told(api: Api, kubeconfig: Path, program:
     with pytest.raises(NoClusterError, match="the program that logs in"):
         FineTuningClient(kubeconfig=kubeconfig)
     assert api.requests == []
+
+
+PROGRAM = """#!/bin/sh
+echo >> runs
+[ -s token ] || exit 1
+printf '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": '
+printf '{"token": "%s"}}' "$(cat token)"
+"""
+"""As those of the clouds, whose tokens count for minutes or an hour."""
+
+
+@pytest.fixture
+def logs_in(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file with the token, which a kubeconfig's program hands out."""
+    monkeypatch.chdir(kubeconfig.parent)
+    program = Path("login")
+    program.write_text(PROGRAM)
+    program.chmod(0o755)
+    use(
+        kubeconfig,
+        {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "./login"}},
+    )
+    token = Path("token")
+    token.write_text("t0ken")
+    return token
+
+
+def use(kubeconfig: Path, user: dict[str, Any]) -> None:
+    config = yaml.safe_load(kubeconfig.read_text())
+    config["users"][0]["user"] = user
+    kubeconfig.write_text(yaml.safe_dump(config))
+
+
+def logins() -> int:
+    return len(Path("runs").read_text())
+
+
+def run_out(api: Api, token: Path) -> None:
+    """Another token counts from now on, which the program hands out."""
+    api.token = "another"
+    token.write_text(api.token)
+
+
+def test_a_login_that_ran_out_is_had_anew(api: Api, logs_in: Path, kubeconfig: Path) -> None:
+    """A training takes longer than the token of a cloud counts."""
+    api.keep()
+    with FineTuningClient(kubeconfig=kubeconfig) as client:
+        changes = client.watch("demo", seconds=0.01)
+        next(changes)
+        run_out(api, logs_in)
+        client.pause("demo")
+        assert next(changes).spec.suspend
+        assert client.list(all_namespaces=True)
+    assert logins() == 2
+
+
+async def test_many_questions_at_once_take_one_login(
+    api: Api, logs_in: Path, kubeconfig: Path
+) -> None:
+    async with await AsyncFineTuningClient.connect(kubeconfig=kubeconfig) as asking:
+        run_out(api, logs_in)
+        await asyncio.gather(*(asking.list() for _ in range(10)))
+    assert logins() == 2
+
+
+def test_a_login_that_cannot_be_renewed_is_told(api: Api, logs_in: Path, kubeconfig: Path) -> None:
+    with FineTuningClient(kubeconfig=kubeconfig) as client:
+        api.token = "another"
+        for nothing in ("t0ken", ""):
+            logs_in.write_text(nothing)
+            with pytest.raises(ClusterError, match="does not know this login; log in again"):
+                client.list()
+
+
+def test_a_token_in_a_file_is_read_again(api: Api, kubeconfig: Path, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(api.token)
+    use(kubeconfig, {"tokenFile": str(file)})
+    with FineTuningClient(kubeconfig=kubeconfig) as client:
+        api.token = "another"
+        file.write_text(api.token)
+        assert client.list() == []
 
 
 async def test_it_works_where_a_loop_runs_already(api: Api, kubeconfig: Path) -> None:

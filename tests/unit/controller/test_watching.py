@@ -460,13 +460,13 @@ async def test_each_namespace_has_watches_of_its_own_however_many_there_are(
 
 
 async def test_a_new_token_is_used_by_the_next_watch(server: Server, api: Gateway) -> None:
-    """As the client gets one from the service account or the login program."""
+    """As the client gets one from the service account."""
     seen: list[str | None] = []
 
     async def refresh(configuration: Any) -> None:
         configuration.api_key["BearerToken"] = f"Bearer token-{len(seen)}"
 
-    api._login.refresh_api_key_hook = refresh
+    api._login.server.refresh_api_key_hook = refresh
     play = server.plays[0]
 
     async def note(stream: web.StreamResponse) -> None:
