@@ -10,8 +10,6 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-import msgspec
-
 from finetuning.api.v1alpha1 import KIND, Phase
 from finetuning.controller import naming
 
@@ -235,12 +233,16 @@ def custom(raw: Raw) -> Custom:
         kept["annotations"] = {name: wish for name, wish in wishes.items() if wish}
     parts = ("apiVersion", "kind", "spec", "status")
     body = {part: raw[part] for part in parts if part in raw} | {"metadata": kept}
-    return Custom(meta=meta(raw), text=msgspec.json.encode(body), ended_at=_ended_at(body))
+    from msgspec import json  # noqa: PLC0415 - only the operator has it
+
+    return Custom(meta=meta(raw), text=json.encode(body), ended_at=_ended_at(body))
 
 
 @lru_cache(maxsize=256)
 def _body(text: bytes) -> Raw:
-    found: Raw = msgspec.json.decode(text)
+    from msgspec import json  # noqa: PLC0415 - only the operator has it
+
+    found: Raw = json.decode(text)
     return found
 
 

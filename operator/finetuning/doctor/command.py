@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from finetuning.doctor.facts import gather
 from finetuning.doctor.findings import Finding, Result, findings
 from finetuning.jobs.session import FAILED, Where, main, say
 
@@ -20,6 +19,8 @@ def examine(where: Where, *, as_json: bool) -> int:
     """Print the findings; 1 when something is wrong."""
 
     async def work(client: "AsyncFineTuningClient") -> int:
+        from finetuning.doctor.asking import gather  # noqa: PLC0415 - needs the client
+
         facts = await gather(client.gateway, client.context, client.namespace)
         found = findings(facts, version("finetuning-operator"), datetime.now(UTC))
         say(in_json(found) if as_json else in_text(found))

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.unit.client.server import JOBS, Api, refusal, served
 
 from finetuning.api.crd import job_schema
 from finetuning.cli.__main__ import main
 from finetuning.doctor.facts import USER_RIGHTS, Facts, Unknown
-from finetuning.doctor.findings import Finding, Result, findings
+from finetuning.doctor.findings import MINIMUM, Finding, Result, findings
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 VERSION = "0.1.0"
@@ -95,8 +96,8 @@ WRONG, NOTE, UNKNOWN, GOOD = Result.WRONG, Result.NOTE, Result.UNKNOWN, Result.G
 @pytest.mark.parametrize(
     ("about", "changes", "result", "told"),
     [
-        ("cluster", {"server": {"gitVersion": "v1.28.9"}}, WRONG, "Kubernetes v1.28.9"),
-        ("cluster", {"server": {"gitVersion": "v1.29.0-eks"}}, GOOD, "v1.29.0-eks"),
+        ("cluster", {"server": {"gitVersion": "v1.30.9"}}, WRONG, "Kubernetes v1.30.9"),
+        ("cluster", {"server": {"gitVersion": "v1.31.0-eks"}}, GOOD, "v1.31.0-eks"),
         ("definition", {"kind_served": False}, WRONG, "is not installed"),
         ("definition", {"kind_served": Unknown("why")}, UNKNOWN, "why"),
         ("definition", {"schema": schema_without("suspend")}, WRONG, "it lacks spec.suspend"),
@@ -187,3 +188,8 @@ def test_a_cluster_without_the_operator_says_how_to_install_it(
     api.answers["/apis/apps/v1/deployments"] = (200, {"items": []})
     assert main(("doctor",)) == 1
     assert capsys.readouterr().out.count("-> install it: helm upgrade --install") == 2
+
+
+def test_the_oldest_kubernetes_is_that_of_the_chart() -> None:
+    chart = Path(__file__).resolve().parents[3] / "charts/finetuning-operator/Chart.yaml"
+    assert yaml.safe_load(chart.read_text())["kubeVersion"] == ">={}.{}.0-0".format(*MINIMUM)
