@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import yaml
 from typing_extensions import override
 
 TOKEN = "hf_writer"
@@ -93,7 +94,7 @@ class Hub:
         if path.endswith(".git/info/lfs/objects/batch"):
             return 200, self._batch(wanted)
         assert path == "/api/validate-yaml", path
-        return 200, {}
+        return _judged(wanted["content"])
 
     def _create(self, wanted: dict[str, Any]) -> tuple[int, Any]:
         name = f"{wanted['organization']}/{wanted['name']}"
@@ -163,6 +164,15 @@ class Hub:
         repository.commits.append(files)
         head = repository.head
         return 200, {"commitUrl": f"{self.url}/{name}/commit/{head}", "commitOid": head}
+
+
+def _judged(card: str) -> tuple[int, Any]:
+    """As far as the Hub judges a card here: what is named as a base model has to be an id."""
+    base = (yaml.safe_load(card.split("---\n")[1]) or {}).get("base_model", "a")
+    if re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)?", base):
+        return 200, {"errors": [], "warnings": []}
+    message = f'"base_model" with value "{base}" is not valid. Use a model id from the Hub.'
+    return 400, {"errors": [{"message": message}], "warnings": [], "error": message}
 
 
 @contextmanager

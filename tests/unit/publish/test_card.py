@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from tests.unit.publish.conftest import INFO, judge, write_run
 
@@ -47,6 +48,21 @@ def test_an_adapter_is_described_for_people_and_for_the_hub(run: Path) -> None:
     assert "packing" not in text
 
 
+@pytest.mark.parametrize("folder", ["/models/Qwen2.5-7B", "./Qwen2.5-7B", "../models/a", "a/b/c"])
+def test_a_folder_is_no_base_model_of_the_hub(tmp_path: Path, folder: str) -> None:
+    told = json.dumps(INFO | {"model_id": folder})
+    text = card_of(write_run(tmp_path / "run", training_info__json=told))
+    assert not [name for name in header(text) if name.startswith("base_model")]
+    assert f"`{folder}`, tuned by lora." in text.splitlines()
+
+
+def test_a_folder_that_looks_like_an_id_is_none(tmp_path: Path) -> None:
+    """The adapter names where its base model was."""
+    told = json.dumps({"base_model_name_or_path": "/home/me/models/tiny"})
+    run = write_run(tmp_path / "run", adapter_config__json=told)
+    assert "base_model" not in header(card_of(run))
+
+
 def test_a_merged_model_is_one_that_transformers_loads(run: Path) -> None:
     text = card_of(run, ModelForm.MERGED)
     assert header(text)["library_name"] == "transformers"
@@ -69,7 +85,7 @@ def test_what_a_file_says_cannot_break_out_of_the_card(tmp_path: Path) -> None:
     }
     run = write_run(tmp_path / "run", training_info__json=json.dumps(INFO | evil))
     text = card_of(run)
-    assert header(text)["base_model"] == "x`y --- license: mit"
+    assert not {"base_model", "license"} & set(header(text))
     body = text.split("---\n", 2)[2]
     headings = [line for line in body.splitlines() if line.startswith("#")]
     assert headings[1:] == ["## Use", "## Training", "## Data", "## Validation", "## Provenance"]

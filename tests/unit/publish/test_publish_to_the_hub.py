@@ -60,6 +60,15 @@ def test_a_validated_run_becomes_a_private_repository(hub: Hub, run: Path, tmp_p
     assert json.loads(found[SEAL])["complete"] is True
 
 
+def test_a_run_on_a_model_in_a_folder_is_taken_too(hub: Hub, tmp_path: Path) -> None:
+    """The Hub refuses a card that names a folder as the base model."""
+    told = json.dumps(conftest.INFO | {"model_id": "/models/tiny"})
+    run = write_run(tmp_path / "run", training_info__json=told)
+    conftest.judge(run)
+    code, said = publish(run)
+    assert (code, said.reason) == (0, ""), said.message
+
+
 def test_a_second_publication_changes_nothing(hub: Hub, run: Path) -> None:
     _, first = publish(run)
     before = hub.changes()

@@ -5,12 +5,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
+from finetuning.api.text import ModelId
 from finetuning.api.v1alpha1 import ModelForm
 from finetuning.artifacts import MERGED_DIR, PUBLICATION, SIGNATURE
 from finetuning.artifacts.models import render_report
 from finetuning.publish.facts import Facts, part
 
+_MODEL_ID = TypeAdapter(ModelId)
 _VALUE_LIMIT = 300
 _FIGURES = {
     "train_loss": "mean training loss",
@@ -47,19 +50,35 @@ def render(facts: Facts, *, adapter: bool, form: ModelForm, signed: bool = False
 def _header(facts: Facts, *, adapter: bool) -> Iterator[str]:
     """What the Hugging Face Hub reads."""
     # On one line: a value may hold what ends the header.
-    method, base = _line(facts.info.get("method") or ""), _line(facts.base_model)
+    method = _line(facts.info.get("method") or "")
     found: dict[str, Any] = {
         "library_name": "peft" if adapter else "transformers",
         "pipeline_tag": "text-generation",
-        "base_model_relation": "adapter" if adapter else "finetune",
         "tags": [tag for tag in ("fine-tuned", method, "safetensors") if tag],
     }
-    if base:
-        found["base_model"] = base
+    # A folder of some machine is no model of the Hub, which refuses a card that names one as such.
+    if all(map(_is_model_id, _names_of_base(facts))):
+        found["base_model"] = facts.base_model
+        found["base_model_relation"] = "adapter" if adapter else "finetune"
     yield "---"
     yield yaml.safe_dump(found, allow_unicode=True).rstrip()
     yield "---"
     yield ""
+
+
+def _names_of_base(facts: Facts) -> Iterator[str]:
+    """As the run was told, and as the adapter names it: a relative folder may look like an id."""
+    yield facts.base_model
+    if named := facts.adapter.get("base_model_name_or_path"):
+        yield str(named)
+
+
+def _is_model_id(text: str) -> bool:
+    try:
+        _MODEL_ID.validate_python(text)
+    except ValidationError:
+        return False
+    return True
 
 
 def _title(facts: Facts) -> Iterator[str]:
