@@ -35,6 +35,9 @@ LABEL = "sweep"
 """Of all trials, with the name of the job that they vary."""
 
 
+_MAY_CHANGE = {"suspend", "ttl_seconds_after_finished", "validation", "output"}
+
+
 class SweepError(Exception):
     """What cannot be swept, and what to do."""
 
@@ -161,12 +164,19 @@ def _is_there(client: FineTuningClient, trial: Trial) -> bool:
         job = client.get(trial.name)
     except JobNotFoundError:
         return False
-    if job.spec != FineTuningJob.from_body(trial.body).spec:
+    if _lasting(job) != _lasting(FineTuningJob.from_body(trial.body)):
         raise SweepError(
             f"{trial.name}: there is a job of that name with other settings, and no trial was "
             "made; delete it, or choose another metadata.name"
         )
     return True
+
+
+def _lasting(job: FineTuningJob) -> dict[str, Any]:
+    """What makes the model; a trial may be paused meanwhile, or published as the best one."""
+    spec = job.spec.model_dump(exclude=_MAY_CHANGE)
+    output = job.spec.output.model_dump(exclude={"publish", "serve"})
+    return {**spec, "output": output}
 
 
 def _awaited(client: FineTuningClient, trial: Trial) -> Outcome:

@@ -92,6 +92,20 @@ def test_the_same_command_takes_its_trials_up_again(
     assert capsys.readouterr().out.count("0.2500        4/4") == 4
 
 
+def test_what_may_change_in_a_trial_makes_no_other_one_of_it(
+    sweep: ModuleType, job: Path, api: Api
+) -> None:
+    """The best one is published after the ranking, another one paused."""
+    assert sweep.main([str(job), RATES]) == 0
+    first, second = api.jobs.values()
+    place = {"s3": {"uri": "s3://models/best", "secretName": "store"}}
+    first["spec"]["output"] = {**first["spec"].get("output", {}), "publish": place}
+    second["spec"]["suspend"] = True
+    assert sweep.main([str(job), RATES]) == 0
+    second["spec"]["hyperparameters"]["epochs"] = 9
+    assert sweep.main([str(job), RATES]) == 2
+
+
 def test_a_trial_that_was_deleted_leaves_the_others_their_ranks(
     sweep: ModuleType, job: Path, api: Api, capsys: pytest.CaptureFixture[str]
 ) -> None:
