@@ -164,6 +164,8 @@ class Pod:
     """Where it keeps the result, as claim/path."""
     disrupted: bool = False
     """Evicted, preempted or lost with its node, which is no failure of its own."""
+    strangers: tuple[str, ...] = ()
+    """Containers that run in it and are none of the operator's: a webhook put them there."""
 
     @property
     def over(self) -> bool:
@@ -335,7 +337,21 @@ def pod(raw: Raw) -> Pod:
         node=spec.get("nodeName") or "",
         folder=_folder(spec),
         disrupted="DisruptionTarget" in _conditions(status),
+        strangers=_strangers(status.get("containerStatuses") or []),
     )
+
+
+_OWN = {
+    naming.TRAINING_CONTAINER,
+    naming.VALIDATION_CONTAINER,
+    naming.PUBLISHING_CONTAINER,
+}
+
+
+def _strangers(statuses: Iterable[Raw]) -> tuple[str, ...]:
+    """Not init containers: kubelet ends those that run beside."""
+    running = (each for each in statuses if (each.get("state") or {}).get("running"))
+    return tuple(str(each.get("name")) for each in running if each.get("name") not in _OWN)
 
 
 _NOT_PLACED = {"Unschedulable", "SchedulerError", "SchedulingGated"}

@@ -223,7 +223,7 @@ def _training(seen: Seen) -> Standing | None:
         return Standing(Phase.RUNNING, Reason.TRAINING, f"Training in pod {pod.meta.name}.")
     trainer = pod.container(naming.TRAINING_CONTAINER)
     if trainer is not None and trainer.exit_code == 0:
-        message = f"Training is done; pod {pod.meta.name} is closing."
+        message = f"Training is done; pod {pod.meta.name} is closing.{_held(pod)}"
         return Standing(Phase.RUNNING, Reason.TRAINING, message)
     return None
 
@@ -243,8 +243,18 @@ def _restarting(seen: Seen) -> Standing | None:
         return Standing(Phase.RUNNING, Reason.TRAINING, message)
     telling = _most_telling(seen.children.training_pods)
     _, why = pod_failure(seen.job, telling)
-    message = f"Pod {telling.meta.name} ended and is being replaced. {why}"
+    message = f"Pod {telling.meta.name} ended and is being replaced.{_held(telling)} {why}"
     return Standing(Phase.PENDING, Reason.RESTARTING, plain(message, 1024))
+
+
+def _held(pod: Pod) -> str:
+    """A Pod is over when all of its containers are, also those that somebody else put into it."""
+    if not pod.strangers:
+        return ""
+    return (
+        f" It is not over before {', '.join(pod.strangers)} ends, which a webhook put into it: "
+        "keep that out of this namespace, or have it made a native sidecar."
+    )
 
 
 def _was_paused(training: BatchJob | None, pod: Pod) -> bool:

@@ -379,3 +379,21 @@ def test_a_job_that_is_suspended_from_the_start_is_paused_at_once() -> None:
 def test_a_job_that_ended_while_it_was_being_suspended_has_ended() -> None:
     found = seen(training=batch_job(complete=True, suspend=True), of=job(suspend=True))
     assert standing(found).phase is Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [(ended(0), "Training is done"), (ended(1, "boom"), "is being replaced")],
+)
+def test_a_container_that_a_webhook_put_into_a_pod_is_named_where_it_keeps_it_open(
+    state: dict[str, Any], says: str
+) -> None:
+    def told(proxy: dict[str, Any]) -> str:
+        trainer = {"name": "finetuning", "state": state}
+        statuses = [trainer, {"name": "istio-proxy", "state": proxy}]
+        found = pod(phase="Running", containerStatuses=statuses)
+        return standing(seen(found, training=batch_job())).message
+
+    assert says in told(running())
+    assert "before istio-proxy ends" in told(running())
+    assert "istio" not in told(ended(0))

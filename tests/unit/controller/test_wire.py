@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.unit.controller.objects import ENDED, STARTED, UID, ended, job_body, waiting
+from tests.unit.controller.objects import ENDED, STARTED, UID, ended, job_body, running, waiting
 
 from finetuning.api.v1alpha1 import KIND
 from finetuning.controller import naming, observed, wire
@@ -86,7 +86,10 @@ POD = {
         "initContainerStatuses": [
             {"name": naming.SIDECAR_CONTAINER, "state": waiting("CrashLoopBackOff")}
         ],
-        "containerStatuses": [{"name": naming.TRAINING_CONTAINER, "state": ended(1, "boom")}],
+        "containerStatuses": [
+            {"name": naming.TRAINING_CONTAINER, "state": ended(1, "boom")},
+            {"name": "istio-proxy", "state": running()},
+        ],
     },
 }
 CUSTOM = job_body() | {"status": {"phase": "Failed", "completionTime": ENDED}}
