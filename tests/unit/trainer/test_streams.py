@@ -93,6 +93,25 @@ def test_row_groups_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.Monk
     assert stored.rows[3].data == ROWS[3]
 
 
+def test_a_row_group_as_large_as_the_file_is_not_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is how tables are written by default, up to a million rows."""
+    from pyarrow import Table, default_memory_pool, parquet
+
+    rows = [{"text": f"{n} {'Where is Kenya? ' * 60}"} for n in range(24_000)]
+    parquet.write_table(Table.from_pylist(rows), tmp_path / "d.parquet")
+    assert parquet.ParquetFile(tmp_path / "d.parquet").num_row_groups == 1
+    monkeypatch.setattr(files, "IN_MEMORY_BYTES", -1)
+    before, most = default_memory_pool().bytes_allocated(), 0
+    stored = read(DatasetConfig(path=str(tmp_path / "d.parquet"))).rows
+    for row, expected in zip(stored, rows, strict=True):
+        assert row.data == expected
+        most = max(most, default_memory_pool().bytes_allocated() - before)
+    assert most < 8_000_000
+    assert [stored[n].data for n in (23_999, 0, 700)] == [rows[n] for n in (23_999, 0, 700)]
+
+
 def test_a_row_group_that_is_damaged_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,9 @@ CSV_FIELD_LIMIT = 64 * 1024 * 1024
 IN_MEMORY_BYTES = 256 << 20
 """Larger sources stay on the disk, and their rows are read when they are needed."""
 
+PIECE = 1 << 20
+"""Bytes of a column that are read at once."""
+
 EXCERPT = 40
 SUFFIXES = ".jsonl, .json, .csv, .tsv or .parquet"
 
@@ -217,7 +220,8 @@ def open_parquet(path: Path) -> Any:
             f"{path}: reading Parquet needs pyarrow; `pip install pyarrow`, or save it as .jsonl"
         ) from None
     try:
-        return parquet.ParquetFile(path)
+        # Else all of a row group is read before its first row is there.
+        return parquet.ParquetFile(path, buffer_size=PIECE, pre_buffer=False)
     except (ArrowException, OSError) as error:
         raise _no_parquet(path, error) from error
 

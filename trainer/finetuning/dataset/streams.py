@@ -19,6 +19,9 @@ from finetuning.dataset.files import csv_row, json_row, refuse_twins
 from finetuning.dataset.rows import BadRow, Row, Rows, StoredRows, without_fill
 
 CHUNK = 1 << 16
+BATCH = 256
+"""Rows of a table in memory at a time."""
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -156,27 +159,48 @@ def _records(lines: _Lines, delimiter: str) -> tuple[list[str], Iterator[tuple[i
 
 
 def parquet(path: Path, file: Any) -> Rows:
-    """`file` is pyarrow's; one row group of it is in memory at a time."""
-    from pyarrow import ArrowException  # noqa: PLC0415 - only for this format
+    """`file` is pyarrow's; some of its rows are in memory at a time, however large its groups."""
+    table = _Table(path, file)
+    return numbered(str(path), table.rows, lambda line, place: Row(line, table.row(place)))
 
-    sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
-    starts = [0, *accumulate(sizes)]
-    held: dict[int, Any] = {}
 
-    def read(line: int, place: int) -> Row:
-        group = bisect_right(starts, place) - 1
-        if group not in held:
-            held.clear()
-            try:
-                held[group] = file.read_row_group(group)
-            except (ArrowException, OSError) as error:
-                raise DatasetError(
-                    f"{path}: not readable as Parquet: {first_line(error)}"
-                ) from error
-        (data,) = held[group].slice(place - starts[group], 1).to_pylist()
-        return Row(line, without_fill(data))
+class _Table:
+    """A Parquet file, read from its front to its back; who goes back begins the row group anew.
 
-    return numbered(str(path), starts[-1], read)
+    Most libraries write up to a million rows as one group, which would take several times the
+    file's size in memory.
+    """
+
+    def __init__(self, path: Path, file: Any) -> None:
+        self._path, self._file = path, file
+        sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+        self._starts = [0, *accumulate(sizes)]
+        self.rows = self._starts[-1]
+        self._batches: Iterator[Any] = iter(())
+        self._batch: Any = ()
+        self._from = self._end = 0
+
+    def row(self, place: int) -> dict[str, Any]:
+        """Raises DatasetError where the file is damaged."""
+        from pyarrow import ArrowException  # noqa: PLC0415 - only for this format
+
+        try:
+            while not self._from <= place < self._from + len(self._batch):
+                self._go_on_to(place)
+            (data,) = self._batch.slice(place - self._from, 1).to_pylist()
+        except (ArrowException, OSError, StopIteration) as error:
+            text = f"{self._path}: not readable as Parquet: {first_line(error)}"
+            raise DatasetError(text) from error
+        return without_fill(data)
+
+    def _go_on_to(self, place: int) -> None:
+        """The next batch of the group that has the place, which is begun where it has to be."""
+        after = self._from + len(self._batch)
+        if not after <= place < self._end:
+            group = bisect_right(self._starts, place) - 1
+            after, self._end = self._starts[group], self._starts[group + 1]
+            self._batches = self._file.iter_batches(BATCH, row_groups=[group], use_threads=False)
+        self._batch, self._from = next(self._batches), after
 
 
 def numbered(source: str, total: int, read: Callable[[int, int], Row]) -> Rows:
