@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from finetuning.artifacts.models import GpuState, RunState
+from finetuning.base.gpu import Beside
 from finetuning.base.live import LiveState
 from finetuning.base.pulse import beating
 from finetuning.monitoring.metrics import FineTuningMetricsExporter
@@ -65,6 +66,48 @@ def test_no_step_waits_for_a_driver_that_hangs(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "rank-0.json").read_text())["step"] == 2
     assert not answer.is_set()
     answer.set()
+
+
+def test_no_step_waits_for_a_driver_that_does_not_answer_it(tmp_path: Path) -> None:
+    """It hears of the last answer at once, and of the next one when it is there."""
+    answer, told = threading.Event(), [5.0]
+
+    def slow() -> list[GpuState]:
+        busy = told[-1]
+        if busy == 6.0:
+            answer.wait(60)
+        return [GpuState(index=0, utilization_percent=busy)]
+
+    live = LiveState(tmp_path)
+    live.gpus = Beside(slow)
+
+    def written(step: int) -> float | None:
+        live.event(RunState.TRAINING, step=step)
+        gpus = json.loads((tmp_path / "rank-0.json").read_text())["gpus"]
+        return float(gpus[0]["utilizationPercent"]) if gpus else None
+
+    assert until(lambda: written(1) == 5)
+    told.append(6.0)
+    began = time.monotonic()
+    assert [written(step) for step in range(2, 102)] == [5] * 100
+    assert time.monotonic() - began < 30
+    answer.set()
+    assert until(lambda: written(102) == 6)
+
+
+def test_what_a_driver_raises_is_told_to_who_asks() -> None:
+    def broken() -> list[GpuState]:
+        raise RuntimeError("the driver is gone")
+
+    asked = Beside(broken)
+
+    def fails() -> bool:
+        try:
+            return bool(asked())
+        except RuntimeError as error:
+            return str(error) == "the driver is gone"
+
+    assert until(fails)
 
 
 def test_a_driver_that_fails_is_told_once_and_asked_again(

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,46 @@ from finetuning.base.rank import Rank
 if TYPE_CHECKING:
     import torch
 
+PATIENCE = 0.05
+"""Seconds that a step waits for the driver, which mostly answers in some thousandths."""
+
 log = logging.getLogger(__name__)
+
+
+class Beside:
+    """Figures that a thread of its own asks for: a driver that is slow or hangs holds up nobody."""
+
+    def __init__(self, ask: Callable[[], list[GpuState]]) -> None:
+        self._ask = ask
+        self._found: list[GpuState] = []
+        self._error: Exception | None = None
+        self._wish, self._told = threading.Event(), threading.Event()
+        self._late = False
+        threading.Thread(target=self._answer, daemon=True, name="gpu-figures").start()
+
+    def __call__(self) -> list[GpuState]:
+        """Those of now, or of the last time where they take longer than PATIENCE.
+
+        Raises:
+            Exception: what the driver raised the last time.
+        """
+        self._told.clear()
+        self._wish.set()
+        if not self._late:
+            self._late = not self._told.wait(PATIENCE)
+        if self._error is not None:
+            raise self._error
+        return self._found
+
+    def _answer(self) -> None:
+        while self._wish.wait():
+            self._wish.clear()
+            try:
+                self._found, self._error = self._ask(), None
+            except Exception as error:  # noqa: BLE001 - raised again where they are asked for
+                self._error = error
+            self._late = False
+            self._told.set()
 
 
 class GpuWatch:
@@ -62,9 +102,9 @@ def states(device: "torch.device", rank: Rank) -> Callable[[], list[GpuState]]:
     if rank.leads:
         others = set(range(rank.local_of)) - {own}
         watches |= {index: _watch(index, amd) for index in others}
-    return lambda: [
-        _state(index, watch, own=index == own) for index, watch in sorted(watches.items())
-    ]
+    return Beside(
+        lambda: [_state(index, watch, own=index == own) for index, watch in sorted(watches.items())]
+    )
 
 
 def _watch(index: int, readers: list[Reader]) -> GpuWatch:
