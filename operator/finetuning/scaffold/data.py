@@ -31,7 +31,7 @@ def placed(answers: Answers) -> tuple[Answers, Path | None]:
         DataError: the file is not there or empty, too large for a ConfigMap, its name is no key, or
             its rows cannot be trained on.
     """
-    path = Path(answers.data)
+    path = Path(answers.data).expanduser()
     if not (answers.data and path.is_file()):
         _require_elsewhere(answers.data, path)
         return answers, None

@@ -94,6 +94,14 @@ def test_a_small_file_becomes_a_configmap(capsys: pytest.CaptureFixture[str]) ->
     assert "finetuning run job.yaml --configmap b-lora-data='my rows/train.jsonl'\n" in told
 
 
+def test_a_file_below_the_home_is_one_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the question no shell has put the home in place of the tilde."""
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    Path("train.jsonl").write_text('{"text": "a row"}\n')
+    assert main(("init", "--model", "a/b", "--data", "~/train.jsonl")) == 0
+    assert written().spec.dataset.source == "configmap:b-lora-data:train.jsonl"
+
+
 def test_columns_by_other_names_are_said() -> None:
     """As the trainer reads them: it refuses the file without that."""
     Path("qa.jsonl").write_text('{"question": "a", "answer": "b"}\n')
