@@ -36,7 +36,8 @@ def children(cluster: Cluster, name: str) -> list[dict[str, Any]]:
     return list(cluster.get(kinds, "", "--selector", selector))
 
 
-@pytest.mark.parametrize("method", ["lora", "full", "qlora"])
+# lora, which the tutorial is about, is trained by its test.
+@pytest.mark.parametrize("method", ["full", "qlora"])
 def test_a_job_trains_and_its_model_passes_validation(workspace: Cluster, method: str) -> None:
     # No Service can be called so: a name with a dot, and a digit in front.
     named = f"7.happy-{method}" if method == "full" else f"happy-{method}"

@@ -221,6 +221,11 @@ def hub(node_address: str) -> Iterator[Hub]:
         yield server
 
 
+def published_by(kind: str) -> dict[str, Any]:
+    """The place in the example of the kind."""
+    return dict(example(kind)["spec"]["output"]["publish"][kind])
+
+
 @pytest.mark.timeout(1500)  # It may have to build the registry.
 def test_a_validated_model_is_published_once(
     workspace: Cluster, damaged: str, store: Server, registry: Registry, hub: Hub
@@ -233,11 +238,10 @@ def test_a_validated_model_is_published_once(
     server = f"--docker-server={registry.address}"
     workspace.kubectl("create", "secret", "docker-registry", "registry-writer", server, *keys)
     uri = f"oci://{registry.address}/models/law:v1"
-    tag = {"uri": uri, "secretName": "registry-writer", "plainHttp": True}
+    tag = {**published_by("oci"), "uri": uri, "plainHttp": True}
     token = f"--from-literal=token={hub_server.TOKEN}"
     workspace.kubectl("create", "secret", "generic", "hub-writer", token)
-    key = {"name": "hub-writer", "key": "token"}
-    repository = {"uri": "hf://team/law", "tokenSecretRef": key, "endpoint": hub.url}
+    repository = {**published_by("hub"), "uri": "hf://team/law", "endpoint": hub.url}
     places = {"s3": place, "oci": tag, "hub": repository}
     patch = json.dumps({"spec": {"output": {"publish": places}}})
     workspace.kubectl("patch", "ftj", damaged, "--type=merge", "--patch", patch)

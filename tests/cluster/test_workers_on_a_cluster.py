@@ -52,8 +52,13 @@ def uids(found: dict[str, dict[str, Any]]) -> set[str]:
 def test_two_pods_of_two_processes_train_a_model_that_passes_validation(
     workspace: Cluster,
 ) -> None:
-    """The four hold a quarter of the model each; the others of these tests have it whole."""
-    with running(workspace, group("pair", epochs=6, fsdp=True)) as name:
+    """The example's pods, whose four processes hold a quarter of the model each.
+
+    The others of these tests have it whole.
+    """
+    quarters = {"batchSize": 2, "epochs": 6, "fsdp": True}
+    pair = changed(example("workers", "pair"), processesPerWorker=2, hyperparameters=quarters)
+    with running(workspace, pair) as name:
         first = reached_step(workspace, name)
         assert first["phase"] == "Running"
         said = workspace.kubectl("logs", f"job/{name}-train", "--all-pods", "--prefix")

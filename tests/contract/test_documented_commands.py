@@ -3,6 +3,7 @@
 A command that no line below knows fails the build, so that nobody documents what nobody runs.
 """
 
+import ast
 import re
 import shlex
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.documented import commands
 
 from finetuning.api.crd import job_schema
 
@@ -25,6 +27,10 @@ PAGES = sorted(
     if p.exists() and "decisions" not in p.parts
 )
 
+TUTORIAL = (
+    "cluster/test_tutorial_on_a_cluster.py::"
+    "test_a_reader_comes_from_a_job_to_a_model_in_a_store_and_what_serves_it"
+)
 VALIDATION = "cluster/test_validation_on_a_cluster.py::"
 TRAINING = "cluster/test_training_on_a_cluster.py::"
 CHART = "cluster/test_chart_on_a_cluster.py::"
@@ -38,11 +44,9 @@ LOCAL = "unit/local/test_real_runs.py::"
 PUBLISHING = "unit/publish/test_publish_to_s3.py::"
 REGISTRY = "unit/publish/test_publish_to_a_registry.py::"
 HUB = "unit/publish/test_publish_to_the_hub.py::"
-AIM = "cluster/test_aim_on_a_cluster.py::"
 SIGNED = "unit/publish/test_signature.py::"
 SERVED = "faults/test_serving.py::"
 MERGING = "unit/publish/test_merge.py::"
-TOLD = "cluster/test_terminal.py::"
 ANEW = "unit/controller/test_publishing.py::"
 
 RUN_ELSEWHERE: dict[str, str] = {
@@ -57,20 +61,17 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^kubectl create secret docker-registry ": VALIDATION + "test_a_validated_model_is_published",
     r"^python3 -m finetuning\.publish .*--form Merged$": MERGING + "test_the_merged",
     r"^kubectl wait --for=condition=Ready": TRAINING + "test_a_job_trains_and_its_model",
-    r"^kubectl wait --for=condition=Published": VALIDATION + "test_a_validated_model_is_published",
+    r"^kubectl wait --for=condition=Published": TUTORIAL,
     r"^kubectl annotate ftj .*/republish=": ANEW + "test_a_failure_is_told",
     r"^(openssl ec|python3 -m model_signing verify )": SIGNED + "test_the_documented_commands",
     r"^kubectl create secret generic model-signing ": SIGNED + "test_the_documented_commands",
     r"^pip install model-signing pyopenssl$": SIGNED + "test_the_documented_commands",
     r"^kubectl wait --for=condition=ServingCreated": SERVED + "test_a_published_model_gets",
     r"^kubectl annotate ftj .*/serve=": SERVED + "test_a_published_model_gets",
-    r"^kubectl create secret generic store-writer ": VALIDATION
-    + "test_a_validated_model_is_published",
-    r"^kubectl get --raw /api/v1/namespaces/.*-metrics:8000/": TOLD + "test_events_and_top_tell",
-    r"^kubectl patch ftj tiny-lora .*publish\.yaml$": VALIDATION
-    + "test_a_validated_model_is_published",
-    r"^kubectl get ftj .*status\.serving": AIM + "test_amds_definitions",
-    r"^kubectl get ftj .*status\.publish": VALIDATION + "test_a_validated_model_is_published",
+    r"^kubectl create secret generic store-writer ": TUTORIAL,
+    r"^kubectl get --raw /api/v1/namespaces/.*-metrics:8000/": TUTORIAL,
+    r"^kubectl patch ftj tiny-lora .*publish\.yaml$": TUTORIAL,
+    r"^kubectl get ftj .*status\.(serving|publish)": TUTORIAL,
     r"^python3 -m finetuning\.base\.app ": SPECIFIED + "place",
     r"^(JOB_COMPLETION_INDEX=0 )?python3 -m finetuning\.base\.torchrun ": PROCESSES,
     r"^curl -s http://localhost:8000/metrics \| grep": SPECIFIED + "place",
@@ -89,17 +90,17 @@ RUN_ELSEWHERE: dict[str, str] = {
     r"^kubectl wait ftj/my-job --for=condition=MemorySufficient": CHART + "memory_is_judged",
     r"^kubectl annotate ftj .*/revalidate=": VALIDATION + "test_the_annotation_judges_again",
     r"^kubectl wait --for=jsonpath='.*revalidate": VALIDATION + "test_the_annotation_judges_again",
-    r"^kubectl apply -f examples/finetuningjob-lora": DEMO + "test_make_demo_trains",
+    r"^kubectl apply -f examples/finetuningjob-lora": TUTORIAL,
     r"^kubectl get finetuningjobs --watch$": DEMO + "test_make_demo_trains",
-    r"^kubectl get ftj -o wide$": DEMO + "test_the_commands_it_suggests_work",
-    r"^kubectl get ftj .*validation.report": DEMO + "test_make_demo_trains",
+    r"^kubectl get ftj -o wide$": TRAINING + "test_a_job_trains_and_its_model",
+    r"^kubectl get ftj .*validation.report": TUTORIAL,
     r"^(export KUBECONFIG=|kubectl get nodes)": DEMO + "test_the_commands_it_suggests_work",
     # The same file, by buildah where there is no Docker daemon.
     r"docker build -f Dockerfile\.(trainer|operator)": DEMO + "test_both_images_were_built",
-    r"python examples/tiny-model/make_model\.py": LOCAL + "test_a_model_is_trained_watched",
+    r"python examples/tiny-model/make_model\.py": "cluster/conftest.py::workspace",
     r"python examples/tiny-model/make_data\.py": "unit/examples/test_data.py::test_every_derived",
     r"python examples/ask\.py ": DEMO + "test_make_demo_fetches_the_model_and_shows",
-    r"^bash examples/fetch\.sh ": DEMO + "test_make_demo_fetches_the_model_and_shows",
+    r"^bash examples/fetch\.sh ": TUTORIAL,
     r"^bash examples/tiny-model/load\.sh ": "cluster/conftest.py::workspace",
     r"^kubectl create configmap finetuning-demo-data ": "cluster/conftest.py::workspace",
     r"^kubectl finetune list -A$": COMMANDS + "test_kubectl_takes_it_for_its_own",
@@ -122,36 +123,52 @@ RUN_ELSEWHERE: dict[str, str] = {
     + "test_a_jobs_life_by_the_command_line",
     r"^finetuning top": "unit/top/test_command.py::test_a_pipe_gets_one_frame",
     r"^finetuning estimate job\.yaml": "unit/estimate/test_command.py::test_a_job_that_fits",
-    r"^finetuning report tiny-lora$": LOCAL + "test_a_model_is_trained_watched",
-    r"^kubectl describe ftj tiny-lora$": TOLD + "test_events_and_top_tell",
+    r"^finetuning report tiny-lora$": TUTORIAL,
+    r"^kubectl describe ftj tiny-lora$": "cluster/test_terminal.py::test_events_and_top_tell",
     r"finetuning run examples/finetuningjob-lora": LOCAL + "test_a_model_is_trained_watched",
 }
 """Pattern of a command: the test that runs it, as file::name below tests/."""
 
 
-def blocks(page: Path) -> list[str]:
-    """The shell blocks of a page; of a console only what was typed."""
-    found = []
-    fence = r"^```(bash|sh|console)\n(.*?)^```"
-    for kind, text in re.findall(fence, page.read_text(), re.MULTILINE | re.DOTALL):
-        typed = [x for x in text.splitlines() if x.startswith("$ ")]
-        found.append("\n".join(typed) if kind == "console" else text)
-    return found
+DOCUMENTED = sorted({(str(p.relative_to(ROOT)), c) for p in PAGES for c in commands(p.read_text())})
 
 
-def commands(page: Path) -> list[str]:
-    """One line per command: continuations joined, prompts, comments and here-documents gone."""
-    found = []
-    for block in blocks(page):
-        text = re.sub(r"<<\s*'?(\w+)'?.*?^\1$", "", block, flags=re.MULTILINE | re.DOTALL)
-        for line in text.replace("\\\n", " ").splitlines():
-            words = re.sub(r"\s+#\s.*$", "", line.strip().removeprefix("$ "))
-            if words and not words.startswith("#"):
-                found.append(re.sub(r"\s+", " ", words))
-    return found
+NEWCOMERS = ("README.md", "docs/tutorial.md")
+TAKE_LONGER = {
+    "--watch",  # Of a whole training, as `make demo` shows it.
+    "examples/ask.py",  # 75 questions to two models.
+    "finetuning run",  # A training, and two starts of torch.
+}
+"""Of what a newcomer types, what `make test-all` runs and `make test` does not."""
 
 
-DOCUMENTED = sorted({(str(p.relative_to(ROOT)), c) for p in PAGES for c in commands(p)})
+def takes_long(test: str) -> bool:
+    """Whether `make test` leaves it out; what is no test, as a fixture, runs with all of them."""
+    file, _, name = test.partition("::")
+    tree = ast.parse((ROOT / "tests" / file).read_text())
+    marks = [ast.unparse(x.value) for x in tree.body if isinstance(x, ast.Assign)]
+    found = (x for x in tree.body if isinstance(x, ast.FunctionDef | ast.AsyncFunctionDef))
+    marks += [ast.unparse(y) for x in found if x.name.startswith(name) for y in x.decorator_list]
+    return any(re.search(r"mark\.(long|faults)\b", each) for each in marks)
+
+
+def test_what_a_newcomer_types_is_run_by_make_test() -> None:
+    left = set()
+    for page, command in DOCUMENTED:
+        if page in NEWCOMERS and not command.startswith("make "):
+            test = next(test for sign, test in RUN_ELSEWHERE.items() if re.search(sign, command))
+            left |= {command} if takes_long(test) else set()
+    unsaid = [each for each in left if not any(sign in each for sign in TAKE_LONGER)]
+    assert unsaid == []
+    assert len(left) == len(TAKE_LONGER)
+
+
+def test_every_example_is_applied_to_a_cluster() -> None:
+    """By the name of its file; the one of seven billion weights is for a GPU."""
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "cluster").glob("*.py"))
+    names = {path.stem.partition("-")[2] for path in ROOT.glob("examples/finetuningjob-*.yaml")}
+    assert {"lora", "workers", "hub", "oci"} <= names
+    assert [each for each in sorted(names) if f'"{each}"' not in tests] == []
 
 
 def test_there_are_documented_commands() -> None:
