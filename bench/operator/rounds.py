@@ -69,13 +69,14 @@ async def play(contest: Contest, wanted: Round, limit: float) -> dict[str, Any]:
     for path, manifest in workload.surroundings(namespace):
         await contest.client.create(path, manifest)
     load = Load() if wanted.one_by_one else contest.load
+    coming = wave(contest.subject, namespace, load.names(wanted.jobs), load)
     watcher = Watcher(contest.client, namespace)
     await watcher.start(customs=contest.subject.operator)
     meter = Meter(contest.pids, contest.plane.place.audit_log)
     looked = looks(contest)
     meter.start()
     begun = time.monotonic()
-    befall(contest, wanted, load, watcher)
+    befall(contest, wanted, load.rate, watcher, coming)
     if contest.operator is not None and load.restart != "operator":
         watcher.beside(mishaps.keep(meter, contest.operator, contest.say))
     depths: list[float] = []
@@ -126,17 +127,33 @@ async def sample(read: Callable[[], float], found: list[float], seconds: float =
         await asyncio.sleep(seconds)
 
 
-def befall(contest: Contest, wanted: Round, load: Load, watcher: Watcher) -> None:
-    """Let the jobs come, and those leave again that shall, beside the watches."""
-    names = load.names(wanted.jobs)
-    path, objects = workload.objects(contest.subject, watcher.namespace, names)
-    watcher.beside(
-        in_a_row(contest, watcher, path, objects)
-        if wanted.one_by_one
-        else at_once(contest, watcher, path, objects, load.rate)
-    )
+@dataclass(frozen=True)
+class Wave:
+    """The jobs of a round, made before its clock starts.
+
+    A plain Job is built by the operator's own code, in a millisecond that is no part of its cost.
+    """
+
+    path: str
+    objects: dict[str, dict[str, Any]]
+    leaving: dict[str, str]
+    """Where those are that get deleted."""
+
+
+def wave(subject: Subject, namespace: str, names: list[str], load: Load) -> Wave:
+    path, objects = workload.objects(subject, namespace, names)
     leaving = {n: f"{path}/{objects[n]['metadata']['name']}" for n in load.leaving(names)}
-    watcher.beside(mishaps.delete(contest.client, watcher, leaving))
+    return Wave(path, objects, leaving)
+
+
+def befall(contest: Contest, wanted: Round, rate: float, watcher: Watcher, coming: Wave) -> None:
+    """Let the jobs come, and those leave again that shall, beside the watches."""
+    watcher.beside(
+        in_a_row(contest, watcher, coming.path, coming.objects)
+        if wanted.one_by_one
+        else at_once(contest, watcher, coming.path, coming.objects, rate)
+    )
+    watcher.beside(mishaps.delete(contest.client, watcher, coming.leaving))
 
 
 def teller(contest: Contest, wanted: Round, watcher: Watcher) -> Callable[[], None]:

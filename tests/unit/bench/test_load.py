@@ -7,19 +7,23 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import yaml
-from bench.operator import costs, load, mishaps, report, stand_ins, watcher
+from bench.operator import costs, load, mishaps, report, rounds, stand_ins, watcher, workload
 from bench.operator.__main__ import main
 from bench.operator.load import Load
 from bench.operator.process import OperatorProcess
 from bench.operator.watcher import GONE, POD, Watcher
+from bench.operator.workload import SUBJECTS, Round
 
 from finetuning.artifacts.exits import TrainFailure
 from finetuning.artifacts.models import TrainingResult
 from finetuning.controller import naming
+
+if TYPE_CHECKING:
+    from bench.operator.rounds import Contest
 
 
 def test_choices_are_read_from_the_command_line() -> None:
@@ -219,3 +223,26 @@ def test_a_round_with_mishaps_has_a_name_of_its_own() -> None:
     plain: dict[str, Any] = defaultdict(str, jobs=20, one_by_one=False)
     assert report.name_of(plain) == "20 at once"
     assert report.name_of(plain | {"load": "10 a second"}) == "20 at once, 10 a second"
+
+
+async def test_jobs_are_made_before_the_clock_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The floor's were made within its time: a millisecond for each, and a second for a thousand."""
+    chosen = Load(deleted=0.5)
+    coming = rounds.wave(SUBJECTS["floor"], "team", chosen.names(2), chosen)
+    assert list(coming.leaving.values()) == [f"{coming.path}/j00001-train"]
+    # From here on nobody makes any.
+    monkeypatch.delattr(workload, "objects")
+    created: list[str] = []
+
+    class Client:
+        async def create(self, path: str, manifest: dict[str, Any]) -> None:
+            created.append(f"{path}/{manifest['metadata']['name']}")
+
+    contest = cast("Contest", SimpleNamespace(client=Client()))
+    seen = Watcher(contest.client, "team")
+    rounds.befall(contest, Round(2), 0, seen, coming)
+    async with asyncio.timeout(10):
+        while len(created) < 2:
+            await asyncio.sleep(0.01)
+    await seen.stop()
+    assert created == [f"{coming.path}/j00000-train", f"{coming.path}/j00001-train"]
