@@ -43,7 +43,7 @@ from finetuning.controller.gateway import POD_MONITORS, SERVICE_MONITORS
 from finetuning.controller.settings import MonitoringMode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from bench.operator.load import Load
 
@@ -92,7 +92,14 @@ def read_rounds(text: str) -> list[Round]:
         if not number.isdecimal() or int(number) < 1 or (x and each != "1"):
             raise ValueError(f"--rounds {word!r}: give counts such as 100, or 10x1 for one by one")
         found.append(Round(int(number), one_by_one=bool(x)))
+    once("rounds", text, found)
     return found
+
+
+def once(option: str, text: str, found: Sequence[object]) -> None:
+    """Raises ValueError for what is there twice: both would have the same names."""
+    if len(set(found)) < len(found):
+        raise ValueError(f"--{option} {text}: give each once")
 
 
 def read_subjects(text: str) -> list[Subject]:
@@ -100,6 +107,7 @@ def read_subjects(text: str) -> list[Subject]:
     unknown = set(text.split(",")) - set(SUBJECTS)
     if unknown:
         raise ValueError(f"--subjects {unknown.pop()!r}: choose from {', '.join(SUBJECTS)}")
+    once("subjects", text, text.split(","))
     return [SUBJECTS[name] for name in text.split(",")]
 
 
@@ -109,6 +117,14 @@ def check(chosen: argparse.Namespace) -> None:
         value = getattr(chosen, name)
         if not 0 < value < math.inf:
             raise ValueError(f"--{name.replace('_', '-')} {value:g}: give more than 0")
+    for name in ("output", "profile"):
+        folder: Path | None = getattr(chosen, name)
+        try:
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            problem = f"--{name} {folder}: {error.strerror}; give a folder that can be made"
+            raise ValueError(problem) from error
 
 
 def definitions() -> list[Path]:
@@ -122,6 +138,25 @@ def check_floor(chosen: argparse.Namespace, subjects: list[Subject]) -> None:
     if (chosen.gate or chosen.keep) and all(each.name != report.FLOOR for each in subjects):
         problem = f"--subjects {chosen.subjects}: --gate and --keep need {report.FLOOR} as well"
         raise ValueError(problem)
+
+
+def check_gate(
+    chosen: argparse.Namespace, subjects: list[Subject], wanted: list[Round], befalling: Load
+) -> None:
+    """Raises ValueError where the gate has nothing of what is going to be measured."""
+    if not chosen.gate or chosen.keep:
+        return
+    rounds_of = [
+        report.heading(each.jobs, one_by_one=each.one_by_one,
+                       load="" if each.one_by_one else befalling.told())
+        for each in wanted
+    ]  # fmt: skip
+    names = {f"{name}, {each.name}" for name in rounds_of for each in subjects if each.operator}
+    kept = gate.compared()
+    if kept and not (names and names <= kept):
+        here = "; ".join(sorted(names - kept)) or "no subject with an operator"
+        problem = f"--rounds {chosen.rounds} --subjects {chosen.subjects}: --gate has no figures"
+        raise ValueError(f"{problem} of {here}; kept are {'; '.join(sorted(kept))} (--small)")
 
 
 def say(line: str) -> None:
@@ -222,6 +257,7 @@ def main(arguments: list[str]) -> int:
         subjects, wanted = read_subjects(chosen.subjects), read_rounds(chosen.rounds)
         check_floor(chosen, subjects)
         befalling = load.read(chosen.rate, chosen.failing, chosen.deleted, chosen.restart)
+        check_gate(chosen, subjects, wanted, befalling)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -51,6 +51,14 @@ def room(name: str) -> float:
     return RESYNC if name.endswith(IDLE) else GRAIN
 
 
+def compared() -> set[str]:
+    """Round and subject of what was kept; nothing where nothing was."""
+    if not KEPT.exists():
+        return set()
+    return {name.rpartition(": ")[0] for name in json.loads(KEPT.read_text())
+            if not name.endswith(IDLE)}  # fmt: skip
+
+
 def keep(found: dict[str, Any]) -> None:
     rounded = {name: round(value, 3) for name, value in figures(found).items()}
     write(KEPT, json.dumps(rounded, indent=1) + "\n")

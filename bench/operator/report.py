@@ -91,10 +91,12 @@ ROWS: tuple[tuple[str, Callable[[Figures], float | None]], ...] = (
 
 
 def name_of(found: Figures) -> str:
-    jobs = found["jobs"]
-    if found["one_by_one"]:
-        return f"{jobs} in a row"
-    return ", ".join(filter(None, (f"{jobs} at once", found["load"])))
+    return heading(found["jobs"], one_by_one=found["one_by_one"], load=found["load"])
+
+
+def heading(jobs: int, *, one_by_one: bool, load: str) -> str:
+    """A round, and what befell its jobs."""
+    return f"{jobs} in a row" if one_by_one else ", ".join(filter(None, (f"{jobs} at once", load)))
 
 
 def pairs(found: Figures) -> Iterator[tuple[str, dict[str, Figures]]]:

@@ -32,6 +32,10 @@ def test_rounds_are_counts_and_counts_in_a_row() -> None:
         ("--pod-seconds", "-1"),
         ("--limit", "nan"),
         ("--subjects", "validated", "--gate"),
+        ("--rounds", "5,10,5"),
+        ("--subjects", "floor,floor"),
+        ("--output", "/proc/nowhere"),
+        ("--profile", "/proc/nowhere"),
     ],
 )
 def test_a_wrong_choice_is_one_line_and_exit_code_2(
@@ -41,6 +45,22 @@ def test_a_wrong_choice_is_one_line_and_exit_code_2(
     told = capsys.readouterr().err
     assert words[1] in told
     assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--subjects", "floor"), "of no subject with an operator"),
+        (("--rounds", "3x1,7"), "of 7 at once, validated; kept are 3 in a row, validated; 40 at"),
+        (("--rate", "10/s"), "of 40 at once, 10 a second, validated; kept"),
+    ],
+)
+def test_a_gate_that_has_nothing_to_compare_with_is_told_first(
+    words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It passed without a floor's rival, and failed after minutes where nothing was kept."""
+    assert main(["--small", "--gate", "counted", *words]) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_the_small_form_is_for_what_nobody_said() -> None:
