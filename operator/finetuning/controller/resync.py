@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from finetuning.controller import naming
+from finetuning.controller import heap, naming
 from finetuning.controller.cache import Cache, Store
 from finetuning.controller.gateway import CUSTOMS, JOBS, PODS, ApiError, Gateway, Resource
 from finetuning.controller.namespaces import in_each
@@ -51,6 +51,7 @@ class Resync:
                 for key in store.sweep(listed, started, where):
                     log.info("job=%s/%s a deleted object was missed", *key)
                     self.queue.add(key, Turn.ROUTINE)
+        heap.give_back()
         for custom in self.cache.customs:
             self.queue.add(custom.key, Turn.ROUTINE)
 

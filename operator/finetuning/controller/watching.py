@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from typing_extensions import override
 
-from finetuning.controller import naming, wire
+from finetuning.controller import heap, naming, wire
 from finetuning.controller.cache import Cache, Store
 from finetuning.controller.gateway import (
     CUSTOMS,
@@ -161,14 +161,9 @@ class Watch:
         found: set[str] = set()
         more = version = ""
         while not version or more:
-            text = await self._gateway.page(
-                self._kind.resource, self._namespace, more, **self._kind.selectors
-            )
-            page = _read(wire.page, text)
-            found |= self._put(page.items or (), started)
-            version, more = page.metadata.version, page.metadata.more
-            if not version:
-                raise ApiError(0, _GARBLED, "a list without resourceVersion")
+            uids, version, more = await self._page(more, started)
+            found |= uids
+        heap.give_back()
         where = (self._namespace,) if self._namespace else ()
         for key in self._kind.store.sweep(found, started, where):
             self._queue.add(key)
@@ -176,6 +171,20 @@ class Watch:
         log.debug("%s: %d listed at %s", self, len(found), version)
         self.listed.set()
         self._turned()
+
+    async def _page(self, more: str, started: int) -> tuple[set[str], str, str]:
+        """What `_put` gives, the list's version, and what asks for its next page.
+
+        Megabytes that nobody holds any more while that one is on its way.
+        """
+        text = await self._gateway.page(
+            self._kind.resource, self._namespace, more, **self._kind.selectors
+        )
+        page = _read(wire.page, text)
+        if not page.metadata.version:
+            raise ApiError(0, _GARBLED, "a list without resourceVersion")
+        uids = self._put(page.items or (), started)
+        return uids, page.metadata.version, page.metadata.more
 
     def _put(self, items: Iterable[msgspec.Raw], started: int) -> set[str]:
         """The uids of a page's objects."""

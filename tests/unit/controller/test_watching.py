@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 from aiohttp import web
 from tests.unit.controller.objects import batch_job, ended, job_body, pod, running, waiting
 from tests.unit.controller.test_gateway import config
+from typing_extensions import override
 
 from finetuning.controller import gateway, naming, observed, watching
 from finetuning.controller.cache import Cache
@@ -206,6 +208,49 @@ async def test_a_list_in_pages_is_followed_from_its_version(
     assert 240 <= int(watch["timeoutSeconds"]) <= 360
     assert lone.watch.listed.is_set()
     assert calls == [("list", "finetuningjobs", 200)] * 3 + [("watch", "finetuningjobs", 200)]
+
+
+class Mark:
+    """Lives as long as the text that has it."""
+
+
+class Text(bytes):
+    mark: Mark
+
+
+class Watchful(Gateway):
+    """Notes at each page how many earlier ones somebody still holds."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.alive: weakref.WeakSet[Mark] = weakref.WeakSet()
+        self.held: list[int] = []
+
+    @override
+    async def page(self, *asked: Any, **selectors: str) -> bytes:
+        self.held.append(len(self.alive))
+        text = Text(await super().page(*asked, **selectors))
+        text.mark = Mark()
+        self.alive.add(text.mark)
+        return text
+
+
+async def test_nobody_holds_a_page_while_the_next_one_is_on_its_way(
+    server: Server, tmp_path: Path
+) -> None:
+    """Each is megabytes, and there are three lists at once."""
+    server.objects = [body(f"j{number}", number + 1) for number in range(5)]
+    server.page_size = 2
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(config(server.port))
+    api = await Watchful.connect(str(kubeconfig), lambda *_: None)
+    lone = Lone(api)
+    await lone.until(lone.watch.listed.is_set)
+    lone.task.cancel()
+    await asyncio.wait([lone.task])
+    await api.close()
+    assert len(lone.names()) == 5
+    assert api.held == [0, 0, 0]
 
 
 async def test_who_is_new_goes_before_news_and_those_before_the_rest(
