@@ -81,10 +81,12 @@ def _require(path: str | None) -> None:
 
 
 def _kubeconfig(given: str | None, context: str | None) -> str | None:
-    """None in a Pod, where the service account is used unless a file or a context is named."""
-    if given is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
-        return None
-    return given or os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+    """None in a Pod without a kubeconfig: its service account is then used, as kubectl does it."""
+    if named := given or os.environ.get("KUBECONFIG"):
+        return named
+    usual = Path("~/.kube/config").expanduser()
+    is_pod = "KUBERNETES_SERVICE_HOST" in os.environ
+    return None if is_pod and context is None and not usual.is_file() else str(usual)
 
 
 def _context(path: str | None, wanted: str | None) -> tuple[str, str]:

@@ -52,6 +52,34 @@ def test_a_login_that_cannot_be_had_is_told(api: Api, kubeconfig: Path, program:
     assert api.requests == []
 
 
+@pytest.mark.parametrize("usual", [False, True], ids=["named", "in its usual place"])
+def test_a_kubeconfig_counts_in_a_pod_too(
+    api: Api, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, *, usual: bool
+) -> None:
+    """A pipeline that runs in one cluster submits to another, as its kubectl does."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("HOME", str(kubeconfig.parent))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    if usual:
+        (kubeconfig.parent / ".kube").mkdir()
+        kubeconfig.rename(kubeconfig.parent / ".kube" / "config")
+    else:
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    api.keep()
+    with FineTuningClient() as client:
+        assert (client.context, client.get("demo").metadata.name) == ("lab", "demo")
+
+
+def test_without_one_a_pod_has_its_service_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    with pytest.raises(NoClusterError, match="service account: "):
+        FineTuningClient()
+
+
 PROGRAM = """#!/bin/sh
 echo >> runs
 [ -s token ] || exit 1
