@@ -96,3 +96,10 @@ def test_memory_is_what_each_job_takes_beside_what_there_is_without() -> None:
     assert f"{told} | {known + busy * KEPT / 1024:.0f} MiB |" in PAGE
     assert f"10,000 jobs each | {known + busy * KEPT / 1024:.0f} MiB each" in PAGE
     assert f"{(own + each * 100_000 / 1024) / 1024:.1f} GiB; the chart's limit" in PAGE
+    started = 314
+    assert f"300 and {started} MiB where this gives {known:.0f}" in PAGE
+    of_each = (started - own) / 10_000
+    enough = (512 - own - busy * KEPT / 1024) / of_each
+    told = f"512 MiB is enough for {enough // 1000:.0f},000 jobs, {KEPT:,} of them under way"
+    assert told in PAGE
+    assert f"so {of_each * 1024:.0f} KiB a job" in PAGE
