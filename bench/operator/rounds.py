@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import statistics
 import time
@@ -215,8 +216,8 @@ def times(stamps: Stamps, begun: float, last_step: str) -> dict[str, Any]:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The smallest of the sorted values that `share` of them do not exceed."""
-    return values[min(len(values) - 1, int(share * len(values)))]
+    """The smallest of the sorted values that so many of them do not exceed."""
+    return values[max(1, math.ceil(share * len(values))) - 1]
 
 
 def spent(

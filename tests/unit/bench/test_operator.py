@@ -206,6 +206,12 @@ def test_the_control_plane_knows_what_any_mode_makes(
     assert definitions() == [CRD, *there[1:]]
 
 
+def test_of_a_hundred_one_exceeds_the_99th_percentile() -> None:
+    values = [float(each) for each in range(1, 101)]
+    assert [rounds.percentile(values, share) for share in (0.0, 0.5, 0.99, 1.0)] == [1, 50, 99, 100]
+    assert rounds.percentile([7.0], 0.99) == 7
+
+
 def test_jobs_a_second_are_those_of_a_burst() -> None:
     burst = {"jobs": 100, "all_done": 20.0, "one_by_one": False}
     rate = next(read for title, read in report.ROWS if title == "jobs a second")
