@@ -29,6 +29,7 @@ import msgspec
 from finetuning.api.v1alpha1 import GROUP, PLURAL, VERSION
 from finetuning.controller import naming, wire
 from finetuning.controller.login import Login
+from finetuning.controller.pieces import whole_lines
 
 CONNECT_SECONDS = 3.0
 TOTAL_SECONDS = 12.0
@@ -56,7 +57,6 @@ ALIEN = "NotKubernetes"
 
 _BUFFER = 1 << 21
 """Bytes that are read ahead of who takes them; a page of a list is larger."""
-_LINE = 1 << 20
 _EVENT = 1 << 24
 """Bytes of one event; etcd keeps no object that is a tenth of it."""
 
@@ -268,7 +268,7 @@ class Gateway:
         limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
         pieces = self._stream(PODS, "get", path, query, limit=limit, accept="*/*")
         async with aclosing(pieces):
-            async for piece in _whole_lines(pieces):
+            async for piece in whole_lines(pieces):
                 yield piece
 
     async def _stream(
@@ -430,19 +430,6 @@ def _text(value: object) -> str:
 
 
 _encode = msgspec.json.Encoder(enc_hook=_text).encode
-
-
-async def _whole_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """Held back until the line ends, so that no character is cut; a long one comes in parts."""
-    rest = b""
-    async for piece in pieces:
-        whole, end, rest = (rest + piece).rpartition(b"\n")
-        if len(rest) > _LINE:
-            whole, end, rest = whole + end + rest, b"", b""
-        if whole or end:
-            yield (whole + end).decode(errors="replace")
-    if rest:
-        yield rest.decode(errors="replace")
 
 
 async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from aiohttp import web
 
-from finetuning.controller import gateway
+from finetuning.controller import gateway, pieces
 from finetuning.controller.gateway import CUSTOMS, JOBS, PODS, SERVICES, ApiError, Gateway
 
 Calls = list[tuple[str, str, int]]
@@ -264,12 +264,12 @@ async def test_a_log_comes_in_whole_lines_and_a_refusal_is_an_error(
 async def test_no_character_of_a_log_is_cut_and_a_long_line_comes_in_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def pieces() -> AsyncIterator[bytes]:
+    async def sent() -> AsyncIterator[bytes]:
         for each in (b"a\xc3", b"\xbc\nb", b"c", b"\n", b"d" * 9):
             yield each
 
-    monkeypatch.setattr(gateway, "_LINE", 8)
-    found = [each async for each in gateway._whole_lines(pieces())]
+    monkeypatch.setattr(pieces, "LONGEST_LINE", 8)
+    found = [each async for each in pieces.whole_lines(sent())]
     assert found == ["aü\n", "bc\n", "d" * 9]
 
 
