@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from finetuning.jobs import judging
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [ROOT / part for part in ("operator", "trainer", "sidecar")]
 EXTRA = "the operator's libraries are needed: pip install 'finetuning-operator[operator]'"
@@ -19,11 +21,11 @@ COMMANDS = {
     "doctor": (2, EXTRA),
     "top -n team": (2, EXTRA),
     "top --runs .": (1, "holds no run"),
-    f"run {ROOT}/examples/finetuningjob-lora.yaml": (2, "type --configmap finetuning-demo-data"),
+    f"run {ROOT}/examples/finetuningjob-lora.yaml": (2, "'finetuning-operator[trainer]'"),
     f"estimate {ROOT}/examples/qwen2.5-7b-lora.yaml": (0, "It fits."),
     "init --model a/b --data hf://a/b -": (0, "kind: FineTuningJob"),
     "report no-run": (2, "no-run"),
-    "validate --local .": (2, "training_info.json"),
+    "validate --local no-run": (2, "training_info.json"),
     "completion bash": (0, "complete"),
 }
 ALL = """
@@ -81,3 +83,19 @@ def test_each_command_works_or_names_what_is_to_be_installed(site: Path, tmp_pat
     for command, (code, words) in COMMANDS.items():
         found, said = told[command]
         assert (found, words in said) == (code, True), (command, said)
+
+
+def test_a_result_is_judged_as_far_as_that_goes_without_torch(site: Path, tmp_path: Path) -> None:
+    """As `finetuning validate --local` has it judged: checks that read files need no torch."""
+    (tmp_path / "training_info.json").write_text("{}")
+    _, *words = judging.command(tmp_path, None, tmp_path / "report.txt")
+    done = subprocess.run(
+        [sys.executable, "-S", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [site, *SOURCES]))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert "training_loss" in (tmp_path / "report.txt").read_text()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from finetuning.local.problems import InputError
 from finetuning.local.volumes import Places
 
 RUNS = Path("runs")
+_TRAINERS = ("torch", "transformers", "peft")
 LOGS = "logs"
 
 SETTINGS = Settings(
@@ -81,6 +83,7 @@ class Plan:
 def prepare(options: Options, environ: Mapping[str, str]) -> Plan:
     """Read, check, make folders; raises InputError before anything is started."""
     found = _on_one_machine(manifest.load(options.manifest, options.name))
+    _require_trainer()
     children = _children(found)
     places = _places(found, options)
     trainer_pod, *others = _pods(children)
@@ -102,6 +105,15 @@ def prepare(options: Options, environ: Mapping[str, str]) -> Plan:
         lock=_make_folders(places, publishes=children.publishing_job is not None),
         notes=tuple(_notes(found, options, trainer_pod, port)),
     )
+
+
+def _require_trainer() -> None:
+    """Without its libraries the trainer would be tried as often as the job says."""
+    if lacking := [name for name in _TRAINERS if find_spec(name) is None]:
+        raise InputError(
+            f"to train here the trainer's libraries are needed ({', '.join(lacking)}): pip install "
+            "'finetuning-operator[trainer]'"
+        )
 
 
 def _on_one_machine(found: manifest.Manifest) -> manifest.Manifest:

@@ -20,9 +20,9 @@ from finetuning.monitoring.validators.checks.held_out_rows import HeldOutRows, r
 from finetuning.monitoring.validators.checks.loss_facts import gather
 from finetuning.monitoring.validators.checks.model_facts import Facts, Taught
 from finetuning.monitoring.validators.checks.model_failure import finding_of_end
-from finetuning.monitoring.validators.checks.model_scoring import LONG_ENOUGH
 from finetuning.monitoring.validators.checks.model_verdict import NAME, is_in_doubt, judge
 from finetuning.monitoring.validators.checks.probe import (
+    LONG_ENOUGH,
     BenchmarkRequest,
     FourBits,
     ProbeReport,

@@ -10,6 +10,7 @@ from finetuning.dataset.encode import Example
 from finetuning.monitoring.validators.checks.model_benchmarks import BenchmarkError, run_tasks
 from finetuning.monitoring.validators.checks.model_texts import RowError, encode, examples_in
 from finetuning.monitoring.validators.checks.probe import (
+    LONG_ENOUGH,
     Answer,
     HeldOutRow,
     ProbeRequest,
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 LONGEST_ANSWER = 20_000
 """Characters of an answer that are kept."""
-
-LONG_ENOUGH = 1024
-"""New tokens in which an answer to a general question ends, from a model that ends any."""
 
 LONGEST_ROW = 2048
 """Tokens of a held-out row; what is longer is cut."""

@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from finetuning.artifacts.models import WireFloat
 
+LONG_ENOUGH = 1024
+"""New tokens in which an answer to a general question ends, from a model that ends any."""
+
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
