@@ -70,32 +70,38 @@ def site(tmp_path: Path) -> Path:
 
 
 def test_each_command_works_or_names_what_is_to_be_installed(site: Path, tmp_path: Path) -> None:
-    path = os.pathsep.join(map(str, [site, *SOURCES]))
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", ALL, *COMMANDS],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": path, "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = alone(site, tmp_path, "-c", ALL, *COMMANDS)
+    assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     for command, (code, words) in COMMANDS.items():
         found, said = told[command]
         assert (found, words in said) == (code, True), (command, said)
 
 
-def test_a_result_is_judged_as_far_as_that_goes_without_torch(site: Path, tmp_path: Path) -> None:
-    """As `finetuning validate --local` has it judged: checks that read files need no torch."""
-    (tmp_path / "training_info.json").write_text("{}")
-    _, *words = judging.command(tmp_path, None, tmp_path / "report.txt")
-    done = subprocess.run(
+def alone(site: Path, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """A module's own command, with these packages and no others."""
+    path = os.pathsep.join(map(str, [site, *SOURCES]))
+    return subprocess.run(
         [sys.executable, "-S", *words],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [site, *SOURCES]))},
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "HOME": str(folder)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_a_result_is_judged_as_far_as_that_goes_without_torch(site: Path, tmp_path: Path) -> None:
+    """As `finetuning validate --local` has it judged: checks that read files need no torch."""
+    (tmp_path / "training_info.json").write_text("{}")
+    _, *words = judging.command(tmp_path, None, tmp_path / "report.txt")
+    done = alone(site, tmp_path, *words)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
     assert "training_loss" in (tmp_path / "report.txt").read_text()
+
+
+def test_what_publishes_says_what_it_lacks(site: Path, tmp_path: Path) -> None:
+    done = alone(site, tmp_path, "-m", "finetuning.publish", "--model-path", ".")
+    assert done.returncode == 2, done.stderr
+    assert "pip install 'finetuning-operator[trainer]'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from finetuning.artifacts import TERMINATION_LOG_ENV, leaving
@@ -11,7 +12,7 @@ from finetuning.artifacts.exits import ExitCode
 from finetuning.artifacts.failures import TrainerError
 from finetuning.artifacts.models import PublishResult
 from finetuning.publish import arguments
-from finetuning.publish.errors import PublishError
+from finetuning.publish.errors import PublishError, UsageError
 
 MESSAGE_LIMIT = 500
 
@@ -27,6 +28,10 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     result, code = PublishResult(), ExitCode.OK
     try:
         options = arguments.read(argv)
+        if find_spec("httpx2") is None:
+            raise UsageError(
+                "the trainer's libraries are needed: pip install 'finetuning-operator[trainer]'"
+            )
         from finetuning.publish.publishing import publish  # noqa: PLC0415 - after --help
 
         publish(options, environ, result, _say)
