@@ -73,20 +73,22 @@ def _complaints() -> Iterator[list[str]]:
 
 
 def _require(path: str | None) -> None:
-    """Of several files, as kubectl takes them, those that are not there are passed over."""
-    if path is not None and not any(Path(each).is_file() for each in path.split(os.pathsep)):
+    if path is not None and not _is_there(path):
         raise NoClusterError(
             f"{path}: no such kubeconfig; name one with --kubeconfig FILE or in KUBECONFIG"
         )
 
 
+def _is_there(path: str) -> bool:
+    """Of several files, as kubectl takes them, those that are not there are passed over."""
+    return any(Path(each).is_file() for each in path.split(os.pathsep))
+
+
 def _kubeconfig(given: str | None, context: str | None) -> str | None:
     """None in a Pod without a kubeconfig: its service account is then used, as kubectl does it."""
-    if named := given or os.environ.get("KUBECONFIG"):
-        return named
-    usual = Path("~/.kube/config").expanduser()
-    is_pod = "KUBERNETES_SERVICE_HOST" in os.environ
-    return None if is_pod and context is None and not usual.is_file() else str(usual)
+    usual = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+    in_pod = "KUBERNETES_SERVICE_HOST" in os.environ and not _is_there(usual)
+    return given or (None if in_pod and context is None else usual)
 
 
 def _context(path: str | None, wanted: str | None) -> tuple[str, str]:

@@ -70,12 +70,13 @@ def test_a_kubeconfig_counts_in_a_pod_too(
         assert (client.context, client.get("demo").metadata.name) == ("lab", "demo")
 
 
+@pytest.mark.parametrize("named", ["", "/nowhere/config"], ids=["none", "one that is not there"])
 def test_without_one_a_pod_has_its_service_account(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("KUBECONFIG", named)
     with pytest.raises(NoClusterError, match="service account: "):
         FineTuningClient()
 
