@@ -50,15 +50,18 @@ class Model:
     def read(cls, file: Path) -> Model:
         """Raises OSError and ValueError for what `python -m bench.operator` did not write."""
         found = json.loads(file.read_text())
-        if not isinstance(found, dict) or not found.get("finetuningjobs"):
-            raise ValueError("no objects of a job; make them with python -m bench.operator")
-        about = found["finetuningjobs"][0]["metadata"]
-        every = [each for items in found.values() for each in items]
+        try:
+            about = found["finetuningjobs"][0]["metadata"]
+            uids = [each["metadata"]["uid"] for items in found.values() for each in items]
+            name, namespace = about["name"], about["namespace"]
+        except (LookupError, TypeError, AttributeError) as error:
+            problem = "no objects of a job; make them with python -m bench.operator"
+            raise ValueError(problem) from error
         return cls(
             texts={plural: [json.dumps(each) for each in items] for plural, items in found.items()},
-            name=about["name"],
-            namespace=about["namespace"],
-            uids=[each["metadata"]["uid"] for each in every],
+            name=name,
+            namespace=namespace,
+            uids=uids,
         )
 
     @classmethod

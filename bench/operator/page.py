@@ -66,6 +66,16 @@ def renewed(page: str, lines: list[str]) -> str:
     return "\n".join([before + BEGIN, "", *lines, "", END + after])
 
 
+def read(file: Path) -> tuple[Any, list[str]]:
+    """Its figures, and the lines for the page; raises OSError, and ValueError for what is no run."""
+    try:
+        found = json.loads(file.read_text())
+        return found, list(section(found))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"{file}: no figures of a run ({error!s}); make some: make bench-operator"
+        raise ValueError(problem) from error
+
+
 def main(arguments: list[str], root: Path = ROOT) -> int:
     """Exit code: 0, or 2 for a file that is no run."""
     parser = argparse.ArgumentParser(prog="python -m bench.operator.page", description=__doc__)
@@ -73,9 +83,9 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
     chosen = parser.parse_args(arguments)
     try:
         file = chosen.file or newest(RUNS)
-        found = json.loads(file.read_text())
-        page = renewed((root / PAGE).read_text(), list(section(found)))
-    except (OSError, ValueError, KeyError) as error:
+        found, lines = read(file)
+        page = renewed((root / PAGE).read_text(), lines)
+    except (OSError, ValueError) as error:
         print(f"error: {error!s}", file=sys.stderr)
         return 2
     write(root / PAGE, page)

@@ -115,6 +115,8 @@ def test_the_newest_run_is_taken(tmp_path: Path) -> None:
     ("file", "text", "words"),
     [
         ("build/none.json", "", "No such file"),
+        (page.PAGE, "[]", "docs/performance.md: no figures of a run"),
+        (page.PAGE, "{}", "docs/performance.md: no figures of a run"),
         (page.PAGE, "no marks", "Expecting value"),
         ("build/run.json", "no marks", "put them back"),
     ],

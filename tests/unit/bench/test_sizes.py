@@ -68,7 +68,10 @@ def test_a_job_that_is_not_finished_is_no_model(file: Path) -> None:
         known.measure(known.Model.read(file), 3)
 
 
-@pytest.mark.parametrize("text", [None, "[]", "{}", "no json"])
+JOBS_OF_NOBODY = '{"finetuningjobs": [{"metadata": {}}]}'
+
+
+@pytest.mark.parametrize("text", [None, "[]", "{}", "no json", JOBS_OF_NOBODY])
 def test_a_file_without_objects_is_one_line_and_exit_code_2(
     text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
