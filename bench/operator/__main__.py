@@ -170,29 +170,49 @@ class Bench:
         self.chosen, self.load, self.folder = chosen, load, folder
 
     def run(self, subjects: Iterable[Subject], wanted: list[Round]) -> dict[str, Any]:
-        about: dict[str, Any] = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        results = [self._contend(subject, wanted) for subject in subjects]
-        chosen = {
-            name: getattr(self.chosen, name) for name in ("gpus", "pod_seconds", "monitoring")
+        """All figures; where something breaks, those that were there before it are told."""
+        results: list[dict[str, Any]] = []
+        about: dict[str, Any] = {
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "load": self.load.figures(),
+            "kubernetes": tools.kubernetes_version(),
+            "cpus": os.cpu_count(),
+            **{name: getattr(self.chosen, name) for name in ("gpus", "pod_seconds", "monitoring")},
+            "subjects": results,
         }
-        about |= {"load": self.load.figures(), "kubernetes": tools.kubernetes_version()}
-        return {**about, "cpus": os.cpu_count(), **chosen, "subjects": results}
+        try:
+            for subject in subjects:
+                results.append({"subject": subject.name, "rounds": []})
+                self._contend(subject, wanted, results[-1])
+        except (Exception, KeyboardInterrupt):
+            self._tell(about)
+            raise
+        return about
 
-    def _contend(self, subject: Subject, wanted: list[Round]) -> dict[str, Any]:
+    def _tell(self, found: dict[str, Any]) -> None:
+        """A run that broke has no picture, no verdict and no place on the page."""
+        found["subjects"] = [each for each in found["subjects"] if each["rounds"]]
+        if found["subjects"]:
+            print(report.table(found))
+            file = self.chosen.output / f"{found['started'].replace(':', '')}.broken.json"
+            write(file, json.dumps(found, indent=1) + "\n")
+            say(f"figures until then: {file}")
+
+    def _contend(self, subject: Subject, wanted: list[Round], found: dict[str, Any]) -> None:
+        """One subject after the other, each with a control plane of its own; figures into `found`."""
         say(f"{subject.name}: starting a control plane")
         with ExitStack() as stack:
             plane = stack.enter_context(Plane(self.folder / subject.name, self.chosen.pod_seconds))
             asyncio.run(self._furnish(plane))
-            found: dict[str, Any] = {"subject": subject.name}
             operator = None
             if subject.operator:
                 operator = OperatorProcess(plane, self.chosen.monitoring, self._record(subject))
                 stack.callback(operator.stop)
                 found["ready_empty"] = operator.start()
-            found["rounds"] = [asyncio.run(self._play(plane, subject, operator, r)) for r in wanted]
+            for each in wanted:
+                found["rounds"].append(asyncio.run(self._play(plane, subject, operator, each)))
             if operator is not None:
                 found |= self._afterwards(plane, operator)
-        return found
 
     def _record(self, subject: Subject) -> Path | None:
         folder: Path | None = self.chosen.profile

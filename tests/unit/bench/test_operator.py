@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
-from bench.operator import costs, gate, report, rounds, stand_ins, watcher, workload
-from bench.operator.__main__ import SMALL, definitions, main, read, read_rounds
+from bench.operator import costs, gate, page, report, rounds, stand_ins, watcher, workload
+from bench.operator.__main__ import SMALL, Bench, definitions, main, read, read_rounds
 from bench.operator.command import exit_code
-from bench.operator.workload import CRD, Round
+from bench.operator.load import Load
+from bench.operator.workload import CRD, SUBJECTS, Round, Subject
 from hack.cluster import monitoring
+from tests.unit.bench.test_page import of_round
+from typing_extensions import override
 
 from finetuning.artifacts.models import TrainingResult, ValidationResult
 from finetuning.controller import naming
@@ -68,6 +71,29 @@ def test_the_small_form_is_for_what_nobody_said() -> None:
     assert chosen.rounds == "5"
     assert {"pod_seconds": chosen.pod_seconds, "subjects": chosen.subjects}.items() < SMALL.items()
     assert read([]).pod_seconds > chosen.pod_seconds
+
+
+def test_a_run_that_breaks_tells_what_was_measured_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A last round that took too long left nothing of a quarter of an hour."""
+
+    class Slow(Bench):
+        @override
+        def _contend(self, subject: Subject, wanted: list[Round], found: dict[str, Any]) -> None:
+            if subject.operator:
+                raise TimeoutError
+            found["rounds"].append(of_round(subject.name, 0.5, 100.0))
+
+    bench = Slow(read(["--output", str(tmp_path)]), Load(), tmp_path)
+    with pytest.raises(TimeoutError):
+        bench.run(SUBJECTS.values(), [Round(40)])
+    assert "40 at once" in capsys.readouterr().out
+    (file,) = tmp_path.glob("*.broken.json")
+    (kept,) = json.loads(file.read_text())["subjects"]
+    assert kept == {"subject": "floor", "rounds": [of_round("floor", 0.5, 100.0)]}
+    with pytest.raises(ValueError, match="no figures of a run there"):
+        page.newest(tmp_path)
 
 
 def test_one_that_is_told_to_end_ends_what_it_started(capsys: pytest.CaptureFixture[str]) -> None:
