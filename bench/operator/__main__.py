@@ -199,7 +199,7 @@ class Bench:
             say(f"figures until then: {file}")
 
     def _contend(self, subject: Subject, wanted: list[Round], found: dict[str, Any]) -> None:
-        """One subject after the other, each with a control plane of its own; figures into `found`."""
+        """One subject on a control plane of its own; its figures go into `found`."""
         say(f"{subject.name}: starting a control plane")
         with ExitStack() as stack:
             plane = stack.enter_context(Plane(self.folder / subject.name, self.chosen.pod_seconds))

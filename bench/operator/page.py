@@ -67,7 +67,7 @@ def renewed(page: str, lines: list[str]) -> str:
 
 
 def read(file: Path) -> tuple[Any, list[str]]:
-    """Its figures, and the lines for the page; raises OSError, and ValueError for what is no run."""
+    """Its figures, and lines for the page; raises OSError, and ValueError for what is no run."""
     try:
         found = json.loads(file.read_text())
         return found, list(section(found))

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from finetuning.controller import gateway, naming, observed, watching
 from finetuning.controller.cache import Cache
-from finetuning.controller.gateway import ApiError, Gateway
+from finetuning.controller.gateway import ApiError, Gateway, Resource
 from finetuning.controller.watching import (
     AT_ONCE,
     LATER,
@@ -227,9 +227,11 @@ class Watchful(Gateway):
         self.held: list[int] = []
 
     @override
-    async def page(self, *asked: Any, **selectors: str) -> bytes:
+    async def page(
+        self, resource: Resource, namespace: str | None, more: str, **selectors: str
+    ) -> bytes:
         self.held.append(len(self.alive))
-        text = Text(await super().page(*asked, **selectors))
+        text = Text(await super().page(resource, namespace, more, **selectors))
         text.mark = Mark()
         self.alive.add(text.mark)
         return text
