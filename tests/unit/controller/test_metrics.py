@@ -323,6 +323,7 @@ ANYTHING = st.recursive(
 FIELDS = ("phase", "startTime", "trainLoss", "restarts", "validation", "conditions", "usage")
 
 
+@pytest.mark.long
 @settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from(FIELDS), ANYTHING))
 def test_a_status_that_somebody_scribbled_in_breaks_no_scrape(found: dict[str, Any]) -> None:

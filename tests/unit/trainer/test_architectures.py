@@ -160,6 +160,7 @@ def test_of_a_model_that_sees_what_reads_is_tuned(
     assert not found.warnings
 
 
+@pytest.mark.long
 def test_two_processes_tune_in_full_what_reads_of_a_model_that_sees(
     tokenizer: Any, rows_file: Path, tmp_path: Path, pair: Pair
 ) -> None:

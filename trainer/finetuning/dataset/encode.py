@@ -143,8 +143,9 @@ def _count_white_space(tokenizer: Any) -> None:
     is made by the library's defaults): one of spaces alone, as in front of lines of code, stands
     nowhere then, and would not be trained.
     """
-    last = getattr(getattr(tokenizer, "backend_tokenizer", None), "post_processor", None)
-    for each in last if hasattr(last, "__getitem__") else (last,):
+    last: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "post_processor", None)
+    steps: Any = last if hasattr(last, "__getitem__") else (last,)
+    for each in steps:
         if getattr(each, "trim_offsets", False):
             each.trim_offsets = False
 
