@@ -9,8 +9,9 @@ from finetuning.artifacts import leaving
 from finetuning.base.errors import InterruptedRun
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-PATIENCE = 60
-"""Seconds for all processes of a run to leave together; about half of what a pod has."""
+PATIENCE = 90
+"""Seconds for all processes of a run to leave together, of the 120 that a pod has: there is nothing
+to save yet."""
 
 
 class Stop:
