@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from aiohttp import web
+from tests.unit.controller.answering import answering
 
 from finetuning.controller import gateway, pieces
 from finetuning.controller.gateway import CUSTOMS, JOBS, PODS, SERVICES, ApiError, Gateway
@@ -20,6 +21,7 @@ class Server:
     """Answers from a list, and remembers what it was asked."""
 
     def __init__(self) -> None:
+        self.port = 0
         self.answers: list[tuple[int, Any, dict[str, str]]] = []
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
 
@@ -47,19 +49,13 @@ def calls() -> Calls:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     found = Server()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", found.reply)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    found.port = runner.addresses[0][1]  # type: ignore[attr-defined]
-    yield found
-    await runner.cleanup()
+    async with answering(found.reply) as found.port:
+        yield found
 
 
 @pytest.fixture
 async def api(server: Server, calls: Calls, tmp_path: Path) -> AsyncIterator[Gateway]:
-    port = server.port  # type: ignore[attr-defined]
+    port = server.port
     kubeconfig = tmp_path / "config"
     kubeconfig.write_text(config(port))
     found = await Gateway.connect(str(kubeconfig), lambda *call: calls.append(call[:3]))
@@ -274,7 +270,7 @@ async def test_no_character_of_a_log_is_cut_and_a_long_line_comes_in_parts(
 
 
 async def test_a_dry_run_and_a_sender_of_its_own(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "config").write_text(config(server.port))  # type: ignore[attr-defined]
+    (tmp_path / "config").write_text(config(server.port))
     found = await Gateway.connect(str(tmp_path / "config"), lambda *_: None, sender="somebody")
     server.answer(201, {})
     await found.create(JOBS, {"metadata": {"namespace": "team"}}, dry_run=True)

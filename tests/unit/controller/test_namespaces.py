@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from tests.unit.controller.answering import answering
 from tests.unit.controller.objects import job_body
 from tests.unit.controller.test_gateway import config
 from tests.unit.controller.test_monitoring_modes import REASONS, in_mode, ready
@@ -61,14 +62,8 @@ def job_in(namespace: str) -> dict[str, Any]:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     found = Server()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", found.reply)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    found.port = runner.addresses[0][1]
-    yield found
-    await runner.cleanup()
+    async with answering(found.reply) as found.port:
+        yield found
 
 
 class Life:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
+from tests.unit.controller.answering import answering
 from tests.unit.controller.objects import batch_job, ended, job_body, pod, running, waiting
 from tests.unit.controller.test_gateway import config
 from typing_extensions import override
@@ -138,14 +139,8 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     found = Server()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", found.reply)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    found.port = runner.addresses[0][1]
-    yield found
-    await runner.cleanup()
+    async with answering(found.reply) as found.port:
+        yield found
 
 
 @pytest.fixture
