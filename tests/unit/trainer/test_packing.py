@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.trainer import test_architectures
 from tests.unit.trainer.test_architectures import MODELS, mamba
 from tests.unit.trainer.test_reference_loop import run
 
@@ -77,6 +78,143 @@ def test_a_packed_token_has_the_loss_that_it_has_alone(make: Callable[[], Any]) 
     alone = torch.cat([losses_of_tokens(model, [[each]]) for each in examples])
     assert len(alone) == sum(each.targets for each in examples)
     assert (together - alone).abs().max() < 1e-5
+
+
+def mistral(window: int) -> Any:
+    """Its layers see no further back than a window."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    return MistralForCausalLM(MistralConfig(**test_architectures.SIZES, sliding_window=window))
+
+
+def on_cpu() -> Any:
+    import torch
+
+    from finetuning.api.hyperparameters import Precision
+    from finetuning.base.device import Device
+
+    return Device(torch.device("cpu"), "CPU", Precision.FP32)
+
+
+def gradients(model: Any, packs: list[list[Example]]) -> list[Any]:
+    import torch
+
+    from finetuning.base.step import collate, summed_loss
+
+    model.zero_grad()
+    loss = summed_loss(model, collate(packs, torch.device("cpu")))
+    torch.autograd.backward(loss)
+    return [loss.detach(), *(part.grad.clone() for part in model.parameters())]
+
+
+APART: dict[str, Any] = {
+    **{make.__name__: make for make in MODELS if make.__name__ != "gemma2"},
+    "a window longer than all": lambda: mistral(64),
+    "a window shorter than some": lambda: mistral(5),
+}
+
+
+@pytest.mark.parametrize("recomputed", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("name", APART)
+def test_without_masks_losses_and_gradients_are_those_with_masks(
+    name: str, *, recomputed: bool
+) -> None:
+    import torch
+
+    from finetuning.base.apart import NAME
+    from finetuning.base.packing import spare_masks
+
+    torch.manual_seed(0)
+    model: Any = APART[name]()
+    model.config.use_cache = False
+    if recomputed:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    model.train(recomputed)
+    # Recomputing is for training, where some of these models would drop at random.
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    examples = [example(size, first) for first, size in enumerate((40, 7, 3, 1, 12, 34, 2), 5)]
+    packs = [examples[:4], examples[4:6], examples[6:]]
+    masked = gradients(model, packs)
+    assert spare_masks(model, on_cpu())
+    assert model.config._attn_implementation == NAME
+    assert NAME not in model.config.to_json_string()
+    for ours, theirs in zip(gradients(model, packs), masked, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
+
+
+def test_what_is_not_packed_is_computed_as_before() -> None:
+    """Single rows, and text that a model goes on with, also beside a packed batch of that shape."""
+    import torch
+
+    from finetuning.base.packing import spare_masks
+
+    torch.manual_seed(0)
+    model = MODELS[0]().eval()
+    prompt = torch.arange(5, 22).unsqueeze(0)
+    before = model.generate(prompt, max_new_tokens=6, do_sample=False)
+    rows = [[example(7)], [example(5, 9)]]
+    alone = losses_of_tokens(model, rows)
+    assert spare_masks(model, on_cpu())
+    losses_of_tokens(model, [[example(12), example(5)]])
+    assert model.generate(prompt, max_new_tokens=6, do_sample=False).tolist() == before.tolist()
+    torch.testing.assert_close(losses_of_tokens(model, rows), alone)
+
+
+def test_an_architecture_that_computes_otherwise_keeps_its_masks() -> None:
+    """Gemma 2 caps the scores of its attention, which `sdpa` cannot."""
+    from finetuning.base.packing import spare_masks
+
+    model = next(make for make in MODELS if make.__name__ == "gemma2")()
+    before = model.config._attn_implementation
+    assert not spare_masks(model, on_cpu())
+    assert model.config._attn_implementation == before == "eager"
+
+
+def test_a_model_whose_logits_would_change_keeps_its_masks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As an architecture would that computes a part of its attention itself."""
+    import torch
+
+    from finetuning.base import apart
+    from finetuning.base.packing import spare_masks
+
+    torch.manual_seed(0)
+    model = MODELS[0]()
+    right = apart.attend
+
+    def wrong(module: Any, query: Any, *more: Any, **options: Any) -> Any:
+        return right(module, 2 * query, *more, **options)
+
+    monkeypatch.setattr(apart, "attend", wrong)
+    assert not spare_masks(model, on_cpu())
+    assert model.config._attn_implementation == "sdpa"
+
+
+@given(st.lists(st.lists(st.integers(1, 90), min_size=1, max_size=9), min_size=1, max_size=4))
+def test_every_token_is_found_again_behind_its_example_alone(sizes: list[list[int]]) -> None:
+    import torch
+
+    from finetuning.base.apart import layout_of
+
+    layout = layout_of(sizes, torch.device("cpu"))
+    taken = torch.cat([call.flatten() for call in layout.calls])
+    for row, parts in enumerate(sizes):
+        at = row * layout.width
+        for size in parts:
+            assert taken[layout.back[at : at + size]].tolist() == list(range(at, at + size))
+            first = int(layout.back[at])
+            # In one call, one after the other, as the causal kernel wants them.
+            assert layout.back[at : at + size].tolist() == list(range(first, first + size))
+            at += size
+    # What fills up costs less than the mask did: at most a third of a long example's length.
+    for call in layout.calls:
+        longest = call.shape[1]
+        real = [len(set(row)) for row in call.tolist()]
+        assert max(real) == longest
+        assert longest <= 32 or min(real) >= 0.75 * longest
 
 
 def test_naive_joining_would_be_seen_by_these_tests() -> None:

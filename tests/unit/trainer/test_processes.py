@@ -265,6 +265,7 @@ def test_torchrun_survives_a_killed_worker_and_a_wish_to_stop(
 @pytest.mark.long
 @pytest.mark.training
 @pytest.mark.timeout(3000)
+@pytest.mark.documented
 def test_a_wish_to_stop_on_one_machine_stops_both_with_their_work_saved(
     tiny_model: Path, rows_file: Path, tmp_path: Path
 ) -> None:

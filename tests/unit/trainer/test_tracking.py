@@ -117,6 +117,7 @@ def test_tensorboard_shows_what_the_history_has(
 
 
 @pytest.mark.long
+@pytest.mark.documented
 def test_the_documented_tensorboard_serves_the_curves(
     warm: WarmTrainer, argv: list[str], output: Path
 ) -> None:
@@ -146,6 +147,7 @@ def test_the_documented_tensorboard_serves_the_curves(
 
 
 @pytest.mark.long
+@pytest.mark.documented
 def test_mlflow_has_one_run_with_every_step_once(
     warm: WarmTrainer, argv: list[str], output: Path, mlflow: Server
 ) -> None:

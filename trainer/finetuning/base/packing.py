@@ -9,8 +9,10 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
+from finetuning.base.apart import compute_apart
 from finetuning.base.device import Device
 from finetuning.base.distribute import unwrapped
 from finetuning.base.errors import ConfigError
@@ -72,13 +74,34 @@ def refuse_mixing(model: Any, device: Device) -> None:
     )
 
 
+def spare_masks(model: Any, device: Device) -> bool:
+    """Let packed examples be computed without masks, each by itself; False where that is not so.
+
+    It is where transformers hands a layer's attention to `sdpa`, and the logits stay the same.
+    """
+    sizes = ((_PROBE, 1, _PROBE - 1), (_PROBE,))
+    ids = np.arange(_PROBE, dtype=np.int32)
+    packs = [[Example(ids[:size], ids[:size] >= 0) for size in pack] for pack in sizes]
+    real = [torch.arange(sum(pack)) for pack in sizes]
+
+    def logits() -> torch.Tensor:
+        found = _logits(model, device, packs)
+        return torch.cat([row[where] for row, where in zip(found, real, strict=True)])
+
+    return compute_apart(unwrapped(model), logits)
+
+
 def _second_of_two(model: Any, device: Device, first: int) -> torch.Tensor:
     """The logits of a fixed sequence that follows one that begins with the token `first`."""
     ids = [torch.arange(start, start + _PROBE, dtype=torch.int32).numpy() for start in (first, 1)]
     pair = [Example(part, part >= 0) for part in ids]
+    return _logits(model, device, [pair])[:, _PROBE:]
+
+
+def _logits(model: Any, device: Device, packs: list[Pack]) -> torch.Tensor:
     training = model.training
     model.eval()
     with torch.no_grad(), autocast(device):
-        logits: torch.Tensor = forward(model, collate([pair], device.device)).logits
+        logits: torch.Tensor = forward(model, collate(packs, device.device)).logits
     model.train(training)
-    return logits[:, _PROBE:].float()
+    return logits.float()

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from finetuning.api.hyperparameters import Method, Precision
 from finetuning.api.run_config import RunConfig
+from finetuning.base.apart import Layout, laid_out, layout_of
 from finetuning.base.device import Device
 from finetuning.base.distribute import undistributed, unwrapped, whole
 from finetuning.base.group import Group, SharedStop
@@ -44,6 +45,8 @@ class Batch:
     labels: torch.Tensor
     first_target: int
     """No sequence has a target before this position, so no logits are needed before it."""
+    layout: Layout | None = None
+    """Where the examples of packed rows stand."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,9 @@ def collate(packs: list[Pack], device: torch.device) -> Batch:
         torch.from_numpy(positions).to(device) if packed else None,
         torch.from_numpy(labels).to(device),
         first,
+        layout_of([[len(example.ids) for example in pack] for pack in packs], device)
+        if packed
+        else None,
     )
 
 
@@ -97,7 +103,8 @@ def forward(model: Any, batch: Batch, **options: Any) -> Any:
         if batch.positions is None
         else {"position_ids": batch.positions}
     )
-    return model(input_ids=batch.ids, use_cache=False, **where, **options)
+    with laid_out(batch.layout):
+        return model(input_ids=batch.ids, use_cache=False, **where, **options)
 
 
 @dataclass(frozen=True)

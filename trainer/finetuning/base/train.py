@@ -14,6 +14,7 @@ from finetuning.artifacts.models import RunState, TrainingResult
 from finetuning.artifacts.spared import without_bitsandbytes
 from finetuning.artifacts.trainer_state import TrainerState
 from finetuning.base import checkpoints, data_report, gpu
+from finetuning.base.apart import without_masks
 from finetuning.base.best import forget_if_gone, load_best
 from finetuning.base.checkpoints import Checkpoint
 from finetuning.base.compiled import as_written, compile_layers, explained, require_compiler
@@ -26,6 +27,7 @@ from finetuning.base.distribute import (
     is_sharded,
     place_of_the_whole,
     sharded,
+    unwrapped,
 )
 from finetuning.base.dpo import DEFAULT_BETA, Dpo
 from finetuning.base.errors import ConfigError
@@ -43,7 +45,7 @@ from finetuning.base.model import (
     load_tokenizer,
 )
 from finetuning.base.outline import outline_of
-from finetuning.base.packing import refuse_mixing
+from finetuning.base.packing import refuse_mixing, spare_masks
 from finetuning.base.plan import Plan, warmup_of
 from finetuning.base.pulse import beating
 from finetuning.base.rank import Rank
@@ -91,8 +93,8 @@ def _train(run: Run, live: LiveState, stop: Stop, device: Device, group: Group) 
 
     place = _place(config, device, group)
     model = _load_model(run, place, found)
-    if config.hyperparameters.packing and place.computes:
-        refuse_mixing(model, place)
+    if config.hyperparameters.packing:
+        _let_pack(model, config, place, group)
     form = form_of(model) if _shards(config, group.rank) else model
     stepper = _stepper(run, model, device, group)
     samples = Samples.of(run, data, tokenizer, device, group)
@@ -115,6 +117,19 @@ def _train(run: Run, live: LiveState, stop: Stop, device: Device, group: Group) 
             result = write_result(ending, model, tokenizer)
         tracking.outcome = Outcome.FINISHED
         return result
+
+
+def _let_pack(model: Any, config: RunConfig, place: Device, group: Group) -> None:
+    """Raises ConfigError for a model that cannot tell packed rows apart."""
+    if place.computes:
+        refuse_mixing(model, place)
+    # A compiled layer would be compiled anew for each number of examples.
+    if config.hyperparameters.torch_compile:
+        return
+    spared = place.computes and spare_masks(model, place)
+    # Of shards only the first process has a whole model to try it with.
+    if _shards(config, group.rank) and group.first(int(spared)) and not spared:
+        without_masks(unwrapped(model))
 
 
 def _shards(config: RunConfig, rank: Rank) -> bool:
