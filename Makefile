@@ -93,9 +93,13 @@ docs: $(DOCS)/.ready  ## The documentation as a site, into site/; any warning is
 docs-serve: $(DOCS)/.ready  ## The same on http://127.0.0.1:8080, renewed when a page changes
 	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs serve --strict --dev-addr 127.0.0.1:8080
 
-.PHONY: test-docs
-test-docs: docs  ## The site in a browser: links, width, light and dark, nothing from other hosts
+.PHONY: test-site
+test-site: docs  ## The site in a browser: links, width, light and dark, nothing from other hosts
 	SITE=site $(PY) -m pytest tests/docs
+
+.PHONY: test-docs
+test-docs: test-site  ## The site, then the documented commands and examples that take too long for `make test`
+	@$(PY) -m hack.tests documented
 
 .PHONY: bench-validate
 bench-validate: setup  ## Speed and memory of the validator on a model of 1 GB, and its parts on the demo's

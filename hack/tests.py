@@ -2,9 +2,10 @@
 
 The cluster tests mostly wait for a kubelet, so beside them the others cost little time of their
 own; for the same reason two of them run at once, but for those that change what all of them use.
-What takes longest of either kind is marked `long`, and left to `slow`.
+What takes longest of either kind is marked `long`, and left to `slow`; what of that runs documented
+commands and examples is `documented` as well.
 Where no cluster is possible, one line says what was not run.
-Usage: python -m hack.tests unit | cluster | all | faults | long | slow
+Usage: python -m hack.tests unit | cluster | all | faults | long | slow | documented
 """
 
 from __future__ import annotations
@@ -33,12 +34,16 @@ SUITES = {
     "long-cluster": ["-m", "cluster and not alone and long", "tests/cluster", *BY_FILE, "2"],
     "long-alone": ["-m", "cluster and alone and long", "tests/cluster"],
     "faults": ["-m", "(faults or fault) and not cluster", *WITH_FAULTS, "--record-faults"],
-    "long": ["-m", "long", "--timeout", "900", *BY_FILE, "2", "tests/mutants", "tests/unit"],
+    "long": ["-m", "long", "--timeout", "1800", *BY_FILE, "2", "tests/mutants", "tests/unit"],
     "breaks": ["-m", "faults", "tests/faults"],
+    "documented": ["-m", "documented and not cluster and not faults", *BY_FILE, "2", "tests/unit"],
+    "documented-faults": ["-m", "documented and faults", "tests/faults"],
+    "documented-cluster": ["-m", "documented and cluster", "tests/cluster"],
 }
 ON_A_CLUSTER = ("cluster", "alone")
 LONG_ON_A_CLUSTER = ("long-cluster", "long-alone")
-POLITE = {"unit": "5", "long": "15"}
+DOCUMENTED_ON_A_CLUSTER = ("documented-cluster",)
+POLITE = {"unit": "5", "long": "10", "documented": "10"}
 """How much a suite leaves to the other lane."""
 Lanes = list[tuple[str, ...]]
 LANES: dict[str, Lanes] = {
@@ -48,6 +53,7 @@ LANES: dict[str, Lanes] = {
     "cluster": [(*ON_A_CLUSTER, *LONG_ON_A_CLUSTER)],
     "all": [("unit",), ON_A_CLUSTER],
     "slow": [("long",), ("breaks", *LONG_ON_A_CLUSTER)],
+    "documented": [("documented",), (*DOCUMENTED_ON_A_CLUSTER, "documented-faults")],
 }
 """Suites by the word on the command line: one lane beside the other, one after the other in it."""
 
@@ -131,7 +137,7 @@ def needs_a_cluster(lanes: Lanes) -> bool:
 
 
 def without_a_cluster(lane: tuple[str, ...]) -> tuple[str, ...]:
-    on_one = (*ON_A_CLUSTER, *LONG_ON_A_CLUSTER)
+    on_one = (*ON_A_CLUSTER, *LONG_ON_A_CLUSTER, *DOCUMENTED_ON_A_CLUSTER)
     return tuple(suite for suite in lane if suite not in on_one)
 
 

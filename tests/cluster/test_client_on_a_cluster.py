@@ -41,6 +41,7 @@ def client(workspace: Cluster) -> Iterator[FineTuningClient]:
 
 
 @pytest.mark.long
+@pytest.mark.documented
 def test_the_notebook_trains_a_model(workspace: Cluster) -> None:
     config = workspace.kubectl("config", "view", "--raw", "--minify", "--output", "json")
     here = json.loads(config)

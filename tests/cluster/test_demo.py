@@ -28,6 +28,7 @@ def demo(operator: Cluster) -> Iterator[str]:
 
 
 @pytest.mark.long
+@pytest.mark.documented
 def test_make_demo_trains_and_validates_a_model(demo: str) -> None:
     assert "$ kubectl --namespace finetuning-demo apply -f examples/finetuningjob-lora.yaml" in demo
     assert "get finetuningjobs --watch" in demo
@@ -35,6 +36,7 @@ def test_make_demo_trains_and_validates_a_model(demo: str) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.documented
 def test_make_demo_fetches_the_model_and_shows_that_it_answers_differently(demo: str) -> None:
     counted = re.search(r"before (\d+) of (\d+), after (\d+) of", demo)
     assert counted is not None
@@ -45,6 +47,7 @@ def test_make_demo_fetches_the_model_and_shows_that_it_answers_differently(demo:
 
 
 @pytest.mark.long
+@pytest.mark.documented
 def test_the_commands_it_suggests_work(demo: str) -> None:
     hints = demo.partition("Look around:")[2].replace("\r", "")
     setting, *others = [x.strip() for x in hints.splitlines() if x.startswith("  ")]

@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 @pytest.mark.long
+@pytest.mark.documented
 def test_preferences_are_learned_and_nothing_is_forgotten(workspace: Cluster) -> None:
     pairs = {"source": "configmap:finetuning-demo-data:train.preferences.jsonl"}
     with running(workspace, changed(example("dpo", "by-pairs"), dataset=pairs)) as name:
@@ -57,6 +58,7 @@ def test_a_private_model_waits_for_the_secret_with_its_token(workspace: Cluster)
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
+@pytest.mark.documented
 def test_rows_come_from_a_store_and_the_model_goes_back_into_it(
     workspace: Cluster, store: Server
 ) -> None:
@@ -97,6 +99,7 @@ def test_an_image_that_cannot_be_pulled_is_not_waited_for(workspace: Cluster) ->
 
 
 @pytest.mark.long
+@pytest.mark.documented
 def test_a_job_that_is_deleted_and_created_again_takes_its_claim_up(workspace: Cluster) -> None:
     manifest = example("resume", "kept")
     try:

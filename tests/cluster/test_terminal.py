@@ -23,6 +23,7 @@ def top(workspace: Cluster, *arguments: str) -> str:
 
 
 @pytest.mark.long
+@pytest.mark.documented
 def test_events_and_top_tell_a_jobs_story(workspace: Cluster) -> None:
     with running(workspace, long_run("lora", "told")) as name:
         reached_step(workspace, name, 2)

@@ -182,6 +182,7 @@ def test_on_failure_decides_the_phase_without_judging_again(
     assert judges(workspace, damaged) == [f"{damaged}-validate"]
 
 
+@pytest.mark.documented
 def test_the_annotation_judges_again_and_the_repaired_model_passes(
     workspace: Cluster, damaged: str
 ) -> None:
@@ -227,6 +228,7 @@ def published_by(kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(1500)  # It may have to build the registry.
+@pytest.mark.documented
 def test_a_validated_model_is_published_once(
     workspace: Cluster, damaged: str, store: Server, registry: Registry, hub: Hub
 ) -> None:

@@ -49,6 +49,7 @@ def uids(found: dict[str, dict[str, Any]]) -> set[str]:
 
 
 @pytest.mark.long
+@pytest.mark.documented
 def test_two_pods_of_two_processes_train_a_model_that_passes_validation(
     workspace: Cluster,
 ) -> None:

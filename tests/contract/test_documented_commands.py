@@ -142,14 +142,26 @@ TAKE_LONGER = {
 """Of what a newcomer types, what `make test-all` runs and `make test` does not."""
 
 
-def takes_long(test: str) -> bool:
-    """Whether `make test` leaves it out; what is no test, as a fixture, runs with all of them."""
-    file, _, name = test.partition("::")
-    tree = ast.parse((ROOT / "tests" / file).read_text())
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def marks_of(file: Path, name: str) -> str:
+    """The marks of the tests of a file whose name begins so, its own among them."""
+    tree = ast.parse(file.read_text())
     marks = [ast.unparse(x.value) for x in tree.body if isinstance(x, ast.Assign)]
-    found = (x for x in tree.body if isinstance(x, ast.FunctionDef | ast.AsyncFunctionDef))
+    found = (x for x in tree.body if isinstance(x, Function))
     marks += [ast.unparse(y) for x in found if x.name.startswith(name) for y in x.decorator_list]
-    return any(re.search(r"mark\.(long|faults)\b", each) for each in marks)
+    return " ".join(marks)
+
+
+def takes_long(marks: str) -> bool:
+    """Whether `make test` leaves it out; what is no test, as a fixture, runs with all of them."""
+    return re.search(r"mark\.(long|faults)\b", marks) is not None
+
+
+def marks_of_known(test: str) -> str:
+    file, _, name = test.partition("::")
+    return marks_of(ROOT / "tests" / file, name)
 
 
 def test_what_a_newcomer_types_is_run_by_make_test() -> None:
@@ -157,18 +169,31 @@ def test_what_a_newcomer_types_is_run_by_make_test() -> None:
     for page, command in DOCUMENTED:
         if page in NEWCOMERS and not command.startswith("make "):
             test = next(test for sign, test in RUN_ELSEWHERE.items() if re.search(sign, command))
-            left |= {command} if takes_long(test) else set()
+            left |= {command} if takes_long(marks_of_known(test)) else set()
     unsaid = [each for each in left if not any(sign in each for sign in TAKE_LONGER)]
     assert unsaid == []
     assert len(left) == len(TAKE_LONGER)
 
 
-def test_every_example_is_applied_to_a_cluster() -> None:
+def test_what_make_test_leaves_out_make_test_docs_runs() -> None:
+    known = {test: marks_of_known(test) for test in RUN_ELSEWHERE.values()}
+    long = {test for test, marks in known.items() if takes_long(marks)}
+    assert len(long) > 5
+    assert [test for test in sorted(long) if "mark.documented" not in known[test]] == []
+
+
+def test_every_example_is_applied_to_a_cluster_by_make_test_or_make_test_docs() -> None:
     """By the name of its file; the one of seven billion weights is for a GPU."""
-    tests = "".join(path.read_text() for path in (ROOT / "tests" / "cluster").glob("*.py"))
     names = {path.stem.partition("-")[2] for path in ROOT.glob("examples/finetuningjob-*.yaml")}
     assert {"lora", "workers", "hub", "oci"} <= names
-    assert [each for each in sorted(names) if f'"{each}"' not in tests] == []
+    applied = dict.fromkeys(names, "")
+    for file in (ROOT / "tests" / "cluster").glob("*.py"):
+        for test in (x for x in ast.parse(file.read_text()).body if isinstance(x, Function)):
+            source, marks = ast.unparse(test), marks_of(file, test.name)
+            if not takes_long(marks) or "mark.documented" in marks:
+                for name in (each for each in names if f"'{each}'" in source):
+                    applied[name] += test.name
+    assert sorted(name for name, tests in applied.items() if not tests) == []
 
 
 def test_there_are_documented_commands() -> None:

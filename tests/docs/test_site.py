@@ -1,4 +1,4 @@
-"""The documentation site in a real browser: `make test-docs` builds it into $SITE first."""
+"""The documentation site in a real browser: `make test-site` builds it into $SITE first."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ field.dispatchEvent(new KeyboardEvent('keyup', {bubbles: true}));
 """
 FOUND = "[...document.querySelectorAll('.md-search-result__link')].map(link => link.href)"
 
-pytestmark = pytest.mark.skipif("SITE" not in os.environ, reason="`make test-docs` builds the site")
+pytestmark = pytest.mark.skipif("SITE" not in os.environ, reason="`make test-site` builds the site")
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -116,6 +116,7 @@ def listed(plane: ControlPlane, namespace: str) -> str:
     "Kueue: no quota, two jobs for one GPU, preemption",
     "Queued in Kueue's words within 15 s; saved, admitted again, gone on with",
 )
+@pytest.mark.documented
 async def test_a_real_kueue_admits_preempts_and_admits_again(
     plane: ControlPlane, site: Site, queue: None, record_property: Any
 ) -> None:

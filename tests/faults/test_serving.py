@@ -56,6 +56,7 @@ async def asked_again(site: Site, value: str) -> None:
     await site.admin.patch(CUSTOMS, site.namespace, "demo", patch)
 
 
+@pytest.mark.documented
 async def test_a_published_model_gets_what_serves_it_and_keeps_it(
     site: Site, aim: tuple[Resource, ...]
 ) -> None:

@@ -70,6 +70,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     return swept(folder, str(ROOT / "examples" / "data"))
 
 
+@pytest.mark.documented
 def test_every_rate_is_trained_and_the_best_one_comes_first(good: Sweep) -> None:
     assert good.code == 0, good.said
     table = good.shown[good.shown.index("JOB  ") :].splitlines()
