@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     from bench.operator.load import Load
 
 IDLE_SECONDS = 10.0
+NO_PEER = (
+    "Kubeflow Trainer is left out: its JobSet cannot be had from here; "
+    "docs/performance.md has what both cost elsewhere"
+)
 SMALL = {"rounds": "3x1,40", "pod_seconds": 2.0, "subjects": "floor,validated"}
 
 
@@ -281,6 +285,9 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+    if not chosen.small:
+        say(NO_PEER)
 
     def run() -> int:
         temporary = tempfile.TemporaryDirectory(
