@@ -93,6 +93,7 @@ class ApiModel(BaseModel):
         extra="forbid",
         allow_inf_nan=False,
         use_enum_values=False,
+        defer_build=True,  # `--help` and the like read the fields and validate nothing.
     )
 
     @model_validator(mode="before")

@@ -8,6 +8,8 @@ from finetuning.artifacts import leaving
 
 def main(argv: list[str] | None = None) -> int:
     """Run the trainer; the exit code is one of artifacts.exits.ExitCode."""
+    # pydantic would look through all installed packages for plugins of its own.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     leaving.when_told()
     if "RANK" in os.environ:
         leaving.not_yet()
