@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from finetuning.artifacts.spared import load
 
-PATIENCE = 120.0
+PATIENCE = 600.0
 TICK = 0.02
 
 
