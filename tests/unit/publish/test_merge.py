@@ -97,6 +97,37 @@ def test_a_base_in_4_bit_is_refused_before_it_is_loaded(
     assert f"{base}: its weights are quantised already" in capsys.readouterr().err
 
 
+def test_a_base_brings_no_link_to_the_keys_of_the_publisher(
+    adapter: tuple[Path, Any], tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _ = adapter
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    (base / "generation_config.json").unlink(missing_ok=True)
+    (base / "generation_config.json").symlink_to("/proc/self/environ")
+    given = ["--base-model", str(base), "--work-path", str(tmp_path / "work")]
+    assert main(["--model-path", str(run), "--form", "merged", *given]) == 2
+    assert "generation_config.json: is a link out of the volume" in capsys.readouterr().err
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "tokenizer.json"])
+def test_what_changed_after_its_verdict_is_not_merged(
+    adapter: tuple[Path, Any],
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    run = shutil.copytree(adapter[0], tmp_path / "run")
+    data = bytearray((run / name).read_bytes())
+    data[-2] ^= 1
+    (run / name).write_bytes(data)
+    given = ["--base-model", str(tiny_model), "--work-path", str(tmp_path / "work")]
+    assert main(["--model-path", str(run), "--form", "merged", *given]) == 2
+    assert f"{run / name}: is not what was sealed" in capsys.readouterr().err
+    assert not (tmp_path / "work" / "merged").exists()
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

@@ -103,6 +103,39 @@ def test_a_missing_data_file_is_refused(refuse: Any, tiny_model: Path) -> None:
     check(outcome, "DatasetInvalid", "--dataset-path none.jsonl: no such file")
 
 
+@pytest.fixture
+def canary(tiny_model: Path, tmp_path: Path) -> Path:
+    """A model with a file that its tokenizer does not read: a link to what only a process sees."""
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    (model / "merges.txt").symlink_to("/proc/self/environ")
+    return model
+
+
+def test_a_model_brings_no_link_to_the_tokens_of_the_trainer(
+    refuse: Any, canary: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    outcome = refuse("--model-id", canary, "--dataset-path", rows_file, "--max-steps", "1")
+    check(outcome, "ModelUnavailable", f"{canary}/merges.txt: is a link out of the volume")
+    assert not (tmp_path / "out" / "merges.txt").exists()
+
+
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_in_a_pod_rows_are_not_behind_a_link_to_elsewhere(
+    refuse: Any,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    in_folder: bool,
+) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    (tmp_path / "data").mkdir()
+    link = tmp_path / "data" / "rows.csv"
+    link.symlink_to("/proc/self/environ")
+    outcome = refuse("--model-id", tiny_model, "--dataset-path", link.parent if in_folder else link)
+    check(outcome, "DatasetInvalid", f"{link}: is a link out of its volume")
+
+
 def test_a_wrong_setting_is_refused(refuse: Any) -> None:
     outcome = refuse("--model-id", "m", "--dataset-path", "d", "--lora-rank", "-1")
     check(outcome, "ConfigInvalid", "--lora-rank: '-1' is not allowed")

@@ -19,6 +19,7 @@ from finetuning.artifacts import (
 )
 from finetuning.artifacts.exits import ExitCode
 from finetuning.artifacts.failures import first_line
+from finetuning.artifacts.volume import leaves
 from finetuning.base.errors import ModelError
 from finetuning.base.weight_files import refuse_damaged
 
@@ -66,6 +67,7 @@ def settings_folder(config: Named) -> Path:
     """A folder with the model's configuration and tokenizer; the weights may not be there yet."""
     folder = local_folder(config) or _download(config, CONFIG_FILES + TOKENIZER_FILES)
     _refuse_adapter(folder)
+    _refuse_links_out(folder)
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"{folder}: has no config.json; give a folder as save_pretrained writes it"
@@ -94,6 +96,20 @@ def _refuse_adapter(folder: Path) -> None:
         "whether the adapter belongs to the base; move the adapter's files away, or merge it into "
         "the model and give the folder with that"
     )
+
+
+def _refuse_links_out(folder: Path) -> None:
+    """What a result gets from its base model, and whoever it is published to with it, is its own.
+
+    Raises:
+        ModelError: one of these files is a link to what the model did not bring.
+    """
+    for name in (*CONFIG_FILES, *TOKENIZER_FILES):
+        if leaves(folder.resolve() / name):
+            raise ModelError(
+                f"{folder / name}: is a link out of the volume that the model is on; put the file "
+                "itself there, or remove the link"
+            )
 
 
 def require_weights(config: Named) -> None:
@@ -128,6 +144,7 @@ def weights_folder(config: Named) -> Path:
     wanted = CONFIG_FILES + TOKENIZER_FILES + WEIGHTS
     folder = local_folder(config) or _download(config, wanted)
     _refuse_adapter(folder)
+    _refuse_links_out(folder)
     if not any(folder.glob("*.safetensors")):
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         found = f"only pickled ones ({pickled[0]}), which can run code" if pickled else "none"

@@ -9,6 +9,7 @@ from finetuning.api.dataset import DatasetFormat
 from finetuning.api.run_config import DatasetConfig
 from finetuning.artifacts.exits import ExitCode
 from finetuning.artifacts.failures import DatasetError, first_line
+from finetuning.artifacts.volume import leaves
 from finetuning.base import hub, s3
 from finetuning.dataset import files, streams
 from finetuning.dataset.rows import Row, Rows, without_fill
@@ -43,6 +44,8 @@ def _read_any(config: DatasetConfig, flag: str) -> Rows:
     on_hub = config.format is DatasetFormat.HF and not path.exists()
     if config.path.startswith(HUB_PREFIX) or on_hub:
         return _from_hub(config.path.removeprefix(HUB_PREFIX))
+    if hub.in_a_pod():
+        _refuse_links_out(path)
     if path.is_dir():
         return _from_folder(path)
     if not path.exists():
@@ -50,6 +53,16 @@ def _read_any(config: DatasetConfig, flag: str) -> Rows:
     if not path.is_file():
         raise DatasetError(f"{path}: not a regular file; give a data file or a folder")
     return files.read(path, config.format)
+
+
+def _refuse_links_out(path: Path) -> None:
+    """Of a volume that others fill as well: rows are not what a link finds elsewhere in the pod."""
+    inside = path.rglob("*") if path.is_dir() else ()
+    for each in (path, *(one for one in inside if one.is_symlink())):
+        if leaves(each):
+            raise DatasetError(
+                f"{each}: is a link out of its volume; put the file there itself, or remove it"
+            )
 
 
 def _missing(path: str, flag: str) -> NoReturn:

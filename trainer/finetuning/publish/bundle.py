@@ -124,6 +124,12 @@ def _sealed(folder: Path) -> Mapping[str, FileEntry]:
     return files
 
 
+def require_sealed(run: Path) -> None:
+    """Raises ModelChangedError where a file of the run is not what was sealed, and so judged."""
+    for name, sealed in _sealed(run).items():
+        _require_same(item(run / name), sealed)
+
+
 def item(path: Path) -> Item:
     """Its size and digest now; raises ModelChangedError where it is no file."""
     try:

@@ -78,6 +78,7 @@ def prepare(options: Options, told: Facts, digest: str) -> Bundle:
     _make_work(options.work)
     if form is not ModelForm.ADAPTER:
         environment.prepare()
+        bundle.require_sealed(options.run)
         _merge(options, told)
     text = card.render(told, adapter=adapter, form=form, signed=options.sign)
     write_atomic(options.work / MODEL_CARD, text.encode())
