@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from finetuning.artifacts import GPUS_ENV
 from finetuning.base import gpu_access
 from finetuning.base.errors import ConfigError
 from finetuning.base.gpu_access import DeviceFile, look, problem, require
@@ -86,3 +87,12 @@ def test_a_closed_device_ends_the_run_unless_gpus_are_hidden_on_purpose(devices:
     require({gpu_access.HIDES_GPUS: ""}, devices)
     with pytest.raises(ConfigError):
         require({gpu_access.HIDES_GPUS: "0"}, devices)
+
+
+def test_a_pod_that_was_promised_a_gpu_and_has_none_ends_the_run(tmp_path: Path) -> None:
+    pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    require(pod, tmp_path)
+    require({GPUS_ENV: "8"}, tmp_path)
+    with pytest.raises(ConfigError, match=r"/dev/kfd and /dev/dri/renderD\*: missing.*for 8 GPU"):
+        require({**pod, GPUS_ENV: "8"}, tmp_path)
+    require({**pod, GPUS_ENV: "8", gpu_access.HIDES_GPUS: "-1"}, tmp_path)

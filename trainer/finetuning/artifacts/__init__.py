@@ -53,6 +53,8 @@ MANIFEST = "manifest.json"
 VALIDATION_REPORT_TEXT = "validation_report.txt"
 VALIDATION_REPORT_JSON = "validation_report.json"
 
+GPUS_ENV = "FINETUNING_GPUS"
+"""How many GPUs a pod was promised; in a pod alone."""
 TERMINATION_LOG_ENV = "FINETUNING_TERMINATION_LOG"
 TERMINATION_MESSAGE_LIMIT = 3072
 """kubelet keeps 12 KiB a pod, divided over its containers; up to four containers keep this much."""

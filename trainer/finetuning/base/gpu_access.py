@@ -5,12 +5,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetuning.artifacts import GPUS_ENV
 from finetuning.base.errors import ConfigError
 
 DEVICES = Path("/dev")
 HIDES_GPUS = "HIP_VISIBLE_DEVICES"
 _NONE = {"", "-1"}
 _SHARED = 0o060
+_POD = "KUBERNETES_SERVICE_HOST"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ def require(environ: Mapping[str, str], devices: Path = DEVICES) -> None:
     """
     if environ.get(HIDES_GPUS) in _NONE:
         return
-    found = problem(look(devices), {os.getgid(), *os.getgroups()})
+    files = look(devices)
+    found = problem(files, {os.getgid(), *os.getgroups()}) or _nothing(files, environ)
     if found:
         raise ConfigError(f"{found} To train on the CPU all the same, set {HIDES_GPUS}=-1")
 
@@ -78,6 +81,17 @@ def problem(files: Iterable[DeviceFile], groups: set[int]) -> str | None:
             "amd.com/gpu in spec.resources.limits."
         )
     return _closed([each for each in found if not each.opens], groups)
+
+
+def _nothing(files: list[DeviceFile], environ: Mapping[str, str]) -> str | None:
+    """Outside of a pod nobody has promised a GPU."""
+    promised = environ.get(GPUS_ENV)
+    if files or not promised or _POD not in environ:
+        return None
+    return (
+        f"/dev/kfd and /dev/dri/renderD*: missing, though the pod asked for {promised} GPU(s); the "
+        "device plugin or the container runtime passed none in: see docs/hardware.md."
+    )
 
 
 def _closed(files: list[DeviceFile], groups: set[int]) -> str | None:

@@ -3,7 +3,7 @@
 from finetuning.api import run_config
 from finetuning.api.dataset import RowOptions
 from finetuning.api.v1alpha1 import FineTuningJob
-from finetuning.artifacts import TRAINING_INFO
+from finetuning.artifacts import GPUS_ENV, TRAINING_INFO
 from finetuning.artifacts.exits import ExitCode
 from finetuning.controller import naming
 from finetuning.controller.desired import group, pod, sources
@@ -86,7 +86,7 @@ def _trainer(job: FineTuningJob, settings: Settings) -> Manifest:
         job,
         settings,
         config=pod.variable(run_config.ENV, configuration(job).encode(), "spec"),
-        more=pod.s3_variables(job.spec.dataset.s3),
+        more=[*_promised(job, settings), *pod.s3_variables(job.spec.dataset.s3)],
         offline=sources.model(job) is not None and all(source.local for source in _inputs(job)),
         resources=job.spec.resources,
         command=group.command(job, group.of(job, settings)),
@@ -99,6 +99,12 @@ def _trainer(job: FineTuningJob, settings: Settings) -> Manifest:
         ],
         **from_secret,
     )
+
+
+def _promised(job: FineTuningJob, settings: Settings) -> list[Manifest]:
+    """GPUs that the trainer has to find: where a runtime passes none in, the CPU would do it."""
+    count = job.spec.resources.gpus(settings.gpu_resource_name)
+    return [{"name": GPUS_ENV, "value": str(count)}] if count else []
 
 
 def configuration(job: FineTuningJob) -> run_config.RunConfig:
