@@ -57,6 +57,11 @@ WAITING: Mapping[Reason, Explained] = {
         "Create what the message names; the pod is tried again by itself.",
     ),
     Reason.CONTAINER_STARTING: Explained("The pod is on its node and pulls images or mounts."),
+    Reason.POD_HELD_OPEN: Explained(
+        "What judges or publishes has ended, and its pod is not over: a container that a webhook "
+        "put into it still runs. Of a training the message says so.",
+        "Keep the webhook out of the namespace, or have its container made a native sidecar.",
+    ),
     Reason.FORBIDDEN: Explained(
         "The API server refuses the operator a child of the job, or its pause; also where a "
         "webhook that it has to ask does not answer.",

@@ -73,6 +73,7 @@ class Reason(StrEnum):
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"
     CONTAINER_STARTING = "ContainerStarting"
+    POD_HELD_OPEN = "PodHeldOpen"
     TRAINING = "Training"
     RESTARTING = "Restarting"
     SUSPENDED = "Suspended"

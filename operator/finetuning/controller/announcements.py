@@ -44,6 +44,7 @@ _WORRYING = {
     Reason.RESTARTING,
     Reason.FORBIDDEN,
     Reason.NODE_LOST,
+    Reason.POD_HELD_OPEN,
     Reason.OUTPUT_IN_USE,
 }
 _MONITORING_TROUBLE = {

@@ -50,6 +50,8 @@ RENDEZVOUS = "rendezvous"
 TRAINING_CONTAINER = "finetuning"
 VALIDATION_CONTAINER = "validation"
 PUBLISHING_CONTAINER = "publish"
+OWN_CONTAINERS = (TRAINING_CONTAINER, VALIDATION_CONTAINER, PUBLISHING_CONTAINER)
+"""With whose end the work of a Pod is done."""
 SIDECAR_CONTAINER = "metrics"
 OUTPUT_VOLUME = "output"
 """In the pods that train and judge: the claim that holds the result."""

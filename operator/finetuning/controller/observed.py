@@ -165,11 +165,18 @@ class Pod:
     disrupted: bool = False
     """Evicted, preempted or lost with its node, which is no failure of its own."""
     strangers: tuple[str, ...] = ()
-    """Containers that run in it and are none of the operator's: a webhook put them there."""
+    """Containers that have not ended and are none of the operator's: a webhook put them there."""
 
     @property
     def over(self) -> bool:
         return self.phase in {"Succeeded", "Failed"}
+
+    @property
+    def held_open_by(self) -> tuple[str, ...]:
+        """Strangers for which it is not over, though the operator's own container has ended."""
+        own = [each for each in self.containers if each.name in naming.OWN_CONTAINERS]
+        ends = self.over or self.meta.deleting or all(each.exit_code is None for each in own)
+        return () if ends else self.strangers
 
     def container(self, name: str) -> Container | None:
         return next((each for each in self.containers if each.name == name), None)
@@ -341,17 +348,10 @@ def pod(raw: Raw) -> Pod:
     )
 
 
-_OWN = {
-    naming.TRAINING_CONTAINER,
-    naming.VALIDATION_CONTAINER,
-    naming.PUBLISHING_CONTAINER,
-}
-
-
 def _strangers(statuses: Iterable[Raw]) -> tuple[str, ...]:
     """Not init containers: kubelet ends those that run beside."""
-    running = (each for each in statuses if (each.get("state") or {}).get("running"))
-    return tuple(str(each.get("name")) for each in running if each.get("name") not in _OWN)
+    left = (each for each in statuses if not (each.get("state") or {}).get("terminated"))
+    return tuple(n for each in left if (n := str(each.get("name"))) not in naming.OWN_CONTAINERS)
 
 
 _NOT_PLACED = {"Unschedulable", "SchedulerError", "SchedulingGated"}

@@ -73,6 +73,8 @@ def _of_pods(seen: Seen, pods: tuple[Pod, ...]) -> Obstacle | None:
         # That of the Job, which has tried to make the first one, or the next.
         return Obstacle(Reason.PODS_FORBIDDEN, seen.hint) if seen.hint else None
     stuck = trouble(pods[0], seen.hint)
+    if stuck is None and pods[0].held_open_by:
+        return Obstacle(Reason.POD_HELD_OPEN, training_status.held_open(pods[0]))
     return Obstacle(*stuck) if stuck is not None else None
 
 

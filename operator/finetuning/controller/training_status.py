@@ -239,7 +239,7 @@ def _restarting(seen: Seen) -> Standing | None:
     if _was_paused(seen.children.training, pod):
         return _WAITING
     if _is_last_try(seen, pod):
-        message = f"Pod {pod.meta.name} ended; the Job is closing."
+        message = f"Pod {pod.meta.name} ended; the Job is closing.{_held(pod)}"
         return Standing(Phase.RUNNING, Reason.TRAINING, message)
     telling = _most_telling(seen.children.training_pods)
     _, why = pod_failure(seen.job, telling)
@@ -248,12 +248,15 @@ def _restarting(seen: Seen) -> Standing | None:
 
 
 def _held(pod: Pod) -> str:
+    return f" {held_open(pod)}" if pod.held_open_by else ""
+
+
+def held_open(pod: Pod) -> str:
     """A Pod is over when all of its containers are, also those that somebody else put into it."""
-    if not pod.strangers:
-        return ""
+    names = ", ".join(pod.held_open_by)
     return (
-        f" It is not over before {', '.join(pod.strangers)} ends, which a webhook put into it: "
-        "keep that out of this namespace, or have it made a native sidecar."
+        f"Pod {pod.meta.name} is not over before {names} ends, which a webhook put into it: keep "
+        "that out of this namespace, or have it made a native sidecar."
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.unit.controller.objects import ENDED, SETTINGS, ended, waiting
+from tests.unit.controller.objects import ENDED, SETTINGS, ended, running, waiting
 from tests.unit.controller.story import STORY, events, tell
 from tests.unit.controller.world import KEY, Process, World
 
@@ -268,3 +268,31 @@ async def test_a_volume_that_is_made_for_a_node_and_does_not_come_is_told(
     assert told.startswith(f"spec.output.storage.storageClassName: Claim demo-output: {reason}: ")
     assert message in told
     assert "describe pvc demo-output" in told
+
+
+@pytest.mark.parametrize("component", STAGES)
+async def test_a_pod_that_a_webhooks_container_keeps_open_is_told(
+    process: Process, component: str
+) -> None:
+    world = process.world
+    await before(process, component)
+    world.start(component)
+    await process.settle()
+    trained = world.status["message"]
+    world.set_pods(component, "Running", ended(0))
+    (pod,) = [raw for raw in world.of("pods") if of(raw, component)]
+    proxy = {"name": "istio-proxy", "state": running()}
+    statuses = [*pod["status"]["containerStatuses"], proxy]
+    key = ("pods", "team", pod["metadata"]["name"])
+    world.patch(key, {"status": {"containerStatuses": statuses}}, only_status=True)
+    await later(process)
+    told = stage(world, component)
+    assert (told["phase"], told["reason"]) == ("Pending", "PodHeldOpen")
+    assert world.status["message"].startswith(trained)
+    assert "is not over before istio-proxy ends" in world.status["message"]
+    assert ("Warning", "PodHeldOpen") in events(world)
+    proxy["state"] = ended(0)
+    world.patch(key, {"status": {"containerStatuses": statuses}}, only_status=True)
+    await later(process)
+    assert stage(world, component)["phase"] == "Running"
+    assert world.status["message"] == trained

@@ -383,7 +383,11 @@ def test_a_job_that_ended_while_it_was_being_suspended_has_ended() -> None:
 
 @pytest.mark.parametrize(
     ("state", "says"),
-    [(ended(0), "Training is done"), (ended(1, "boom"), "is being replaced")],
+    [
+        (ended(0), "Training is done"),
+        (ended(1, "boom"), "is being replaced"),
+        (ended(2, "no rows"), "the Job is closing"),
+    ],
 )
 def test_a_container_that_a_webhook_put_into_a_pod_is_named_where_it_keeps_it_open(
     state: dict[str, Any], says: str
@@ -395,5 +399,6 @@ def test_a_container_that_a_webhook_put_into_a_pod_is_named_where_it_keeps_it_op
         return standing(seen(found, training=batch_job())).message
 
     assert says in told(running())
-    assert "before istio-proxy ends" in told(running())
+    for proxy in (running(), waiting("ErrImagePull")):
+        assert "before istio-proxy ends" in told(proxy)
     assert "istio" not in told(ended(0))
