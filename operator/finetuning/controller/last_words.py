@@ -4,6 +4,7 @@ It was written by code of the user's choice: it is parsed with bounds, cleaned o
 characters and of what looks like a credential, and shortened.
 """
 
+import json
 from functools import lru_cache
 
 from pydantic import ValidationError
@@ -55,7 +56,21 @@ def publish_result(container: Container) -> PublishResult | None:
         return None
 
 
+def is_cut(container: Container) -> bool:
+    """Whether it is the beginning of a result: kubelet keeps 12 KiB for all containers of a Pod."""
+    text = container.exit_message[:MESSAGE_LIMIT]
+    if not text.startswith('{"kind":'):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
 def last_line(container: Container) -> str:
     """The end of whatever it said: for a crash the message of the exception."""
+    if is_cut(container):
+        return ""
     lines = [line for line in container.exit_message[-MESSAGE_LIMIT:].splitlines() if line.strip()]
     return plain(lines[-1], 400) if lines else ""

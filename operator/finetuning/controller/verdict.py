@@ -44,6 +44,11 @@ _REPORTING = (ValidatorExit.PASSED, ValidatorExit.NOT_PASSED, ValidatorExit.TRY_
 _IMAGE_REMEDY = f"mend the chart's images, then give {naming.REVALIDATE_ANNOTATION} a new value"
 """Instead of kubelet's words, which tell less; the room is for one."""
 _MORE_MEMORY = "it needs more memory (spec.validation.resources.limits.memory)"
+REPORT_TRUNCATED = "ReportTruncated"
+_CUT = (
+    "the report was cut: kubelet keeps 12 KiB for all {} containers of its pod; it is whole in "
+    f"{VALIDATION_DIR}/{VALIDATION_REPORT_TEXT}"
+)
 
 
 class NoVerdictError(Exception):
@@ -229,6 +234,9 @@ def _no_report(found: BatchJob, container: Container, pods: tuple[Pod, ...]) -> 
     tried = _tried(found)
     if container.exit_reason == Reason.OOM_KILLED:
         return NoVerdictError(Reason.OOM_KILLED.value, f"OOMKilled{tried}: {_MORE_MEMORY}")
+    if last_words.is_cut(container):
+        many = max(len(pod.containers) for pod in pods)
+        return NoVerdictError(REPORT_TRUNCATED, _CUT.format(many))
     words = _of_kubelet(pods) or last_words.last_line(container)
     text = f"no report, exit code {container.exit_code}{tried}. {words}".rstrip()
     return NoVerdictError("NoReport", text)

@@ -77,8 +77,18 @@ def test_anything_else_is_no_training_result(message: str) -> None:
     assert last_words.training_result(container(message)) is None
 
 
+@pytest.mark.parametrize("message", [trainer_says(step=7), validator_says()])
+def test_the_beginning_of_a_result_is_no_line_of_a_log(message: str) -> None:
+    for length in range(9, len(message)):
+        assert last_words.is_cut(container(message[:length]))
+        assert last_words.last_line(container(message[:length])) == ""
+    assert not last_words.is_cut(container(message))
+    assert not last_words.is_cut(container("{ is what Python says"))
+
+
 @given(st.text(max_size=200))
 def test_no_message_can_raise(message: str) -> None:
     last_words.training_result(container(message))
     last_words.validation_result(container(message))
     last_words.last_line(container(message))
+    last_words.is_cut(container(message))

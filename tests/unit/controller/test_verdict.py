@@ -113,6 +113,7 @@ NO_VERDICT = [
     ("no pod", None, "PodFailurePolicy", "left no report"),
     ("no words", ended(1), "PodFailurePolicy", "no report, exit code 1"),
     ("garbage", ended(0, "\x00\x01 all passed!"), None, "no report, exit code 0"),
+    ("a cut report", ended(0, validator_says()[:200]), None, "report was cut: kubelet keeps 12"),
     ("a traceback", ended(1, "ImportError: peft"), "PodFailurePolicy", "ImportError: peft"),
     ("out of memory", ended(137, "", "OOMKilled"), "BackoffLimitExceeded", "OOMKilled"),
     ("a usage error", ended(2, validator_says()), "PodFailurePolicy", "exit code 2"),
@@ -151,6 +152,13 @@ def test_without_a_usable_report_there_is_an_error_and_never_a_pass(
     assert words in found.summary
     assert (found.report, found.result) == ("", "Error")
     assert re.fullmatch("[A-Z][A-Za-z]+", found.reason)
+
+
+def test_nothing_of_a_report_that_was_cut_is_shown() -> None:
+    found = judged(ended(1, validator_says("model_output")[:300]), failed="PodFailurePolicy")
+    assert found.reason == "ReportTruncated"
+    assert "validation/validation_report.txt" in found.summary
+    assert "{" not in verdict.in_words(found)
 
 
 def test_the_report_cannot_declare_a_failing_check_optional() -> None:
