@@ -1,5 +1,6 @@
 """The conditions of a job, as scripts wait for them: one per type, with the time of its flip."""
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
@@ -32,16 +33,27 @@ MESSAGE_LIMIT = 1024
 """Characters: the definition takes no more, and refuses the whole status then."""
 
 
+_COMMIT = re.compile("[0-9a-f]{40}")
+_UNPINNED = (
+    " baseModel.revision {} is a branch or a tag, which may come to mean other weights: name the "
+    "commit hash for the same ones again."
+)
+
+
 @lru_cache(maxsize=512)
 def condition(kind: ConditionType, status: str, reason: str, message: str = "") -> Condition:
     words = shorter(message, MESSAGE_LIMIT)
     return Condition(type=kind.value, status=status, reason=str(reason), message=words)
 
 
-def config_valid(status: FineTuningJobStatus) -> Condition:
+def config_valid(status: FineTuningJobStatus, revision: str | None = None) -> Condition:
+    """`revision` is that of the base model, which a branch or a tag leaves open."""
     if status.reason in {Reason.INVALID_SPEC, Reason.CONFIG_INVALID}:
         return condition(ConditionType.CONFIG_VALID, FALSE, Reason(status.reason), status.message)
-    return condition(ConditionType.CONFIG_VALID, TRUE, Reason.ACCEPTED, "The spec can be served.")
+    words = "The spec can be served."
+    if revision is not None and not _COMMIT.fullmatch(revision):
+        words += _UNPINNED.format(revision)
+    return condition(ConditionType.CONFIG_VALID, TRUE, Reason.ACCEPTED, words)
 
 
 def invalid_config(message: str) -> Condition:

@@ -306,7 +306,7 @@ def _with_conditions(seen: Seen, new: FineTuningJobStatus, now: datetime) -> Fin
     kind = ConditionType.MONITORING_READY
     ends = [*conditions.outcome(new), *conditions.readiness(new)]
     found = [
-        conditions.config_valid(new),
+        conditions.config_valid(new, seen.job.spec.base_model.revision),
         conditions.monitoring(seen.monitoring, conditions.find(old.conditions, kind)),
         *preflight.conditions(seen.job, seen.nodes),
         *preflight.output_shared(seen.job, seen.claim_modes),

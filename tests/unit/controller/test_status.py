@@ -386,6 +386,14 @@ def test_a_trained_model_stays_trained_when_its_job_is_deleted() -> None:
     assert (found.phase, found.model_path) == (Phase.SUCCEEDED, "pvc://m")
 
 
+@pytest.mark.parametrize(("revision", "told"), [(None, ""), ("0a" * 20, ""), ("main", "main")])
+def test_a_revision_that_may_move_is_told(revision: str | None, told: str) -> None:
+    model = {"modelId": "example/tiny", **({"revision": revision} if revision else {})}
+    found = by_type(status.status_of(seen(of=job(baseModel=model)), NOW))["ConfigValid"]
+    assert found.status == "True"
+    assert (f"baseModel.revision {told} is a branch or a tag" in found.message) is bool(told)
+
+
 def test_conditions_say_which_generation_they_are_about_and_since_when() -> None:
     first = status.status_of(running_with(live()), NOW)
     raw = status.wire(first)
