@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.faults.install import OPERATOR, RELEASE
+from tests.faults.proxy import Fault
 from tests.faults.scene import Site, in_words, judged
 
 from finetuning.controller.election import LEASE_SECONDS, RENEW_DEADLINE_SECONDS
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 AFTER_A_KILL, AFTER_A_STOP = 20.0, 3.0
+SOON = """
+import runpy
+from finetuning.controller import watching
+watching.DEAF_SECONDS = 5.0
+runpy.run_module("finetuning.controller", run_name="__main__")
+"""
+"""An operator whose five minutes are seconds."""
+HEARS = r"/(finetuningjobs|jobs|pods)\?"
 
 
 @pytest.fixture
@@ -86,6 +95,28 @@ async def test_another_leads(site: Site, other: Site, how: str, record_property:
         await site.until(f"{name} is judged", judged, name=name)
     assert made(site, other) == 4
     assert site.node.most_writers == 1
+    assert await other.stop_operator() == 0
+
+
+@pytest.mark.fault(
+    "Leader that gets 503 for each list and watch, while its Lease is renewed (two processes)",
+    "after five minutes it ends, and the other leads",
+)
+async def test_a_leader_that_hears_nothing_ends(
+    site: Site, other: Site, record_property: Any
+) -> None:
+    site.program = ["-c", SOON]
+    await lead(site, other)
+    site.proxy.faults = [Fault("503", "GET", HEARS, times=1_000_000)]
+    site.proxy.cut_watches()
+    begun_at = time.monotonic()
+    took = await follows(site, "second")
+    record_property("happened", in_words({"with five seconds in place of minutes": took}))
+    assert await site.dies(5)
+    assert site.process is not None
+    assert site.process.returncode == 1
+    assert time.monotonic() - begun_at < 60
+    await site.until("second is judged", judged, name="second")
     assert await other.stop_operator() == 0
 
 

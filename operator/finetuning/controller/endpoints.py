@@ -19,7 +19,7 @@ async def serve(port: int, registry: CollectorRegistry, ready: Callable[[], bool
     async def readyz(_: web.Request) -> web.Response:
         if ready():
             return web.Response(text="ok\n")
-        return web.Response(status=503, text="the first list is not complete yet\n")
+        return web.Response(status=503, text="not all is listed yet, or there is no definition\n")
 
     async def metrics(request: web.Request) -> web.Response:
         names = request.query.getall("name[]", [])

@@ -41,8 +41,8 @@ PAGE = 500
 WATCH_SECONDS = 300.0
 """After which the server ends a watch, more or less; the next one is signed with a new token."""
 
-IDLE_SECONDS = 90.0
-"""A server that is well sends a bookmark every minute, and something well within this time."""
+IDLE_SECONDS = 70.0
+"""Of a kind that something happens to, a server that is well sends a bookmark every minute."""
 
 LONGEST_WAIT_SECONDS = 60.0
 """However much longer somebody on the way asks for: a proxy says an hour while it is mended."""
@@ -224,6 +224,13 @@ class Gateway:
         query = {**selectors, "limit": str(PAGE), **({"continue": more} if more else {})}
         path = resource.path(namespace)
         return await self._ask("list", resource, "GET", path, query=query, limit=PAGE_SECONDS)
+
+    async def newest(self, resource: Resource, namespace: str | None, **selectors: str) -> int:
+        """The version that a list would have now; one name comes along."""
+        query, path = {**selectors, "limit": "1"}, resource.path(namespace)
+        text = await self._ask("list", resource, "GET", path, query=query, accept=_METADATA_ONLY)
+        version = wire.names(text).metadata.version
+        return int(version) if version.isdecimal() else 0
 
     async def watch(
         self, resource: Resource, namespace: str | None, version: str, **selectors: str

@@ -36,6 +36,8 @@ CRD_WAIT_SECONDS = 60.0
 
 AWAY_SECONDS = 5.0
 """Without any answer that is one: what failed meanwhile may succeed after it."""
+ANSWER_SECONDS = 10.0
+"""An answer is so long ago at most where one is expected every two seconds, of the Lease."""
 
 _FAILED = 1
 _SERVER_ERROR = 500
@@ -58,6 +60,7 @@ class Operator:
         self._stopping = asyncio.Lock()
         self._silent_since = 0.0
         """When a call failed that no other has succeeded since; 0 where the last one did."""
+        self._answered = float("-inf")
         # One that stands by queues every job for the day when it leads, and nobody waits for that.
         metrics.depth.set_function(lambda: self._queue.depth if self._leads else 0)
 
@@ -71,6 +74,11 @@ class Operator:
         if self._silent_since and now - self._silent_since > AWAY_SECONDS:
             self._queue.hurry()
         self._silent_since = 0.0
+        self._answered = now
+
+    def answers(self) -> bool:
+        """Whether the API server has answered any call lately."""
+        return time.monotonic() - self._answered < ANSWER_SECONDS
 
     async def run(self, gateway: Gateway) -> None:
         """Serve until SIGTERM or SIGINT, which kopf takes; raises when a watch cannot go on.
@@ -86,11 +94,13 @@ class Operator:
             keeper=keeper,
             wake=lambda key: self._queue.add_within(key, SOON),
         )
-        server = await endpoints.serve(
-            self._settings.http_port, self._metrics.registry, lambda: self._ready
-        )
         namespaces = tuple(self._settings.watch_namespaces)
-        watches = Watches(gateway, self._cache, self._queue, namespaces)
+        watches = Watches(gateway, self._cache, self._queue, namespaces, self.answers)
+        server = await endpoints.serve(
+            self._settings.http_port,
+            self._metrics.registry,
+            lambda: self._ready and not watches.lacks_a_kind(),
+        )
         resync = Resync(self._cache, gateway, self._queue, namespaces)
         self._election = candidate(self._settings, gateway)
         look = watches.guarded(reconciler.reconcile)

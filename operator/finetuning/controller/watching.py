@@ -47,6 +47,8 @@ STEADY_SECONDS = 10.0
 
 REFUSED_SECONDS = 300.0
 """Rights that come with the same chart as the operator are there by then,"""
+DEAF_SECONDS = 300.0
+"""and an API server that is started anew answers every watch by then;"""
 UNSERVED_SECONDS = 10.0
 """and one namespace that refuses holds up the others at a start for no longer than this."""
 UNKNOWN_SECONDS = 5.0
@@ -119,14 +121,20 @@ class Watch:
         *,
         may_end: Callable[[], bool] = lambda: True,
         turned: Callable[[], None] = lambda: None,
+        answers: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`may_end` is asked where a refusal has lasted; `turned` hears that a state changed."""
+        """`may_end` is asked where a failure has lasted; `turned` hears that a state changed.
+
+        `answers` says whether the server answers others meanwhile.
+        """
         self._gateway, self._kind, self._namespace = gateway, kind, namespace
         self._queue, self._clock = queue, clock
-        self._may_end, self._turned = may_end, turned
+        self._may_end, self._turned, self._answers = may_end, turned, answers
         self._version = ""
         """How far it has come; empty before a list."""
-        self._failures, self._refused_since = 0, 0.0
+        self._failures, self._refused_since, self._deaf_since = 0, 0.0, 0.0
+        self.is_missing = False
+        """Whether the server does not know the kind any more, or not yet again."""
         self.listed = asyncio.Event()
         """Set when everything that was there is in the cache."""
 
@@ -137,6 +145,11 @@ class Watch:
     @property
     def is_refused(self) -> bool:
         return self._refused_since > 0
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether it has been told nothing for minutes while others were."""
+        return 0 < self._deaf_since < self._clock() - DEAF_SECONDS
 
     @property
     def is_given_up(self) -> bool:
@@ -167,7 +180,10 @@ class Watch:
         where = (self._namespace,) if self._namespace else ()
         for key in self._kind.store.sweep(found, started, where):
             self._queue.add(key)
-        self._version = version
+        if self.is_refused:
+            self._queue.hurry()
+        self._version, self._deaf_since = version, 0.0
+        self.is_missing = False
         log.debug("%s: %d listed at %s", self, len(found), version)
         self.listed.set()
         self._turned()
@@ -203,12 +219,27 @@ class Watch:
         events = self._gateway.watch(
             self._kind.resource, self._namespace, self._version, **self._kind.selectors
         )
-        async with aclosing(events):
-            async for line in events:
-                self._take(line)
-                self._goes_well()
+        try:
+            async with aclosing(events):
+                async for line in events:
+                    self._take(line)
+                    self._goes_well()
+        except ApiError as error:
+            if error.reason != SILENT or await self._was_set_back():
+                raise
         if self._clock() - begun > STEADY_SECONDS:
             self._goes_well()
+
+    async def _was_set_back(self) -> bool:
+        """Whether the server knows no version as new as ours: it was restored from a backup.
+
+        Else nothing has happened to the kind, of which some send no bookmark, or the connection is
+        dead: either way another watch goes on from the same version.
+        """
+        found = await self._gateway.newest(
+            self._kind.resource, self._namespace, **self._kind.selectors
+        )
+        return not self._version.isdecimal() or found < int(self._version)
 
     def _take(self, line: bytes) -> None:
         event = _read(wire.event, line)
@@ -244,12 +275,14 @@ class Watch:
     def _goes_well(self) -> None:
         if self._failures > 1:
             log.info("%s goes on", self)
-        self._failures, self._refused_since = 0, 0.0
+        self._failures, self._refused_since, self._deaf_since = 0, 0.0, 0.0
 
     def _after(self, error: ApiError | None) -> float:
         """Seconds until the next try; raises `error` when there is none."""
         self._failures += 1
-        if error is not None:
+        if error is None:
+            self._deaf_since = 0.0
+        else:
             self._judge(error)
         longest = min(MAX_DELAY, FIRST_DELAY * 2.0 ** min(self._failures - 1, 10))
         delay = longest * random.uniform(0.5, 1)  # noqa: S311 - jitter
@@ -261,11 +294,13 @@ class Watch:
 
     def _judge(self, error: ApiError) -> None:
         """Forget the version where it is of no use; raise what has lasted for too long."""
+        self.is_missing = error.code == _NOT_FOUND
         may_list = bool(self._version)
         if not goes_on(error):
             self._version = ""
         if not is_refusal(error):
             self._refused_since = 0.0
+            self._judge_silence(error)
             return
         self._refused_since = self._refused_since or self._clock()
         self._turned()
@@ -275,6 +310,19 @@ class Watch:
             raise ApiError(error.code, error.reason, f"{self}: {error.args[0]}")
         if not may_list:
             self._forget()
+
+    def _judge_silence(self, error: ApiError) -> None:
+        """Who hears nothing while others are answered leaves it to a new connection, or a replica.
+
+        Not before the first list: nobody waits for one that is not ready.
+        """
+        fails = error.code == 0 or error.code >= _SERVER
+        if not (fails and self.listed.is_set() and self._answers()):
+            self._deaf_since = 0.0
+            return
+        self._deaf_since = self._deaf_since or self._clock()
+        if self.is_deaf and self._may_end():
+            raise ApiError(error.code, error.reason, f"{self}: {error.args[0]}")
 
     def _forget(self) -> None:
         """Of what nobody may see any more there is nothing to tell either."""
@@ -322,14 +370,21 @@ class Watches:
     """All of them, in every namespace that is served."""
 
     def __init__(
-        self, gateway: Gateway, cache: Cache, queue: WorkQueue[Key], namespaces: Iterable[str]
+        self,
+        gateway: Gateway,
+        cache: Cache,
+        queue: WorkQueue[Key],
+        namespaces: Iterable[str],
+        answers: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`answers` says whether the server has answered somebody lately."""
         self._cache = cache
         self._turn = asyncio.Event()
 
         def begin(kind: Kind, where: str | None) -> Watch:
-            asked, told = self._serves_nobody, self._turn.set
-            return Watch(gateway, kind, where, queue, may_end=asked, turned=told)
+            told = self._turn.set
+            asked = self._serves_nobody
+            return Watch(gateway, kind, where, queue, may_end=asked, turned=told, answers=answers)
 
         where: list[str | None] = [*namespaces] or [None]
         self._of = {one: [begin(kind, one) for kind in kinds(cache)] for one in where}
@@ -349,8 +404,13 @@ class Watches:
         some = len(unknown) < len(self._of)
         return some and all(each.listed.is_set() or each.is_given_up for each in rest)
 
+    def lacks_a_kind(self) -> bool:
+        """Whether the definition was deleted: what is not known cannot be served."""
+        return any(each.is_missing for watches in self._of.values() for each in watches)
+
     def _serves_nobody(self) -> bool:
-        return all(any(each.is_refused for each in watches) for watches in self._of.values())
+        lost = (any(each.is_refused or each.is_deaf for each in one) for one in self._of.values())
+        return all(lost)
 
     def guarded(self, look: Look) -> Look:
         """Look at no job of a namespace of which not all is known: a child could just be unseen."""

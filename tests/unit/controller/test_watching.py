@@ -164,9 +164,12 @@ class Lone:
 
     def __init__(self, api: Gateway) -> None:
         self.time = 1000.0
+        self.answers = False
+        """Whether the server answers others."""
         self.cache = Cache()
         self.queue: WorkQueue[Key] = WorkQueue()
-        self.watch = Watch(api, kinds(self.cache)[0], None, self.queue, lambda: self.time)
+        kind, answers = kinds(self.cache)[0], lambda: self.answers
+        self.watch = Watch(api, kind, None, self.queue, lambda: self.time, answers=answers)
         self.task = asyncio.create_task(self.watch.forever())
 
     def names(self) -> dict[str, int]:
@@ -385,14 +388,32 @@ async def test_a_watch_that_is_put_off_keeps_its_version(server: Server, lone: L
     assert len(server.lists) == 1
 
 
-@pytest.mark.fault("Watch without a byte (half-open)", "listed again")
-async def test_silence_is_broken_by_a_list(
+@pytest.mark.fault(
+    "Watch without a byte (half-open)",
+    "another one goes on from where it was, within 71 s; nothing is listed in full",
+)
+async def test_after_silence_another_watch_goes_on_from_where_it_was(
+    server: Server, lone: Lone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a kind to which nothing happens, some servers send no bookmark either."""
+    assert gateway.IDLE_SECONDS <= 70
+    monkeypatch.setattr(gateway, "IDLE_SECONDS", 0.2)
+    server.objects = [body("old", 7)]
+    server.plays = [sends(), sends(), sends(line("ADDED", body("a", 101)))]
+    await lone.until(lambda: "a" in lone.names())
+    assert [each["resourceVersion"] for each in server.watches] == ["100"] * 3
+    assert [each["limit"] for each in server.lists] == ["500", "1", "1"]
+
+
+async def test_silence_of_a_server_that_was_set_back_is_broken_by_a_list(
     server: Server, lone: Lone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway, "IDLE_SECONDS", 0.2)
-    server.plays = [sends(), sends(line("ADDED", body("a", 101)))]
+    server.plays = [sends(), sends(line("ADDED", body("a", 51)))]
+    await lone.until(lambda: bool(server.watches))
+    server.version = 50
     await lone.until(lambda: "a" in lone.names())
-    assert len(server.lists) == 2
+    assert [each["resourceVersion"] for each in server.watches] == ["100", "50"]
 
 
 @pytest.mark.fault("etcd restored from a backup: versions go back", "what a fresh list says counts")
@@ -448,13 +469,61 @@ async def test_rights_that_come_late_are_enough(server: Server, lone: Lone) -> N
     assert not lone.task.done()
 
 
+@pytest.mark.parametrize("code", [500, 503])
+async def test_who_hears_nothing_while_others_are_answered_ends(
+    server: Server, lone: Lone, code: int
+) -> None:
+    server.plays = [sends(then=0.02)]
+    await lone.until(lambda: bool(server.watches))
+    server.refusals = [(code, {})] * 1000
+    await lone.until(lambda: len(server.watches) > 3)
+    lone.time += watching.DEAF_SECONDS + 1
+    await lone.until(lambda: len(server.watches) > 6)
+    lone.answers = True
+    await lone.until(lambda: len(server.watches) > 9)
+    lone.time += watching.DEAF_SECONDS + 1
+    with pytest.raises(ApiError, match=f"watch of finetuningjobs in all namespaces: {code}: "):
+        await lone.until(lambda: False)
+
+
+async def test_nobody_ends_that_has_not_begun_or_is_told_in_between(
+    server: Server, lone: Lone
+) -> None:
+    server.plays = [sends(line("ADDED", body("a", 101)), then=0.01)]
+    lone.answers = True
+    server.refusals = [(503, {})] * 20
+    await lone.until(lambda: len(server.lists) > 3)
+    lone.time += watching.DEAF_SECONDS + 1
+    await lone.until(lone.watch.listed.is_set)
+    for _ in range(3):
+        server.refusals = [(503, {})] * 2
+        await lone.until(lambda: not server.refusals and not lone.watch._deaf_since)
+        lone.time += watching.DEAF_SECONDS + 1
+    assert not lone.task.done()
+
+
+async def test_what_was_refused_is_tried_when_it_is_allowed_again(
+    server: Server, lone: Lone
+) -> None:
+    server.plays = [sends(then=0.02)]
+    await lone.until(lambda: bool(server.watches))
+    server.refusals = [(403, {})] * 3
+    for _ in range(12):
+        lone.queue.retry(("team", "waits"))
+    await lone.until(lambda: not server.refusals)
+    await lone.until(lambda: ("team", "waits") in lone.queue._waiting)
+
+
 @pytest.mark.fault("Definition deleted and made again", "waited for, then served")
 async def test_a_definition_that_is_gone_is_waited_for(server: Server, lone: Lone) -> None:
-    server.refusals = [(404, {})] * 3
+    server.refusals = [(404, {})] * 1000
     await lone.until(lambda: len(server.lists) > 2)
+    assert lone.watch.is_missing
+    server.refusals.clear()
     lone.time += watching.REFUSED_SECONDS + 1
     server.objects = [body("a", 1)]
     await lone.until(lambda: lone.names() == {"a": 1})
+    assert not lone.watch.is_missing
 
 
 @pytest.mark.parametrize(
