@@ -54,6 +54,9 @@ UNSERVED_SECONDS = 10.0
 UNKNOWN_SECONDS = 5.0
 """Until a job is asked for again whose namespace is not known as a whole."""
 
+MOST_SILENCES = 4
+"""In a row; then a list tells what a proxy on the way may keep back, as those do that buffer."""
+
 _BAD_REQUEST, _UNAUTHORIZED, _NOT_FOUND, _GONE, _TOO_MANY, _SERVER = 400, 401, 404, 410, 429, 500
 _ENDED, _GARBLED = "Ended", "Garbled"
 
@@ -133,6 +136,8 @@ class Watch:
         self._version = ""
         """How far it has come; empty before a list."""
         self._failures, self._refused_since, self._deaf_since = 0, 0.0, 0.0
+        self._silences = 0
+        """Watches that ended without a word, since the last one that had any."""
         self.is_missing = False
         """Whether the server does not know the kind any more, or not yet again."""
         self.listed = asyncio.Event()
@@ -182,7 +187,7 @@ class Watch:
             self._queue.add(key)
         if self.is_refused:
             self._queue.hurry()
-        self._version, self._deaf_since = version, 0.0
+        self._version, self._deaf_since, self._silences = version, 0.0, 0
         self.is_missing = False
         log.debug("%s: %d listed at %s", self, len(found), version)
         self.listed.set()
@@ -224,18 +229,22 @@ class Watch:
                 async for line in events:
                     self._take(line)
                     self._goes_well()
+                    self._silences = 0
         except ApiError as error:
-            if error.reason != SILENT or await self._was_set_back():
+            if error.reason != SILENT or await self._needs_a_list():
                 raise
         if self._clock() - begun > STEADY_SECONDS:
             self._goes_well()
 
-    async def _was_set_back(self) -> bool:
+    async def _needs_a_list(self) -> bool:
         """Whether the server knows no version as new as ours: it was restored from a backup.
 
         Else nothing has happened to the kind, of which some send no bookmark, or the connection is
         dead: either way another watch goes on from the same version.
         """
+        self._silences += 1
+        if self._silences == MOST_SILENCES:
+            return True
         found = await self._gateway.newest(
             self._kind.resource, self._namespace, **self._kind.selectors
         )

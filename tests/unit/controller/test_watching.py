@@ -405,6 +405,16 @@ async def test_after_silence_another_watch_goes_on_from_where_it_was(
     assert [each["limit"] for each in server.lists] == ["500", "1", "1"]
 
 
+async def test_of_many_silences_in_a_row_one_is_broken_by_a_list(
+    server: Server, lone: Lone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy on the way may buffer what is told."""
+    monkeypatch.setattr(gateway, "IDLE_SECONDS", 0.05)
+    await lone.until(lambda: len(server.lists) > 8)
+    limits = [each["limit"] for each in server.lists[:9]]
+    assert limits == ["500", *"111", "500", *"111", "500"]
+
+
 async def test_silence_of_a_server_that_was_set_back_is_broken_by_a_list(
     server: Server, lone: Lone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
