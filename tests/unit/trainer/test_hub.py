@@ -109,7 +109,7 @@ def hub(tiny_model: Path, tmp_path: Path) -> Iterator[Hub]:
         thread.join()
 
 
-def train(endpoint: str, model: str, data: Path, folder: Path, *more: str) -> tuple[int, str]:
+def train(endpoint: str, model: str, data: Path | str, folder: Path, *more: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "finetuning.base.app", "--model-id", model]
     where = ["--dataset-path", str(data), "--output-dir", str(folder / "out")]
     environment = {
@@ -167,6 +167,15 @@ def test_what_the_hub_refuses_is_told_with_the_remedy(  # noqa: PLR0917 - fixtur
     assert found == code, errors
     assert all(word in errors for word in words), errors
     assert "Traceback" not in errors
+
+
+def test_rows_of_the_hub_are_taken_from_nowhere_else(hub: Hub, tmp_path: Path) -> None:
+    place = f"{hub.url}/latest/meta-data.jsonl"
+    (hub.folder / "README.md").write_text(f"---\nconfigs:\n- data_files: {place}\n---\n")
+    code, errors = train(hub.url, "org/model", "hf://org/rows", tmp_path)
+    assert code == 2, errors
+    assert f"hf://org/rows: its README.md takes rows from '{place}'" in errors
+    assert not [path for path in hub.asked if "meta-data" in path]
 
 
 @pytest.mark.parametrize(("pod", "expected"), [({}, 2), ({"KUBERNETES_SERVICE_HOST": "::1"}, 1)])

@@ -6,8 +6,10 @@ import csv
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from finetuning.api.run_config import DatasetConfig
 from finetuning.api.v1alpha1 import DatasetFormat
@@ -177,6 +179,45 @@ def test_a_data_set_of_several_parts_is_refused_with_their_names(tmp_path: Path)
         read_file(folder)
     assert f"load_dataset('{folder}', 'easy', split='train')" in str(caught.value)
     assert "network" not in str(caught.value)
+
+
+OWN = {"data_files": [{"split": "train", "path": ["data/*.jsonl"]}]}
+
+
+@pytest.mark.parametrize("card", ["README.md", ".huggingface.yaml"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"data_files": "http://169.254.169.254/latest/meta-data.jsonl"},
+        {"data_files": [{"split": "train", "path": ["/proc/self/environ"]}]},
+        {"data_files": {"train": "../rows.jsonl"}},
+        {"data_dir": "file:///etc"},
+        OWN,
+    ],
+)
+def test_a_data_set_takes_its_rows_from_nowhere_else(
+    tmp_path: Path, card: str, place: dict[str, Any]
+) -> None:
+    """Nobody is asked: no address is fetched from inside a cluster because data say so."""
+    folder = tmp_path / "folder"
+    (folder / "data").mkdir(parents=True)
+    write_jsonl(folder / "data" / "rows.jsonl")
+    write_jsonl(tmp_path / "rows.jsonl")
+    told = yaml.safe_dump({"configs": [{"config_name": "default", **place}]})
+    (folder / card).write_text(f"---\n{told}---\n" if card.endswith(".md") else told)
+    if place is OWN:
+        assert len(read_file(folder).rows) == len(TWO)
+        return
+    with pytest.raises(DatasetError, match=f"its {card} takes rows from .*not in the data set"):
+        read_file(folder)
+
+
+def test_a_card_that_is_a_riddle_is_read_in_no_time(tmp_path: Path) -> None:
+    lines = "".join(f"  a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
+    riddle = f"x:\n  a0: &a0 [http://a]\n{lines}configs:\n- data_files: *a59\n"
+    (tmp_path / "README.md").write_text(f"---\n{riddle}---\n")
+    with pytest.raises(DatasetError, match="takes rows from 'http://a'"):
+        read_file(tmp_path)
 
 
 def test_the_hub_without_a_network_is_refused_with_a_remedy() -> None:

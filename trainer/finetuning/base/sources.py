@@ -10,7 +10,7 @@ from finetuning.api.run_config import DatasetConfig
 from finetuning.artifacts.exits import ExitCode
 from finetuning.artifacts.failures import DatasetError, first_line
 from finetuning.artifacts.volume import leaves
-from finetuning.base import hub, s3
+from finetuning.base import cards, hub, s3
 from finetuning.dataset import files, streams
 from finetuning.dataset.rows import Row, Rows, without_fill
 
@@ -77,6 +77,7 @@ def _from_folder(path: Path) -> Rows:
     """A folder written by `save_to_disk` of `datasets`, or one with data files of one kind."""
     import datasets  # noqa: PLC0415 - takes seconds
 
+    cards.require_own_rows(str(path), path)
     datasets.disable_progress_bars()
     saved = any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
     try:
@@ -94,6 +95,7 @@ def _from_hub(name: str) -> Rows:
     import datasets  # noqa: PLC0415 - takes seconds
 
     source = HUB_PREFIX + name
+    cards.require_own_rows_on_the_hub(source, name)
     try:
         data = datasets.load_dataset(name)
     except Exception as error:  # The network's and the Hub's failures are many.

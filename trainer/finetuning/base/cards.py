@@ -1,0 +1,89 @@
+"""What a data set's card says of where its rows are: in the data set, and nowhere else.
+
+`datasets` fetches whatever address stands there, from inside the cluster's network, and reads any
+path of the pod.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from finetuning.artifacts.failures import DatasetError
+from finetuning.artifacts.files import UnreadableFileError, read_bounded
+
+CARDS = ("README.md", ".huggingface.yaml")
+_LARGEST = 8 << 20
+_FRONT = re.compile(r"\s*---[\r\n]+([\S\s]*?)[\r\n]+---(\r\n|\n|$)")
+_PLACES = ("data_files", "data_dir")
+
+
+def require_own_rows(source: str, folder: Path) -> None:
+    """Raises DatasetError where a card of the folder takes rows from elsewhere."""
+    for name in CARDS:
+        # In a cache of the Hub's it is a link.
+        path = (folder / name).resolve()
+        if path.exists():
+            _require(source, name, _read(path))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_bounded(path, _LARGEST)
+    except UnreadableFileError as error:
+        raise DatasetError(f"{error}; remove it, or give a data file") from error
+
+
+def require_own_rows_on_the_hub(source: str, name: str) -> None:
+    """The same of a data set of the Hub; one that does not answer is left to who asks it next."""
+    from huggingface_hub import errors, hf_hub_download  # noqa: PLC0415 - takes a second
+
+    for card in CARDS:
+        try:
+            path = Path(hf_hub_download(name, card, repo_type="dataset"))
+        except errors.EntryNotFoundError:
+            continue
+        except Exception:  # noqa: BLE001 - the network's and the Hub's failures are many
+            return
+        require_own_rows(source, path.parent)
+
+
+def _require(source: str, card: str, data: bytes) -> None:
+    text = data.decode(errors="replace")
+    if not card.endswith(".yaml"):
+        front = _FRONT.match(text)
+        text = front[1] if front else ""
+    for place in _places(text):
+        if "://" in place or place.startswith("/") or ".." in PurePosixPath(place).parts:
+            raise DatasetError(
+                f"{source}: its {card} takes rows from {place[:200]!r}, which is not in the data "
+                "set; save them as a file and give that"
+            )
+
+
+def _places(text: str) -> Iterator[str]:
+    """Of each part of the data set; what is no YAML is none to the library either."""
+    try:
+        told = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError):
+        return
+    parts = told.get("configs") if isinstance(told, dict) else None
+    for part in parts if isinstance(parts, list) else ():
+        if isinstance(part, dict):
+            yield from (text for name in _PLACES for text in _texts(part.get(name)))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Each once: YAML can name a list in itself."""
+    left, seen = [value], set[int]()
+    while left:
+        each = left.pop()
+        if isinstance(each, str):
+            yield each
+        elif id(each) not in seen:
+            seen.add(id(each))
+            left += (
+                each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+            )
