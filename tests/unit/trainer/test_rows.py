@@ -181,6 +181,24 @@ def test_a_data_set_of_several_parts_is_refused_with_their_names(tmp_path: Path)
     assert "network" not in str(caught.value)
 
 
+def test_a_picture_that_is_somewhere_else_is_not_fetched(tmp_path: Path) -> None:
+    from datasets import Dataset, Features, Image, List, Value
+    from pyarrow import parquet
+
+    place = {"bytes": None, "path": "http://127.0.0.1:9/latest/meta-data"}
+    stored = {"bytes": Value("binary"), "path": Value("string")}
+    rows = [{**row, "picture": place, "more": [{"of": place}]} for row in TWO]
+    written = {"text": Value("string"), "picture": stored, "more": List({"of": stored})}
+    read_as = {**written, "picture": Image(), "more": List({"of": Image()})}
+    found = Dataset.from_list(rows, Features(written)).cast(Features(read_as))
+    (tmp_path / "folder").mkdir()
+    table = found.data.table.cast(found.features.arrow_schema)
+    parquet.write_table(table, tmp_path / "folder" / "rows.parquet")
+    assert [row.data["text"] for row in read_file(tmp_path / "folder").rows] == [
+        row["text"] for row in TWO
+    ]
+
+
 OWN = {"data_files": [{"split": "train", "path": ["data/*.jsonl"]}]}
 
 

@@ -143,8 +143,19 @@ def _from_datasets(source: str, data: Any) -> Rows:
         )
     name = "train" if "train" in splits else next(iter(splits))
     chosen = splits[name]
+    chosen.info.features = type(chosen.features)(_as_stored(chosen.features))
     if chosen.data.nbytes > files.IN_MEMORY_BYTES:
         return streams.numbered(
             source, len(chosen), lambda line, at: Row(line, without_fill(chosen[at]))
         )
     return files.numbered(source, map(without_fill, chosen))
+
+
+def _as_stored(feature: Any) -> Any:
+    """Pictures, sounds and the like as they lie there: to decode one may mean to fetch it."""
+    if isinstance(feature, dict):
+        return {name: _as_stored(part) for name, part in feature.items()}
+    if (inner := getattr(feature, "feature", None)) is not None:
+        return replace(feature, feature=_as_stored(inner))
+    decodes = getattr(feature, "decode", False) and type(feature).__name__ != "Json"
+    return replace(feature, decode=False) if decodes else feature
