@@ -12,14 +12,15 @@ def leaves(path: Path) -> bool:
 
     Those that stay are followed: the Hub's cache is made of them, and so is a mounted ConfigMap.
     """
-    volume, real = _volume(path.absolute()), Path(os.path.realpath(path))
-    if not real.exists():
-        return False
-    stays = real.is_relative_to(os.path.realpath(volume))
-    return not (stays and real.stat().st_dev == volume.stat().st_dev)
+    real = Path(os.path.realpath(path))
+    return real.exists() and _mount(real) != Path(os.path.realpath(_mount(path.absolute())))
 
 
-def _volume(path: Path) -> Path:
-    """The mount that a path is on, as it is written."""
+def _mount(path: Path) -> Path:
+    """That a path is on, as it is written.
+
+    By folders alone: the layers of an image may give their files other devices than it has.
+    """
+    folders = (each for each in (path, *path.parents) if each.is_dir())
     # That of pathlib follows links.
-    return next(each for each in (path, *path.parents) if os.path.ismount(each))
+    return next(each for each in folders if os.path.ismount(each))
