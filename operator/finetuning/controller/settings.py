@@ -25,7 +25,8 @@ _GPU_VARIABLE = (
     r"^(HSA|HIP|ROCR|ROCM|AMD|GPU|NCCL|RCCL|MIOPEN|ROCBLAS|HIPBLASLT|PYTORCH|TORCH|TRITON)"
     r"_[A-Z0-9_]{1,100}$"
 )
-"""None that says which code runs, nor one of those that the operator sets itself."""
+"""Of the libraries that compute: none that the loader, Python or the operator reads. Some name code
+to load, as HSA_TOOLS_LIB and NCCL_NET_PLUGIN do, which is the admin's to choose as the image is."""
 _GPU_VALUE = r"^[ -#%-~]{0,256}$"
 """Without what kubelet would expand."""
 
