@@ -37,13 +37,13 @@ def _read(path: Path) -> bytes:
 
 
 def require_own_rows_on_the_hub(source: str, name: str) -> None:
-    """The same of a data set of the Hub; one that does not answer is left to who asks it next."""
+    """The same of a data set of the Hub; a Hub that does not answer is left to who asks it next."""
     from huggingface_hub import errors, hf_hub_download  # noqa: PLC0415 - takes a second
 
     for card in CARDS:
         try:
             path = Path(hf_hub_download(name, card, repo_type="dataset"))
-        except errors.EntryNotFoundError:
+        except errors.RemoteEntryNotFoundError:
             continue
         except Exception:  # noqa: BLE001 - the network's and the Hub's failures are many
             return
