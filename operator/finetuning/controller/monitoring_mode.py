@@ -109,6 +109,8 @@ class ModeKeeper:
         self.mode = settings.monitoring_mode
         self.ready = False
         """Nothing of another mode is left, so that jobs may be wired up."""
+        self._left = False
+        """Something may be left where nobody may look: two scrape pools once somebody may."""
         self.outcome: Problem | None = None
         """How it stands with the shared monitor; None where there is none to make, or not yet."""
 
@@ -121,7 +123,7 @@ class ModeKeeper:
         """Do what is missing; says in how many seconds to look again."""
         before = self.outcome
         try:
-            if not self.ready:
+            if self._left or not self.ready:
                 await self._remove_leftovers()
                 self.ready = True
             if not self.stock.known:
@@ -142,9 +144,14 @@ class ModeKeeper:
         return PROBE_SECONDS
 
     async def _remove_leftovers(self) -> None:
+        self._left = False
+
+        def refused() -> None:
+            self._left = True
+
         for resource, modes in PER_JOB.items():
             if self.mode not in modes:
-                async for raw in self.stock.of_jobs(resource):
+                async for raw in self.stock.of_jobs(resource, refused):
                     await self._delete(resource, observed.meta(raw))
         for resource, mode in _SHARED.items():
             found = await self._found(resource) if self.mode is not mode else None

@@ -16,9 +16,13 @@ _FORBIDDEN = 403
 
 
 async def in_each(
-    namespaces: Iterable[str], ask: Callable[[str | None], AsyncIterator[T]]
+    namespaces: Iterable[str],
+    ask: Callable[[str | None], AsyncIterator[T]],
+    refused: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[T]:
     """What `ask` finds in each of them, or in all at once (None) where none is named.
+
+    `refused` is told of each that is left out.
 
     Raises ApiError where nobody answers, and where all refuse.
     """
@@ -33,6 +37,7 @@ async def in_each(
             if error.code != _FORBIDDEN:
                 raise
             refusal = error
+            refused()
             log.debug("left out: %s", error)
     if refusal is not None and not answered:
         raise refusal

@@ -71,11 +71,13 @@ class Stock:
                     found |= _entry(apply.kind_of(resource), raw)
         self._objects, self._begun = found | self._fresh, now
 
-    async def of_jobs(self, resource: Resource) -> AsyncIterator[Raw]:
+    async def of_jobs(
+        self, resource: Resource, refused: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[Raw]:
         """Those that a FineTuningJob owns: a label alone makes nothing ours."""
         ask = partial(self._gateway.items, resource, labelSelector=_SELECTOR)
         try:
-            async for raw in in_each(self._settings.watch_namespaces, ask):
+            async for raw in in_each(self._settings.watch_namespaces, ask, refused):
                 if observed.meta(raw).owner_kind == KIND:
                     yield raw
         except ApiError as error:

@@ -201,6 +201,24 @@ async def test_jobs_elsewhere_are_monitored_for_all_that(
     assert ready(world) == REASONS[mode]
 
 
+async def test_what_another_mode_left_where_nobody_might_look_goes_when_somebody_may(
+    http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = in_mode(MonitoringMode.POD_MONITOR, watch_namespaces=NAMES)
+    process = Process(World(), http, settings)
+
+    async def looks() -> int:
+        process.world.reads.clear()
+        await process.keeper.attempt()
+        assert process.keeper.ready, "nobody else waits for it"
+        return process.world.reads.count(("list", "servicemonitors"))
+
+    with monkeypatch.context() as patch:
+        refuse(process.gateway, patch)
+        assert [await looks() for _ in range(2)] == [1, 1]
+    assert [await looks() for _ in range(2)] == [2, 0]
+
+
 def refuse(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything in one of the namespaces."""
     call = gateway._call
