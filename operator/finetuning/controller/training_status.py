@@ -222,7 +222,7 @@ def _training(seen: Seen) -> Standing | None:
     if trainer_runs(pod):
         return Standing(Phase.RUNNING, Reason.TRAINING, f"Training in pod {pod.meta.name}.")
     trainer = pod.container(naming.TRAINING_CONTAINER)
-    if trainer is not None and trainer.exit_code == 0:
+    if trainer is not None and trainer.exit_code == 0 and pod.phase != "Failed":
         message = f"Training is done; pod {pod.meta.name} is closing.{_held(pod)}"
         return Standing(Phase.RUNNING, Reason.TRAINING, message)
     return None
@@ -404,7 +404,23 @@ def pod_failure(job: FineTuningJob, pod: Pod) -> tuple[Reason, str]:
         return Reason.TRAINING_FAILED, words or "The pod failed before the trainer started."
     if trainer.exit_reason == _OUT_OF_MEMORY:
         return Reason.OOM_KILLED, _out_of_memory(job)
+    if (other := _failed_beside(pod)) is not None and trainer.exit_code == 0:
+        return Reason.TRAINING_FAILED, _of_another(other)
     return _own_words(trainer)
+
+
+def _failed_beside(pod: Pod) -> Container | None:
+    """Whoever is not the operator's: a Pod fails with each of its containers."""
+    own = {*naming.OWN_CONTAINERS, naming.SIDECAR_CONTAINER}
+    return next((each for each in pod.containers if each.exit_code and each.name not in own), None)
+
+
+def _of_another(container: Container) -> str:
+    return (
+        f"The trainer ended well, and container {container.name} with exit code "
+        f"{container.exit_code}; a webhook put it there: keep that out of this namespace, or have "
+        "it made a native sidecar."
+    )
 
 
 def _out_of_memory(job: FineTuningJob) -> str:

@@ -402,3 +402,13 @@ def test_a_container_that_a_webhook_put_into_a_pod_is_named_where_it_keeps_it_op
     for proxy in (running(), waiting("ErrImagePull")):
         assert "before istio-proxy ends" in told(proxy)
     assert "istio" not in told(ended(0))
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_who_failed_beside_a_trainer_that_did_not_is_named(*, over: bool) -> None:
+    trainer = {"name": "finetuning", "state": ended(0, trainer_says())}
+    proxy = {"name": "istio-proxy", "state": ended(255)}
+    found = pod(phase="Failed", containerStatuses=[trainer, proxy])
+    training = batch_job(failed="BackoffLimitExceeded" if over else None, failed_pods=4 * over)
+    told = standing(seen(found, training=training)).message
+    assert "The trainer ended well, and container istio-proxy with exit code 255" in told
