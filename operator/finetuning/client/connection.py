@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubernetes.aio.config import ConfigException, list_kube_config_contexts
+from kubernetes.aio.config import ConfigException
+from kubernetes.aio.config.kube_config import KubeConfigMerger
 
 from finetuning.artifacts.plain import plain
 from finetuning.client.errors import ClientError, NoClusterError
@@ -92,13 +93,22 @@ def _kubeconfig(given: str | None, context: str | None) -> str | None:
 
 
 def _context(path: str | None, wanted: str | None) -> tuple[str, str]:
-    """Name of the context, and its namespace."""
+    """Name of the context, and its namespace; of the current one only where none is wanted."""
     if path is None:
         return "this cluster", _POD_NAMESPACE.read_text(encoding="utf-8").strip()
-    contexts, active = list_kube_config_contexts(config_file=path)
+    config = KubeConfigMerger(path).config.value
+    contexts = [each.value for each in config["contexts"]]
+    named = {str(each["name"]): each["context"] for each in contexts}
+    name = str(config.get("current-context") or "") if wanted is None else wanted
+    if name not in named:
+        raise NoClusterError(_no_such(name, list(named), wanted))
+    return name, str(named[name].get("namespace") or "default")
+
+
+def _no_such(name: str, known: list[str], wanted: str | None) -> str:
+    """A deleted cluster of kind leaves a kubeconfig without a current context, for one."""
+    has = ", ".join(known) or "none"
     if wanted is not None:
-        named = {str(each["name"]): each for each in contexts}
-        if wanted not in named:
-            raise NoClusterError(f'no context "{wanted}"; it has {", ".join(named) or "none"}')
-        active = named[wanted]
-    return str(active["name"]), str(active["context"].get("namespace") or "default")
+        return f'no context "{wanted}"; it has {has}'
+    what = f'the current context "{name}" is not in it' if name else "it has no current context"
+    return f"{what}; name one with --context, or choose it with kubectl config use-context: {has}"

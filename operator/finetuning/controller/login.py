@@ -36,10 +36,11 @@ class Login:
         return cls(await _read(kubeconfig, context), (kubeconfig, context))
 
     async def token(self) -> str | None:
+        """Without the end of the line that a file with a token may have, as kubectl reads it."""
         found: str | None = await self.server.get_api_key_with_prefix(
             "BearerToken", alias="authorization"
         )
-        return found
+        return found and found.strip()
 
     async def is_renewed(self, refused: str | None) -> bool:
         """Whether there is another token than the one that the API server did not know."""

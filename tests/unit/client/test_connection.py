@@ -39,6 +39,21 @@ def test_another_context_has_its_own_namespace(api: Api, kubeconfig: Path) -> No
         FineTuningClient(kubeconfig=kubeconfig, context="x")
 
 
+@pytest.mark.parametrize("current", ["gone", "", None])
+def test_a_context_that_is_named_needs_no_current_one(
+    api: Api, kubeconfig: Path, current: str | None
+) -> None:
+    """As `kind delete cluster` leaves a kubeconfig; kubectl takes it."""
+    config = yaml.safe_load(kubeconfig.read_text())
+    config["current-context"] = current
+    kubeconfig.write_text(yaml.safe_dump(config))
+    api.keep()
+    with FineTuningClient(kubeconfig=kubeconfig, context="lab") as client:
+        assert client.get("demo").metadata.name == "demo"
+    with pytest.raises(NoClusterError, match=r"current context.*; name one .*: lab, other"):
+        FineTuningClient(kubeconfig=kubeconfig)
+
+
 @pytest.mark.parametrize("program", ["/nowhere/login", "false"])
 def test_a_login_that_cannot_be_had_is_told(api: Api, kubeconfig: Path, program: str) -> None:
     """The library goes on without one, and the answer is that of somebody else."""
@@ -154,12 +169,14 @@ def test_a_login_that_cannot_be_renewed_is_told(api: Api, logs_in: Path, kubecon
 
 
 def test_a_token_in_a_file_is_read_again(api: Api, kubeconfig: Path, tmp_path: Path) -> None:
+    """Most files end with a line's end, which no header may have."""
     file = tmp_path / "token"
-    file.write_text(api.token)
+    file.write_text(f"{api.token}\n")
     use(kubeconfig, {"tokenFile": str(file)})
     with FineTuningClient(kubeconfig=kubeconfig) as client:
+        assert client.list() == []
         api.token = "another"
-        file.write_text(api.token)
+        file.write_text(f"{api.token}\n")
         assert client.list() == []
 
 
