@@ -225,7 +225,7 @@ class AsyncFineTuningClient:
         """Have the model judged again; the answer has this value in status.validation.revalidate.
 
         Raises:
-            WrongStateError: there is no model yet, or validation is turned off.
+            WrongStateError: there is no model yet, or validation is turned off or held.
             JobNotFoundError, ClusterError: as for `get`.
         """
         job = await self.get(name)
@@ -236,6 +236,10 @@ class AsyncFineTuningClient:
         if not job.spec.validation.enabled:
             raise WrongStateError(
                 f"{name}: spec.validation.enabled is false; set it to true, which judges the model"
+            )
+        if job.spec.suspend:
+            raise WrongStateError(
+                f"{name}: spec.suspend is true, which holds its validation too: resume it first"
             )
         wish = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{secrets.token_hex(3)}"
         await self._change(

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 
-from finetuning.api.v1alpha1 import ConditionType, FineTuningJob, FineTuningJobStatus, Phase
-from finetuning.client.errors import ClientError, TimedOutError
-from finetuning.controller import attempts, conditions, training_status
+from finetuning.api.v1alpha1 import ConditionType, FineTuningJob, Phase
+from finetuning.artifacts.plain import plain
+from finetuning.client.errors import ClientError, TimedOutError, WrongStateError
+from finetuning.controller import attempts, conditions, naming, training_status
 
 
 class Until(StrEnum):
@@ -90,12 +91,23 @@ def _is_judged(job: FineTuningJob) -> bool:
     return attempts.is_over(found) and found is not None and found.rerun is None
 
 
-def answers(status: FineTuningJobStatus, wish: str) -> bool:
-    """Whether the verdict is the answer to this value of the annotation."""
-    found = status.validation
-    return (
-        found is not None
-        and found.rerun is None
-        and attempts.is_over(found)
-        and found.revalidate == wish
-    )
+def answers(job: FineTuningJob, wish: str) -> bool:
+    """Whether the verdict is the answer to this value of the annotation, or to a later one.
+
+    Whoever asks again meanwhile takes the place of the first, which is then answered as well.
+
+    Raises:
+        WrongStateError: nobody asks any more.
+    """
+    found = job.status.validation
+    judged = found is not None and found.rerun is None and attempts.is_over(found)
+    answered = found.revalidate if judged and found is not None else None
+    if answered == wish:
+        return True
+    asked = job.metadata.annotations.get(naming.REVALIDATE_ANNOTATION)
+    if asked is None:
+        raise WrongStateError(
+            f"{job.metadata.name}: its annotation {naming.REVALIDATE_ANNOTATION} was taken away "
+            "before there was a verdict; ask again"
+        )
+    return answered == plain(asked, 63)

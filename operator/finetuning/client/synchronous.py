@@ -155,11 +155,11 @@ class FineTuningClient:
         """Have the model judged again, and wait for the verdict.
 
         Raises:
-            WrongStateError: there is no model yet, or validation is turned off.
+            WrongStateError: there is no model yet, or validation is turned off or held.
             TimedOutError: no verdict within `timeout` seconds.
         """
         wish = self._run(self._client.revalidate(name))
-        return self.wait(name, lambda job: answers(job.status, wish), timeout=timeout)
+        return self.wait(name, lambda job: answers(job, wish), timeout=timeout)
 
     def watch(self, name: str, *, seconds: float = POLL_SECONDS) -> Iterator[FineTuningJob]:
         """The job now, and again after each change that is seen; it never ends by itself."""

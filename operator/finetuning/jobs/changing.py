@@ -121,7 +121,7 @@ def validate(where: Where, name: str, patience: Patience) -> int:
         if not patience.wait:
             say(f"{SINGULAR}.{GROUP}/{name} is judged again")
             return 0
-        job = await _wait(client, name, lambda job: answers(job.status, wish), patience)
+        job = await _wait(client, name, lambda job: answers(job, wish), patience)
         found = job.status.validation
         return _shown(job, good=found is not None and found.phase is ValidationPhase.PASSED)
 

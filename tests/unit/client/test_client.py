@@ -303,6 +303,7 @@ async def test_another_verdict_is_asked_for_and_waited_for(
     [
         ({"phase": "Running"}, {}, "demo is Running: a model is judged when"),
         (TRAINED, {"validation": {"enabled": False}}, "enabled is false; set it to true"),
+        (TRAINED, {"suspend": True}, "suspend is true, which holds its validation too: resume"),
     ],
 )
 def test_nothing_to_judge_is_said(

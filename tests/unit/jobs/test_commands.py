@@ -301,6 +301,30 @@ def test_a_new_verdict_decides_whatever_is_published(
     assert (done.code, f"Validation  {phase}" in done.out) == (code, True)
 
 
+WISH = "finetuning.aim.amd.com/revalidate"
+
+
+@pytest.mark.parametrize(
+    ("later", "code", "told"),
+    [("another", 0, "4/4 checks passed"), (None, 1, "was taken away before there was a verdict")],
+)
+def test_who_is_overtaken_by_another_wish_does_not_wait_for_ever(
+    later: str | None, code: int, told: str, typed: Typed, api: Api
+) -> None:
+    """Nobody judges a model for the first of two wishes any more."""
+    job = api.keep(status=JUDGED)
+
+    def overtaken(body: Any) -> Any:
+        if body is not None and later is not None:
+            job["metadata"]["annotations"] = {WISH: later}
+            job["status"]["validation"] |= {"revalidate": later, "attempt": 2}
+        return job
+
+    api.answers[f"{TEAM}/demo"] = (200, overtaken)
+    done = typed("validate", "demo", "--timeout", "10")
+    assert (done.code, told in done.out + done.err) == (code, True)
+
+
 @pytest.mark.parametrize(
     "command",
     ["get x", "logs x", "pause x", "resume x", "cancel x --yes", "validate x"],
