@@ -32,6 +32,7 @@ from finetuning.client.story import Goal, Until, goal, not_in_time
 from finetuning.controller import naming, observed, training_status
 from finetuning.controller.gateway import CUSTOMS, PODS, ApiError, Gateway
 from finetuning.controller.observed import Pod
+from finetuning.local.words import unseen
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0
@@ -258,15 +259,19 @@ class AsyncFineTuningClient:
     ) -> AsyncIterator[FineTuningJob]:
         """The job now, and again after each change that is seen; it never ends by itself.
 
+        Also once where no operator has looked at it for a while.
+
         Raises:
             JobNotFoundError: it is not there, or not there any more.
             ClusterError: the cluster refuses, or has not answered for a minute.
         """
-        version = ""
+        shown = None
         while True:
             job = await _patiently(lambda: self.get(name), seconds)
-            if job.metadata.resource_version != version:
-                version = job.metadata.resource_version
+            # That nobody takes it up changes nothing in it.
+            state = (job.metadata.resource_version, unseen(job))
+            if state != shown:
+                shown = state
                 yield job
             await asyncio.sleep(seconds)
 

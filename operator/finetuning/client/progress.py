@@ -7,9 +7,23 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from finetuning.api.v1alpha1 import FineTuningJob
+from finetuning.api.v1alpha1 import FineTuningJob, Phase
 from finetuning.artifacts.plain import plain
-from finetuning.local.words import figures, headline
+from finetuning.local.words import awaited, figures, headline, unseen
+
+_IN_A_BAR, _IN_A_LINE = 120, 300
+"""Characters of what is told."""
+
+
+def _told(job: FineTuningJob) -> str:
+    """What a trained job still waits for, the figures of one that trains, what holds up another."""
+    now = job.status
+    known = ", ".join(figures(now, None))
+    if found := unseen(job) or awaited(now):
+        return found
+    if now.phase in {Phase.RUNNING, Phase.SUCCEEDED} and known:
+        return known
+    return headline(now).removeprefix(f"{now.phase}: ") or known
 
 
 class Bar:
@@ -39,8 +53,7 @@ class Bar:
 
     def __call__(self, job: FineTuningJob) -> None:
         now = job.status
-        why = headline(now).removeprefix(f"{now.phase}: ")
-        told = plain(", ".join(figures(now, None)) or why, 120)
+        told = plain(_told(job), _IN_A_BAR if self._moves else _IN_A_LINE)
         if self._moves:
             self._bar.update(
                 self._task,

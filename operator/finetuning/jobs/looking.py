@@ -13,7 +13,7 @@ from finetuning.jobs import formats, table
 from finetuning.jobs.formats import Format
 from finetuning.jobs.page import page
 from finetuning.jobs.session import Where, hint, main, say
-from finetuning.local.words import headline
+from finetuning.local.words import headline, unseen
 
 if TYPE_CHECKING:
     from finetuning.api.v1alpha1 import FineTuningJob
@@ -88,7 +88,8 @@ def show_log(wish: Log) -> int:
 
     def say_why(job: "FineTuningJob") -> None:
         nonlocal told
-        if job.status.message and told != (told := headline(job.status)):
+        why = unseen(job) and f"{job.status.phase}: {unseen(job)}"
+        if (why or job.status.message) and told != (told := why or headline(job.status)):
             hint(f"{wish.name} is {plain(told, _LONGEST)}")
 
     async def work(client: "AsyncFineTuningClient") -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from finetuning.api.v1alpha1 import FineTuningJob, FineTuningJobStatus, Usage
 from finetuning.artifacts.plain import plain
-from finetuning.local.words import figures
+from finetuning.local.words import figures, unseen
 
 _WIDEST, _NARROWEST = 1000, 11
 
@@ -25,8 +25,8 @@ def _facts(job: FineTuningJob) -> Iterator[tuple[str, str]]:
     now, spec = job.status, job.spec
     yield "Name", f"{job.metadata.namespace}/{job.metadata.name}"
     yield "Phase", f"{now.phase}" + (f" ({_clean(now.reason)})" if now.reason else "")
-    if now.message:
-        yield "", _clean(now.message)
+    if why := now.message or unseen(job):
+        yield "", _clean(why)
     yield "Model", f"{spec.base_model.model_id}, {spec.method}"
     yield "Data", spec.dataset.source
     if told := figures(now, None):

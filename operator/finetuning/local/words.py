@@ -1,15 +1,25 @@
 """What a run says in plain text: a line of progress, and what is left to say at its end."""
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
-from finetuning.api.v1alpha1 import FineTuningJobStatus, Phase, PublishPhase, ValidationPhase
+from finetuning.api.v1alpha1 import (
+    FineTuningJob,
+    FineTuningJobStatus,
+    Phase,
+    PublishPhase,
+    ValidationPhase,
+)
 from finetuning.artifacts.models import RunState, TrainingState
+from finetuning.controller import attempts, publications
 from finetuning.controller.training_status import is_trained
 from finetuning.local.outcome import is_good
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
+_UNSEEN_AFTER = timedelta(seconds=10)
+"""An operator that is well looks at a new job within a second."""
 
 
 _ACTIVITIES = {
@@ -68,6 +78,30 @@ def headline(status: FineTuningJobStatus) -> str:
     if is_trained(status) and status.phase is not Phase.FAILED and found is not None:
         return f"{status.phase}: {status.message} Validation {found.phase}: {found.summary}"
     return f"{status.phase}: {status.message or status.reason}"
+
+
+def unseen(job: FineTuningJob) -> str:
+    """What keeps a job that no operator takes up; empty for one that was looked at, or is new."""
+    created = job.metadata.creation_timestamp
+    if job.status.observed_generation or job.status.message or created is None:
+        return ""
+    if datetime.now(UTC) - created < _UNSEEN_AFTER:
+        return ""
+    return f"no operator has looked at it; finetuning doctor -n {job.metadata.namespace} says why"
+
+
+def awaited(status: FineTuningJobStatus) -> str:
+    """What a trained job is not done with, and what holds that up; empty when nothing is left."""
+    verdict, copies = status.validation, status.publish
+    if not is_trained(status) or verdict is None:
+        return ""
+    if (again := verdict.rerun) is not None:
+        return f"validation {again.phase}: {again.summary}"
+    if not attempts.is_over(verdict):
+        return f"validation {verdict.phase}: {verdict.summary}"
+    if copies is not None and not publications.is_over(copies):
+        return f"publishing {copies.phase}: {copies.message}"
+    return ""
 
 
 def trouble(status: FineTuningJobStatus) -> str:

@@ -438,6 +438,40 @@ def test_a_bar_tells_what_is_known(
     assert capsys.readouterr().err == "demo Pending  No node has a GPU.\n"
 
 
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ({"phase": "Pending", "message": "No node has a GPU."}, "Pending  No node has a GPU."),
+        (
+            {"validation": {"phase": "Pending", "attempt": 1, "summary": "No node has a GPU."}},
+            "Succeeded  validation Pending: No node has a GPU.",
+        ),
+        (
+            {
+                "validation": {
+                    "phase": "Passed",
+                    "rerun": {"attempt": 2, "phase": "Running", "summary": "checks are running"},
+                }
+            },
+            "Succeeded  validation Running: checks are running",
+        ),
+        (
+            {"publish": {"phase": "Running", "message": "The model is being published."}},
+            "Succeeded  publishing Running: The model is being published.",
+        ),
+        ({"phase": "Running"}, "Running  step 7/9"),
+    ],
+)
+def test_a_bar_tells_what_is_waited_for(
+    status: Any, told: str, client: FineTuningClient, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The figures of what was trained before would hide it."""
+    api.keep(status={**TRAINED, "message": "Trained.", "currentStep": 7, "totalSteps": 9, **status})
+    with pytest.raises(TimedOutError):
+        client.wait("demo", Until.READY, timeout=0.2, progress=True)
+    assert capsys.readouterr().err.splitlines()[0] == f"demo {told}"
+
+
 ENDED, BEGUN = {"terminated": {"exitCode": 0}}, {"running": {"startedAt": "2026-01-01T10:00:00Z"}}
 
 

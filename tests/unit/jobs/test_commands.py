@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +223,8 @@ def test_a_log_is_shown(typed: Typed, api: Api) -> None:
 
 
 def test_a_log_that_is_waited_for_says_what_holds_it_up(typed: Typed, api: Api) -> None:
-    states = [{"phase": "Pending"}, *[{"phase": "Pending", "message": "No node has a GPU."}] * 2]
+    seen = {"phase": "Pending", "observedGeneration": 1}
+    states = [seen, *[{**seen, "message": "No node has a GPU."}] * 2]
 
     def asked(_body: Any) -> Any:
         if states:
@@ -235,6 +237,33 @@ def test_a_log_that_is_waited_for_says_what_holds_it_up(typed: Typed, api: Api) 
     done = typed("logs", "demo", "-f")
     assert (done.code, done.out) == (0, "step 1\n")
     assert done.err == "demo is Pending: No node has a GPU.\n"
+
+
+@pytest.mark.parametrize(
+    "command", ["get demo", "logs demo -f", "submit job.yaml --wait --timeout 3"]
+)
+def test_a_job_that_no_operator_takes_up_is_told(
+    command: str, typed: Typed, api: Api, tmp_path: Path
+) -> None:
+    """Its namespace is not served, or there is no operator: nobody writes why nothing happens."""
+    old = {"creationTimestamp": "2026-01-01T00:00:00Z", "generation": 1}
+    api.keep(status={"observedGeneration": 0}, metadata=old)
+    young = f"{datetime.now(UTC) - timedelta(seconds=9):%Y-%m-%dT%H:%M:%S.%fZ}"
+    found = {"name": "mine", "namespace": "team", "resourceVersion": "1"}
+    api.on_create = {"metadata": {**found, "creationTimestamp": young}}
+    manifest(tmp_path)
+    if command.startswith("logs"):
+        asked = iter(range(2))
+
+        def ended(_body: Any) -> Any:
+            if next(asked, None) is None:
+                api.keep(status={"phase": "Failed", "message": "No."})
+            return api.jobs["team", "demo"]
+
+        api.answers[f"{TEAM}/demo"] = (200, ended)
+    done = typed(*command.split())
+    told = "no operator has looked at it; finetuning doctor -n team says why"
+    assert (done.out + done.err).count(told) == 1
 
 
 def test_pause_and_resume(typed: Typed, api: Api) -> None:
