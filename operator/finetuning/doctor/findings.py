@@ -10,12 +10,15 @@ from finetuning.api.crd import job_schema
 from finetuning.api.text import amount
 from finetuning.api.v1alpha1 import GROUP, PLURAL
 from finetuning.artifacts.plain import plain
+from finetuning.controller.settings import ENV_PREFIX
 from finetuning.doctor.facts import Facts, Raw, Unknown
 
 CHART = "helm upgrade --install finetuning-operator charts/finetuning-operator -n finetuning-system"
 MINIMUM = (1, 31)
 """The oldest that the chart installs on; a test holds both together."""
 GPU_PREFIX = "amd.com/"
+SERVED = f"{ENV_PREFIX}WATCH_NAMESPACES"
+"""Where the chart says in the Deployment which namespaces are served."""
 _SILENT_SECONDS = 60.0
 _SHOWN = 3
 
@@ -46,7 +49,7 @@ def findings(facts: Facts, version: str, now: datetime) -> list[Finding]:
     return [
         server(facts.server, facts.context),
         definition(facts),
-        operator(facts.operators, facts.leases, version, now),
+        operator(facts, version, now),
         gpus(facts.nodes),
         monitors(facts.monitors),
         storage(facts.storage_classes),
@@ -108,16 +111,47 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def operator(
-    found: Sequence[Raw] | Unknown, leases: Sequence[Raw] | Unknown, version: str, now: datetime
-) -> Finding:
-    """There is one, its pod is ready, its Lease is fresh, and it is of this version."""
-    about = "operator"
+def operator(facts: Facts, version: str, now: datetime) -> Finding:
+    """There is one for the namespace; its pod is ready, its Lease fresh, its version this one."""
+    about, found = "operator", facts.operators
     if isinstance(found, Unknown):
         return Finding(about, Result.UNKNOWN, found.why, "have an admin run finetuning doctor")
     if not found:
         return Finding(about, Result.WRONG, "there is none", f"install it: {CHART}")
-    meta, status = found[0]["metadata"], found[0].get("status") or {}
+    serving = next((each for each in found if serves(each, facts.namespace)), None)
+    if serving is None:
+        return _serves_others(found, facts.namespace)
+    return _at_work(serving, facts.leases, version, now)
+
+
+def serves(deployment: Raw, namespace: str) -> bool:
+    """Whether the operator looks at jobs in the namespace; one that names none serves all."""
+    named = _served(deployment)
+    return not named or namespace in named
+
+
+def _served(deployment: Raw) -> list[str]:
+    spec = ((deployment.get("spec") or {}).get("template") or {}).get("spec") or {}
+    variables = (each for one in spec.get("containers") or () for each in one.get("env") or ())
+    told = next((each.get("value") for each in variables if each.get("name") == SERVED), "")
+    return [name.strip() for name in (told or "").split(",") if name.strip()]
+
+
+def _serves_others(found: Sequence[Raw], namespace: str) -> Finding:
+    """Its jobs would stay as they were created, without a word."""
+    meta, named = found[0]["metadata"], _served(found[0])
+    names = ",".join([*named, namespace])
+    return Finding(
+        "operator",
+        Result.WRONG,
+        f"{meta['namespace']}/{meta['name']} serves {_some(named)}, and not {namespace}",
+        "name a namespace that is served with -n, or have an admin add this one: "
+        f"{CHART} --reuse-values --set 'watchNamespaces={{{names}}}'",
+    )
+
+
+def _at_work(found: Raw, leases: Sequence[Raw] | Unknown, version: str, now: datetime) -> Finding:
+    about, meta, status = "operator", found["metadata"], found.get("status") or {}
     name, where = meta["name"], meta["namespace"]
     told = f"{where}/{name} has {status.get('readyReplicas') or 0} ready"
     look = (
@@ -125,7 +159,8 @@ def operator(
     )
     if not status.get("readyReplicas"):
         return Finding(about, Result.WRONG, told, look)
-    silent = None if isinstance(leases, Unknown) or not leases else _silence(leases[0], now)
+    own = [] if isinstance(leases, Unknown) else [x for x in leases if _is_of(x, meta)]
+    silent = _silence(own[0], now) if own else None
     if silent is not None and silent > _SILENT_SECONDS:
         told = f"{told}, but nobody has worked for {silent:.0f} s"
         return Finding(about, Result.WRONG, told, look)
@@ -134,6 +169,11 @@ def operator(
         told = f"{told}, version {running}; this command has {version}"
         return Finding(about, Result.NOTE, told, "bring both to one version")
     return Finding(about, Result.GOOD, f"{told}, version {running or 'unknown'}")
+
+
+def _is_of(lease: Raw, deployment: Raw) -> bool:
+    meta = lease["metadata"]
+    return (meta["namespace"], meta["name"]) == (deployment["namespace"], deployment["name"])
 
 
 def _silence(lease: Raw, now: datetime) -> float | None:

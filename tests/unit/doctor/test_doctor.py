@@ -14,20 +14,25 @@ from tests.unit.client.server import JOBS, Api, refusal, served
 from finetuning.api.crd import job_schema
 from finetuning.cli.__main__ import main
 from finetuning.doctor.facts import USER_RIGHTS, Facts, Unknown
-from finetuning.doctor.findings import MINIMUM, Finding, Result, findings
+from finetuning.doctor.findings import MINIMUM, SERVED, Finding, Result, findings
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 VERSION = "0.1.0"
 
 
-def deployment(ready: int = 1, version: str = VERSION) -> dict[str, Any]:
-    labels = {"app.kubernetes.io/version": version}
-    meta = {"name": "finetuning-operator", "namespace": "finetuning-system", "labels": labels}
-    return {"metadata": meta, "status": {"readyReplicas": ready}}
+WHO = {"name": "finetuning-operator", "namespace": "finetuning-system"}
+
+
+def deployment(ready: int = 1, version: str = VERSION, serves: str = "") -> dict[str, Any]:
+    meta = {**WHO, "labels": {"app.kubernetes.io/version": version}}
+    container = {"name": "operator", "env": [{"name": SERVED, "value": serves}]}
+    spec = {"template": {"spec": {"containers": [container]}}}
+    return {"metadata": meta, "spec": spec, "status": {"readyReplicas": ready}}
 
 
 def lease(seconds: float) -> dict[str, Any]:
-    return {"spec": {"renewTime": (NOW - timedelta(seconds=seconds)).isoformat()}}
+    renewed = (NOW - timedelta(seconds=seconds)).isoformat()
+    return {"metadata": WHO, "spec": {"renewTime": renewed}}
 
 
 def node(*, gpus: str = "8", ready: str = "True", **spec: Any) -> dict[str, Any]:
@@ -71,6 +76,14 @@ def test_a_cluster_that_is_well() -> None:
     assert found("GPUs").told == "the nodes offer 12 amd.com/gpu"
 
 
+def test_of_several_operators_the_one_that_serves_the_namespace_counts() -> None:
+    others = deployment(ready=0, serves="law")
+    told = found("operator", operators=[others, deployment(serves="art,team")])
+    assert told.result is Result.GOOD
+    told = found("operator", operators=[others])
+    assert told.remedy.endswith("--reuse-values --set 'watchNamespaces={law,team}'")
+
+
 def test_nothing_else_is_judged_when_the_server_is_silent() -> None:
     (only,) = findings(replace(WELL, server=Unknown("no route")), VERSION, NOW)
     assert (only.result, only.told) == (Result.WRONG, "does not answer: no route")
@@ -109,8 +122,14 @@ WRONG, NOTE, UNKNOWN, GOOD = Result.WRONG, Result.NOTE, Result.UNKNOWN, Result.G
         ("operator", {"operators": [deployment(ready=0)]}, WRONG, "has 0 ready"),
         ("operator", {"leases": [lease(300)]}, WRONG, "nobody has worked for 300 s"),
         ("operator", {"leases": Unknown("why")}, GOOD, "1 ready"),
-        ("operator", {"leases": [{"spec": {}}]}, GOOD, "1 ready"),
+        ("operator", {"leases": [{"metadata": WHO, "spec": {}}]}, GOOD, "1 ready"),
         ("operator", {"operators": [deployment(version="0.0.9")]}, NOTE, "version 0.0.9"),
+        (
+            "operator",
+            {"operators": [deployment(serves="law,art")]},
+            WRONG,
+            "finetuning-system/finetuning-operator serves law, art, and not team",
+        ),
         ("GPUs", {"nodes": []}, WRONG, "none of 0 nodes"),
         ("GPUs", {"nodes": [node(gpus="0")]}, WRONG, "none of 1 nodes offers"),
         ("GPUs", {"nodes": [node(ready="False")]}, WRONG, "none of 1 nodes"),
