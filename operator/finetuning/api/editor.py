@@ -12,7 +12,7 @@ from typing import Any
 from finetuning.api.base import CEL_RULES
 from finetuning.api.crd import job_schema
 from finetuning.api.schema import documented
-from finetuning.api.text import QUANTITY
+from finetuning.api.text import NAME_MAX_LENGTH, QUANTITY
 from finetuning.api.v1alpha1 import GROUP, KIND, VERSION
 
 _QUANTITY = "x-kubernetes-int-or-string"
@@ -44,7 +44,7 @@ def editor_schema() -> dict[str, Any]:
             "description": "Name, namespace, labels and annotations, as for every object.",
             "anyOf": [{"required": ["name"]}, {"required": ["generateName"]}],
             "properties": {
-                "name": {"type": "string", "maxLength": 50, **_NAME},
+                "name": {"type": "string", "maxLength": NAME_MAX_LENGTH, **_NAME},
                 "labels": _TEXTS,
                 "annotations": _TEXTS,
             },

@@ -62,6 +62,10 @@ def test_a_name_may_be_left_to_the_api_server_and_labels_are_texts() -> None:
     assert mistakes(job) == []
     job["metadata"]["labels"] = {"year": 2026}
     assert mistakes(job) == ["$.metadata.labels.year: 2026 is not of type 'string'"]
+    job["metadata"] = {"name": "a" * 63}
+    assert mistakes(job) == []
+    job["metadata"] = {"name": "a" * 64}
+    assert "too long" in mistakes(job)[0]
     job["metadata"] = {"name": "My_Job"}
     assert "'My_Job' does not match" in mistakes(job)[0]
     job["metadata"] = {}
