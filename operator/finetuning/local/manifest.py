@@ -85,12 +85,19 @@ def _objects(found: Sequence[Document], file: str) -> Iterator[Document]:
         if body["kind"] != "List":
             yield document
             continue
-        yield from _objects(list(_items(document)), file)
+        yield from _objects(list(_items(document, file)), file)
 
 
-def _items(document: Document) -> Iterator[Document]:
+def _items(document: Document, file: str) -> Iterator[Document]:
+    """Raises InputError where a list holds something else than a list."""
+    found = document.body.get("items") or []
+    if not isinstance(found, list):
+        where = f"{file}:{document.line(('items',))}"
+        raise InputError(f"{where}: items: must be of type array, a list of objects")
     nodes = {key.value: value for key, value in document.node.value}
-    for body, node in zip(document.body.get("items") or [], nodes["items"].value, strict=True):
+    # A list that an alias stands for, or that is merged in, has its lines elsewhere.
+    lines = nodes["items"].value if "items" in nodes else [document.node] * len(found)
+    for body, node in zip(found, lines, strict=True):
         yield Document(body, node)
 
 
@@ -140,6 +147,8 @@ def _config_map(document: Document, file: str) -> tuple[str, dict[str, bytes]]:
     body: dict[str, Any] = document.body
     where = f"{file}:{document.line(('data',))}: ConfigMap {_name(document)}"
     data = body.get("data") or {}
+    if not isinstance(data, dict):
+        raise InputError(f"{where}: data: must be of type object, a text for each key")
     if bad := [key for key, value in data.items() if not isinstance(value, str)]:
         raise InputError(f"{where}: data.{bad[0]}: must be of type string; put it in quotes")
     try:
@@ -147,6 +156,6 @@ def _config_map(document: Document, file: str) -> tuple[str, dict[str, bytes]]:
             key: base64.b64decode(value, validate=True)
             for key, value in (body.get("binaryData") or {}).items()
         }
-    except (binascii.Error, TypeError, ValueError):
+    except (AttributeError, binascii.Error, TypeError, ValueError):
         raise InputError(f"{where}: binaryData must be base64") from None
     return _name(document), {key: value.encode() for key, value in data.items()} | binary

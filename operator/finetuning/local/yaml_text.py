@@ -75,10 +75,29 @@ def documents(text: str, name: str) -> Sequence[Document]:
         nodes: list[yaml.Node | None] = []
         while loader.check_node():
             nodes.append(loader.get_node())
+            _refuse_loops(nodes[-1], set(), set())
         found = [Document(loader.construct_document(node), node) for node in nodes if node]
     except yaml.YAMLError as error:
         raise InputError(_not_yaml(error, name)) from None
+    except RecursionError:
+        raise InputError(f"{name}: not valid YAML: nested too deeply") from None
     return [document for document in found if document.body is not None]
+
+
+def _refuse_loops(node: yaml.Node | None, above: set[int], known: set[int]) -> None:
+    """Raises YAMLError where an anchor stands for something that holds it, as kubectl does."""
+    if node is None or id(node) in known:
+        return
+    if id(node) in above:
+        mark = node.start_mark
+        raise yaml.constructor.ConstructorError(None, None, "an anchor that contains itself", mark)
+    above.add(id(node))
+    parts = node.value if isinstance(node, yaml.CollectionNode) else []
+    for part in parts:
+        for each in part if isinstance(part, tuple) else (part,):
+            _refuse_loops(each, above, known)
+    above.remove(id(node))
+    known.add(id(node))
 
 
 def _not_yaml(error: yaml.YAMLError, name: str) -> str:

@@ -196,6 +196,25 @@ def test_the_items_of_a_list_count_on_their_own(file: Path) -> None:
     assert line.startswith("job.yaml:13: spec.method")
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("kind: List\n", "no FineTuningJob in it"),
+        ("kind: List\nitems: abc\n", "job.yaml:2: items: must be of type array"),
+        ("kind: List\nitems: {a: 1}\n", "job.yaml:2: items: must be of type array"),
+        ("kind: List\nitems: &a [*a]\n", "job.yaml:2: not valid YAML: an anchor that contains it"),
+        ("kind: List\nitems:\n- 1\n", "job.yaml:3: not a Kubernetes object"),
+        ("kind: FineTuningJob\nspec: &s {x: *s}\n", "job.yaml:2: not valid YAML: an anchor that"),
+        ("[" * 2000 + "]" * 2000, "not valid YAML: nested too deeply"),
+        ("kind: ConfigMap\ndata: abc\n---\n" + job(), "data: must be of type object"),
+        ("kind: ConfigMap\nbinaryData: abc\n---\n" + job(), "binaryData must be base64"),
+    ],
+)
+def test_what_is_no_manifest_is_one_line(file: Path, text: str, told: str) -> None:
+    (line,) = complaints(file, text)
+    assert told in line
+
+
 def test_the_manifest_may_come_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(job()))
     assert manifest.load(Path("-")).job.metadata.name == "demo"
