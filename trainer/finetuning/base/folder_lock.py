@@ -31,7 +31,7 @@ def take(output: Path, environ: Mapping[str, str], *, launched: bool = False) ->
     handle = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
     with contextlib.ExitStack() as failed:
         failed.callback(os.close, handle)
-        if not _locked(handle):
+        if not locked(handle):
             _wait(handle, output, in_pod=TERMINATION_LOG_ENV in environ, launched=launched)
         failed.pop_all()
     return handle
@@ -46,7 +46,7 @@ def _wait(handle: int, output: Path, *, in_pod: bool, launched: bool) -> None:
     log.warning("Another trainer is still writing to %s; waiting for its end.", output)
     stop, end = Stop(launched=launched), time.monotonic() + PATIENCE
     with stop.handling(), stop.interrupting():
-        while not _locked(handle):
+        while not locked(handle):
             if time.monotonic() >= end:
                 raise FolderInUseError(
                     f"--output-dir {output}: another trainer was still writing there after "
@@ -55,7 +55,7 @@ def _wait(handle: int, output: Path, *, in_pod: bool, launched: bool) -> None:
             time.sleep(POLL_SECONDS)
 
 
-def _locked(handle: int) -> bool:
+def locked(handle: int) -> bool:
     """Also where the file system has no locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

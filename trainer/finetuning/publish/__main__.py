@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     except OSError as error:
         # Of this machine's files: a full disk, no permission. What a place says is explained above.
         result.reason, code = PublishError.reason, PublishError.exit_code
-        result.message = f"{error.filename}: {error.strerror}"[:MESSAGE_LIMIT]
+        result.message = f"{error.filename or options.work}: {error.strerror}"[:MESSAGE_LIMIT]
         _say(f"error: {result.message}")
     _tell_kubelet(result, environ)
     return code

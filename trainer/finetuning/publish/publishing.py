@@ -1,6 +1,6 @@
 """The steps of a publication, for options that are read already."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from finetuning.api.output import ModelForm, PublishPolicy
@@ -10,10 +10,11 @@ from finetuning.artifacts.models import CopiedModel, PublishResult
 from finetuning.base import environment
 from finetuning.base.errors import ModelError
 from finetuning.base.merge import Base, merge
-from finetuning.publish import aim, arguments, bundle, card, facts, oci, s3, signature
+from finetuning.base.storage import space_for
+from finetuning.publish import aim, arguments, bundle, card, facts, oci, s3, signature, workplace
 from finetuning.publish.arguments import Options
 from finetuning.publish.bundle import Bundle, Say
-from finetuning.publish.errors import NotValidatedError, PublishError, UsageError
+from finetuning.publish.errors import NotValidatedError, PublishError
 from finetuning.publish.facts import Facts
 
 
@@ -25,13 +26,19 @@ def publish(options: Options, environ: Mapping[str, str], result: PublishResult,
     digest = bundle.manifest_digest(options.run, options.manifest_sha256)
     told = facts.read(options.run, digest)
     _require_verdict(options, told)
-    prepared = prepare(options, told, digest)
-    if options.sign:
-        prepared = signature.signed(prepared, options.work, environ)
-    result.manifest_sha256 = digest
-    places = list(_places(options, told, prepared, environ, say))
-    if not places:
-        say(f"{prepared.size:,} bytes are ready in {options.run} and {options.work}; none sent")
+    with workplace.held(options.work, environ):
+        with space_for("what is published", options.work):
+            prepared = prepare(options, told, digest)
+            if options.sign:
+                prepared = signature.signed(prepared, options.work, environ)
+        result.manifest_sha256 = digest
+        places = list(_places(options, told, prepared, environ, say))
+        if not places:
+            say(f"{prepared.size:,} bytes are ready in {options.run} and {options.work}; none sent")
+        _send(places, result, say)
+
+
+def _send(places: Iterable[Callable[[], CopiedModel]], result: PublishResult, say: Say) -> None:
     problems = [problem for place in places if (problem := _try(place, result, say))]
     if problems:
         raise _together(problems)
@@ -75,7 +82,6 @@ def prepare(options: Options, told: Facts, digest: str) -> Bundle:
     """Everything that is sent, made and checked."""
     adapter = bundle.is_adapter(options.run)
     form = options.form if adapter else ModelForm.ADAPTER
-    _make_work(options.work)
     if form is not ModelForm.ADAPTER:
         environment.prepare()
         bundle.require_sealed(options.run)
@@ -128,13 +134,6 @@ def _require_verdict(options: Options, told: Facts) -> None:
         f"{report}: {why}; validate the model with `finetuning validate --local {options.run}`, or "
         "publish it as it is with --policy Always"
     )
-
-
-def _make_work(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--work-path {folder}: {error.strerror}") from error
 
 
 def _sentence(copy: CopiedModel) -> str:
