@@ -5,6 +5,7 @@ Its event loop has a thread of its own: in a notebook there is one that runs alr
 
 import asyncio
 import threading
+import weakref
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +21,21 @@ from finetuning.client.progress import Bar
 from finetuning.client.story import Goal, Until, answers, goal, not_in_time
 
 _T = TypeVar("_T")
+
+
+def _end(
+    client: AsyncFineTuningClient, loop: asyncio.AbstractEventLoop, thread: threading.Thread
+) -> None:
+    # A process that was forked has no such thread, and the connection is its parent's.
+    if thread.is_alive():
+        asyncio.run_coroutine_threadsafe(client.close(), loop).result()
+        _stop(loop, thread)
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
 
 
 class FineTuningClient:
@@ -57,8 +73,10 @@ class FineTuningClient:
                 )
             )
         except BaseException:
-            self._stop()
+            _stop(self._loop, self._thread)
             raise
+        # A script may end, and a notebook may forget its client, without a word.
+        self._end = weakref.finalize(self, _end, self._client, self._loop, self._thread)
 
     def __enter__(self) -> Self:
         return self
@@ -73,19 +91,12 @@ class FineTuningClient:
 
     def close(self) -> None:
         """Give the connection back; a second call does nothing."""
-        if not self._loop.is_closed():
-            self._run(self._client.close())
-            self._stop()
-
-    def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._end()
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        if self._loop.is_closed():
+        if not self._thread.is_alive():
             work.close()
-            raise ClientError("this client is closed; make another one")
+            raise ClientError("this client is closed, or another process's; make another one")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -108,7 +119,7 @@ class FineTuningClient:
                 yield found  # type: ignore[misc]
         finally:
             # With a client that was closed meanwhile its streams are over.
-            if not self._loop.is_closed():
+            if self._thread.is_alive():
                 self._run(stream.aclose())  # type: ignore[attr-defined]
 
     @property
