@@ -126,6 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _make_streams_usable() -> None:
     """A terminal that lacks a character shows another one in its place; a closed one gets none."""
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open()  # noqa: SIM115 - until the end
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

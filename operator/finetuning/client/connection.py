@@ -89,7 +89,10 @@ def _kubeconfig(given: str | None, context: str | None) -> str | None:
     """None in a Pod without a kubeconfig: its service account is then used, as kubectl does it."""
     usual = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
     in_pod = "KUBERNETES_SERVICE_HOST" in os.environ and not _is_there(usual)
-    return given or (None if in_pod and context is None else usual)
+    if given:
+        # Where no shell has read it, as in a notebook or behind `--kubeconfig=`.
+        return os.pathsep.join(str(Path(each).expanduser()) for each in given.split(os.pathsep))
+    return None if in_pod and context is None else usual
 
 
 def _context(path: str | None, wanted: str | None) -> tuple[str, str]:

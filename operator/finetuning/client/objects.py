@@ -61,7 +61,7 @@ def to_submit(job: JobLike, name: str | None = None) -> Raw:
         return _of_model(job)
     if isinstance(job, Mapping):
         return _of_mapping(job)
-    return _of_file(Path(job), name)
+    return _of_file(Path(job).expanduser(), name)
 
 
 def _of_model(job: FineTuningJob) -> Raw:

@@ -60,6 +60,8 @@ def _write(options: Options, answers: Answers) -> int:
     text = page(answers)
     if options.output == STDOUT:
         sys.stdout.write(text)
+        if file is not None:
+            sys.stderr.write(f"its rows: {_rows_step(answers, file)}\n")
         return 0
     try:
         write_atomic(options.output, text.encode())
@@ -80,9 +82,8 @@ def next_steps(manifest: Path, answers: Answers, file: Path | None) -> list[str]
     space = f" -n {where}" if where else ""
     told, here = [f"wrote {manifest}", "", "Next:"], ""
     if file is not None:
-        source, config_map = shlex.quote(str(file)), data.config_map(answers)
-        told.append(f"  kubectl create configmap {config_map} --from-file={source}{space}")
-        here = f" --configmap {config_map}={source}"
+        told.append(f"  {_rows_step(answers, file)}")
+        here = f" --configmap {data.config_map(answers)}={shlex.quote(str(file))}"
     return [
         *told,
         f"  finetuning estimate {name} --gpu MI300X   # will it fit?",
@@ -91,6 +92,13 @@ def next_steps(manifest: Path, answers: Answers, file: Path | None) -> list[str]
         "Without a cluster:",
         f"  finetuning run {name}{here}",
     ]
+
+
+def _rows_step(answers: Answers, file: Path) -> str:
+    """What brings a file of this machine into the cluster."""
+    space = f" -n {answers.namespace}" if answers.namespace else ""
+    source = shlex.quote(str(file))
+    return f"kubectl create configmap {data.config_map(answers)} --from-file={source}{space}"
 
 
 def _complain(*lines: str) -> int:

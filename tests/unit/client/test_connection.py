@@ -32,6 +32,16 @@ async def test_a_kubeconfig_is_a_path_too(api: Api, kubeconfig: Path) -> None:
         assert await asking.list() == []
 
 
+def test_a_tilde_is_the_home_that_no_shell_has_put_in_its_place(
+    api: Api, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(kubeconfig.parent))
+    body = job_body("mine")
+    (kubeconfig.parent / "job.yaml").write_text(yaml.safe_dump(body))
+    with FineTuningClient(kubeconfig=f"~/{kubeconfig.name}") as client:
+        assert client.submit("~/job.yaml").metadata.name == "mine"
+
+
 def test_another_context_has_its_own_namespace(api: Api, kubeconfig: Path) -> None:
     with FineTuningClient(kubeconfig=kubeconfig, context="other") as client:
         assert (client.context, client.namespace) == ("other", "default")

@@ -334,6 +334,17 @@ WISH = "finetuning.aim.amd.com/revalidate"
 
 
 @pytest.mark.parametrize(
+    ("command", "told"), [("cancel demo", "type --yes as well"), ("submit -", "no FineTuningJob")]
+)
+def test_without_any_input_nobody_is_asked(command: str, told: str, api: Api) -> None:
+    api.keep()
+    shell = ["sh", "-c", f"exec {COMMAND} {command} <&-"]
+    done = subprocess.run(shell, check=False, capture_output=True, text=True)
+    assert (done.returncode, told in done.stderr) == (2, True)
+    assert api.jobs
+
+
+@pytest.mark.parametrize(
     ("later", "code", "told"),
     [("another", 0, "4/4 checks passed"), (None, 1, "was taken away before there was a verdict")],
 )

@@ -183,6 +183,15 @@ def test_stdout_gets_the_manifest_alone(capsys: pytest.CaptureFixture[str]) -> N
     assert list(Path().iterdir()) == []
 
 
+def test_behind_a_pipe_the_rows_are_not_forgotten(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    assert main(("init", "-", "--model", "a/b", "--data", "rows.jsonl", "-n", "law")) == 0
+    told = capsys.readouterr()
+    FineTuningJob.from_body(yaml.safe_load(told.out))
+    step = "kubectl create configmap b-lora-data --from-file=rows.jsonl -n law"
+    assert told.err == f"its rows: {step}\n"
+
+
 def test_a_person_is_asked_until_each_answer_can_be_used() -> None:
     answers = ["", "lorra", "full", "", "a b", "hf://org/rows", "Bad Name", "mine"]
     ours, theirs = pty.openpty()
