@@ -16,6 +16,7 @@ from finetuning.api.v1alpha1 import ObjectMeta
 from finetuning.controller import naming
 from finetuning.controller.permissions import PERMISSIONS, Scope
 from finetuning.controller.settings import ENV_PREFIX, MonitoringMode, Settings
+from finetuning.doctor import findings
 
 # The first test may have to build helm.
 pytestmark = pytest.mark.timeout(900)
@@ -268,6 +269,8 @@ def test_named_namespaces_take_the_place_of_cluster_wide_rights(
     assert narrow["Role", NAME]["rules"] == wide["ClusterRole", NAME]["rules"]
     assert not {("ClusterRole", NAME), ("ClusterRoleBinding", NAME)} & narrow.keys()
     assert not {("Role", NAME), ("RoleBinding", NAME)} & wide.keys()
+    told = [findings.serves(each["Deployment", NAME], "team-b") for each in (wide, narrow)]
+    assert told == [True, False], "the doctor reads which namespaces are served"
 
 
 def rights(objects: Objects, kind: str, name: str = NAME) -> set[tuple[str, str]]:
