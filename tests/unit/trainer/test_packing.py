@@ -5,6 +5,7 @@
 import itertools
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +88,13 @@ def mistral(window: int) -> Any:
     return MistralForCausalLM(MistralConfig(**test_architectures.SIZES, sliding_window=window))
 
 
-def on_cpu() -> Any:
+def on_cpu(precision: str = "fp32") -> Any:
     import torch
 
     from finetuning.api.hyperparameters import Precision
     from finetuning.base.device import Device
 
-    return Device(torch.device("cpu"), "CPU", Precision.FP32)
+    return Device(torch.device("cpu"), "CPU", Precision(precision))
 
 
 def gradients(model: Any, packs: list[list[Example]]) -> list[Any]:
@@ -172,25 +173,72 @@ def test_an_architecture_that_computes_otherwise_keeps_its_masks() -> None:
     assert model.config._attn_implementation == before == "eager"
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_model_whose_logits_would_change_keeps_its_masks(
-    monkeypatch: pytest.MonkeyPatch,
+    precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As an architecture would that computes a part of its attention itself."""
+    """As an architecture would that computes a part of its attention itself; only rounding may."""
     import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     from finetuning.base import apart
     from finetuning.base.packing import spare_masks
 
     torch.manual_seed(0)
-    model = MODELS[0]()
+    # Of a size where masks alone change more in 16 bit than 32 bit would explain.
+    sizes = {**test_architectures.SIZES, "hidden_size": 256, "num_hidden_layers": 4}
+    model, device = LlamaForCausalLM(LlamaConfig(**sizes)), on_cpu(precision)
     right = apart.attend
 
-    def wrong(module: Any, query: Any, *more: Any, **options: Any) -> Any:
-        return right(module, 2 * query, *more, **options)
+    def wrong(module: Any, query: Any, key: Any, value: Any, *more: Any, **options: Any) -> Any:
+        return right(module, query, key, 1.5 * value, *more, **options)
 
     monkeypatch.setattr(apart, "attend", wrong)
-    assert not spare_masks(model, on_cpu())
+    assert not spare_masks(model, device)
     assert model.config._attn_implementation == "sdpa"
+    monkeypatch.setattr(apart, "attend", right)
+    assert spare_masks(model, device)
+
+
+def test_parts_of_a_model_that_keeps_its_masks_compute_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from finetuning.base import apart
+    from finetuning.base.packing import spare_masks
+
+    def beyond(*_: Any, **__: Any) -> Any:
+        raise IndexError("index out of range in self")
+
+    model = test_architectures.gemma3()
+    sees = model.config.vision_config
+    sees._attn_implementation = "eager"
+    monkeypatch.setattr(apart, "attend", beyond)
+    assert not spare_masks(model, on_cpu())
+    assert sees._attn_implementation == "eager"
+    assert model.config.get_text_config()._attn_implementation == "sdpa"
+
+
+def minimax(kind: str) -> Any:
+    """Each token sees the blocks of tokens that the layer chooses."""
+    from transformers import MiniMaxM3VLForCausalLM, MiniMaxM3VLTextConfig
+
+    sizes = {**test_architectures.SIZES, "num_local_experts": 2, "num_experts_per_tok": 1}
+    index = {"index_n_heads": 2, "index_head_dim": 16, "index_block_size": 16}
+    kinds = ["full_attention", kind]
+    more: dict[str, Any] = {**index, "index_topk_blocks": 2, "layer_types": kinds, "head_dim": 16}
+    return MiniMaxM3VLForCausalLM(MiniMaxM3VLTextConfig(**sizes, **more))
+
+
+def test_layers_that_choose_among_more_tokens_than_a_trial_has_are_known_by_their_kind() -> None:
+    """They took rows together by where these stand, and without masks saw all of a row."""
+    from finetuning.base.errors import ConfigError
+    from finetuning.base.packing import refuse_mixing, spare_masks
+
+    for kind, packs in (("full_attention", True), ("minimax_m3_sparse", False)):
+        model = minimax(kind)
+        assert spare_masks(model, on_cpu()) is packs
+        with nullcontext() if packs else pytest.raises(ConfigError, match="minimax_m3_vl_text let"):
+            refuse_mixing(model, on_cpu())
 
 
 @given(st.lists(st.lists(st.integers(1, 90), min_size=1, max_size=9), min_size=1, max_size=4))

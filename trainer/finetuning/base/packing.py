@@ -22,6 +22,12 @@ from finetuning.dataset.encode import Example, Pack
 _PROBE = 4
 """Tokens of each of the two sequences by which mixing is found out."""
 
+_BY_PLACE = frozenset(
+    {"compressed_sparse_attention", "heavily_compressed_attention", "minimax_m3_sparse"}
+)
+"""Kinds of layers, by transformers' names, that take a row's tokens together in blocks, wherever an
+example begins: often of more tokens than the two sequences have."""
+
 _SAME = 1e-3
 """Largest relative difference of logits that rounding explains."""
 
@@ -64,13 +70,16 @@ def refuse_mixing(model: Any, device: Device) -> None:
     Raises:
         ConfigError: the architecture lets packed sequences see each other.
     """
-    if "position_ids" in inspect.signature(unwrapped(model).forward).parameters:
+    base = unwrapped(model)
+    kinds = set(getattr(base.config.get_text_config(), "layer_types", None) or ())
+    tells_apart = "position_ids" in inspect.signature(base.forward).parameters
+    if tells_apart and not kinds & _BY_PLACE:
         seen = [_second_of_two(model, device, first) for first in (0, _PROBE)]
         if torch.allclose(seen[0], seen[1], rtol=_SAME, atol=_SAME * float(seen[0].abs().max())):
             return
-    kind = unwrapped(model).config.model_type
     raise ConfigError(
-        f"--packing: models of the type {kind} let packed rows see each other; leave out --packing"
+        f"--packing: models of the type {base.config.model_type} let packed rows see each other; "
+        "leave out --packing"
     )
 
 
@@ -79,16 +88,17 @@ def spare_masks(model: Any, device: Device) -> bool:
 
     It is where transformers hands a layer's attention to `sdpa`, and the logits stay the same.
     """
-    sizes = ((_PROBE, 1, _PROBE - 1), (_PROBE,))
     ids = np.arange(_PROBE, dtype=np.int32)
+    sizes = ((_PROBE, 1, _PROBE - 1), (_PROBE,))
     packs = [[Example(ids[:size], ids[:size] >= 0) for size in pack] for pack in sizes]
-    real = [torch.arange(sum(pack)) for pack in sizes]
+    single = [[each] for pack in packs for each in pack]
 
-    def logits() -> torch.Tensor:
-        found = _logits(model, device, packs)
-        return torch.cat([row[where] for row, where in zip(found, real, strict=True)])
+    def of_tokens(packs: list[Pack]) -> torch.Tensor:
+        """Those of all tokens, example after example, without padding."""
+        rows = zip(_logits(model, device, packs), packs, strict=True)
+        return torch.cat([row[: sum(len(each.ids) for each in pack)] for row, pack in rows])
 
-    return compute_apart(unwrapped(model), logits)
+    return compute_apart(unwrapped(model), lambda: of_tokens(packs), of_tokens(single))
 
 
 def _second_of_two(model: Any, device: Device, first: int) -> torch.Tensor:
