@@ -64,7 +64,7 @@ class Bar:
             )
         elif told != self._last:
             self._last = told
-            self._console.print(f"{job.metadata.name} {now.phase}  {told}")
+            self._console.print(f"{job.metadata.name} {now.phase}  {told}", soft_wrap=True)
 
     @property
     def _moves(self) -> bool:

@@ -491,6 +491,7 @@ def test_a_bar_tells_what_is_known(
             "Succeeded  publishing Running: The model is being published.",
         ),
         ({"phase": "Running"}, "Running  step 7/9"),
+        ({"phase": "Paused", "message": "long " * 30}, f"Paused  {('long ' * 30).strip()}"),
     ],
 )
 def test_a_bar_tells_what_is_waited_for(
