@@ -151,11 +151,23 @@ def in_a_cluster(found: Sequence[Trial], namespace: str | None) -> list[Outcome]
     """Create those that are not there yet, all or none of them, then wait for each."""
     there = namespace or found[0].body["metadata"].get("namespace")
     with FineTuningClient(namespace=there) as client:
-        new = [trial for trial in found if not _is_there(client, trial)]
-        for dry_run in (True, False):
-            for trial in new:
-                client.submit(trial.body, dry_run=dry_run)
+        _create(client, [trial for trial in found if not _is_there(client, trial)])
         return [_awaited(client, trial) for trial in found]
+
+
+def _create(client: FineTuningClient, new: Sequence[Trial]) -> None:
+    """All or none: a quota may have room for each of them, and not for all."""
+    for trial in new:
+        client.submit(trial.body, dry_run=True)
+    made: list[str] = []
+    try:
+        for trial in new:
+            client.submit(trial.body)
+            made.append(trial.name)
+    except ClientError:
+        for name in made:
+            client.delete(name)
+        raise
 
 
 def _is_there(client: FineTuningClient, trial: Trial) -> bool:

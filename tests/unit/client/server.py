@@ -40,6 +40,7 @@ class Api:
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
         self.agents: set[str] = set()
         self.on_create: dict[str, Any] = {}
+        self.quota = 1000
         self.token = "t0ken"
 
     def keep(self, name: str = "demo", namespace: str = "team", **parts: Any) -> dict[str, Any]:
@@ -132,6 +133,8 @@ class Api:
         name = meta.get("name") or f"{meta['generateName']}q8z5w"
         if (namespace, name) in self.jobs:
             return refusal(409, "AlreadyExists", f'finetuningjobs.aim.amd.com "{name}" exists')
+        if len(self.jobs) >= self.quota:
+            return refusal(403, "Forbidden", f'"{name}" is forbidden: exceeded quota: jobs')
         job = copy.deepcopy(body)
         job["metadata"] |= {
             "name": name,

@@ -80,6 +80,17 @@ def test_a_trial_that_the_cluster_refuses_leaves_none(
     assert [query.get("dryRun") for _, query, _ in api.sent("POST")] == ["All"]
 
 
+def test_trials_that_a_quota_has_no_room_for_leave_none(
+    sweep: ModuleType, job: Path, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each of them alone would fit, so that no dry run tells."""
+    api.quota = 2
+    rates = "hyperparameters.learningRate=0.001,0.002,0.003"
+    assert sweep.main([str(job), "--vary", rates]) == 2
+    assert "exceeded quota" in capsys.readouterr().err
+    assert api.jobs == {}
+
+
 def test_the_same_command_takes_its_trials_up_again(
     sweep: ModuleType, job: Path, api: Api, capsys: pytest.CaptureFixture[str]
 ) -> None:
