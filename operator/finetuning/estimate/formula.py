@@ -66,10 +66,16 @@ class Job:
     def tokens(self) -> int:
         return self.rows * self.hyperparameters.max_seq_length
 
-    @property
-    def masked(self) -> bool:
+    def masked(self, shape: Shape) -> bool:
         """Whether rows of different lengths, or several in one, need a mask of their own."""
+        if self.apart:
+            return shape.window is not None and shape.window < self.hyperparameters.max_seq_length
         return self.rows > 1 or self.hyperparameters.packing
+
+    @property
+    def apart(self) -> bool:
+        """Whether attention is computed for each packed row by itself, of copies of its tokens."""
+        return self.hyperparameters.packing and not self.hyperparameters.torch_compile
 
     @property
     def residual(self) -> int:
@@ -298,7 +304,7 @@ def layer_activations(shape: Shape, job: Job, host: Host) -> int:
         + job.compute * 3 * shape.intermediate  # gate, its activation, up
         + sum(_inputs(shape, job, host))
     )
-    mask = job.hyperparameters.max_seq_length * job.compute if job.masked else 0
+    mask = job.hyperparameters.max_seq_length * job.compute if job.masked(shape) else 0
     return int(job.tokens * (per_token + mask))
 
 
@@ -310,9 +316,12 @@ def _norms(shape: Shape, job: Job) -> int:
 
 def _attention(shape: Shape, job: Job) -> int:
     """Queries, keys, values and output; keys are repeated for each query where a mask is given."""
-    keys = shape.queries if job.masked else shape.keys
-    # Values that are a part of one tensor with queries and keys keep all of it.
-    beside = shape.queries + shape.keys if shape.fused and not job.masked else 0
+    masked = job.masked(shape)
+    keys = shape.queries if masked else shape.keys
+    # Values that are a part of one tensor with queries and keys keep all of it; of copies there is
+    # the output twice, row by row and as the batch has it.
+    beside = shape.queries + shape.keys if shape.fused and not masked else 0
+    beside = shape.queries if job.apart and not masked else beside
     kept = job.compute * (2 * shape.queries + 2 * keys + beside) + _FLOAT * shape.heads
     return kept + _head_norms(shape, job)
 

@@ -11,6 +11,7 @@ from finetuning.estimate.shape import Shape, from_config
 
 _TIED = {"tie_word_embeddings": True}
 _HEAD_128 = {"head_dim": 128}
+_NO_WINDOW = {"sliding_window": None}
 
 _LLAMA: dict[str, tuple[int, int, int, int, int, int, dict[str, Any]]] = {
     "meta-llama/Llama-2-7b": (4096, 11008, 32, 32, 32, 32000, {}),
@@ -30,9 +31,9 @@ _LLAMA: dict[str, tuple[int, int, int, int, int, int, dict[str, Any]]] = {
 }
 _MISTRAL: dict[str, tuple[int, int, int, int, int, int, dict[str, Any]]] = {
     "mistralai/Mistral-7B-v0.1": (4096, 14336, 32, 32, 8, 32000, {}),
-    "mistralai/Mistral-7B-Instruct-v0.2": (4096, 14336, 32, 32, 8, 32000, {}),
-    "mistralai/Mistral-7B-v0.3": (4096, 14336, 32, 32, 8, 32768, {}),
-    "mistralai/Mistral-7B-Instruct-v0.3": (4096, 14336, 32, 32, 8, 32768, {}),
+    "mistralai/Mistral-7B-Instruct-v0.2": (4096, 14336, 32, 32, 8, 32000, _NO_WINDOW),
+    "mistralai/Mistral-7B-v0.3": (4096, 14336, 32, 32, 8, 32768, _NO_WINDOW),
+    "mistralai/Mistral-7B-Instruct-v0.3": (4096, 14336, 32, 32, 8, 32768, _NO_WINDOW),
 }
 _QWEN2: dict[str, tuple[int, int, int, int, int, int, dict[str, Any]]] = {
     "Qwen/Qwen2.5-0.5B": (896, 4864, 24, 14, 2, 151936, _TIED),

@@ -17,6 +17,10 @@ _FUSED_QKV = "qkv_proj"
 _QKV_BIAS = {"qwen2"}
 _HEAD_NORMS = {"qwen3"}
 _TIED = {"gemma"}
+_WINDOWS = {"mistral": 4096}
+"""Where a config.json does not tell; null says that there is none."""
+_WINDOW_IF_USED = {"qwen2", "qwen3"}
+"""Their configs name one that most do not use."""
 MODEL_TYPES = ("gemma", "granite", "llama", "mistral", "phi3", "qwen2", "qwen3")
 _REQUIRED = (
     "hidden_size",
@@ -66,6 +70,8 @@ class Shape:
     """Whether queries and keys have a norm of their own."""
     positions: int | None = None
     """Tokens in a row that the model was made for; None where its config.json does not tell."""
+    window: int | None = None
+    """Tokens that a layer sees at most, where that is fewer than there are."""
 
     @property
     def fused(self) -> bool:
@@ -118,7 +124,15 @@ def from_config(config: Mapping[str, Any]) -> Shape:
         linears=linears,
         head_norms=kind in _HEAD_NORMS,
         positions=positions if _is_size(positions) else None,
+        window=_window(config),
     )
+
+
+def _window(config: Mapping[str, Any]) -> int | None:
+    kind = config["model_type"]
+    used = kind not in _WINDOW_IF_USED or config.get("use_sliding_window")
+    window = config.get("sliding_window", _WINDOWS.get(kind))
+    return window if used and _is_size(window) else None
 
 
 def _extras(config: Mapping[str, Any], linears: tuple[Linear, ...], head_size: int) -> int:

@@ -89,6 +89,16 @@ def long_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def short_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of which many go into one sequence."""
+    path = tmp_path_factory.mktemp("rows") / "short.jsonl"
+    text = _text(random.Random(0))
+    rows = [{"text": text[n : n + 60 + 20 * (n % 12)]} for n in range(600)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
 def long_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as two answers to a prompt of next to nothing."""
     dice = random.Random(0)

@@ -210,3 +210,35 @@ def test_each_wish_costs_what_it_must() -> None:
     assert reference > 4 * shape.parameters
     kept = total("--method", "full", "--gradient-accumulation-steps", "2", "--batch-size", "16")
     assert kept > total("--method", "full", "--batch-size", "16")
+
+
+def test_packed_rows_take_masks_where_they_are_computed_with_them() -> None:
+    def activations(model_id: str, *argv: str) -> int:
+        shape = known.shape_of(model_id)
+        assert shape is not None
+        job = job_of("--bf16", "--packing", "--no-gradient-checkpointing", *argv)
+        return formula.peak(shape, job, Host()).activations
+
+    longer = ("--max-seq-length", "8192")
+    sees_all, windowed = "mistralai/Mistral-7B-Instruct-v0.2", "mistralai/Mistral-7B-v0.1"
+    assert activations(sees_all) == activations(windowed)
+    assert activations(sees_all, *longer) < 0.95 * activations(windowed, *longer)
+    compiled = activations(sees_all, *longer, "--torch-compile")
+    assert compiled == activations(windowed, *longer)
+
+
+@pytest.mark.parametrize(
+    ("settings", "window"),
+    [
+        ({"model_type": "mistral"}, 4096),
+        ({"model_type": "mistral", "sliding_window": None}, None),
+        ({"model_type": "qwen2", "sliding_window": 4096}, None),
+        ({"model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": True}, 4096),
+        ({"model_type": "phi3", "sliding_window": 2047}, 2047),
+        ({"model_type": "llama", "sliding_window": "all"}, None),
+    ],
+)
+def test_a_window_is_what_the_architecture_makes_of_its_config(
+    settings: dict[str, Any], window: int | None
+) -> None:
+    assert from_config(SMALL | settings).window == window

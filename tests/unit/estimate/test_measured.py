@@ -26,6 +26,7 @@ OPTIONS = {
     "dpo": "--method lora --objective dpo",
     "dpo-full": "--method full --objective dpo",
     "packing": "--method lora --packing",
+    "packed": "--method lora --packing --batch-size 2 --max-seq-length 1024",
     "accumulated": "--method full --gradient-accumulation-steps 2",
     "modules": "--method lora --modules-to-save lm_head",
     "dora": "--method lora --use-dora --target-modules all-linear",
@@ -58,12 +59,12 @@ def test_the_peak_of_real_runs_is_estimated_within_15_percent(
 
 @pytest.mark.timeout(900)
 def test_the_peak_with_each_option_is_estimated_within_15_percent(
-    make_model: MakeModel, long_rows: Path, long_pairs: Path, tmp_path: Path
+    make_model: MakeModel, long_rows: Path, long_pairs: Path, short_rows: Path, tmp_path: Path
 ) -> None:
     argvs = {name: [*PLAIN, *words.split()] for name, words in OPTIONS.items()}
     orders = []
     for name, argv in argvs.items():
-        rows = long_pairs if "dpo" in name else long_rows
+        rows = long_pairs if "dpo" in name else short_rows if name == "packed" else long_rows
         warm, output = tmp_path / f"{name}-warm", tmp_path / name
         small = _command(make_model("warm"), rows, warm, argv)
         orders.append({"warm": small, "argv": _command(make_model("10M"), rows, output, argv)})

@@ -163,6 +163,22 @@ def test_what_is_not_packed_is_computed_as_before() -> None:
     torch.testing.assert_close(losses_of_tokens(model, rows), alone)
 
 
+def test_single_rows_of_a_packed_run_need_no_mask_for_their_padding() -> None:
+    import torch
+
+    from finetuning.base.step import collate, summed_loss
+
+    torch.manual_seed(0)
+    model, rows = MODELS[0]().eval(), [[example(7)], [example(12, 9)]]
+    plain, packed = (collate(rows, torch.device("cpu"), packing=each) for each in (False, True))
+    assert plain.layout is None
+    assert packed.layout is not None
+    assert packed.mask is None
+    assert summed_loss(model, packed).item() == pytest.approx(summed_loss(model, plain).item())
+    alike = collate([[example(7)], [example(7)]], torch.device("cpu"), packing=True)
+    assert alike.layout is None, "which has no padding, and so no mask"
+
+
 def test_an_architecture_that_computes_otherwise_keeps_its_masks() -> None:
     """Gemma 2 caps the scores of its attention, which `sdpa` cannot."""
     from finetuning.base.packing import spare_masks

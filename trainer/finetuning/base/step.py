@@ -62,11 +62,12 @@ class StepResult:
     """False when the loss or the gradient was no number, and the weights stayed as they were."""
 
 
-def collate(packs: list[Pack], device: torch.device) -> Batch:
+def collate(packs: list[Pack], device: torch.device, *, packing: bool = False) -> Batch:
     """One row for each pack, padded at the end.
 
     The attention mask hides the padding, so its id does not matter. Where several examples share a
-    row, positions that begin anew stand in for the mask, and each token of padding is a sequence.
+    row, positions that begin anew stand in for the mask, and each token of padding is a sequence;
+    with `packing` also where single ones are padded, so that these are computed without a mask too.
     """
     sizes = [sum(len(example.ids) for example in pack) for pack in packs]
     ids = np.zeros((len(packs), max(sizes)), dtype=np.int64)
@@ -82,7 +83,8 @@ def collate(packs: list[Pack], device: torch.device) -> Batch:
             at += n
     columns = np.flatnonzero((labels != IGNORED).any(axis=0))
     first = int(columns[0]) if len(columns) else ids.shape[1]
-    packed = any(len(pack) > 1 for pack in packs)
+    padded = len(set(sizes)) > 1
+    packed = (packing and padded) or any(len(pack) > 1 for pack in packs)
     mask = (np.arange(ids.shape[1]) < np.array(sizes)[:, None]).astype(np.int64)
     return Batch(
         torch.from_numpy(ids).to(device),
@@ -167,9 +169,10 @@ class Sft:
 
     model: Any
     device: torch.device
+    packing: bool = False
 
     def summed(self, packs: list[Pack]) -> torch.Tensor:
-        return summed_loss(self.model, collate(packs, self.device))
+        return summed_loss(self.model, collate(packs, self.device, packing=self.packing))
 
     def weight(self, packs: Sequence[Pack]) -> int:
         return sum(example.targets for pack in packs for example in pack)

@@ -257,7 +257,7 @@ def _stepper(run: Run, model: Any, device: Device, group: Group) -> Stepper:
 def _objective(run: Run, model: Any, device: Device, group: Group) -> Sft | Dpo:
     settings = run.config.hyperparameters
     if settings.objective is Objective.SFT:
-        return Sft(model, device.device)
+        return Sft(model, device.device, settings.packing)
     start = _start(run, device, group) if run.config.method is Method.FULL else None
     return Dpo(model, start, device.device, settings.beta or DEFAULT_BETA)
 
