@@ -74,6 +74,31 @@ def test_the_merged_model_is_complete_and_computes_the_same(
     assert (merged / "model.safetensors").stat().st_mtime_ns == made, "merged once"
 
 
+def test_a_pod_trusts_what_its_own_job_has_merged_alone(
+    adapter: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the training has left in its place is sealed as well, and was judged by nobody."""
+    work = tmp_path / "work"
+    command = ["--model-path", str(adapter[0]), "--form", "merged", "--work-path", str(work)]
+    assert main(command) == 0
+    weights = work / "merged" / "model.safetensors"
+    right = weights.read_bytes()
+    weights.write_bytes(right[:-4] + b"evil")
+    seal(work / "merged", [path.name for path in (work / "merged").iterdir()])
+    monkeypatch.setenv("FINETUNING_PUBLISHER", "uid-1")
+    assert main(command) == 0
+    assert weights.read_bytes() == right
+    made = weights.stat().st_mtime_ns
+    assert main(command) == 0
+    assert weights.stat().st_mtime_ns == made, "another try of the same Job"
+    shutil.move(work / "merged", tmp_path / "elsewhere")
+    (work / "merged").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setenv("FINETUNING_PUBLISHER", "uid-2")
+    assert main(command) == 0
+    assert not (work / "merged").is_symlink()
+    assert (tmp_path / "elsewhere" / "model.safetensors").read_bytes() == right
+
+
 def test_a_base_that_the_adapter_was_not_made_for_is_refused(
     adapter: tuple[Path, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,6 +55,8 @@ VALIDATION_REPORT_JSON = "validation_report.json"
 
 GPUS_ENV = "FINETUNING_GPUS"
 """How many GPUs a pod was promised; in a pod alone."""
+PUBLISHER_ENV = "FINETUNING_PUBLISHER"
+"""The uid of a publishing pod's Job: nobody knew it while the model was trained."""
 TERMINATION_LOG_ENV = "FINETUNING_TERMINATION_LOG"
 TERMINATION_MESSAGE_LIMIT = 3072
 """kubelet keeps 12 KiB a pod, divided over its containers; up to four containers keep this much."""

@@ -4,18 +4,23 @@ A second one would delete what the first is writing, or send files that change m
 """
 
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from finetuning.artifacts import TERMINATION_LOG_ENV
+from finetuning.artifacts import MERGED_DIR, PUBLISHER_ENV, TERMINATION_LOG_ENV
+from finetuning.artifacts.files import UnreadableFileError, read_json, write_json
 from finetuning.base.folder_lock import locked
+from finetuning.base.storage import space_for
 from finetuning.publish.errors import PublishError, UsageError
 
 PATIENCE = 60.0
 """Seconds that a pod waits for the one before it, which has half as many to leave."""
 POLL_SECONDS = 0.5
+MAKER = ".maker.json"
+"""Who made what is there."""
 
 
 class InUseError(PublishError):
@@ -38,9 +43,32 @@ def held(folder: Path, environ: Mapping[str, str]) -> Iterator[None]:
     try:
         if not locked(handle):
             _wait(handle, folder, in_pod=TERMINATION_LOG_ENV in environ)
+        if publisher := environ.get(PUBLISHER_ENV):
+            _keep_own(folder, publisher)
         yield
     finally:
         os.close(handle)
+
+
+def _keep_own(folder: Path, publisher: str) -> None:
+    """Forget a merged model that this Job did not make.
+
+    The training could write here as well, after its own fashion: what another try of this Job has
+    merged is known by a name that the training could not know.
+    """
+    made_by = {"publisher": publisher}
+    try:
+        if read_json(folder / MAKER) == made_by:
+            return
+    except UnreadableFileError:
+        pass
+    merged = folder / MERGED_DIR
+    if merged.is_dir() and not merged.is_symlink():
+        shutil.rmtree(merged)
+    else:
+        merged.unlink(missing_ok=True)
+    with space_for("what is published", folder):
+        write_json(folder / MAKER, made_by)
 
 
 def _wait(handle: int, folder: Path, *, in_pod: bool) -> None:

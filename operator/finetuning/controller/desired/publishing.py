@@ -11,7 +11,7 @@ from finetuning.api.v1alpha1 import (
     ResourceSpec,
     SecretKeyRef,
 )
-from finetuning.artifacts import PUBLISH_DIR
+from finetuning.artifacts import PUBLISH_DIR, PUBLISHER_ENV
 from finetuning.artifacts.exits import ExitCode
 from finetuning.controller import naming
 from finetuning.controller.desired import pod, sources
@@ -25,6 +25,14 @@ RETRIES = 4
 
 GRACE_SECONDS = 30
 """A broken upload costs the next try one file at most."""
+
+
+_PUBLISHER: Manifest = {
+    "name": PUBLISHER_ENV,
+    "valueFrom": {
+        "fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/controller-uid']"}
+    },
+}
 
 
 def job(job: FineTuningJob, settings: Settings) -> Manifest:
@@ -117,6 +125,7 @@ def _publisher(job: FineTuningJob, settings: Settings, publish: PublishSpec) -> 
         job,
         settings,
         more=[
+            _PUBLISHER,
             *pod.s3_variables(publish.s3),
             *_registry_keys(publish.oci),
             *_hub_variables(publish.hub),
