@@ -10,6 +10,7 @@ import pytest
 from tests.unit.publish.conftest import judge
 from tests.unit.trainer.conftest import tiny_model, tokenizer
 
+from finetuning.artifacts.base_weights import BaseWeights
 from finetuning.artifacts.manifest import problem_with, seal
 from finetuning.publish.__main__ import main
 
@@ -120,6 +121,26 @@ def test_a_base_in_4_bit_is_refused_before_it_is_loaded(
     given = ["--base-model", str(base), "--work-path", str(tmp_path / "work")]
     assert main(["--model-path", str(run), "--form", "merged", *given]) == 2
     assert f"{base}: its weights are quantised already" in capsys.readouterr().err
+
+
+def test_a_base_that_changed_since_the_training_is_refused(
+    adapter: tuple[Path, Any], tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(adapter[0], tmp_path / "run")
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    told = BaseWeights.of(base)
+    assert told is not None
+    (run / "training_info.json").write_text(json.dumps({"base_weights": told.model_dump()}))
+    seal(run, json.loads((run / "manifest.json").read_text())["files"])
+    judge(run)
+    weights = (base / "model.safetensors").read_bytes()
+    other = bytes(byte ^ 1 for byte in weights[-4096:])
+    (base / "model.safetensors").write_bytes(weights[:-4096] + other)
+    given = ["--base-model", str(base), "--work-path", str(tmp_path / "work")]
+    assert main(["--model-path", str(run), "--form", "merged", *given]) == 2
+    assert f"{base}: has other weights than the run was trained on" in capsys.readouterr().err
+    given[1] = str(tiny_model)
+    assert main(["--model-path", str(run), "--form", "merged", *given]) == 0
 
 
 def test_a_base_brings_no_link_to_the_keys_of_the_publisher(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.artifacts import MANIFEST, TOKENIZER_FILES
+from finetuning.artifacts.base_weights import BaseWeights
 from finetuning.artifacts.failures import first_line
 from finetuning.artifacts.files import UnreadableFileError, read_json, write_json
 from finetuning.artifacts.manifest import problem_with, seal, sha256_of
@@ -31,6 +32,8 @@ class Base:
     model_id: str
     revision: str | None = None
     model_path: str | None = None
+    weights: BaseWeights | None = None
+    """Those that the adapter was trained on, where that is known."""
 
 
 def merge(run: Path, target: Path, base: Base) -> None:
@@ -76,6 +79,7 @@ def _write(run: Path, folder: Path, base: Base) -> None:
     load("transformers.modeling_utils", "peft")
     source = weights_folder(base)
     _refuse_quantized(source)
+    _refuse_others(source, base)
     model = _merged(run, load_whole(source))
     model.save_pretrained(folder, max_shard_size=SHARD_SIZE)
     # What this version of transformers writes does not load in older ones.
@@ -93,6 +97,15 @@ def _refuse_quantized(source: Path) -> None:
         raise ModelError(
             f"{source}: its weights are quantised already, so that no adapter can be merged into "
             "them; give the model in 16 bit that it was made of with --base-model"
+        )
+
+
+def _refuse_others(source: Path, base: Base) -> None:
+    """Raises ModelError for weights that the adapter was not trained on, nor anybody judged."""
+    if base.weights is not None and base.weights.is_another(BaseWeights.of(source)):
+        raise ModelError(
+            f"{source}: has other weights than the run was trained on; put those back, or name "
+            "them with --base-model (and --base-revision)"
         )
 
 

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from finetuning.api.output import ModelForm, PublishPolicy
 from finetuning.artifacts import MERGED_DIR, MODEL_CARD, VALIDATION_DIR, VALIDATION_REPORT_JSON
+from finetuning.artifacts.base_weights import BaseWeights
 from finetuning.artifacts.files import write_atomic
 from finetuning.artifacts.models import CopiedModel, PublishResult
 from finetuning.base import environment
@@ -117,7 +120,15 @@ def _base(options: Options, told: Facts) -> Base:
     named = options.base_model or str(told.adapter.get("base_model_name_or_path") or "")
     revision = options.base_revision or (None if options.base_model else _revision(told))
     local = named if Path(named).is_dir() else None
-    return Base(model_id=named, revision=None if local else revision, model_path=local)
+    weights = _weights(told)
+    return Base(named, None if local else revision, local, weights)
+
+
+def _weights(told: Facts) -> BaseWeights | None:
+    try:
+        return BaseWeights.model_validate(told.info.get("base_weights"))
+    except ValidationError:
+        return None
 
 
 def _revision(told: Facts) -> str | None:
