@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from tests.unit.registry_server import Registry
     from tests.unit.s3_server import Server
 
-pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(600)]
+# One model's story: each test goes on where the one before it has left the job.
+MARKS = (pytest.mark.cluster, pytest.mark.long, pytest.mark.documented)
+pytestmark = [*MARKS, pytest.mark.timeout(600)]
 
 REVALIDATE = "finetuning.aim.amd.com/revalidate"
 WEIGHTS = "adapter_model.safetensors"
@@ -182,7 +184,6 @@ def test_on_failure_decides_the_phase_without_judging_again(
     assert judges(workspace, damaged) == [f"{damaged}-validate"]
 
 
-@pytest.mark.documented
 def test_the_annotation_judges_again_and_the_repaired_model_passes(
     workspace: Cluster, damaged: str
 ) -> None:
@@ -228,7 +229,6 @@ def published_by(kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(1500)  # It may have to build the registry.
-@pytest.mark.documented
 def test_a_validated_model_is_published_once(
     workspace: Cluster, damaged: str, store: Server, registry: Registry, hub: Hub
 ) -> None:
