@@ -137,8 +137,12 @@ def compute_apart(model: Any, packed: Callable[[], torch.Tensor], alone: torch.T
 
 
 def _by_masks_alone(config: Any) -> bool:
-    kinds = set(getattr(config, "layer_types", None) or ())
-    return config._attn_implementation == "sdpa" and kinds <= _ORDINARY  # noqa: SLF001
+    return config._attn_implementation == "sdpa" and layer_kinds(config) <= _ORDINARY  # noqa: SLF001
+
+
+def layer_kinds(config: Any) -> set[str]:
+    """By transformers' names; none where a text model's configuration does not tell."""
+    return set(getattr(config, "layer_types", None) or ())
 
 
 def _configs(config: Any) -> Iterator[Any]:

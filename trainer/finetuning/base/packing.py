@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from finetuning.base.apart import compute_apart
+from finetuning.base.apart import compute_apart, layer_kinds
 from finetuning.base.device import Device
 from finetuning.base.distribute import unwrapped
 from finetuning.base.errors import ConfigError
@@ -71,7 +71,7 @@ def refuse_mixing(model: Any, device: Device) -> None:
         ConfigError: the architecture lets packed sequences see each other.
     """
     base = unwrapped(model)
-    kinds = set(getattr(base.config.get_text_config(), "layer_types", None) or ())
+    kinds = layer_kinds(base.config.get_text_config())
     tells_apart = "position_ids" in inspect.signature(base.forward).parameters
     if tells_apart and not kinds & _BY_PLACE:
         seen = [_second_of_two(model, device, first) for first in (0, _PROBE)]
