@@ -1,6 +1,5 @@
 """The CustomResourceDefinition: names, printer columns, rules about change, and the schema."""
 
-from collections.abc import Iterator
 from typing import Any, get_args
 
 from finetuning.api.base import CEL_RULES, Rule
@@ -89,8 +88,7 @@ def _column(
 
 def job_schema() -> dict[str, Any]:
     """The schema of the whole object; what Kubernetes says about metadata is left to it."""
-    spec = structural_schema(FineTuningJobSpec)
-    spec[CEL_RULES] = [*spec.get(CEL_RULES, []), *unchangeable(spec)]
+    spec = unchangeable(structural_schema(FineTuningJobSpec))
     # Until the operator has looked, generation 1 is not observed: kstatus takes no status for done.
     status = structural_schema(FineTuningJobStatus, defaults=False)
     status["default"] = {"observedGeneration": 0}
@@ -116,36 +114,44 @@ def name_rule() -> dict[str, str]:
     return {"rule": cel, "message": rule.message, "fieldPath": ".metadata.name"}
 
 
-def unchangeable(spec: dict[str, Any]) -> list[dict[str, str]]:
-    """One rule per field, so that the answer names the field that somebody tried to change."""
-    return [
-        {
-            "rule": _stays(name, always_there=always_there),
-            "message": f"{name} cannot change after creation, only {_changeable()} can: "
-            "create a new FineTuningJob, or delete this one first to use the name again",
-            "fieldPath": f".{name}",
-        }
-        for name, always_there in _fixed(spec)
+def unchangeable(part: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """The object with rules by which its fields stay as they were created.
+
+    Each stands at the field itself, so that the answer names it. Compared at once, an object of n
+    fields would cost the API server some 5 n² copies of a field's schema with every status.
+    """
+    fields = {
+        name: _unchangeable_field(schema, f"{path}{name}")
+        for name, schema in part["properties"].items()
+    }
+    comes_and_goes = [
+        _stays(f"has(self.{name}) == has(oldSelf.{name})", f"{path}{name}")
+        | {"fieldPath": f".{name}"}
+        for name, schema in fields.items()
+        if f"{path}{name}" not in CHANGEABLE
+        and name not in part.get("required", ())
+        and "default" not in schema
     ]
+    return part | {"properties": fields} | _rules(part, comes_and_goes)
 
 
-def _changeable() -> str:
+def _unchangeable_field(schema: dict[str, Any], path: str) -> dict[str, Any]:
+    if path in CHANGEABLE:
+        return schema
+    if "properties" in schema:
+        return unchangeable(schema, f"{path}.")
+    return schema | _rules(schema, [_stays("self == oldSelf", path)])
+
+
+def _rules(schema: dict[str, Any], more: list[dict[str, str]]) -> dict[str, Any]:
+    found = [*schema.get(CEL_RULES, []), *more]
+    return {CEL_RULES: found} if found else {}
+
+
+def _stays(rule: str, path: str) -> dict[str, str]:
     *others, last = CHANGEABLE
-    return f"{', '.join(others)} and {last}"
-
-
-def _fixed(part: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """The fields that stay, and whether each is always there; with what may change beside them."""
-    for name, schema in part["properties"].items():
-        path = f"{prefix}{name}"
-        if any(each.startswith(f"{path}.") for each in CHANGEABLE):
-            yield from _fixed(schema, f"{path}.")
-        elif path not in CHANGEABLE:
-            yield path, name in part.get("required", ()) or "default" in schema
-
-
-def _stays(name: str, *, always_there: bool) -> str:
-    same = f"self.{name} == oldSelf.{name}"
-    if always_there:
-        return same
-    return f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {same})"
+    return {
+        "rule": rule,
+        "message": f"{path} cannot change after creation, only {', '.join(others)} and {last} can: "
+        "create a new FineTuningJob, or delete this one first to use the name again",
+    }
