@@ -23,7 +23,8 @@ class Fault:
     """What happens to the next `times` requests that match."""
 
     kind: str
-    """A status code; `reset`, `lost answer` (done, but nobody hears), `slow`, `half line`."""
+    """A status code; `reset`, `slow`, `half line`, `lost answer` (done, but nobody hears) and
+    `late answer` (done, and heard of a second later)."""
     method: str = ""
     path: str = ""
     times: int = 1
@@ -97,6 +98,8 @@ class Proxy:
         if request.method in WRITES and answer.status < 300:
             self.writes.append(f"{request.method} {request.path}")
             self.after_write(len(self.writes))
+        if kind == "late answer":
+            await asyncio.sleep(1)
         return _abort(request) if kind == "lost answer" else answer
 
     def _ask(self, request: web.Request, body: bytes) -> Any:

@@ -99,6 +99,26 @@ async def test_another_leads(site: Site, other: Site, how: str, record_property:
 
 
 @pytest.mark.fault(
+    "Leader told to stop while it renews its Lease, which was done (two processes)",
+    "another leads after 3 s at most",
+)
+async def test_another_leads_at_once_where_a_renewal_is_cut_short(
+    site: Site, other: Site, record_property: Any
+) -> None:
+    await lead(site, other)
+    site.proxy.faults = [renewal := Fault("late answer", "PATCH", "/leases/")]
+    while not renewal.happened:
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(0.3)
+    assert site.process is not None
+    site.process.send_signal(signal.SIGTERM)
+    took = await follows(site, "second")
+    record_property("happened", in_words({"told to stop": took}))
+    assert took <= AFTER_A_STOP
+    assert await other.stop_operator() == 0
+
+
+@pytest.mark.fault(
     "Leader that gets 503 for each list and watch, while its Lease is renewed (two processes)",
     "after five minutes it ends, and the other leads",
 )

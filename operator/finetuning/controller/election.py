@@ -111,13 +111,30 @@ class Election:
             begun = time.monotonic()
             if await self._tried(self._renew()):
                 return begun
-            if self._term is None or self._term.holder != self._me:
+            if not self._is_ours():
                 raise LostError(f"the lease {self._name} was taken by another operator")
 
     async def release(self) -> None:
         """Let the next one start at once; without this it waits for the end of the term."""
-        if self._term is not None and self._term.holder == self._me:
-            await self._tried(self._write({"holderIdentity": ""}))
+        if self._is_ours():
+            await self._tried(self._give_back())
+
+    def _is_ours(self) -> bool:
+        return self._term is not None and self._term.holder == self._me
+
+    async def _give_back(self) -> bool:
+        """A renewal that the end cut short may have been written: then the Lease is read first."""
+        nobody = {"holderIdentity": ""}
+        if await self._write(nobody):
+            return True
+        return await self._look() and self._is_ours() and await self._write(nobody)
+
+    async def _look(self) -> bool:
+        """See what the Lease says, if there is one."""
+        raw = await self._gateway.get(LEASES, self._namespace, self._name)
+        if raw is not None:
+            self._term = read(raw, self._term, time.monotonic())
+        return raw is not None
 
     async def _tried(self, attempt: Awaitable[bool]) -> bool:
         """Whether it succeeded; a reason why not is logged once."""
@@ -133,12 +150,9 @@ class Election:
         return found
 
     async def _take(self) -> bool:
-        raw = await self._gateway.get(LEASES, self._namespace, self._name)
-        if raw is None:
+        if not await self._look() or self._term is None:
             return await self._create()
-        now = time.monotonic()
-        self._term = read(raw, self._term, now)
-        if not self._term.free(self._me, now):
+        if not self._term.free(self._me, time.monotonic()):
             return False
         return await self._write(claim(self._term, self._me, datetime.now(UTC)))
 

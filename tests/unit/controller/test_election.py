@@ -126,6 +126,14 @@ async def test_a_holder_stops_when_another_has_the_lease(world: World) -> None:
     assert spec(world)["holderIdentity"] == "second"
 
 
+async def test_nobody_gives_back_what_another_has_taken_meanwhile(world: World) -> None:
+    first = candidate(world, "first")
+    await first.win()
+    world.patch(LEASE, {"spec": {"holderIdentity": "second"}})
+    await first.release()
+    assert spec(world)["holderIdentity"] == "second"
+
+
 async def test_a_holder_makes_a_deleted_lease_again(world: World) -> None:
     first = candidate(world, "first")
     await first.win()
@@ -143,6 +151,30 @@ async def test_a_holder_stops_when_the_api_server_is_silent_for_too_long(
     with pytest.raises(LostError, match="could not be renewed in time"):
         await asyncio.wait_for(first.keep(), 5)
     assert caplog.text.count("no route") == 1
+
+
+async def test_a_holder_that_ends_while_it_renews_leaves_the_lease_to_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written then is a version that it has never seen."""
+    first = candidate(world, "first")
+    await first.win()
+    written = asyncio.Event()
+    patch = FakeGateway.patch
+
+    async def unanswered(*given: Any) -> Any:
+        await patch(*given)
+        written.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(FakeGateway, "patch", unanswered)
+    keeping = asyncio.create_task(first.keep())
+    await asyncio.wait_for(written.wait(), 5)
+    keeping.cancel()
+    await asyncio.wait([keeping])
+    monkeypatch.setattr(FakeGateway, "patch", patch)
+    await first.release()
+    assert spec(world)["holderIdentity"] == ""
 
 
 @pytest.mark.fault("Call of the leader that hangs", "stops at its deadline")
