@@ -54,7 +54,7 @@ def action(what: str, plane: Plane, operator: OperatorProcess | None) -> Callabl
     if what == "apiserver":
         return lambda: _again(plane.stop_api, plane.start_api)
     if what == "operator" and operator is not None:
-        return lambda: _again(operator.stop, operator.start)
+        return lambda: _again(operator.stop, operator.lead)
     return None
 
 

@@ -15,7 +15,7 @@ from bench.operator.workload import SETTINGS
 from hack.cluster.monitoring import answers
 from prometheus_client.parser import text_string_to_metric_families
 
-from finetuning.monitoring.operator_catalog import RECONCILE_TOTAL, WORKQUEUE_DEPTH
+from finetuning.monitoring.operator_catalog import LEADER, RECONCILE_TOTAL, WORKQUEUE_DEPTH
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -98,6 +98,16 @@ class OperatorProcess:
             if child.poll() is not None or passed > READY_SECONDS:
                 words = self._log.read_text()[-600:]
                 raise RuntimeError(f"the operator is not ready after {passed:.0f} s: {words}")
+            time.sleep(0.02)
+        return time.monotonic() - begun
+
+    def lead(self) -> float:
+        """Seconds until it was ready and had its Lease; one without serves no job."""
+        begun = time.monotonic()
+        self.start()
+        while not self._told(LEADER):
+            if (passed := time.monotonic() - begun) > READY_SECONDS:
+                raise RuntimeError(f"the operator has no Lease after {passed:.0f} s")
             time.sleep(0.02)
         return time.monotonic() - begun
 

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import yaml
-from bench.operator import costs, load, mishaps, report, rounds, stand_ins, watcher, workload
+from bench.operator import (
+    costs,
+    load,
+    mishaps,
+    process,
+    report,
+    rounds,
+    stand_ins,
+    watcher,
+    workload,
+)
 from bench.operator.__main__ import main
 from bench.operator.load import Load
 from bench.operator.process import OperatorProcess
@@ -119,7 +129,7 @@ def test_a_job_is_deleted_once_its_pod_is_there() -> None:
 
 def test_only_what_is_there_can_be_restarted() -> None:
     calls: list[str] = []
-    behind = SimpleNamespace(stop=lambda: calls.append("stop"), start=lambda: len(calls) + 0.5)
+    behind = SimpleNamespace(stop=lambda: calls.append("stop"), lead=lambda: len(calls) + 0.5)
     plane = cast("Any", SimpleNamespace())
     assert mishaps.action("operator", plane, None) is None
     act = mishaps.action("operator", plane, cast("Any", behind))
@@ -186,6 +196,19 @@ def test_what_ends_by_itself_is_started_again(tmp_path: Path) -> None:
         assert not operator.revive()
     finally:
         operator.stop()
+
+
+def test_an_operator_without_its_lease_is_not_back_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = OperatorProcess.__new__(OperatorProcess)
+    told = iter([0.0, 0.0, 1.0])
+    monkeypatch.setattr(OperatorProcess, "start", lambda _: 0.0)
+    monkeypatch.setattr(OperatorProcess, "_told", lambda *_: next(told))
+    assert operator.lead() >= 2 * 0.02
+    assert list(told) == []
+    told = iter([0.0] * 9)
+    monkeypatch.setattr(process, "READY_SECONDS", 0.01)
+    with pytest.raises(RuntimeError, match="no Lease after"):
+        operator.lead()
 
 
 class Server:
