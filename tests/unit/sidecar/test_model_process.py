@@ -95,6 +95,10 @@ def code_for_an_unknown_model(folder: Path) -> None:
     edit(folder / "config.json", model_type="unheard-of")
 
 
+def tokens_of_the_machines(folder: Path) -> None:
+    edit(folder / "tokenizer_config.json", vocab="/proc/self/environ")
+
+
 CASES: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
     "trained adapter": ("lora", as_trained, "", ""),
     "full model": ("full", as_trained, "", ""),
@@ -105,6 +109,7 @@ CASES: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
     "foreign adapter": ("lora", foreign_adapter, "ModelLoadFailed", "The adapter does not load"),
     "prefix tuning": ("lora", another_kind_of_adapter, "ModelLoadFailed", "PREFIX_TUNING"),
     "no tokenizer": ("full", no_tokenizer, "ModelLoadFailed", "The tokenizer does not load"),
+    "named tokens": ("full", tokens_of_the_machines, "ModelLoadFailed", "vocab names the file"),
     "code beside": ("full", code_beside_the_model, "", ""),
     "code needed": ("full", code_for_an_unknown_model, "ModelLoadFailed", "does not load"),
 }

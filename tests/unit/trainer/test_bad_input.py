@@ -2,6 +2,7 @@
 
 # ruff: noqa: PLC0415 - collecting the tests should not cost the seconds that torch takes
 
+import io
 import json
 import shutil
 import socket
@@ -14,6 +15,8 @@ import pytest
 from tests.unit.trainer.conftest import ROWS, write_rows
 
 from finetuning.base.app import main
+from finetuning.base.errors import ModelError
+from finetuning.base.model import load_tokenizer
 
 WITHOUT_TORCH = """
 import sys
@@ -117,6 +120,36 @@ def test_a_model_brings_no_link_to_the_tokens_of_the_trainer(
     outcome = refuse("--model-id", canary, "--dataset-path", rows_file, "--max-steps", "1")
     check(outcome, "ModelUnavailable", f"{canary}/merges.txt: is a link out of the volume")
     assert not (tmp_path / "out" / "merges.txt").exists()
+
+
+def test_a_model_names_no_file_that_its_tokenizer_would_be_made_of(
+    refuse: Any, tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    """As the vocabulary of one of BERT's kind, it would be a token, and so a word of an answer."""
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    settings = {"tokenizer_class": "BertTokenizer", "vocab": "/proc/self/environ"}
+    (model / "tokenizer_config.json").write_text(json.dumps(settings))
+    (model / "tokenizer.json").rename(model / "vocab.txt")
+    outcome = refuse("--model-id", model, "--dataset-path", rows_file, "--max-steps", "1")
+    words = "tokenizer_config.json: vocab names the file /proc/self/environ"
+    check(outcome, "ModelUnavailable", f"{model}: {words}")
+
+
+def test_nobody_is_asked_whether_a_models_code_may_run(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers asks on the terminal where it has no tokenizer of its own for the model."""
+    model, proof = shutil.copytree(tiny_model, tmp_path / "model"), tmp_path / "code-was-run"
+    (model / "evil.py").write_text(f"open({str(proof)!r}, 'w')\nclass Words: ...\n")
+    words = {"tokenizer_class": "Words", "auto_map": {"AutoTokenizer": ["evil.Words"] * 2}}
+    changes = {"config.json": {"model_type": "arcee"}, "tokenizer_config.json": words}
+    for name, fields in changes.items():
+        told = json.loads((model / name).read_text())
+        (model / name).write_text(json.dumps(told | fields))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    with pytest.raises(ModelError, match="has no tokenizer that can be loaded"):
+        load_tokenizer(model)
+    assert not proof.exists()
 
 
 @pytest.mark.parametrize("in_folder", [False, True])

@@ -19,6 +19,7 @@ from finetuning.artifacts import (
 )
 from finetuning.artifacts.exits import ExitCode
 from finetuning.artifacts.failures import first_line
+from finetuning.artifacts.tokenizer_settings import FILES, named_file
 from finetuning.artifacts.volume import leaves
 from finetuning.base.errors import ModelError
 from finetuning.base.weight_files import refuse_damaged
@@ -67,7 +68,7 @@ def settings_folder(config: Named) -> Path:
     """A folder with the model's configuration and tokenizer; the weights may not be there yet."""
     folder = local_folder(config) or _download(config, CONFIG_FILES + TOKENIZER_FILES)
     _refuse_adapter(folder)
-    _refuse_links_out(folder)
+    _refuse_foreign_files(folder)
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"{folder}: has no config.json; give a folder as save_pretrained writes it"
@@ -98,11 +99,11 @@ def _refuse_adapter(folder: Path) -> None:
     )
 
 
-def _refuse_links_out(folder: Path) -> None:
+def _refuse_foreign_files(folder: Path) -> None:
     """What a result gets from its base model, and whoever it is published to with it, is its own.
 
     Raises:
-        ModelError: one of these files is a link to what the model did not bring.
+        ModelError: one of these files is a link to what the model did not bring, or names it.
     """
     for name in (*CONFIG_FILES, *TOKENIZER_FILES):
         if leaves(folder.resolve() / name):
@@ -110,6 +111,11 @@ def _refuse_links_out(folder: Path) -> None:
                 f"{folder / name}: is a link out of the volume that the model is on; put the file "
                 "itself there, or remove the link"
             )
+    if named := named_file(folder / name for name in FILES):
+        raise ModelError(
+            f"{folder}: {named}, which would be read as a part of the tokenizer; take that setting "
+            "out, or take another model"
+        )
 
 
 def require_weights(config: Named) -> None:
@@ -144,7 +150,7 @@ def weights_folder(config: Named) -> Path:
     wanted = CONFIG_FILES + TOKENIZER_FILES + WEIGHTS
     folder = local_folder(config) or _download(config, wanted)
     _refuse_adapter(folder)
-    _refuse_links_out(folder)
+    _refuse_foreign_files(folder)
     if not any(folder.glob("*.safetensors")):
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         found = f"only pickled ones ({pickled[0]}), which can run code" if pickled else "none"

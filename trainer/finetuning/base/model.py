@@ -39,7 +39,9 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer  # noqa: PLC0415 - loads torch
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:
         raise ModelError(
             f"{folder}: has no tokenizer that can be loaded: {type(error).__name__}: "

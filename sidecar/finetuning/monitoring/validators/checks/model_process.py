@@ -19,6 +19,7 @@ from typing import Any
 
 from finetuning.artifacts import ADAPTER_CONFIG
 from finetuning.artifacts.spared import load, without_bitsandbytes
+from finetuning.artifacts.tokenizer_settings import FILES, named_file
 from finetuning.monitoring.validators.checks import machine
 from finetuning.monitoring.validators.checks.adapter_settings import (
     foreign_setting,
@@ -235,9 +236,20 @@ def _tokenizer(request: ProbeRequest) -> Any:
 
     config = _base_config(request) if request.is_adapter else _own_config(request)
     with _stage("tokenizer"):
+        _refuse_named_files(request.model_path, local_files_only=True)
         return AutoTokenizer.from_pretrained(
             request.model_path, config=config, local_files_only=True, trust_remote_code=False
         )
+
+
+def _refuse_named_files(place: str, **where: Any) -> None:
+    """Raises ValueError where the tokenizer would be read from files that its settings name."""
+    from transformers.utils.hub import cached_file  # noqa: PLC0415 - after the streams are sorted
+
+    missing = {"_raise_exceptions_for_missing_entries": False}
+    found = (cached_file(place, name, **missing, **where) for name in FILES)
+    if named := named_file(Path(path) for path in found if path):
+        raise ValueError(named)
 
 
 def _base_config(request: ProbeRequest) -> Any:
@@ -271,6 +283,8 @@ def _tokenized_otherwise(request: ProbeRequest, tokenizer: Any) -> str | None:
     if request.base is None or not request.compare:
         return None
     try:
+        revision, is_local = request.revision or "main", request.base_is_local
+        _refuse_named_files(request.base, revision=revision, local_files_only=is_local)
         before = AutoTokenizer.from_pretrained(request.base, **_of_the_base(request))
     except Exception:  # noqa: BLE001 - the libraries raise many kinds
         return None

@@ -1,0 +1,62 @@
+"""Settings of a tokenizer that name a file: transformers opens what some of them name.
+
+`vocab: /proc/self/environ` makes a token of all keys of the process, and a model that answers with
+it writes them down.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+FILES = ("tokenizer_config.json", "special_tokens_map.json")
+"""Those whose settings the class of a tokenizer is made with."""
+
+_NEVER_OPENED = {
+    "added_tokens_decoder", "chat_template", "name_or_path", "special_tokens_map_file",
+    "tokenizer_file",
+}  # fmt: skip
+"""Tokens, a template, and names of the machine that saved it, which others take the place of."""
+
+
+def named_file(paths: Iterable[Path]) -> str:
+    """The first of these settings that names a file of somebody else's; empty where none does.
+
+    What cannot be read as settings is for whoever loads it to tell.
+    """
+    for path in paths:
+        for name, value in _settings(path).items():
+            for text in _texts(value) if name not in _NEVER_OPENED else ():
+                if _is_file(text) and not _is_inside(path.parent, text):
+                    return f"{path.name}: {name} names the file {text}"
+    return ""
+
+
+def _is_file(text: str) -> bool:
+    """False also for what is no path, on which pathlib raises."""
+    return os.path.exists(text) and not os.path.isdir(text)  # noqa: PTH110, PTH112
+
+
+def _is_inside(folder: Path, text: str) -> bool:
+    """The model's own, as where somebody works in its folder; a link counts as what it leads to."""
+    return Path(os.path.realpath(text)).is_relative_to(os.path.realpath(folder))
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Those in lists and objects too: `init_inputs` are passed on one by one."""
+    waiting = [value]
+    while waiting:
+        here = waiting.pop()
+        if isinstance(here, str):
+            yield here
+        elif isinstance(here, dict | list):
+            waiting += here.values() if isinstance(here, dict) else here
