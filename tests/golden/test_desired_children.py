@@ -159,3 +159,26 @@ def test_what_copies_a_model_gets_nothing_that_is_for_gpus() -> None:
     pod = found.publishing_job["spec"]["template"]["spec"]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert "HSA_OVERRIDE_GFX_VERSION" not in {each["name"] for each in pod["containers"][0]["env"]}
+
+
+@pytest.mark.parametrize(
+    ("base", "form", "readers"),
+    [
+        ({}, "Adapter", {"finetuning", "validation"}),
+        ({}, "Merged", {"finetuning", "validation", "publish"}),
+        ({"source": "pvc://models/gemma"}, "Merged", {"finetuning"}),
+    ],
+)
+def test_the_token_of_the_hub_is_where_something_is_read_from_it(
+    base: dict[str, str], form: str, readers: set[str]
+) -> None:
+    """The rows are on the Hub in any case."""
+    body = yaml.safe_load((HERE / "jobs" / "token-from-a-secret.yaml").read_text())
+    hub = {"uri": "hf://a/b", "tokenSecretRef": {"name": "writer", "key": "token"}}
+    body["spec"]["baseModel"] |= base
+    body["spec"]["output"]["publish"] = {"form": form, "hub": hub}
+    found = desired.build(FineTuningJob.from_body(body), SETTINGS)
+    jobs = (found.training_job, found.validation_job, found.publishing_job)
+    every = [each for job in jobs if job for each in containers(job["spec"]["template"]["spec"])]
+    have = {each["name"] for each in every if "HF_TOKEN" in str(each["env"])}
+    assert have == readers

@@ -82,6 +82,7 @@ def torch_container(
     *,
     more: Sequence[Manifest] = (),
     offline: bool,
+    reads_hub: bool | None = None,
     resources: ResourceSpec,
     gpu: bool = True,
     **fields: Any,
@@ -90,14 +91,17 @@ def torch_container(
 
     `config` is the variable with its configuration, if it has one, and `more` are those beside
     the variables of every such container; without `gpu` it gets none that it does not ask for.
+    The token of the base model is for one that reads from the Hub, as any does that is not offline.
     """
+    reads = not offline if reads_hub is None else reads_hub
     return container(
         name,
         settings.trainer_image,
         settings,
         env=[
             *([config] if config else []),
-            *_environment(job, offline=offline),
+            *_environment(offline=offline),
+            *(_hub_token(job) if reads else []),
             *(_gpu_environment(settings) if gpu else []),
             *more,
         ],
@@ -108,7 +112,7 @@ def torch_container(
     )
 
 
-def _environment(job: FineTuningJob, *, offline: bool) -> list[Manifest]:
+def _environment(*, offline: bool) -> list[Manifest]:
     values = {
         "HF_HOME": "/tmp/huggingface",  # noqa: S108 - an emptyDir of the pod's own
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -120,11 +124,12 @@ def _environment(job: FineTuningJob, *, offline: bool) -> list[Manifest]:
     }
     if offline:
         values["HF_HUB_OFFLINE"] = "1"
-    env: list[Manifest] = [{"name": name, "value": value} for name, value in values.items()]
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def _hub_token(job: FineTuningJob) -> list[Manifest]:
     token = job.spec.base_model.token_secret_ref
-    if token is not None:
-        env.append(from_secret("HF_TOKEN", token.name, token.key))
-    return env
+    return [] if token is None else [from_secret("HF_TOKEN", token.name, token.key)]
 
 
 def _gpu_environment(settings: Settings) -> list[Manifest]:

@@ -120,6 +120,7 @@ def _base(job: FineTuningJob, publish: PublishSpec) -> sources.Source | None:
 
 def _publisher(job: FineTuningJob, settings: Settings, publish: PublishSpec) -> Manifest:
     output, base = sources.output(job), _base(job, publish)
+    from_hub = _merges(job, publish) and base is None
     return pod.torch_container(
         naming.PUBLISHING_CONTAINER,
         job,
@@ -131,7 +132,8 @@ def _publisher(job: FineTuningJob, settings: Settings, publish: PublishSpec) -> 
             *_hub_variables(publish.hub),
             *_signing_key(publish.signing_key_secret_ref),
         ],
-        offline=publish.hub is None and (base is not None or not _merges(job, publish)),
+        offline=publish.hub is None and not from_hub,
+        reads_hub=from_hub,
         resources=publish.resources or ResourceSpec(),
         gpu=False,
         command=["python3", "-m", "finetuning.publish"],
