@@ -97,14 +97,15 @@ async def _adopt(gateway: Gateway, resource: Resource, manifest: Manifest) -> Ra
         raise CannotApplyError(left_behind(meta, manifest["kind"]))
     message = (
         f"{_label(manifest)} exists already and does not belong to this job. Delete it or give the "
-        f"job another name, then create the job again.{_kept(meta, wanted)}"
+        f"job another name, then create the job again.{_kept(meta, manifest)}"
     )
     raise CannotApplyError(Problem(Reason.NAME_CONFLICT, message, final=True))
 
 
 def _kept(found: observed.Meta, wanted: Mapping[str, Any]) -> str:
     """A claim that a job of this name left on purpose can be taken up on purpose."""
-    if found.owner_uid or found.parent != wanted["labels"].get(naming.JOB_NAME_LABEL):
+    name = wanted["metadata"]["labels"].get(naming.JOB_NAME_LABEL)
+    if wanted["kind"] != kind_of(CLAIMS) or found.owner_uid or found.parent != name:
         return ""
     return (
         " An earlier job of this name kept it: to go on in it, say "

@@ -310,6 +310,19 @@ async def test_a_foreign_job_of_the_same_name_is_left_alone(world: World, proces
     assert world.get("jobs", "demo-train")["spec"] == {"x": 1}
 
 
+async def test_a_training_that_was_orphaned_is_no_claim_to_take_up(
+    world: World, process: Process
+) -> None:
+    """As `kubectl delete --cascade=orphan` leaves it: with its labels, and owned by nobody."""
+    labels = {naming.JOB_NAME_LABEL: "demo", naming.MANAGED_BY_LABEL: naming.MANAGED_BY}
+    meta = {"name": "demo-train", "namespace": "team", "labels": labels}
+    world.create("jobs", {"metadata": meta, "spec": {}})
+    world.apply(output={"storage": {"whenDeleted": "Retain"}})
+    await process.settle()
+    assert world.status["reason"] == "NameConflict"
+    assert world.status["message"].endswith("then create the job again.")
+
+
 async def test_a_job_created_again_waits_for_its_predecessors_children(
     world: World, process: Process
 ) -> None:
