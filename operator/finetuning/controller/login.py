@@ -6,12 +6,14 @@ that is had anew where the API server does not know it any more, as kubectl does
 """
 
 import asyncio
+import contextlib
 import logging
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 from kubernetes.aio import client, config
 from kubernetes.aio.client.rest import RESTClientObject
+from typing_extensions import override
 
 from finetuning.artifacts.failures import first_line
 
@@ -64,7 +66,29 @@ class Login:
 
         Each watch holds a connection, and namespaces that are served have three each.
         """
-        return aiohttp.TCPConnector(limit=0, ssl=RESTClientObject(self.server).ssl_context)
+        return _Connector(self.server)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Trusts new authorities as soon as their file has them: a cluster renews its own.
+
+    A process that began before that would be refused by its own caution for as long as it lives.
+    """
+
+    def __init__(self, server: client.Configuration) -> None:
+        self._trust = RESTClientObject(server).ssl_context
+        self._authorities = server.ssl_ca_cert
+        super().__init__(limit=0, ssl=self._trust)
+
+    @override
+    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().connect(*args, **kwargs)
+        except aiohttp.ClientConnectorCertificateError:
+            # The next one succeeds, if what is there now is known by it.
+            with contextlib.suppress(OSError, TypeError):
+                self._trust.load_verify_locations(cafile=self._authorities)
+            raise
 
 
 async def _read(kubeconfig: str, context: str | None) -> client.Configuration:
