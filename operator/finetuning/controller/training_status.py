@@ -355,13 +355,7 @@ def failure(job: FineTuningJob, training: BatchJob, pods: tuple[Pod, ...]) -> tu
     mark = training.failed
     assert mark is not None, "only asked of a failed Job"  # noqa: S101 - for the type checker
     if mark.reason == "DeadlineExceeded":
-        limit = job.spec.active_deadline_seconds
-        remedy = "create the job again with a longer one, or with fewer steps"
-        words = (
-            f"Ran longer than spec.activeDeadlineSeconds ({limit} s), the wait for a node "
-            f"included: {remedy}."
-        )
-        return Reason.DEADLINE_EXCEEDED, words
+        return Reason.DEADLINE_EXCEEDED, _of_a_deadline(job, training)
     reason, words = Reason.TRAINING_FAILED, mark.message
     if any(map(_ended_badly, pods)):
         reason, words = pod_failure(job, _most_telling(pods))
@@ -372,6 +366,21 @@ def failure(job: FineTuningJob, training: BatchJob, pods: tuple[Pod, ...]) -> tu
         if reason is Reason.TRAINING_FAILED:
             reason = Reason.BACKOFF_LIMIT_EXCEEDED
     return reason, plain(words, 1024)
+
+
+def _of_a_deadline(job: FineTuningJob, training: BatchJob) -> str:
+    """Of the job, or one that a policy or a person gave its Job."""
+    limit = job.spec.active_deadline_seconds
+    if limit is None:
+        return (
+            f"Ran longer than activeDeadlineSeconds of Job {training.meta.name} "
+            f"({training.deadline} s), which somebody else has set: see what limits the Jobs of "
+            "this namespace, then create the job again."
+        )
+    return (
+        f"Ran longer than spec.activeDeadlineSeconds ({limit} s), the wait for a node included: "
+        "create the job again with a longer one, or with fewer steps."
+    )
 
 
 def tries(job: FineTuningJob, training: BatchJob) -> int:

@@ -1,5 +1,6 @@
 """Each reason of the closed list, from the states that API server, scheduler and kubelet report."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -197,6 +198,12 @@ FAILED = [
         ),
         Reason.DEADLINE_EXCEEDED,
         "activeDeadlineSeconds (60 s)",
+    ),
+    (
+        "a deadline that a policy set",
+        seen(training=replace(batch_job(failed="DeadlineExceeded"), deadline=90)),
+        Reason.DEADLINE_EXCEEDED,
+        "activeDeadlineSeconds of Job demo-train (90 s), which somebody else has set",
     ),
     (
         "the last try crashed without words",
