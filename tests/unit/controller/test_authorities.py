@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no open
 def certificate(folder: Path, name: str) -> Path:
     """One that vouches for itself, as that of an authority."""
     path, key = folder / f"{name}.crt", folder / f"{name}.key"
-    new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes".split()
+    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     who = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
     command = ["openssl", *new, *who, "-keyout", str(key), "-out", str(path)]
     subprocess.run(command, check=True, capture_output=True)
