@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415 - collecting the tests should not cost the seconds that torch takes
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,17 @@ def test_packs_and_pairs_are_asked_row_by_row(
     for prompt, question in zip(prompts, asked * 3, strict=True):
         assert question in prompt
         assert prompt.count("Where is ") == 1
+
+
+@pytest.mark.training
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_a_model_that_is_answered_for_by_code_of_the_hub_is_asked_without(
+    tiny_model: Path, rows_file: Path, tmp_path: Path
+) -> None:
+    """By these settings transformers wants to load contrastive search from there."""
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    settings = {"eos_token_id": 2, "penalty_alpha": 0.6, "top_k": 4}
+    (model / "generation_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    flags = (*FLAGS[:4], "--max-steps", 2, *ASKS)
+    assert main(arguments(model, rows_file, tmp_path / "out", *flags)) == 0
+    assert len(lines(tmp_path / "out")) == 2

@@ -138,6 +138,10 @@ class Samples:
         config = GenerationConfig(
             max_new_tokens=self._room(question),
             do_sample=False,
+            # The model's own settings count for what is not said here: one with a penalty_alpha
+            # would be answered for by code of the Hub, and is by none.
+            num_beams=1,
+            penalty_alpha=0.0,
             eos_token_id=ends or None,
             pad_token_id=ends[0] if ends else 0,
         )
