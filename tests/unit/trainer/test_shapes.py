@@ -9,7 +9,7 @@ from finetuning.api.hyperparameters import Objective
 from finetuning.api.run_config import DatasetConfig
 from finetuning.artifacts.failures import DatasetError
 from finetuning.base.bad_rows import settle
-from finetuning.dataset.rows import Row, Rows
+from finetuning.dataset.rows import Row, Rows, explain
 from finetuning.dataset.shapes import Chat, Completion, Sample, Text, interpret
 
 ASK = {"role": "user", "content": "Why?"}
@@ -217,6 +217,20 @@ def test_every_row_must_have_what_the_first_one_has(row: dict[str, Any], words: 
     with pytest.raises(DatasetError) as caught:
         accepted(rows({"instruction": "Why?", "output": "Because."}, row))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        ({"prompt": "Why?", "completion": None}, "line 1: `completion` is missing or empty"),
+        ({"id": 1}, "line 1: `prompt` is missing or empty"),
+    ],
+)
+def test_a_first_row_that_is_bad_is_a_bad_row(first: dict[str, Any], words: str) -> None:
+    good = {"prompt": "Why?", "completion": "Because."}
+    kept, samples = interpret(rows(first, good))
+    assert len(kept.rows) == len(samples) == 1
+    assert words in explain(kept)
 
 
 def test_all_bad_rows_are_counted_and_some_are_named() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from itertools import islice
 from typing import Any, overload
 
 from typing_extensions import override
@@ -13,6 +14,9 @@ from finetuning.api.hyperparameters import Objective
 from finetuning.artifacts.data_report import RowShape
 from finetuning.artifacts.failures import DatasetError
 from finetuning.dataset.rows import EMPTY, BadRow, Row, Rows, StoredRows
+
+_ASKED = 1000
+"""Rows that are asked for a shape before none is found."""
 
 _SHOWN = 20
 """Characters of a text that lead to what is wrong in it."""
@@ -202,20 +206,34 @@ def _says(value: Any) -> bool:
 
 
 def _shape_of(rows: Rows, objective: Objective) -> Shape:
-    """By the first row that is not empty; raises DatasetError."""
+    """By the first row that has one, so that one bad row does not stand for all of a file.
+
+    Raises:
+        DatasetError: none of the first rows has.
+    """
     pairs = objective is Objective.DPO
-    filled = (row for row in rows.rows if any(map(_says, row.data.values())))
+    known = (_known_shape(row, pairs=pairs) for row in islice(rows.rows, _ASKED))
+    if shape := next(filter(None, known), None):
+        return shape
+    filled = (row for row in islice(rows.rows, _ASKED) if any(map(_says, row.data.values())))
     first = next(filled, rows.rows[0])
-    columns = {name for name, value in first.data.items() if value is not None}
-    for shape in (shape for shape in Shape if (shape is Shape.PREFERENCE) is pairs):
-        if shape in columns and columns & _TARGETS.get(shape, {shape}):
-            return shape
     names = ", ".join(sorted(map(str, first.data))) or "none"
     raise DatasetError(
         f"{rows.where(first)}: cannot train on the columns found ({names}); "
         f"known shapes for --objective {objective}: {KNOWN_PAIRS if pairs else KNOWN_SHAPES}; "
-        f"{_remedy(columns, pairs=pairs)}"
+        f"{_remedy(_columns(first), pairs=pairs)}"
     )
+
+
+def _known_shape(row: Row, *, pairs: bool) -> Shape | None:
+    columns = _columns(row)
+    candidates = (shape for shape in Shape if (shape is Shape.PREFERENCE) is pairs)
+    fits = (s for s in candidates if s in columns and columns & _TARGETS.get(s, {s}))
+    return next(fits, None)
+
+
+def _columns(row: Row) -> set[str]:
+    return {name for name, value in row.data.items() if value is not None}
 
 
 def _remedy(columns: set[str], *, pairs: bool) -> str:
