@@ -158,6 +158,7 @@ def test_columns_are_renamed_as_they_are_read(
         ("d.csv", b'text\n"a\n'),
         ("d.csv", b"text\n\xff\n"),
         ("d.csv", b"text,text\na,b\n"),
+        ("d.csv", b'"text\na\n'),
     ],
 )
 def test_what_ends_the_reading_is_told_alike(
@@ -171,6 +172,33 @@ def test_what_ends_the_reading_is_told_alike(
     with pytest.raises(DatasetError) as stored:
         read(config)
     assert str(stored.value) == str(memory.value)
+
+
+@pytest.mark.parametrize("in_memory", [-1, 1 << 30])
+@pytest.mark.parametrize(
+    ("names", "kind", "words"),
+    [
+        (["text", "at"], "timestamp", "holds a time that Python has none for"),
+        (["text", "text"], "int64", "the column 'text' is there twice"),
+    ],
+)
+def test_what_no_row_can_hold_of_a_table_is_told(  # noqa: PLR0917 - cases and fixtures
+    names: list[str],
+    kind: str,
+    words: str,
+    in_memory: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = tmp_path / "d.parquet"
+    beyond = pa.array([2**62], pa.timestamp("us") if kind == "timestamp" else pa.int64())
+    parquet.write_table(pa.table([pa.array(["a"]), beyond], names=names), path)
+    monkeypatch.setattr(files, "IN_MEMORY_BYTES", in_memory)
+    with pytest.raises(DatasetError, match=f"d.parquet: {words}"):
+        list(read(DatasetConfig(path=str(path))).rows)
 
 
 def test_a_file_that_changes_meanwhile_is_noticed(

@@ -168,16 +168,20 @@ def _read_csv(path: Path) -> Rows:
     read: list[Row | BadRow] = []
     try:
         header = reader.fieldnames or []
-        refuse_twins(path, header)
+        refuse_twins(f"{path}: line 1", header)
         read.extend(csv_row(reader.line_num, len(header), data) for data in reader)
     except csv.Error as error:
-        start = reader.line_num + 1
-        raise DatasetError(
-            f"{path}: line {start}: {error}; check the quotes of the row that begins there"
-        ) from None
+        raise broken_csv(path, reader.line_num, error) from None
     rows = [each for each in read if isinstance(each, Row)]
     bad = tuple(each for each in read if isinstance(each, BadRow))
     return Rows(str(path), "line", rows, bad)
+
+
+def broken_csv(path: Path, passed: int, error: csv.Error) -> DatasetError:
+    """`passed` lines were good."""
+    return DatasetError(
+        f"{path}: line {passed + 1}: {error}; check the quotes of the row that begins there"
+    )
 
 
 def delimiter_of(path: Path) -> str:
@@ -195,11 +199,11 @@ def csv_row(line: int, columns: int, data: dict[str | Any, Any]) -> Row | BadRow
     return BadRow(line, problem)
 
 
-def refuse_twins(path: Path, header: Sequence[str]) -> None:
+def refuse_twins(where: str, header: Sequence[str]) -> None:
     """Of two columns with one name the first would be lost without a word."""
     twins = sorted({name for name in header if list(header).count(name) > 1})
     if twins:
-        raise DatasetError(f"{path}: line 1: the column {twins[0]!r} is there twice; rename one")
+        raise DatasetError(f"{where}: the column {twins[0]!r} is there twice; rename one")
 
 
 def _read_parquet(path: Path) -> Rows:
@@ -221,9 +225,12 @@ def open_parquet(path: Path) -> Any:
         ) from None
     try:
         # Else all of a row group is read before its first row is there.
-        return parquet.ParquetFile(path, buffer_size=PIECE, pre_buffer=False)
+        file = parquet.ParquetFile(path, buffer_size=PIECE, pre_buffer=False)
+        names = file.schema_arrow.names
     except (ArrowException, OSError) as error:
         raise _no_parquet(path, error) from error
+    refuse_twins(str(path), names)
+    return file
 
 
 def _items(path: Path, file: Any) -> list[Any]:
@@ -233,6 +240,16 @@ def _items(path: Path, file: Any) -> list[Any]:
         return list(map(without_fill, file.read().to_pylist()))
     except (ArrowException, OSError) as error:
         raise _no_parquet(path, error) from error
+    except OverflowError as error:
+        raise beyond_python(path, error) from error
+
+
+def beyond_python(path: Path, error: OverflowError) -> DatasetError:
+    """Of a time such as those that stand for none in some data bases."""
+    return DatasetError(
+        f"{path}: holds a time that Python has none for ({error}); leave its column out, or save "
+        "it as text"
+    )
 
 
 def _no_parquet(path: Path, error: Exception) -> DatasetError:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from finetuning.artifacts.failures import DatasetError, first_line
 from finetuning.dataset import files
-from finetuning.dataset.files import csv_row, json_row, refuse_twins
+from finetuning.dataset.files import beyond_python, broken_csv, csv_row, json_row, refuse_twins
 from finetuning.dataset.rows import BadRow, Row, Rows, StoredRows, without_fill
 
 CHUNK = 1 << 16
@@ -140,8 +140,11 @@ def _records(lines: _Lines, delimiter: str) -> tuple[list[str], Iterator[tuple[i
 
     csv.field_size_limit(files.CSV_FIELD_LIMIT)
     reader = csv.DictReader(texts(), delimiter=delimiter, strict=True)
-    header = list(reader.fieldnames or [])
-    refuse_twins(lines.path, header)
+    try:
+        header = list(reader.fieldnames or [])
+    except csv.Error as error:
+        raise broken_csv(lines.path, 0, error) from None
+    refuse_twins(f"{lines.path}: line 1", header)
 
     def rows() -> Iterator[tuple[int, Row | BadRow]]:
         place = passed
@@ -150,10 +153,7 @@ def _records(lines: _Lines, delimiter: str) -> tuple[list[str], Iterator[tuple[i
                 yield place, csv_row(reader.line_num, len(header), data)
                 place = passed
         except csv.Error as error:
-            raise DatasetError(
-                f"{lines.path}: line {reader.line_num + 1}: {error}; check the quotes of the row "
-                "that begins there"
-            ) from None
+            raise broken_csv(lines.path, reader.line_num, error) from None
 
     return header, rows()
 
@@ -191,6 +191,8 @@ class _Table:
         except (ArrowException, OSError, StopIteration) as error:
             text = f"{self._path}: not readable as Parquet: {first_line(error)}"
             raise DatasetError(text) from error
+        except OverflowError as error:
+            raise beyond_python(self._path, error) from error
         return without_fill(data)
 
     def _go_on_to(self, place: int) -> None:
