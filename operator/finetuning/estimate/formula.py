@@ -374,8 +374,9 @@ def _working(shape: Shape, job: Job) -> int:
 def loss_bytes(shape: Shape, job: Job) -> int:
     """Logits, and their loss in 32 bit: all at once for pairs and short batches, else in pieces."""
     numbers = job.tokens * shape.vocabulary
-    forward = 2 * job.compute
+    at_once = 3 * _FLOAT
     if job.tokens <= LOSS_ROWS or job.hyperparameters.objective is Objective.DPO:
-        return numbers * max(forward, 3 * _FLOAT)
-    piece = LOSS_ROWS * shape.vocabulary * 4 * _FLOAT
-    return max(numbers * 3 * job.compute, numbers * 2 * job.compute + piece)
+        return numbers * max(2 * job.compute, at_once)
+    # Beside one piece: the logits that are compared, and their gradient so far.
+    of_a_piece = at_once + (job.compute if job.compute < _FLOAT else 0)
+    return numbers * 2 * job.compute + LOSS_ROWS * shape.vocabulary * of_a_piece
