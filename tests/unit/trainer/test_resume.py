@@ -218,8 +218,14 @@ def test_broken_checkpoints_are_passed_over_with_a_line(
     flip_a_bit(folder / "checkpoint-8" / "adapter_model.safetensors")
     (folder / "checkpoint-6" / "optimizer.safetensors").unlink()
     (folder / "checkpoint-4" / "manifest.json").unlink()
+    (folder / "checkpoint-10").write_text("a file", encoding="utf-8")
+    (folder / "checkpoint-12").symlink_to("nowhere")
+    (folder / "checkpoint-14").symlink_to("checkpoint-2")
     code, text = warm.run(*arguments(tiny_model, rows_file, output, "--max-steps", 8, *more))
     assert code == 0
+    assert "checkpoint-10: " in text
+    assert "checkpoint-12: " in text
+    assert "checkpoint-14: is of step 2" in text
     assert "checkpoint-8: adapter_model.safetensors: has other contents" in text
     assert "checkpoint-6: optimizer.safetensors: missing" in text
     assert "checkpoint-4: " in text

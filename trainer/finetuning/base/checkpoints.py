@@ -79,16 +79,22 @@ def newest(root: Path) -> Checkpoint | None:
     """The newest complete and intact checkpoint; broken ones are passed over with a line."""
     _put_in_place(root)
     for folder in _by_age(root):
-        problem = problem_with(folder)
         try:
-            if problem is None:
-                state = _state_in(folder)
-                state.add_checkpoint(_size_of(folder))  # Its own size it could not know.
-                return Checkpoint(folder=folder, state=state)
+            return _intact(folder)
         except (UnreadableFileError, ValidationError) as error:
-            problem = str(error)
-        log.warning("Passing over the checkpoint %s: %s", folder.name, problem)
+            log.warning("Passing over the checkpoint %s: %s", folder.name, error)
     return None
+
+
+def _intact(folder: Path) -> Checkpoint:
+    """Raises UnreadableFileError, ValidationError."""
+    if problem := problem_with(folder):
+        raise UnreadableFileError(problem)
+    state = _state_in(folder)
+    if state.global_step != step_of(folder):
+        raise UnreadableFileError(f"is of step {state.global_step}")
+    state.add_checkpoint(_size_of(folder))  # Its own size it could not know.
+    return Checkpoint(folder=folder, state=state)
 
 
 def _put_in_place(root: Path) -> None:
@@ -129,7 +135,15 @@ def clean(root: Path, step: int) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     for folder in _by_age(root):
         if step_of(folder) > step:
-            shutil.rmtree(folder)
+            _remove(folder)
+
+
+def _remove(path: Path) -> None:
+    """A checkpoint, or what has the name of one: of a link the link alone."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+    else:
+        shutil.rmtree(path)
 
 
 def optimizer_tensors(optimizer: Any, names: dict[Any, str]) -> "dict[str, torch.Tensor]":
