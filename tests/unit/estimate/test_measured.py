@@ -31,8 +31,7 @@ OPTIONS = {
     "modules": "--method lora --modules-to-save lm_head",
     "dora": "--method lora --use-dora --target-modules all-linear",
     "qlora-all": "--method qlora --target-modules all-linear",
-    "in pieces": "--method lora --batch-size 10 --gradient-checkpointing",
-    "in pieces, bf16": "--method lora --bf16 --batch-size 10 --gradient-checkpointing",
+    "in pieces": "--method lora --batch-size 8 --max-seq-length 512 --gradient-checkpointing",
     "bf16": "--method lora --bf16",
     "bf16-full": "--method full --bf16",
 }
