@@ -48,6 +48,22 @@ def test_an_adapter_is_described_for_people_and_for_the_hub(run: Path) -> None:
     assert "packing" not in text
 
 
+@pytest.mark.parametrize(
+    ("revision", "loads"),
+    [
+        ("a1b2c3", "'example/tiny', revision='a1b2c3'"),
+        (None, "'example/tiny'"),
+        (7, "'example/tiny'"),
+    ],
+)
+def test_an_adapter_is_put_on_the_weights_it_was_trained_on(
+    tmp_path: Path, revision: object, loads: str
+) -> None:
+    named = json.dumps({"base_model_name_or_path": "example/tiny", "revision": revision})
+    text = card_of(write_run(tmp_path / "run", adapter_config__json=named))
+    assert f"model = AutoModelForCausalLM.from_pretrained({loads})" in text.splitlines()
+
+
 @pytest.mark.parametrize("folder", ["/models/Qwen2.5-7B", "./Qwen2.5-7B", "../models/a", "a/b/c"])
 def test_a_folder_is_no_base_model_of_the_hub(tmp_path: Path, folder: str) -> None:
     told = json.dumps(INFO | {"model_id": folder})

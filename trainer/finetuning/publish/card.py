@@ -104,7 +104,7 @@ def _use(facts: Facts, *, adapter: bool, both: bool) -> Iterator[str]:
     if adapter:
         yield "from peft import PeftModel"
         yield ""
-        yield f"model = AutoModelForCausalLM.from_pretrained({_line(base)!r})"
+        yield f"model = AutoModelForCausalLM.from_pretrained({_line(base)!r}{_pinned(facts)})"
         yield 'model = PeftModel.from_pretrained(model, ".")'
     else:
         yield ""
@@ -115,6 +115,12 @@ def _use(facts: Facts, *, adapter: bool, both: bool) -> Iterator[str]:
     if both:
         yield f"The folder `{MERGED_DIR}` holds the base model with the adapter in it."
         yield ""
+
+
+def _pinned(facts: Facts) -> str:
+    """An adapter is for the very weights it was trained on, which a branch's name soon is not."""
+    revision = facts.adapter.get("revision")
+    return f", revision={_line(revision)!r}" if isinstance(revision, str) and revision else ""
 
 
 def _training(facts: Facts) -> Iterator[str]:
