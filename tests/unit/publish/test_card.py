@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.unit.publish.conftest import INFO, judge, write_run
+from tests.unit.publish.conftest import DATA, INFO, judge, write_run
 
 from finetuning.api.v1alpha1 import ModelForm
 from finetuning.artifacts.manifest import sha256_of
@@ -70,6 +70,23 @@ def test_a_folder_is_no_base_model_of_the_hub(tmp_path: Path, folder: str) -> No
     text = card_of(write_run(tmp_path / "run", training_info__json=told))
     assert not [name for name in header(text) if name.startswith("base_model")]
     assert f"`{folder}`, tuned by lora." in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("/home/me/secret-project/train.jsonl", "train.jsonl"),
+        ("s3://corpora/ships/train.jsonl", "s3://corpora/ships/train.jsonl"),
+        ("my-org/rows", "my-org/rows"),
+    ],
+)
+def test_a_card_says_nothing_of_the_machine_that_had_the_rows(
+    tmp_path: Path, source: str, told: str
+) -> None:
+    text = card_of(
+        write_run(tmp_path / "run", data_report__json=json.dumps(DATA | {"source": source}))
+    )
+    assert f"| source | {told} |" in text.splitlines()
 
 
 def test_a_folder_that_looks_like_an_id_is_none(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any
 
 import yaml
@@ -150,7 +151,7 @@ def _data(facts: Facts) -> Iterator[str]:
     rows: list[tuple[str, Any]] = []
     if data is not None:
         rows = [
-            ("source", data.source),
+            ("source", _where(data.source)),
             ("rows", data.rows),
             ("bad rows, left out", data.bad_rows),
             ("rows that repeat an earlier one", data.duplicate_rows),
@@ -172,6 +173,12 @@ def _data(facts: Facts) -> Iterator[str]:
     yield from _table(
         ("fact", "value"), ((name, value) for name, value in rows if value is not None)
     )
+
+
+def _where(source: str) -> str:
+    """Where a pod or a person had a file is nothing to those who read the card."""
+    path = PurePath(source)
+    return path.name if path.is_absolute() else source
 
 
 def _validation(facts: Facts) -> Iterator[str]:
