@@ -59,7 +59,7 @@ RUN_ELSEWHERE: dict[str, str] = {
     + "test_a_validated_model_is_published",
     r"^oras pull ": REGISTRY + "test_a_validated_run_is_pulled_back",
     r"^kubectl create secret docker-registry ": VALIDATION + "test_a_validated_model_is_published",
-    r"^python3 -m finetuning\.publish .*--form Merged$": MERGING + "test_the_merged",
+    r"^python3 -m finetuning\.publish .*--form Merged ": MERGING + "test_the_documented_command",
     r"^kubectl wait --for=condition=Ready": TRAINING + "test_a_job_trains_and_its_model",
     r"^kubectl wait --for=condition=Published": TUTORIAL,
     r"^kubectl annotate ftj .*/republish=": ANEW + "test_a_failure_is_told",

@@ -2,11 +2,13 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.documented import ROOT, commands
 from tests.unit.publish.conftest import judge
 from tests.unit.trainer.conftest import tiny_model, tokenizer
 
@@ -73,6 +75,26 @@ def test_the_merged_model_is_complete_and_computes_the_same(
     made = (merged / "model.safetensors").stat().st_mtime_ns
     assert main(command) == 0
     assert (merged / "model.safetensors").stat().st_mtime_ns == made, "merged once"
+
+
+def test_the_documented_command_merges_what_a_local_run_has_left(
+    adapter: tuple[Path, Any], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a run's adapter names its base model by an id, and the weights are in a folder."""
+    page = (ROOT / "docs/publishing.md").read_text()
+    (command,) = [each for each in commands(page) if "--form Merged" in each]
+    run = shutil.copytree(adapter[0], tmp_path / "runs/tiny-lora")
+    shutil.rmtree(run / "publish", ignore_errors=True)
+    settings = json.loads((run / "adapter_config.json").read_text())
+    settings["base_model_name_or_path"] = "finetuning-examples/tiny-qwen2"
+    (run / "adapter_config.json").write_text(json.dumps(settings))
+    (run / "manifest.json").unlink()
+    seal(run, [path.name for path in run.iterdir() if path.is_file()])
+    judge(run)
+    shutil.copytree(tiny_model, tmp_path / "runs/claims/tiny-model/tiny-qwen2")
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(command)[3:]) == 0
+    assert problem_with(run / "publish" / "merged") is None
 
 
 def test_a_pod_trusts_what_its_own_job_has_merged_alone(
