@@ -33,6 +33,16 @@ JobName = Annotated[
     ),
 ]
 
+NamespaceName = Annotated[
+    str,
+    Rule.matching(
+        r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?",
+        "must be at most 63 lowercase letters, digits and '-', starting and ending with a letter "
+        "or digit",
+    ),
+]
+"""An empty one is as none, for the API server too."""
+
 ObjectName = Annotated[
     str,
     Field(max_length=253),

@@ -69,6 +69,7 @@ from finetuning.api.text import (
     DatasetSource,
     JobName,
     ModelId,
+    NamespaceName,
     PriorityClassName,
     ProfileName,
     PvcUri,
@@ -454,7 +455,7 @@ class ObjectMeta(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
     name: JobName
-    namespace: str = "default"
+    namespace: NamespaceName = "default"
     uid: str = ""
     generation: int = 1
     resource_version: str = ""

@@ -1,19 +1,17 @@
 """Between what people have (a file, a model, a mapping) and what the API server keeps."""
 
 import copy
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from finetuning.api.text import JobName
+from finetuning.api.text import JobName, NamespaceName
 from finetuning.api.v1alpha1 import GROUP, KIND, VERSION, FineTuningJob
 from finetuning.artifacts.plain import plain
 from finetuning.client.errors import ClientError, InvalidJobError
 from finetuning.controller import status
-from finetuning.controller.settings import NAMESPACE
 from finetuning.local import manifest
 from finetuning.local.problems import InputError
 
@@ -22,6 +20,7 @@ JobLike = FineTuningJob | Mapping[str, Any] | str | Path
 """A model, a manifest as a mapping, or the path of a manifest."""
 
 _NAME = TypeAdapter(JobName)
+_NAMESPACE: TypeAdapter[str] = TypeAdapter(NamespaceName)
 _NOT_SENT = {"uid", "generation", "resourceVersion", "creationTimestamp", "deletionTimestamp"}
 
 
@@ -38,13 +37,11 @@ def named(name: str) -> str:
 
 
 def namespaced(namespace: str) -> str:
-    """The same of a namespace."""
-    if re.fullmatch(NAMESPACE, namespace):
-        return namespace
-    raise InvalidJobError(
-        f"namespace: Invalid value: {namespace!r}: must be at most 63 lowercase letters, digits "
-        "and '-', starting and ending with a letter or digit"
-    )
+    """The same of a namespace; an empty one, which a manifest may have, is none here."""
+    try:
+        return _NAMESPACE.validate_python(namespace or " ")
+    except ValidationError as error:
+        raise InvalidJobError(f"namespace: Invalid value: {namespace!r}: {_why(error)}") from None
 
 
 def _why(error: ValidationError) -> str:

@@ -27,6 +27,7 @@ OPTIONS: Mapping[str, str] = {
     "spec.hyperparameters.maxSeqLength": "max-seq-length",
     "spec.output.storage.claimName": "claim",
     "spec.output.storage.size": "size",
+    "spec.output.storage": "size",
 }
 """Field of the manifest -> option of the command."""
 RULE = ""
@@ -46,5 +47,6 @@ def _told(loc: tuple[int | str, ...], value: object, message: str) -> tuple[str,
     for length in range(len(loc), 0, -1):
         # The members of a union add a part of their own at the end.
         if option := OPTIONS.get(".".join(map(str, loc[:length]))):
-            return option, f"{value!r}: {words}"
+            said = value.get(option, value) if isinstance(value, Mapping) else value
+            return option, f"{said!r}: {words}"
     return RULE, f"{'.'.join(map(str, loc))}: {words}"

@@ -38,6 +38,14 @@ def complaints(file: Path, text: str, name: str | None = None) -> list[str]:
     return [line.replace(str(file), "job.yaml") for line in caught.value.lines]
 
 
+def test_a_namespace_that_no_cluster_can_have_is_told_and_an_empty_one_is_none(file: Path) -> None:
+    wrong = job().replace("metadata:", "metadata:\n  namespace: Team A", 1)
+    (told,) = complaints(file, wrong)
+    assert 'metadata.namespace: Invalid value: "Team A": must be at most 63' in told
+    file.write_text(wrong.replace("Team A", "''"))
+    assert manifest.load(file).document.body["metadata"]["namespace"] == ""
+
+
 WRONG_FIELDS = {
     "  method: lorra\n": (
         'job.yaml:10: spec.method: Unsupported value: "lorra": supported values: '
