@@ -5,6 +5,7 @@
 import csv
 import json
 import os
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,24 @@ def test_a_data_set_takes_its_rows_from_nowhere_else(
         return
     with pytest.raises(DatasetError, match=f"its {card} takes rows from .*not in the data set"):
         read_file(folder)
+
+
+# The library leaves the archive open when it is stopped.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("through", ["a link", "a path"])
+def test_an_archive_reads_and_writes_nothing_elsewhere(tmp_path: Path, through: str) -> None:
+    """`datasets` unpacks what is one by any name, and takes `s/../x` for `x` where `s` is a link."""
+    elsewhere = tmp_path / "elsewhere"
+    way = "s/" * 20 + "../" * 20 + str(elsewhere).lstrip("/")
+    link = tarfile.TarInfo("secrets.txt" if through == "a link" else "s")
+    link.type, link.linkname = tarfile.SYMTYPE, way if through == "a link" else "."
+    (tmp_path / "folder").mkdir()
+    with tarfile.open(tmp_path / "folder" / "rows.txt", "w") as archive:
+        archive.addfile(link)
+        archive.addfile(tarfile.TarInfo("rows.txt" if through == "a link" else way))
+    with pytest.raises(DatasetError, match=f"an archive in it has '{link.name}', which is a link"):
+        read_file(tmp_path / "folder")
+    assert not elsewhere.exists()
 
 
 def test_a_card_that_is_a_riddle_is_read_in_no_time(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from finetuning.api.dataset import DatasetFormat
 from finetuning.api.run_config import DatasetConfig
+from finetuning.artifacts.archives import unpack_no_links
 from finetuning.artifacts.exits import ExitCode
 from finetuning.artifacts.failures import DatasetError, first_line
 from finetuning.artifacts.volume import leaves
@@ -77,6 +78,7 @@ def _from_folder(path: Path) -> Rows:
     """A folder written by `save_to_disk` of `datasets`, or one with data files of one kind."""
     import datasets  # noqa: PLC0415 - takes seconds
 
+    unpack_no_links()
     cards.require_own_rows(str(path), path)
     datasets.disable_progress_bars()
     saved = any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
@@ -94,6 +96,7 @@ def _from_folder(path: Path) -> Rows:
 def _from_hub(name: str) -> Rows:
     import datasets  # noqa: PLC0415 - takes seconds
 
+    unpack_no_links()
     source = HUB_PREFIX + name
     cards.require_own_rows_on_the_hub(source, name)
     try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from finetuning.artifacts.archives import unpack_no_links
 from finetuning.monitoring.validators.checks.probe import BenchmarkRequest, Score
 
 _BATCH = 8
@@ -77,6 +78,7 @@ def _run_no_code(wanted: BenchmarkRequest) -> None:
     from lm_eval import utils  # noqa: PLC0415
     from lm_eval.api import metrics, registry  # noqa: PLC0415
 
+    unpack_no_links()
     known = registry.metric_registry if metrics else {}
     named = [each["metric"] for task in wanted.tasks for each in task.get("metric_list") or ()]
     if strange := next((name for name in named if name not in known), None):
