@@ -26,6 +26,7 @@ def named(folder: Path, settings: Any, file: str = FILES[0]) -> str:
         {"init_inputs": [SECRETS]},
         {"sp_model_kwargs": {"model_file": SECRETS}},
         {"vocab": "/dev/stdin"},
+        {"vocab": "/proc/self/task/0/environ"},  # Of a thread that is not there yet.
     ],
 )
 def test_a_file_of_somebody_elses_is_told(tmp_path: Path, settings: Any, file: str) -> None:

@@ -17,6 +17,7 @@ from tests.unit.trainer.conftest import ROWS, write_rows
 from finetuning.base.app import main
 from finetuning.base.errors import ModelError
 from finetuning.base.model import load_tokenizer
+from finetuning.base.outline import outline_of
 
 WITHOUT_TORCH = """
 import sys
@@ -106,19 +107,23 @@ def test_a_missing_data_file_is_refused(refuse: Any, tiny_model: Path) -> None:
     check(outcome, "DatasetInvalid", "--dataset-path none.jsonl: no such file")
 
 
-@pytest.fixture
-def canary(tiny_model: Path, tmp_path: Path) -> Path:
-    """A model with a file that its tokenizer does not read: a link to what only a process sees."""
-    model = shutil.copytree(tiny_model, tmp_path / "model")
-    (model / "merges.txt").symlink_to("/proc/self/environ")
-    return model
-
-
+@pytest.mark.parametrize(
+    "name",
+    [
+        "merges.txt",  # Its tokenizer does not read it; it is copied.
+        "additional_chat_templates/default.jinja",  # Written to the result as its own template.
+        "emoji.json",  # Some class of tokenizers has a file of that name.
+    ],
+)
 def test_a_model_brings_no_link_to_the_tokens_of_the_trainer(
-    refuse: Any, canary: Path, rows_file: Path, tmp_path: Path
+    refuse: Any, tiny_model: Path, rows_file: Path, tmp_path: Path, name: str
 ) -> None:
-    outcome = refuse("--model-id", canary, "--dataset-path", rows_file, "--max-steps", "1")
-    check(outcome, "ModelUnavailable", f"{canary}/merges.txt: is a link out of the volume")
+    link = shutil.copytree(tiny_model, tmp_path / "model") / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to("/proc/self/environ")
+    model = tmp_path / "model"
+    outcome = refuse("--model-id", model, "--dataset-path", rows_file, "--max-steps", "1")
+    check(outcome, "ModelUnavailable", f"{link}: is a link out of the volume")
     assert not (tmp_path / "out" / "merges.txt").exists()
 
 
@@ -149,6 +154,23 @@ def test_nobody_is_asked_whether_a_models_code_may_run(
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     with pytest.raises(ModelError, match="has no tokenizer that can be loaded"):
         load_tokenizer(model)
+    assert not proof.exists()
+
+
+def test_nobody_is_asked_for_a_part_of_a_model_either(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers builds it without what was said of the whole: that no code may run."""
+    model, proof = shutil.copytree(tiny_model, tmp_path / "model"), tmp_path / "code-was-run"
+    (model / "evil.py").write_text(f"open({str(proof)!r}, 'w')\nclass Eyes: ...\n")
+    part = {"model_type": "chameleon_vqgan", "_name_or_path": str(model)}
+    sizes = {"image_size": 64, "patch_size": 16, "hidden_size": 32}
+    eyes = {**part, **sizes, "auto_map": {"AutoModel": "evil.Eyes"}}
+    told = {"model_type": "gemma3", "vision_config": eyes}
+    (model / "config.json").write_text(json.dumps(told))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    with pytest.raises(ModelError, match="needs Python code of its own, which is never run"):
+        outline_of(model)
     assert not proof.exists()
 
 

@@ -8,6 +8,7 @@ MODEL_CONFIG = "config.json"
 MODEL_DIR_FILES = (ADAPTER_CONFIG, MODEL_CONFIG)
 GENERATION_CONFIG = "generation_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+CHAT_TEMPLATES_DIR = "additional_chat_templates"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",

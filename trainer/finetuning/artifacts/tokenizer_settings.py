@@ -19,6 +19,8 @@ _NEVER_OPENED = {
 }  # fmt: skip
 """Tokens, a template, and names of the machine that saved it, which others take the place of."""
 
+_KERNELS = ("/proc/", "/dev/", "/sys/")
+
 
 def named_file(paths: Iterable[Path]) -> str:
     """The first of these settings that names a file of somebody else's; empty where none does.
@@ -28,7 +30,7 @@ def named_file(paths: Iterable[Path]) -> str:
     for path in paths:
         for name, value in _settings(path).items():
             for text in _texts(value) if name not in _NEVER_OPENED else ():
-                if _is_file(text) and not _is_inside(path.parent, text):
+                if (_is_file(text) and not _is_inside(path.parent, text)) or _is_the_kernels(text):
                     return f"{path.name}: {name} names the file {text}"
     return ""
 
@@ -36,6 +38,12 @@ def named_file(paths: Iterable[Path]) -> str:
 def _is_file(text: str) -> bool:
     """False also for what is no path, on which pathlib raises."""
     return os.path.exists(text) and not os.path.isdir(text)  # noqa: PTH110, PTH112
+
+
+def _is_the_kernels(text: str) -> bool:
+    """Also of what is not there yet: a thread that starts later has the same environment."""
+    path = os.path.realpath(text) if "/" in text and "\0" not in text else ""
+    return path.startswith(_KERNELS)
 
 
 def _is_inside(folder: Path, text: str) -> bool:

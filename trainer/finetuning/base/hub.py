@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from finetuning.api.hyperparameters import Method
 from finetuning.artifacts import (
     ADAPTER_CONFIG,
+    CHAT_TEMPLATES_DIR,
     GENERATION_CONFIG,
     MODEL_CONFIG,
     TOKENIZER_FILES,
@@ -26,6 +27,9 @@ from finetuning.base.weight_files import refuse_damaged
 
 CONFIG_FILES = (MODEL_CONFIG, GENERATION_CONFIG)
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_WEIGHTS_ALONE = frozenset({".bin", ".gguf", ".onnx", ".pt", ".pth", ".safetensors"})
+"""Large files, which may be links to another disk: no tokenizer is made of any."""
+
 _NOT_WANTED = ("*/*", "consolidated*")
 """Copies of the weights in the forms of other tools."""
 
@@ -105,10 +109,10 @@ def _refuse_foreign_files(folder: Path) -> None:
     Raises:
         ModelError: one of these files is a link to what the model did not bring, or names it.
     """
-    for name in (*CONFIG_FILES, *TOKENIZER_FILES):
-        if leaves(folder.resolve() / name):
+    for path in _read_beside_weights(folder):
+        if leaves(folder.resolve() / path.relative_to(folder)):
             raise ModelError(
-                f"{folder / name}: is a link out of the volume that the model is on; put the file "
+                f"{path}: is a link out of the volume that the model is on; put the file "
                 "itself there, or remove the link"
             )
     if named := named_file(folder / name for name in FILES):
@@ -116,6 +120,12 @@ def _refuse_foreign_files(folder: Path) -> None:
             f"{folder}: {named}, which would be read as a part of the tokenizer; take that setting "
             "out, or take another model"
         )
+
+
+def _read_beside_weights(folder: Path) -> Iterator[Path]:
+    """Whatever a tokenizer may be made of: each class has names of its own for its files."""
+    yield from sorted(path for path in folder.iterdir() if path.suffix not in _WEIGHTS_ALONE)
+    yield from sorted((folder / CHAT_TEMPLATES_DIR).glob("*"))
 
 
 def require_weights(config: Named) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from finetuning.api.hyperparameters import ALL_LINEAR, ComputeDtype, Method, Precision
 from finetuning.api.run_config import RunConfig
 from finetuning.artifacts.failures import first_line
+from finetuning.artifacts.foreign_code import ask_nobody
 from finetuning.base.device import Device
 from finetuning.base.errors import ConfigError, ModelError
 from finetuning.base.hub import read_settings
@@ -38,6 +39,7 @@ def load_tokenizer(folder: Path) -> Any:
     """The model's tokenizer; ChatML is its template when it has none."""
     from transformers import AutoTokenizer  # noqa: PLC0415 - loads torch
 
+    ask_nobody()
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
@@ -71,6 +73,7 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
     """
     from transformers import AutoModelForCausalLM  # noqa: PLC0415 - loads torch
 
+    ask_nobody()
     _quieten()
     quantization = _quantization(config, device)
     try:
@@ -103,6 +106,7 @@ def load_whole(folder: Path) -> Any:
     """
     from transformers import AutoModelForCausalLM  # noqa: PLC0415 - loads torch
 
+    ask_nobody()
     _quieten()
     try:
         model, report = AutoModelForCausalLM.from_pretrained(

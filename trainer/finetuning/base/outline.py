@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetuning.artifacts.foreign_code import ask_nobody
 from finetuning.base.errors import ModelError
 from finetuning.base.model import load_error
 
@@ -40,6 +41,7 @@ def outline_of(folder: Path) -> Outline:
     import torch  # noqa: PLC0415 - arguments are checked before torch is loaded
     from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415 - loads torch
 
+    ask_nobody()
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):

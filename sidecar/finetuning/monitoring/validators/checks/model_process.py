@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.artifacts import ADAPTER_CONFIG
+from finetuning.artifacts.foreign_code import ask_nobody
 from finetuning.artifacts.spared import load, without_bitsandbytes
 from finetuning.artifacts.tokenizer_settings import FILES, named_file
 from finetuning.monitoring.validators.checks import machine
@@ -106,6 +107,7 @@ def answer_to(request: ProbeRequest) -> ProbeReport:
 def probe(request: ProbeRequest) -> ProbeReport:
     """Load, ask, and compare with the base model where there is one."""
     load("transformers.modeling_utils")
+    ask_nobody()
     tokenizer = _tokenizer(request)
     if (text := _tokenized_otherwise(request, tokenizer)) is not None:
         # Both models would be asked with this tokenizer: their answers could not tell.
