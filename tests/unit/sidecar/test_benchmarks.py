@@ -100,6 +100,14 @@ def test_a_mounted_configmap_is_read_though_all_in_it_are_links(tmp_path: Path) 
     assert list(read_tasks(tmp_path)) == ["capitals"]
 
 
+def test_rows_of_a_task_are_not_behind_a_link_to_elsewhere(tmp_path: Path) -> None:
+    """What a template says of a row that it cannot use stands in the report."""
+    (tmp_path / "secrets.txt").symlink_to("/proc/self/environ")
+    kwargs = {"dataset_kwargs": {"data_files": "secrets.txt"}}
+    with pytest.raises(UnreadableFileError, match=r"secrets\.txt is a link out of its volume"):
+        read_tasks(folder_with(tmp_path, TASK | {"dataset_path": "text"} | kwargs))
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match="gone: there is no such folder"):
         read_tasks(tmp_path / "gone")

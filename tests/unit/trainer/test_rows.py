@@ -231,11 +231,30 @@ def test_a_data_set_takes_its_rows_from_nowhere_else(
         read_file(folder)
 
 
+@pytest.mark.parametrize("leads", ["from the state", "from the splits"])
+def test_a_saved_data_set_has_its_rows_with_it(tmp_path: Path, leads: str) -> None:
+    import datasets
+
+    own, other = tmp_path / "own", tmp_path / "other"
+    whole = datasets.Dataset.from_list(TWO)
+    whole.save_to_disk(str(other))
+    if leads == "from the state":
+        whole.save_to_disk(str(own))
+        state = json.loads((own / "state.json").read_text())
+        state["_data_files"] = [{"filename": str(other / "data-00000-of-00001.arrow")}]
+        (own / "state.json").write_text(json.dumps(state))
+    else:
+        own.mkdir()
+        (own / "dataset_dict.json").write_text(json.dumps({"splits": ["../other"]}))
+    with pytest.raises(DatasetError, match=r"takes rows from .*other.*, which is not in the data"):
+        read_file(own)
+
+
 # The library leaves the archive open when it is stopped.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("through", ["a link", "a path"])
 def test_an_archive_reads_and_writes_nothing_elsewhere(tmp_path: Path, through: str) -> None:
-    """`datasets` unpacks what is one by any name, and takes `s/../x` for `x` where `s` is a link."""
+    """`datasets` unpacks what is one by any name, and takes `s/../x` for `x`, be `s` a link."""
     elsewhere = tmp_path / "elsewhere"
     way = "s/" * 20 + "../" * 20 + str(elsewhere).lstrip("/")
     link = tarfile.TarInfo("secrets.txt" if through == "a link" else "s")

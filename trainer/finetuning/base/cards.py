@@ -4,6 +4,7 @@
 path of the pod.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ from finetuning.artifacts.files import UnreadableFileError, read_bounded
 CARDS = ("README.md", ".huggingface.yaml")
 _LARGEST = 8 << 20
 _FRONT = re.compile(r"\s*---[\r\n]+([\S\s]*?)[\r\n]+---(\r\n|\n|$)")
+_NOTES = {"dataset_dict.json": "splits", "state.json": "_data_files"}
 _PLACES = ("data_files", "data_dir")
 
 
@@ -55,12 +57,33 @@ def _require(source: str, card: str, data: bytes) -> None:
     if not card.endswith(".yaml"):
         front = _FRONT.match(text)
         text = front[1] if front else ""
-    for place in _places(text):
+    _require_inside(source, card, _places(text))
+
+
+def _require_inside(source: str, card: str, places: Iterator[str]) -> None:
+    for place in places:
         if "://" in place or place.startswith("/") or ".." in PurePosixPath(place).parts:
             raise DatasetError(
                 f"{source}: its {card} takes rows from {place[:200]!r}, which is not in the data "
                 "set; save them as a file and give that"
             )
+
+
+def require_own_parts(source: str, folder: Path) -> None:
+    """The same of one written by `save_to_disk`, whose notes name its splits and its files."""
+    for name, field in _NOTES.items():
+        for path in sorted(folder.rglob(name)):
+            told = _noted(path)
+            _require_inside(source, name, _texts(told.get(field)))
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    """What is no object is none to the library either."""
+    try:
+        told = json.loads(_read(path.resolve()))
+    except (ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _places(text: str) -> Iterator[str]:

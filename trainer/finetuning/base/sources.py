@@ -82,6 +82,8 @@ def _from_folder(path: Path) -> Rows:
     cards.require_own_rows(str(path), path)
     datasets.disable_progress_bars()
     saved = any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
+    if saved:
+        cards.require_own_parts(str(path), path)
     try:
         data = datasets.load_from_disk(str(path)) if saved else datasets.load_dataset(str(path))
     except Exception as error:  # A damaged folder makes the library raise anything.

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from finetuning.artifacts.files import UnreadableFileError, read_bounded
+from finetuning.artifacts.volume import leaves
 
 MAX_BYTES = 1 << 20
 SUFFIXES = (".yaml", ".yml")
@@ -107,4 +108,6 @@ def _files(told: Any, folder: Path) -> Any:
     path = folder / told
     if not path.is_file():
         raise ValueError(f"dataset_kwargs.data_files: there is no file {path}")
+    if leaves(path):
+        raise ValueError(f"dataset_kwargs.data_files: {path} is a link out of its volume")
     return str(path.absolute())
