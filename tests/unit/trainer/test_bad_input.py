@@ -157,6 +157,21 @@ def test_nobody_is_asked_whether_a_models_code_may_run(
     assert not proof.exists()
 
 
+@pytest.mark.parametrize("name", ["default", "tool_use"])
+def test_of_several_templates_one_is_trained_with(
+    tiny_model: Path, tmp_path: Path, name: str
+) -> None:
+    """A result has one: several were a traceback after the training."""
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    (model / "additional_chat_templates").mkdir()
+    text = (model / "chat_template.jinja").read_text()
+    (model / "additional_chat_templates/rag.jinja").write_text(text)
+    (model / "chat_template.jinja").rename(model / f"additional_chat_templates/{name}.jinja")
+    template = load_tokenizer(model).chat_template
+    assert isinstance(template, str)
+    assert (template == text) is (name == "default")
+
+
 def test_nobody_is_asked_for_a_part_of_a_model_either(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetuning.api.hyperparameters import ALL_LINEAR, ComputeDtype, Method, Precision
 from finetuning.api.run_config import RunConfig
+from finetuning.artifacts import CHAT_TEMPLATES_DIR
 from finetuning.artifacts.failures import first_line
 from finetuning.artifacts.foreign_code import ask_nobody
 from finetuning.base.device import Device
@@ -59,6 +60,10 @@ def load_tokenizer(folder: Path) -> Any:
             f"{folder}: its tokenizer has no token for any text; put the model's own "
             "tokenizer.json there"
         )
+    if any((folder / CHAT_TEMPLATES_DIR).glob("*.jinja")):
+        # One is in the result, which has to answer by what it was trained with.
+        known = tokenizer.chat_template
+        tokenizer.chat_template = known.get("default") if isinstance(known, dict) else known
     if not tokenizer.chat_template:
         log.info("The tokenizer has no chat template; using ChatML, and writing it to the result.")
         tokenizer.chat_template = chatml_for(tokenizer)
