@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,8 +54,14 @@ def on(present: set[str], load_archive: Callable[[Path], None]) -> None:
         words = ("apply", "--server-side", "--force-conflicts")
         kube.kubectl(*words, *(f"--filename={file}" for file in crds()))
         names = [f"crd/{file.stem.partition('_')[2]}.{CRD_GROUP}" for file in crds()]
-        kube.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
+        wait_until("the definitions of monitoring are served", partial(_served, names), 60)
         kube.apply(manifests())
+
+
+def _served(names: list[str]) -> bool:
+    """False also where one has no condition yet, as in its first moment: kubectl ends there."""
+    done = kube.try_kubectl("wait", "--for=condition=Established", "--timeout=10s", *names)
+    return done.returncode == 0
 
 
 def load(wanted: ScratchImage, load_archive: Callable[[Path], None]) -> None:

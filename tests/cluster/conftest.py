@@ -29,13 +29,7 @@ def api(request: pytest.FixtureRequest) -> Cluster:
     elif not cluster.kubeconfig.exists():
         pytest.fail("no cluster: type `make cluster-up`, or run the tests with `make test-cluster`")
     cluster.run("kubectl", "apply", "--server-side", "--force-conflicts", "--filename", "crds")
-    waits = ("kubectl", "wait", "--for=condition=Established", "--timeout=60s")
-    # It takes a definition without any condition, as the first moment has it, for an error.
-    cluster.wait(
-        "the definition is served",
-        lambda: "condition met" in cluster.run(*waits, f"crd/{CRD_NAME}", check=False),
-        60,
-    )
+    cluster.wait_for_definitions(f"crd/{CRD_NAME}")
     return cluster
 
 

@@ -66,6 +66,15 @@ class Cluster:
             time.sleep(0.8)  # Each question is a process of its own: 0.1 s of the processor.
         return answer
 
+    def wait_for_definitions(self, *names: str) -> None:
+        """Until they are served; to kubectl one without any condition, as at first, is an error."""
+        waits = ("wait", "--for=condition=Established", "--timeout=60s")
+        self.wait(
+            "the definitions are served",
+            lambda: self.kubectl(*waits, *names, check=False).count("condition met") == len(names),
+            60,
+        )
+
     def describe(self) -> str:
         """What a person would look at next."""
         looks = (

@@ -31,7 +31,7 @@ def versions(api: Cluster) -> Iterator[set[str]]:
     there = [name for name in names if api.kubectl("get", name, "--ignore-not-found").strip()]
     for file in files:
         api.kubectl("apply", "--server-side", "--filename", str(file))
-    api.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
+    api.wait_for_definitions(*names)
     found = [json.loads(api.kubectl("get", name, "--output", "json")) for name in names]
     served_by = [{v["name"] for v in each["spec"]["versions"] if v["served"]} for each in found]
     yield set.intersection(*served_by)

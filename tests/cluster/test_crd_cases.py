@@ -45,7 +45,7 @@ def kind(api: Cluster) -> Iterator[str]:
     copy["spec"]["names"] |= {"shortNames": [], "categories": []}
     copy["metadata"]["name"] = name = f"{copy['spec']['names']['plural']}.{group}"
     api.kubectl("apply", "--server-side", "--filename", "-", stdin=yaml.safe_dump(copy))
-    api.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"crd/{name}")
+    api.wait_for_definitions(f"crd/{name}")
     api.wait("the new kind", lambda: "rror" not in api.kubectl("get", name, check=False), 30)
     yield name
     api.kubectl("delete", "crd", name, "--wait=true", "--timeout=60s")
