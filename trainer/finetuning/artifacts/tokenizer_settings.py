@@ -6,9 +6,11 @@ it writes them down.
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from finetuning.artifacts.nested import texts_in
 
 FILES = ("tokenizer_config.json", "special_tokens_map.json")
 """Those whose settings the class of a tokenizer is made with."""
@@ -29,7 +31,7 @@ def named_file(paths: Iterable[Path]) -> str:
     """
     for path in paths:
         for name, value in _settings(path).items():
-            for text in _texts(value) if name not in _NEVER_OPENED else ():
+            for text in texts_in(value) if name not in _NEVER_OPENED else ():
                 if (_is_file(text) and not _is_inside(path.parent, text)) or _is_the_kernels(text):
                     return f"{path.name}: {name} names the file {text}"
     return ""
@@ -57,14 +59,3 @@ def _settings(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Those in lists and objects too: `init_inputs` are passed on one by one."""
-    waiting = [value]
-    while waiting:
-        here = waiting.pop()
-        if isinstance(here, str):
-            yield here
-        elif isinstance(here, dict | list):
-            waiting += here.values() if isinstance(here, dict) else here

@@ -14,11 +14,13 @@ import yaml
 
 from finetuning.artifacts.failures import DatasetError
 from finetuning.artifacts.files import UnreadableFileError, read_bounded
+from finetuning.artifacts.nested import texts_in
 
 CARDS = ("README.md", ".huggingface.yaml")
+NOTES = {"dataset_dict.json": "splits", "state.json": "_data_files"}
+"""Of one that `save_to_disk` wrote, and what in each names files or folders."""
 _LARGEST = 8 << 20
 _FRONT = re.compile(r"\s*---[\r\n]+([\S\s]*?)[\r\n]+---(\r\n|\n|$)")
-_NOTES = {"dataset_dict.json": "splits", "state.json": "_data_files"}
 _PLACES = ("data_files", "data_dir")
 
 
@@ -71,10 +73,9 @@ def _require_inside(source: str, card: str, places: Iterator[str]) -> None:
 
 def require_own_parts(source: str, folder: Path) -> None:
     """The same of one written by `save_to_disk`, whose notes name its splits and its files."""
-    for name, field in _NOTES.items():
+    for name, field in NOTES.items():
         for path in sorted(folder.rglob(name)):
-            told = _noted(path)
-            _require_inside(source, name, _texts(told.get(field)))
+            _require_inside(source, name, texts_in(_noted(path).get(field)))
 
 
 def _noted(path: Path) -> dict[str, Any]:
@@ -95,18 +96,4 @@ def _places(text: str) -> Iterator[str]:
     parts = told.get("configs") if isinstance(told, dict) else None
     for part in parts if isinstance(parts, list) else ():
         if isinstance(part, dict):
-            yield from (text for name in _PLACES for text in _texts(part.get(name)))
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Each once: YAML can name a list in itself."""
-    left, seen = [value], set[int]()
-    while left:
-        each = left.pop()
-        if isinstance(each, str):
-            yield each
-        elif id(each) not in seen:
-            seen.add(id(each))
-            left += (
-                each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
-            )
+            yield from (text for name in _PLACES for text in texts_in(part.get(name)))

@@ -81,7 +81,7 @@ def _from_folder(path: Path) -> Rows:
     unpack_no_links()
     cards.require_own_rows(str(path), path)
     datasets.disable_progress_bars()
-    saved = any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
+    saved = any((path / name).is_file() for name in cards.NOTES)
     if saved:
         cards.require_own_parts(str(path), path)
     try:
