@@ -271,11 +271,11 @@ def _own_config(request: ProbeRequest) -> Any:
 
 
 def _of_the_base(request: ProbeRequest) -> dict[str, Any]:
-    return {
-        "revision": request.revision or "main",
-        "local_files_only": request.base_is_local,
-        "trust_remote_code": False,
-    }
+    return {**_where_the_base_is(request), "trust_remote_code": False}
+
+
+def _where_the_base_is(request: ProbeRequest) -> dict[str, Any]:
+    return {"revision": request.revision or "main", "local_files_only": request.base_is_local}
 
 
 def _tokenized_otherwise(request: ProbeRequest, tokenizer: Any) -> str | None:
@@ -285,8 +285,7 @@ def _tokenized_otherwise(request: ProbeRequest, tokenizer: Any) -> str | None:
     if request.base is None or not request.compare:
         return None
     try:
-        revision, is_local = request.revision or "main", request.base_is_local
-        _refuse_named_files(request.base, revision=revision, local_files_only=is_local)
+        _refuse_named_files(request.base, **_where_the_base_is(request))
         before = AutoTokenizer.from_pretrained(request.base, **_of_the_base(request))
     except Exception:  # noqa: BLE001 - the libraries raise many kinds
         return None
