@@ -16,6 +16,7 @@ _SEGMENT = r"[A-Za-z0-9._~@+=,-]+"
 _OBJECT = r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
 _KEY = r"\.?[-_A-Za-z0-9][-._A-Za-z0-9]*"
 _HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?"
+NAMESPACE = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _PVC = rf"pvc://{_OBJECT}(/{_SEGMENT})*/?"
 
 NAME_MAX_LENGTH = 63
@@ -36,7 +37,7 @@ JobName = Annotated[
 NamespaceName = Annotated[
     str,
     Rule.matching(
-        r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?",
+        rf"({NAMESPACE})?",
         "must be at most 63 lowercase letters, digits and '-', starting and ending with a letter "
         "or digit",
     ),

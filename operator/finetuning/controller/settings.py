@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from finetuning.api.text import NAMESPACE
 from finetuning.estimate import gpus
 
 ENV_PREFIX = "FINETUNING_OPERATOR_"
@@ -19,7 +20,6 @@ _LABEL_KEY = (
 _LABEL_VALUE = r"^([A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?)?$"
 _NAME = r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$"
 _REPOSITORY = r"^[a-z0-9][A-Za-z0-9._:/-]*$"
-NAMESPACE = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _PROFILE = r"^([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*)?$"
 _GPU_VARIABLE = (
     r"^(HSA|HIP|ROCR|ROCM|AMD|GPU|NCCL|RCCL|MIOPEN|ROCBLAS|HIPBLASLT|PYTORCH|TORCH|TRITON)"
@@ -54,7 +54,7 @@ LabelKey = Annotated[str, Field(pattern=_LABEL_KEY)]
 LabelValue = Annotated[str, Field(pattern=_LABEL_VALUE)]
 GpuVariable = Annotated[str, Field(pattern=_GPU_VARIABLE)]
 GpuValue = Annotated[str, Field(pattern=_GPU_VALUE)]
-Namespace = Annotated[str, Field(pattern=NAMESPACE)]
+Namespace = Annotated[str, Field(pattern=rf"^{NAMESPACE}$")]
 
 
 class MonitoringMode(StrEnum):
