@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from finetuning.monitoring.operator_catalog import LEADER, RECONCILE_TOTAL, WORKQUEUE_DEPTH
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from http.client import HTTPResponse
     from pathlib import Path
 
@@ -91,23 +92,21 @@ class OperatorProcess:
 
     def start(self) -> float:
         """Seconds until it was ready; raises RuntimeError when it ends or takes too long."""
-        begun = time.monotonic()
-        child = self._child = self._spawn()
-        while not answers(f"http://127.0.0.1:{self._port}/readyz"):
-            passed = time.monotonic() - begun
-            if child.poll() is not None or passed > READY_SECONDS:
-                words = self._log.read_text()[-600:]
-                raise RuntimeError(f"the operator is not ready after {passed:.0f} s: {words}")
-            time.sleep(0.02)
-        return time.monotonic() - begun
+        ready = f"http://127.0.0.1:{self._port}/readyz"
+        self._child = self._spawn()
+        return self._until("is not ready", lambda: answers(ready))
 
     def lead(self) -> float:
         """Seconds until it was ready and had its Lease; one without serves no job."""
+        return self.start() + self._until("has no Lease", lambda: bool(self._told(LEADER)))
+
+    def _until(self, otherwise: str, there: Callable[[], bool]) -> float:
         begun = time.monotonic()
-        self.start()
-        while not self._told(LEADER):
-            if (passed := time.monotonic() - begun) > READY_SECONDS:
-                raise RuntimeError(f"the operator has no Lease after {passed:.0f} s")
+        while not there():
+            passed = time.monotonic() - begun
+            if (self._child and self._child.poll() is not None) or passed > READY_SECONDS:
+                words = self._log.read_text()[-600:]
+                raise RuntimeError(f"the operator {otherwise} after {passed:.0f} s: {words}")
             time.sleep(0.02)
         return time.monotonic() - begun
 

@@ -198,8 +198,12 @@ def test_what_ends_by_itself_is_started_again(tmp_path: Path) -> None:
         operator.stop()
 
 
-def test_an_operator_without_its_lease_is_not_back_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operator_without_its_lease_is_not_back_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     operator = OperatorProcess.__new__(OperatorProcess)
+    operator._child, operator._log = None, tmp_path / "log"
+    operator._log.touch()
     told = iter([0.0, 0.0, 1.0])
     monkeypatch.setattr(OperatorProcess, "start", lambda _: 0.0)
     monkeypatch.setattr(OperatorProcess, "_told", lambda *_: next(told))
