@@ -2,7 +2,6 @@
 
 import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,20 +9,18 @@ from pathlib import Path
 import pytest
 import yaml
 from aiohttp import web
+from tests.openssl import HERE, NEEDED, NEW, openssl
 from tests.unit.controller.test_gateway import config
 
 from finetuning.controller.gateway import JOBS, ApiError, Gateway
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make keys")
+pytestmark = NEEDED
 
 
 def certificate(folder: Path, name: str) -> Path:
     """One that vouches for itself, as that of an authority."""
     path, key = folder / f"{name}.crt", folder / f"{name}.key"
-    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    who = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", *new, *who, "-keyout", str(key), "-out", str(path)]
-    subprocess.run(command, check=True, capture_output=True)
+    openssl(*NEW, *HERE, "-subj", f"/CN={name}", "-keyout", key, "-out", path)
     return path
 
 

@@ -1,36 +1,29 @@
 """The metrics server over https, with certificates made by openssl."""
 
-import shutil
 import socket
 import ssl
-import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
+from tests.openssl import HERE, NEEDED, NEW, openssl
 from tests.unit.sidecar.test_metrics_server import Server, refused
 from tests.unit.sidecar.test_validate_metrics_remote import run as check_remotely
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make keys")
-
-
-def openssl(*words: str | Path) -> None:
-    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An authority (ca), a server's certificate for 127.0.0.1 and a client's, both by it."""
     folder = tmp_path_factory.mktemp("keys")
-    new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     ca = ("-keyout", folder / "ca.key", "-out", folder / "ca.crt", "-subj", "/CN=authority")
-    openssl(*new, *ca)
+    openssl(*NEW, *ca)
     for name in ("server", "client"):
         out = ("-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt")
         signed = ("-CA", folder / "ca.crt", "-CAkey", folder / "ca.key", "-subj", f"/CN={name}")
-        basic = ("-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE")
-        openssl(*new, *out, *signed, *basic)
+        openssl(*NEW, *out, *signed, *HERE, "-addext", "basicConstraints=CA:FALSE")
     return folder
 
 
